@@ -1,0 +1,193 @@
+"""The typed schema of the YAML, and its checks. Hydra's DictConfig stops here.
+
+The classes are mutable dataclasses with Enums because Hydra can't override frozen ones and rejects
+``Literal``; ``settings()`` turns them into the frozen cell of ``runner.matrix``.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import Enum
+from typing import Any
+
+from hydra.core.config_store import ConfigStore
+from omegaconf import MISSING, DictConfig, OmegaConf
+
+from runner.errors import RunnerError
+from runner.matrix import Allocator, Cell, Launcher, Model
+
+
+class Library(Enum):
+    """Whose ``malloc`` the process must end up with."""
+
+    glibc = "glibc"
+    jemalloc = "jemalloc"
+    tcmalloc = "tcmalloc"
+
+
+class Switch(Enum):
+    """Off or on; written without quotes in YAML."""
+
+    off = "off"
+    on = "on"
+
+
+class LauncherKind(Enum):
+    """What starts the worker."""
+
+    ipexrun = "ipexrun"
+    xeon = "xeon"
+    none = "none"
+
+
+class TaskManager(Enum):
+    """What pins the worker: numactl also binds memory; auto takes it where it works, else taskset."""
+
+    auto = "auto"
+    numactl = "numactl"
+    taskset = "taskset"
+
+
+class OpenMP(Enum):
+    """OpenMP runtime: ``default`` is the one torch ships (libgomp), ``intel`` is libiomp5."""
+
+    default = "default"
+    intel = "intel"
+
+
+@dataclass
+class ModelConf:
+    name: str = MISSING
+    _target_: str = MISSING
+    batch_size: int = MISSING
+    kwargs: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass
+class AllocatorConf:
+    name: str = MISSING
+    library: Library = MISSING
+    launcher_value: str = MISSING
+    env: dict[str, str] = field(default_factory=dict)
+    expect: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass
+class IpexConf:
+    name: Switch = MISSING
+
+
+@dataclass
+class LauncherConf:
+    name: LauncherKind = MISSING
+    plain: bool = False
+    task_manager: TaskManager = TaskManager.auto
+
+
+@dataclass
+class SweepConf:
+    """Filled in by the sweeper for each job; not for people."""
+
+    id: str = ""
+    directory: str = ""
+    experiment: str = "adhoc"
+    parent_run: str = ""
+    round: int = 0
+
+
+@dataclass
+class Config:
+    """Root of the configuration; conf/config.yaml says what each setting means."""
+
+    model: ModelConf = field(default_factory=ModelConf)
+    allocator: AllocatorConf = field(default_factory=AllocatorConf)
+    ipex: IpexConf = field(default_factory=IpexConf)
+    launcher: LauncherConf = field(default_factory=LauncherConf)
+    batch_size: int = MISSING
+    warmup: int = MISSING
+    iterations: int | None = None
+    min_time_s: float = MISSING
+    cores: int | None = None
+    threads: int | None = None
+    node: int = MISSING
+    openmp: OpenMP = MISSING
+    seed: int = MISSING
+    timeout_s: float = MISSING
+    rounds: int = MISSING
+    baseline: dict[str, Any] = field(default_factory=dict)
+    mlruns: str = MISSING
+    sweep: SweepConf = field(default_factory=SweepConf)
+
+
+def register() -> None:
+    """Make the schema known to Hydra under the name that conf/config.yaml starts from."""
+    ConfigStore.instance().store(name="runner_schema", node=Config)
+
+
+# setting -> (lowest value allowed, what it counts)
+_AT_LEAST: dict[str, tuple[float, str]] = {
+    "batch_size": (1, "samples an iteration"),
+    "warmup": (0, "untimed iterations"),
+    "iterations": (1, "timed iterations"),
+    "cores": (1, "physical cores"),
+    "threads": (1, "OpenMP threads"),
+    "node": (0, "a NUMA node's number"),
+    "seed": (0, "a seed"),
+    "rounds": (1, "processes a cell"),
+}
+_MORE_THAN_ZERO = {"min_time_s": "seconds", "timeout_s": "seconds"}
+
+
+def check(config: Config) -> None:
+    """Raise RunnerError with one sentence for the first value out of range."""
+    for name, (lowest, meaning) in _AT_LEAST.items():
+        value = getattr(config, name)
+        if value is not None and value < lowest:
+            raise RunnerError(f"{name}={value}: {name} is {meaning} and must be at least {lowest:g}")
+    for name, meaning in _MORE_THAN_ZERO.items():
+        value = getattr(config, name)
+        # Written so that nan, which compares false with everything, is refused as well.
+        if not (0 < value < float("inf")):
+            raise RunnerError(f"{name}={value}: {name} is in {meaning} and must be a finite number above 0")
+    if "." not in config.model._target_:
+        raise RunnerError(
+            f"model._target_={config.model._target_}: it must be the dotted path of a callable, like my_package.my_model"
+        )
+
+
+def typed(config: DictConfig) -> Config:
+    """The composed configuration as checked dataclasses.
+
+    Raises:
+        RunnerError: a value is missing, of the wrong type or out of range.
+    """
+    value = OmegaConf.to_object(config)
+    if not isinstance(value, Config):
+        raise RunnerError("the configuration does not start from runner_schema: conf/config.yaml must list it first")
+    check(value)
+    return value
+
+
+def cell_of(config: Config) -> Cell:
+    """The frozen cell: every axis and setting that can change the result, and nothing else."""
+    return Cell(
+        model=Model(config.model.name, config.model._target_, dict(config.model.kwargs)),
+        allocator=Allocator(
+            config.allocator.name,
+            config.allocator.library.value,
+            config.allocator.launcher_value,
+            dict(config.allocator.env),
+            dict(config.allocator.expect),
+        ),
+        ipex=config.ipex.name.value,
+        launcher=Launcher(config.launcher.name.value, config.launcher.plain, config.launcher.task_manager.value),
+        batch_size=config.batch_size,
+        cores=config.cores,
+        threads=config.threads,
+        node=config.node,
+        openmp=config.openmp.value,
+        warmup=config.warmup,
+        iterations=config.iterations,
+        min_time_s=config.min_time_s,
+        seed=config.seed,
+    )

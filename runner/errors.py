@@ -1,0 +1,9 @@
+"""Errors whose text is meant for the person at the terminal: one sentence, with the next step."""
+
+
+class RunnerError(Exception):
+    """Input or set-up that can't be used; the message names the option, its value and the cure."""
+
+
+class LibraryMissing(RunnerError):
+    """A shared library that a cell asks for is not on this machine."""

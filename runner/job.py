@@ -1,0 +1,132 @@
+"""What the runner hands to a worker and gets back: the only module that both sides import.
+
+A leaf: standard library only, so that a worker may run under an interpreter that has torch and
+nothing else of the project. Seconds and bytes everywhere.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+# History of the job and result files: 1 = first version.
+FORMAT = 1
+
+
+class FormatError(ValueError):
+    """A job or result file that is torn, not JSON, or of another version."""
+
+
+@dataclass(frozen=True)
+class JobSpec:
+    """One (cell, round), as the worker reads it."""
+
+    cell_id: str
+    round: int
+    model_target: str
+    """Dotted path of a callable ``(batch_size, **model_kwargs) -> (module, inputs)``."""
+    model_kwargs: dict[str, Any]
+    batch_size: int
+    ipex: str
+    """``off`` or ``on``."""
+    seed: int
+    warmup: int
+    """Untimed iterations before the timed loop."""
+    iterations: int | None
+    """Timed iterations; None means: as many as ``min_time_s`` takes."""
+    min_time_s: float
+    runner_pid: int
+    """Process whose CPU time inside the timed window is audited."""
+    result_path: str
+    format: int = FORMAT
+
+
+@dataclass(frozen=True)
+class Window:
+    """What the operating system counted from the first timed iteration to the last."""
+
+    wall_s: float
+    minor_faults: int
+    major_faults: int
+    voluntary_switches: int
+    involuntary_switches: int
+    user_s: float
+    system_s: float
+    rss_peak_bytes: int | None
+    """Peak resident set inside the window; None when /proc/self/clear_refs can't be written."""
+    runner_cpu_s: float | None
+    """CPU time the runner used in the window; None when its clock can't be read."""
+    launcher_cpu_s: float | None
+    """CPU time of the worker's ancestors below the runner (shell, launcher) in the window."""
+
+
+@dataclass(frozen=True)
+class WorkerResult:
+    """What the worker writes, once, when it is done or has failed in a way it could describe."""
+
+    cell_id: str
+    round: int
+    samples_s: list[float] = field(default_factory=list)
+    """Latency of each timed iteration, in order."""
+    window: Window | None = None
+    phases_s: dict[str, float] = field(default_factory=dict)
+    """Wall time of import, build, transform, warm-up, measure, evidence."""
+    evidence: dict[str, Any] = field(default_factory=dict)
+    error: str | None = None
+    """``Type: message`` when the worker caught an exception; the traceback is in its log."""
+    started_at_s: float = 0.0
+    """CLOCK_MONOTONIC at the first line of the worker."""
+    format: int = FORMAT
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write ``value`` (a dataclass or plain data) whole or not at all: temporary name, then rename."""
+    data = dataclasses.asdict(value) if dataclasses.is_dataclass(value) and not isinstance(value, type) else value
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    with open(temporary, "w", encoding="utf-8") as file:
+        json.dump(data, file, indent=1, allow_nan=False)
+        file.write("\n")
+        file.flush()
+        os.fsync(file.fileno())
+    os.replace(temporary, path)
+
+
+def _load(path: Path) -> dict[str, Any]:
+    try:
+        data = json.loads(path.read_text(encoding="utf-8"))
+    except (ValueError, OSError) as error:
+        raise FormatError(f"{path.name} can't be read: {error}") from error
+    if not isinstance(data, dict) or data.get("format") != FORMAT:
+        found = data.get("format") if isinstance(data, dict) else type(data).__name__
+        raise FormatError(f"{path.name} has format {found!r}; this version reads format {FORMAT}")
+    return data
+
+
+def read_spec(path: Path) -> JobSpec:
+    """Read a job file.
+
+    Raises:
+        FormatError: the file is torn or of another version.
+    """
+    try:
+        return JobSpec(**_load(path))
+    except TypeError as error:
+        raise FormatError(f"{path.name} does not hold a job: {error}") from error
+
+
+def read_result(path: Path) -> WorkerResult:
+    """Read a worker's result file.
+
+    Raises:
+        FormatError: the file is torn or of another version.
+    """
+    data = _load(path)
+    try:
+        window = data.pop("window", None)
+        return WorkerResult(window=Window(**window) if window else None, **data)
+    except TypeError as error:
+        raise FormatError(f"{path.name} does not hold a worker's result: {error}") from error

@@ -1,0 +1,111 @@
+"""From a cell to the exact argv and environment that start its worker. Pure: starts nothing.
+
+``plan()`` resolves what the machine decides (cores, libraries) and refuses what can't run;
+``command()`` builds the command line. Each launcher is one module with one function.
+"""
+
+from __future__ import annotations
+
+import re
+import shlex
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from runner.errors import RunnerError
+from runner.host import Topology
+from runner.launch import direct, environment, ipexrun, libraries, xeon
+from runner.launch.placement import Placement, place
+from runner.launch.request import Request
+from runner.matrix import Cell
+
+__all__ = ["Command", "Plan", "Placement", "command", "plan"]
+
+WORKER = Path(__file__).resolve().parents[1] / "worker" / "__main__.py"
+
+_BUILDERS = {"ipexrun": ipexrun.build, "xeon": xeon.build, "none": direct.build}
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A cell together with what this machine has for it."""
+
+    cell: Cell
+    placement: Placement
+    libraries: Mapping[str, Path]
+    """Stem (``jemalloc``, ``iomp5``) -> the real file to preload."""
+
+
+@dataclass(frozen=True)
+class Command:
+    """Everything ``runner.execute`` needs, and what a person needs to do it again by hand."""
+
+    argv: tuple[str, ...]
+    env: Mapping[str, str]
+    scrubbed: Mapping[str, str]
+    """What the caller's environment held that would have leaked into the cell."""
+    links: Mapping[Path, Path]
+    """Symbolic links to make first: the unversioned library names that launchers look for."""
+
+    def as_shell(self) -> str:
+        """A line for a person: what differs from the caller's environment, then the command."""
+        kept = environment.visible(self.env)
+        unset = sorted((set(self.scrubbed) | {"CONDA_PREFIX"}) - set(kept))
+        return shlex.join(
+            ["env", *(word for name in unset for word in ("-u", name)), *(f"{k}={v}" for k, v in kept.items()), *self.argv]
+        )
+
+
+def plan(cell: Cell, topology: Topology, task_manager: str, caller: Mapping[str, str], python: str) -> Plan:
+    """Resolve cores and libraries for ``cell``.
+
+    Args:
+        task_manager: ``numactl`` or ``taskset``, whichever works here (used when the cell says auto).
+        caller: the caller's environment, for the library folders it names.
+        python: the interpreter that will run the worker.
+
+    Raises:
+        placement.Unplaceable: the machine has not the cores, node or threads asked for.
+        LibraryMissing: the allocator's or OpenMP's library is not installed.
+        RunnerError: the launcher can't start anything from this installation.
+    """
+    if re.search(r"[^\w@%+=:,./-]", python):
+        # The IPEX launcher joins the interpreter's path into a shell line without quoting it.
+        raise RunnerError(f"the interpreter's path {python!r} has a character that launchers split at: move the environment")
+    wanted = cell.launcher.task_manager
+    placement = place(cell, topology, task_manager if wanted == "auto" else wanted)
+    found = libraries.for_cell(cell, libraries.search_path(caller, python))
+    return Plan(cell, placement, found)
+
+
+def command(planned: Plan, job_file: Path, shim: Path, caller: Mapping[str, str], python: str, marker: str) -> Command:
+    """The command line and environment for one job.
+
+    Args:
+        job_file: the file that tells the worker what to do.
+        shim: a folder, short and without spaces, that will hold ``lib/`` links; it need not exist yet.
+        marker: value of RUNNER_JOB in the worker's environment, by which its processes are found again.
+    """
+    cell = planned.cell
+    base, scrubbed = environment.scrub(caller)
+    links = {shim / "lib" / f"lib{stem}.so": file for stem, file in planned.libraries.items()}
+    env = {
+        **base,
+        **cell.allocator.env,
+        "OMP_NUM_THREADS": str(planned.placement.threads),
+        # IPEX's import would start one compile worker a core, which would share the cores measured.
+        "TORCHINDUCTOR_COMPILE_THREADS": "1",
+        # Both launchers look for lib{jemalloc,tcmalloc,iomp5}.so here before the system's folders.
+        "VIRTUAL_ENV": str(shim),
+        "RUNNER_JOB": marker,
+    }
+    request = Request(
+        cell=cell,
+        placement=planned.placement,
+        preload=tuple(links),
+        python=python,
+        # Launchers that go through a shell get quoted words, the others see the same text unquoted.
+        program=(str(WORKER), str(job_file)),
+    )
+    built = _BUILDERS[cell.launcher.name](request)
+    return Command(tuple(built.argv), {**env, **built.env}, scrubbed, links)

@@ -1,0 +1,67 @@
+"""Which cores, how many threads, which memory node: decided by us and told to the launcher in full.
+
+The launchers' own defaults ignore the caller's affinity; an explicit list does not.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from runner.errors import RunnerError
+from runner.host import Topology, format_cpu_list
+from runner.matrix import Cell
+
+
+class Unplaceable(RunnerError):
+    """The machine (or what the caller may use of it) can't hold the cell: it is excluded, not failed."""
+
+
+@dataclass(frozen=True)
+class Placement:
+    """Where a worker runs."""
+
+    cores: tuple[int, ...]
+    """Logical CPU numbers, one a physical core, ascending."""
+    threads: int
+    node: int
+    task_manager: str
+    """``numactl`` (binds cores and memory) or ``taskset`` (cores only)."""
+    has_second_siblings: bool
+    """Some core is not its physical core's first logical CPU, which ipexrun would drop unasked."""
+
+    @property
+    def core_list(self) -> str:
+        """The cores in the kernel's list format."""
+        return format_cpu_list(self.cores)
+
+
+def place(cell: Cell, topology: Topology, task_manager: str) -> Placement:
+    """The first ``cores`` physical cores of the cell's node that the caller may use (all by default).
+
+    Raises:
+        Unplaceable: no such node, or not as many cores, or more threads than cores.
+    """
+    if cell.node not in topology.nodes():
+        known = ", ".join(map(str, topology.nodes()))
+        raise Unplaceable(f"node={cell.node}: this machine has NUMA node {known} only")
+    available = topology.physical_cores(cell.node)
+    if not available:
+        raise Unplaceable(f"node={cell.node}: none of its cores is in the caller's affinity; start the runner there")
+    wanted = len(available) if cell.cores is None else cell.cores
+    if wanted > len(available):
+        raise Unplaceable(
+            f"cores={wanted}: node {cell.node} has {len(available)} physical core(s) that the caller may use "
+            f"({format_cpu_list(available)})"
+        )
+    cores = available[:wanted]
+    threads = len(cores) if cell.threads is None else cell.threads
+    if threads > len(cores):
+        raise Unplaceable(f"threads={threads}: more threads than the {len(cores)} core(s) would only take turns")
+    return Placement(cores, threads, cell.node, task_manager, not set(cores) <= topology.first_siblings())
+
+
+def pinned(placement: Placement) -> list[str]:
+    """The words that start a program on these cores, as both launchers spell them."""
+    if placement.task_manager == "numactl":
+        return ["numactl", "-C", placement.core_list, "-m", str(placement.node)]
+    return ["taskset", "-c", placement.core_list]

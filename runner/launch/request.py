@@ -1,0 +1,29 @@
+"""What every launcher builder gets and returns."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from runner.launch.placement import Placement
+from runner.matrix import Cell
+
+
+@dataclass(frozen=True)
+class Request:
+    """A placed cell, the libraries to preload (in search order) and the program to start."""
+
+    cell: Cell
+    placement: Placement
+    preload: tuple[Path, ...]
+    python: str
+    program: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Built:
+    """A launcher's own argv, and what it needs in the environment beyond what all launchers share."""
+
+    argv: list[str]
+    env: Mapping[str, str] = field(default_factory=dict)

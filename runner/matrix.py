@@ -1,0 +1,141 @@
+"""Cells and the plan of a sweep: identity, exclude and include rules, rounds and their order.
+
+Pure: knows neither Hydra nor torch nor MLflow. The Hydra sweeper is a thin shell on this module.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+import json
+import random
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any, TypeVar
+
+from runner.errors import RunnerError
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Model:
+    """What is run: ``target`` is the dotted path of a callable that returns (module, inputs)."""
+
+    name: str
+    target: str
+    kwargs: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Allocator:
+    """Whose malloc, and with which settings: both are the axis."""
+
+    name: str
+    library: str
+    """``glibc``, ``jemalloc`` or ``tcmalloc``: the library that must own malloc."""
+    launcher_value: str
+    """What the launcher is asked for (``default``, ``jemalloc``, ``tcmalloc``)."""
+    env: Mapping[str, str]
+    expect: Mapping[str, Any]
+    """Effective settings, as evidence keys, that must be read back from the live allocator."""
+
+
+@dataclass(frozen=True)
+class Launcher:
+    """What starts the worker."""
+
+    name: str
+    plain: bool
+    task_manager: str
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One combination of all axes with every setting that can change its result."""
+
+    model: Model
+    allocator: Allocator
+    ipex: str
+    launcher: Launcher
+    batch_size: int
+    cores: int | None
+    threads: int | None
+    node: int
+    openmp: str
+    warmup: int
+    iterations: int | None
+    min_time_s: float
+    seed: int
+
+    @property
+    def axes(self) -> dict[str, str]:
+        """Axis -> value, as text: what exclude rules match, MLflow shows as params and tables as columns."""
+        return {
+            "model": self.model.name,
+            "allocator": self.allocator.name,
+            "ipex": self.ipex,
+            "launcher": self.launcher.name,
+            "openmp": self.openmp,
+            "batch_size": str(self.batch_size),
+            "cores": "all" if self.cores is None else str(self.cores),
+            "threads": "cores" if self.threads is None else str(self.threads),
+            "node": str(self.node),
+        }
+
+    @property
+    def cell_id(self) -> str:
+        """Content address: equal for equal cells on any machine and in any order of keys."""
+        text = json.dumps(asdict(self), sort_keys=True, separators=(",", ":"), default=str)
+        return hashlib.sha256(text.encode()).hexdigest()[:12]
+
+
+AXES = ("model", "allocator", "ipex", "launcher", "openmp", "batch_size", "cores", "threads", "node")
+
+
+def combinations(choices: Mapping[str, Sequence[str]]) -> list[dict[str, str]]:
+    """The product of all choices, last key varying fastest, as override key -> value."""
+    return [dict(zip(choices, values, strict=True)) for values in itertools.product(*choices.values())]
+
+
+Rule = Mapping[str, Any]
+
+
+def check_rule(rule: object, where: str) -> dict[str, tuple[str, ...]]:
+    """An exclude or include rule as axis -> accepted values.
+
+    Raises:
+        RunnerError: the rule is not a mapping, is empty, or names something that is not an axis.
+    """
+    if not isinstance(rule, Mapping) or not rule:
+        raise RunnerError(f"{where}: {rule!r} must be a mapping of axes to values, like {{allocator: jemalloc, ipex: on}}")
+    checked = {}
+    for axis, value in rule.items():
+        if axis not in AXES:
+            raise RunnerError(f"{where}: {axis!r} is not an axis; the axes are {', '.join(AXES)}")
+        values = value if isinstance(value, (list, tuple)) else [value]
+        checked[str(axis)] = tuple(str(v) for v in values)
+    return checked
+
+
+def matches(rule: Mapping[str, Sequence[str]], axes: Mapping[str, str]) -> bool:
+    """Whether a cell's axes have, for every axis of the rule, one of its values."""
+    return all(axes.get(axis) in values for axis, values in rule.items())
+
+
+def rounds_in_order(cells: Sequence[T], rounds: int, seed: int) -> list[tuple[int, T]]:
+    """Every cell once a round; each round in its own random order, so that drift hits all cells alike.
+
+    The order is a function of ``seed`` and the round only.
+    """
+    plan: list[tuple[int, T]] = []
+    for number in range(rounds):
+        block = list(cells)
+        random.Random(f"{seed}/{number}").shuffle(block)
+        plan.extend((number, cell) for cell in block)
+    return plan
+
+
+def varying(all_axes: Sequence[Mapping[str, str]]) -> tuple[str, ...]:
+    """The axes with more than one value among the cells, in the order of AXES."""
+    return tuple(axis for axis in AXES if len({axes[axis] for axes in all_axes}) > 1)

@@ -1,0 +1,225 @@
+"""What this process can prove about itself: read back after the timed loop, never assumed.
+
+Pure observation: what was asked for is not known here; ``runner.gate`` compares.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import re
+import sys
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+# What decides speed and comes from the environment; the same prefixes the launch side scrubs.
+_ENVIRONMENT = re.compile(
+    r"^(LD_PRELOAD|MALLOC_|GLIBC_TUNABLES|TCMALLOC_|OMP_|KMP_|GOMP_|MKL_|ONEDNN_|DNNL_|TORCHINDUCTOR_|IPEX_|ATEN_)"
+)
+
+
+class _DlInfo(ctypes.Structure):
+    """Dl_info of dladdr(3)."""
+
+    _fields_ = [
+        ("file", ctypes.c_char_p),
+        ("base", ctypes.c_void_p),
+        ("name", ctypes.c_char_p),
+        ("address", ctypes.c_void_p),
+    ]
+
+
+def owner(symbol: str) -> str | None:
+    """File of the library whose ``symbol`` wins in this process's global scope; None if none defines it.
+
+    Mapped is not live: two allocators can be mapped at once, and only the first in the search order serves.
+    """
+    process = ctypes.CDLL(None)
+    try:
+        address = ctypes.cast(getattr(process, symbol), ctypes.c_void_p)
+    except AttributeError:
+        return None
+    info = _DlInfo()
+    dladdr = process.dladdr
+    dladdr.argtypes = [ctypes.c_void_p, ctypes.c_void_p]
+    if not dladdr(address, ctypes.byref(info)) or not info.file:
+        return None
+    return os.path.realpath(os.fsdecode(info.file))
+
+
+def _mallctl(name: str, kind: Any) -> Any:
+    """jemalloc's own word on a setting (mallctl(3)); None when the live allocator is not jemalloc."""
+    try:
+        call = ctypes.CDLL(None).mallctl
+    except AttributeError:
+        return None
+    value = kind()
+    size = ctypes.c_size_t(ctypes.sizeof(value))
+    if call(name.encode(), ctypes.byref(value), ctypes.byref(size), None, ctypes.c_size_t(0)):
+        return None
+    return value.value.decode() if isinstance(value.value, bytes) else value.value
+
+
+_JEMALLOC_SETTINGS: dict[str, Any] = {
+    "version": ctypes.c_char_p,
+    "opt.dirty_decay_ms": ctypes.c_ssize_t,
+    "opt.muzzy_decay_ms": ctypes.c_ssize_t,
+    "opt.oversize_threshold": ctypes.c_size_t,
+    "opt.background_thread": ctypes.c_bool,
+    "opt.metadata_thp": ctypes.c_char_p,
+    "opt.thp": ctypes.c_char_p,
+    "opt.retain": ctypes.c_bool,
+    "arenas.narenas": ctypes.c_uint,
+}
+
+
+class _Mallinfo2(ctypes.Structure):
+    """struct mallinfo2 of mallinfo(3), glibc 2.33 and later."""
+
+    _fields_ = [
+        (name, ctypes.c_size_t)
+        for name in (
+            "arena", "ordblks", "smblks", "hblks", "hblkhd", "usmblks", "fsmblks", "uordblks", "fordblks", "keepcost",
+        )
+    ]  # fmt: skip
+
+
+def _glibc_maps_large_blocks() -> bool | None:
+    """Whether glibc serves 64 MiB by a fresh mmap (its default) or from the heap (tuned): tried, not read.
+
+    64 MiB is above the dynamic threshold's ceiling of 32 MiB (mallopt(3)), so history can't change the answer.
+    """
+    libc = ctypes.CDLL(None)
+    try:
+        mallinfo2 = libc.mallinfo2
+    except AttributeError:
+        return None
+    mallinfo2.restype = _Mallinfo2
+    libc.malloc.restype = ctypes.c_void_p
+    libc.malloc.argtypes = [ctypes.c_size_t]
+    libc.free.argtypes = [ctypes.c_void_p]
+    before = mallinfo2().hblks
+    block = libc.malloc(64 << 20)
+    mapped = mallinfo2().hblks > before
+    libc.free(block)
+    return bool(mapped)
+
+
+def _allocator() -> dict[str, Any]:
+    found: dict[str, Any] = {name: owner(name) for name in ("malloc", "free", "posix_memalign")}
+    if _mallctl("version", ctypes.c_char_p) is not None:
+        found["jemalloc"] = {name: _mallctl(name, kind) for name, kind in _JEMALLOC_SETTINGS.items()}
+    elif found["malloc"] and Path(found["malloc"]).name.startswith("libc"):
+        found["glibc_maps_large_blocks"] = _glibc_maps_large_blocks()
+    maps = Path("/proc/self/maps").read_text()
+    found["mapped"] = sorted(set(re.findall(r"/\S*lib(?:tcmalloc|jemalloc|mimalloc)\S*", maps)))
+    return found
+
+
+def _status(field: str, path: str = "/proc/self/status") -> str | None:
+    for line in Path(path).read_text().splitlines():
+        if line.startswith(field + ":"):
+            return line.partition(":")[2].strip()
+    return None
+
+
+def _affinity() -> dict[str, Any]:
+    """CPUs each thread may run on (``threads_allowed``: one entry a distinct list) and the memory policy."""
+    lists: dict[str, int] = {}
+    for task in Path("/proc/self/task").iterdir():
+        try:
+            allowed = _status("Cpus_allowed_list", str(task / "status"))
+        except OSError:
+            continue  # the thread ended meanwhile
+        lists[str(allowed)] = lists.get(str(allowed), 0) + 1
+    try:
+        # Column 2 of numa_maps (proc(5)) is the policy in force for the mapping; the stack has the task's.
+        lines = Path("/proc/self/numa_maps").read_text().splitlines()
+        policy = next((line.split()[1] for line in lines if "stack" in line), None)
+    except OSError:
+        policy = None
+    return {
+        "allowed": sorted(os.sched_getaffinity(0)),
+        "threads_allowed": lists,
+        "memory_nodes_allowed": _status("Mems_allowed_list"),
+        "memory_policy": policy,
+    }
+
+
+def memory_format(tensor: torch.Tensor) -> str:
+    """``channels_last`` or ``channels_first`` for 4-d tensors that are one and not the other, else a description."""
+    if tensor.layout != torch.strided:
+        return str(tensor.layout).removeprefix("torch.")
+    first = tensor.is_contiguous()
+    last = tensor.dim() == 4 and tensor.is_contiguous(memory_format=torch.channels_last)
+    if tensor.dim() == 4 and first != last:
+        return "channels_last" if last else "channels_first"
+    return "contiguous" if first else "strided"
+
+
+def _count(values: list[str]) -> dict[str, int]:
+    return {value: values.count(value) for value in sorted(set(values))}
+
+
+def _tensors(module: nn.Module, inputs: tuple[torch.Tensor, ...], output: Any) -> dict[str, Any]:
+    weights = list(module.parameters())
+    outputs = [output] if isinstance(output, torch.Tensor) else []
+    return {
+        name: {
+            "dtypes": _count([str(t.dtype).removeprefix("torch.") for t in tensors]),
+            "memory_formats": _count([memory_format(t) for t in tensors]),
+        }
+        for name, tensors in (("inputs", list(inputs)), ("weights", weights), ("outputs", outputs))
+    }
+
+
+def _ipex(module: nn.Module) -> dict[str, Any]:
+    """Whether IPEX is in this process, and how many modules of the model are IPEX's own."""
+    package = sys.modules.get("intel_extension_for_pytorch")
+    kinds = [
+        type(child).__name__ for child in module.modules() if type(child).__module__.startswith("intel_extension_for")
+    ]
+    return {
+        "imported": package is not None,
+        "version": getattr(package, "__version__", None),
+        "modules_replaced": len(kinds),
+        "modules_by_type": _count(kinds),
+    }
+
+
+def _transparent_hugepages() -> str | None:
+    try:
+        text = Path("/sys/kernel/mm/transparent_hugepage/enabled").read_text()
+    except OSError:
+        return None
+    match = re.search(r"\[(\w+)\]", text)
+    return match[1] if match else None
+
+
+def collect(module: nn.Module, inputs: tuple[torch.Tensor, ...], output: Any, grad_mode: str) -> dict[str, Any]:
+    """Everything the gate needs, as plain data. Call it after the timed loop: it allocates."""
+    return {
+        "allocator": _allocator(),
+        "openmp": {
+            "owner": owner("omp_get_num_threads"),
+            "torch_threads": torch.get_num_threads(),
+            "max_threads": int(ctypes.CDLL(None).omp_get_max_threads()) if owner("omp_get_max_threads") else None,
+        },
+        "affinity": _affinity(),
+        "ipex": _ipex(module),
+        "tensors": _tensors(module, inputs, output),
+        "grad_mode": grad_mode,
+        "environment": {name: value for name, value in sorted(os.environ.items()) if _ENVIRONMENT.match(name)},
+        "transparent_hugepages": _transparent_hugepages(),
+        "versions": {
+            "python": sys.version.split()[0],
+            "torch": torch.__version__,
+            "onednn": torch.backends.mkldnn.is_available(),
+            "cpu_capability": torch.backends.cpu.get_cpu_capability(),
+        },
+        "argv": sys.orig_argv,
+        "pid": os.getpid(),
+    }

@@ -1,0 +1,120 @@
+"""The timed loop and what the operating system counted around exactly that loop.
+
+Nothing here knows models or axes: it times a callable.
+"""
+
+from __future__ import annotations
+
+import os
+import resource
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from runner.job import Window
+
+# A median of fewer iterations says nothing; used when only a minimum time is asked for.
+MIN_ITERATIONS = 5
+
+
+def timed_loop(step: Callable[[], object], iterations: int | None, min_time_s: float) -> list[int]:
+    """Call ``step`` and return each call's latency in nanoseconds (CLOCK_MONOTONIC).
+
+    Runs ``iterations`` calls, or when that is None as many as take ``min_time_s``, never fewer than
+    MIN_ITERATIONS. The bookkeeping between two calls is one list append, outside both time stamps.
+    """
+    clock = time.perf_counter_ns
+    samples: list[int] = []
+    record = samples.append
+    if iterations is not None:
+        for _ in range(iterations):
+            start = clock()
+            step()
+            record(clock() - start)
+        return samples
+    deadline = clock() + int(min_time_s * 1e9)
+    while clock() < deadline or len(samples) < MIN_ITERATIONS:
+        start = clock()
+        step()
+        record(clock() - start)
+    return samples
+
+
+def process_cpu_clock(pid: int) -> int:
+    """Clock id of another process's CPU time: MAKE_PROCESS_CPUCLOCK(pid, CPUCLOCK_SCHED) of the
+    kernel's include/linux/posix-timers.h; nanosecond resolution and no work for the process read."""
+    return (~pid << 3) | 2
+
+
+def _cpu_seconds(pids: list[int]) -> float | None:
+    try:
+        return sum(time.clock_gettime(process_cpu_clock(pid)) for pid in pids)
+    except OSError:
+        return None
+
+
+def ancestors_below(runner_pid: int) -> list[int]:
+    """The processes between this one and the runner (shell, launcher), nearest first.
+
+    Empty when the runner is not an ancestor.
+    """
+    chain: list[int] = []
+    pid = os.getppid()
+    while pid > 1 and pid != runner_pid:
+        chain.append(pid)
+        try:
+            # Field 4 of proc(5)'s stat; the command name before it is in parentheses and may hold spaces.
+            pid = int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
+        except (OSError, ValueError, IndexError):
+            return []
+    return chain if pid == runner_pid else []
+
+
+def _reset_rss_peak() -> bool:
+    """Set VmHWM back to the present resident set (proc(5), clear_refs, value 5)."""
+    try:
+        Path("/proc/self/clear_refs").write_text("5")
+    except OSError:
+        return False
+    return True
+
+
+def _rss_peak_bytes() -> int | None:
+    for line in Path("/proc/self/status").read_text().splitlines():
+        if line.startswith("VmHWM:"):
+            return int(line.split()[1]) * 1024
+    return None
+
+
+def measure(
+    step: Callable[[], object], iterations: int | None, min_time_s: float, runner_pid: int
+) -> tuple[list[float], Window]:
+    """Run the timed loop; returns each iteration's latency in seconds and the window's counters."""
+    between = ancestors_below(runner_pid)
+    peak_is_ours = _reset_rss_peak()
+    runner_before, between_before = _cpu_seconds([runner_pid]), _cpu_seconds(between)
+    before = resource.getrusage(resource.RUSAGE_SELF)
+    start = time.perf_counter_ns()
+
+    samples = timed_loop(step, iterations, min_time_s)
+
+    wall_s = (time.perf_counter_ns() - start) / 1e9
+    after = resource.getrusage(resource.RUSAGE_SELF)
+    runner_after, between_after = _cpu_seconds([runner_pid]), _cpu_seconds(between)
+
+    def used(end: float | None, begin: float | None) -> float | None:
+        return None if end is None or begin is None else end - begin
+
+    window = Window(
+        wall_s=wall_s,
+        minor_faults=after.ru_minflt - before.ru_minflt,
+        major_faults=after.ru_majflt - before.ru_majflt,
+        voluntary_switches=after.ru_nvcsw - before.ru_nvcsw,
+        involuntary_switches=after.ru_nivcsw - before.ru_nivcsw,
+        user_s=after.ru_utime - before.ru_utime,
+        system_s=after.ru_stime - before.ru_stime,
+        rss_peak_bytes=_rss_peak_bytes() if peak_is_ours else None,
+        runner_cpu_s=used(runner_after, runner_before),
+        launcher_cpu_s=used(between_after, between_before),
+    )
+    return [sample / 1e9 for sample in samples], window
