@@ -25,6 +25,14 @@ class Library(Enum):
     tcmalloc = "tcmalloc"
 
 
+class LauncherAllocator(Enum):
+    """What the launcher is asked to preload."""
+
+    default = "default"
+    jemalloc = "jemalloc"
+    tcmalloc = "tcmalloc"
+
+
 class Switch(Enum):
     """Off or on; written without quotes in YAML."""
 
@@ -67,7 +75,7 @@ class ModelConf:
 class AllocatorConf:
     name: str = MISSING
     library: Library = MISSING
-    launcher_value: str = MISSING
+    launcher_value: LauncherAllocator = MISSING
     env: dict[str, str] = field(default_factory=dict)
     expect: dict[str, Any] = field(default_factory=dict)
 
@@ -92,6 +100,7 @@ class SweepConf:
     directory: str = ""
     experiment: str = "adhoc"
     parent_run: str = ""
+    command: str = ""
     round: int = 0
 
 
@@ -119,9 +128,25 @@ class Config:
     sweep: SweepConf = field(default_factory=SweepConf)
 
 
+@dataclass
+class MatrixSweeperConf:
+    """``hydra.sweeper`` in YAML: ``params`` as in Hydra's own sweeper, plus rules."""
+
+    _target_: str = "hydra_plugins.runner_matrix.MatrixSweeper"
+    # axis or setting -> one value, a list, or Hydra's comma-separated text
+    params: dict[str, Any] = field(default_factory=dict)
+    # mappings axis -> value or list of values: cells to leave out, cells to add
+    exclude: list[Any] = field(default_factory=list)
+    include: list[Any] = field(default_factory=list)
+    # jobs handed to the Hydra launcher at a time; null: 1 for the basic launcher, all for others
+    max_batch_size: int | None = None
+
+
 def register() -> None:
-    """Make the schema known to Hydra under the name that conf/config.yaml starts from."""
-    ConfigStore.instance().store(name="runner_schema", node=Config)
+    """Make the schema known to Hydra: conf/config.yaml starts from runner_schema and names the sweeper."""
+    store = ConfigStore.instance()
+    store.store(name="runner_schema", node=Config)
+    store.store(group="hydra/sweeper", name="matrix", node=MatrixSweeperConf, provider="runner")
 
 
 # setting -> (lowest value allowed, what it counts)
@@ -175,7 +200,7 @@ def cell_of(config: Config) -> Cell:
         allocator=Allocator(
             config.allocator.name,
             config.allocator.library.value,
-            config.allocator.launcher_value,
+            config.allocator.launcher_value.value,
             dict(config.allocator.env),
             dict(config.allocator.expect),
         ),

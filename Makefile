@@ -1,0 +1,53 @@
+# make sweep: set up and run the main matrix.   make test: set up and check everything.   make ui: look at results.
+# Both set-ups are the same and are skipped when they are done.
+
+PYTHON ?= $(shell command -v python3.11 || command -v python3.12 || command -v python3.13 || command -v python3.10 || echo python3)
+ARGS ?= -m allocator=ptmalloc,jemalloc ipex=off,on
+
+PY := .venv/bin/python
+READY := .venv/.ready
+DEBIAN := libjemalloc2 libgoogle-perftools4 numactl linux-perf
+
+.PHONY: sweep test ui system clean help
+
+help:
+	@sed -n '1,2p' Makefile
+
+sweep: $(READY) system
+	$(PY) -m runner $(ARGS)
+
+test: $(READY) system
+	.venv/bin/ruff check .
+	.venv/bin/ruff format --check .
+	.venv/bin/mypy
+	$(PY) -m pytest -q $(PYTEST_ARGS)
+
+ui: $(READY)
+	$(PY) -m runner ui
+
+$(READY): requirements.lock pyproject.toml
+	@$(PYTHON) -c 'import sys; v = sys.version_info[:2]; sys.exit(0 if (3, 10) <= v <= (3, 13) else \
+	    f"Python {v[0]}.{v[1]} is not supported: install Python 3.10 to 3.13 and run: make $(MAKECMDGOALS) PYTHON=/path/to/python")'
+	test -x $(PY) || $(PYTHON) -m venv .venv
+	$(PY) -m pip install -q --require-hashes -r requirements.lock
+	$(PY) -m pip install -q --no-deps --no-build-isolation -e .
+	@touch $@
+
+# Shared libraries of the allocators, numactl and perf. Without root or password-less sudo the line to run is
+# printed; cells that need a missing library then fail before they are launched, with the same advice.
+system:
+	@missing=$$(for p in $(DEBIAN); do dpkg-query -W -f '$${Status}' $$p 2>/dev/null | grep -q 'install ok installed' || echo $$p; done); \
+	if [ -z "$$missing" ]; then exit 0; fi; \
+	missing=$$(echo $$missing); \
+	if ! command -v apt-get >/dev/null; then \
+	    echo "note: install what your system calls these Debian packages: $$missing"; \
+	elif [ "$$(id -u)" = 0 ]; then \
+	    { apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq $$missing >/dev/null; } || echo "note: could not install: $$missing"; \
+	elif sudo -n true 2>/dev/null; then \
+	    { sudo -n apt-get update -qq && sudo -n DEBIAN_FRONTEND=noninteractive apt-get install -y -qq $$missing >/dev/null; } || echo "note: could not install: $$missing"; \
+	else \
+	    echo "note: some cells can't run until you run: sudo apt-get install $$missing"; \
+	fi
+
+clean:
+	rm -rf .venv build *.egg-info .mypy_cache .ruff_cache .pytest_cache

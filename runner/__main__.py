@@ -1,0 +1,74 @@
+"""``python -m runner``: compose, plan, run, report.
+
+With Hydra's arguments this is a sweep (of one cell when nothing is varied); with a command's name as
+the first argument it is that command.
+"""
+
+from __future__ import annotations
+
+import functools
+import os
+import secrets
+import sys
+import time
+from pathlib import Path
+
+from runner import refusal
+from runner.errors import RunnerError
+
+ROOT = Path(__file__).resolve().parents[1]
+COMMANDS = ("ui",)
+
+
+@functools.cache
+def sweep_id() -> str:
+    """Name of this process's sweep: sorts by time, and two started in the same second differ."""
+    return time.strftime("%Y%m%d-%H%M%S-") + secrets.token_hex(2)
+
+
+def sweep() -> int:
+    """Hand the command line to Hydra, which composes it and calls the matrix sweeper."""
+    sys.path.insert(0, str(Path(__file__).with_name("plugins")))
+    # Experiments of the folder one works in, else the project's own.
+    os.environ.setdefault("RUNNER_EXPERIMENTS", "experiments" if Path("experiments").is_dir() else str(ROOT / "experiments"))
+    os.environ["HYDRA_FULL_ERROR"] = "1"  # errors come to refusal.explain() instead of being printed by Hydra
+
+    import hydra
+    from omegaconf import DictConfig, OmegaConf
+
+    from runner import config, jobs
+    from runner import sweep as the_sweep
+    from runner.outcome import Outcome
+
+    config.register()
+    OmegaConf.register_new_resolver("runner.sweep_id", sweep_id)
+
+    @hydra.main(version_base="1.3", config_path=str(ROOT / "conf"), config_name="config")
+    def task(composed: DictConfig) -> Outcome:
+        return jobs.run(config.typed(composed), OmegaConf.to_yaml(composed, resolve=True))
+
+    task()
+    return the_sweep.exit_status
+
+
+def main(argv: list[str]) -> int:
+    """Exit status: 0 all ran, 1 some cell failed, 2 refused, 130 interrupted."""
+    try:
+        if argv[1:] and argv[1] in COMMANDS:
+            from runner import ui
+
+            return ui.main(argv[2:])
+        return sweep()
+    except KeyboardInterrupt:
+        print("runner: interrupted", file=sys.stderr)
+        return 130
+    except Exception as error:
+        sentence = str(error) if isinstance(error, RunnerError) else refusal.explain(error)
+        if sentence is None:
+            raise
+        print(f"runner: {sentence}", file=sys.stderr)
+        return 2
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv))

@@ -1,0 +1,144 @@
+"""The only place that starts processes.
+
+While a worker measures, the runner is inside one blocking poll(2) on a pidfd: ``Popen.wait(timeout)``
+would wake up twenty times a second.
+"""
+
+from __future__ import annotations
+
+import os
+import select
+import signal
+import subprocess
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+# What a process gets to end by itself after SIGTERM before it is killed.
+GRACE_S = 3.0
+
+
+@dataclass(frozen=True)
+class Ended:
+    """How a process ended. 0 says nothing about its work: only the worker's result file does."""
+
+    returncode: int
+    timed_out: bool
+    wall_s: float
+    started_at_s: float
+    """CLOCK_MONOTONIC just before the start, comparable with the worker's own."""
+
+
+def run(
+    argv: Sequence[str],
+    env: Mapping[str, str],
+    stdout: Path,
+    stderr: Path,
+    timeout_s: float,
+    marker: str,
+    links: Mapping[Path, Path] | None = None,
+) -> Ended:
+    """Start ``argv`` in its own session, sleep until it ends, and leave nothing of it running.
+
+    Args:
+        marker: value of RUNNER_JOB in ``env``; processes that carry it are killed at the end, whatever session
+            they moved to (torch's run_cpu puts its workers into sessions of their own).
+        links: symbolic links to make before the start (path -> target).
+
+    Raises:
+        OSError: ``argv[0]`` can't be started.
+        KeyboardInterrupt: passed on after everything has been stopped.
+    """
+    for link, target in (links or {}).items():
+        link.parent.mkdir(parents=True, exist_ok=True)
+        link.symlink_to(target)
+    start = time.monotonic()
+    with open(stdout, "wb") as out, open(stderr, "wb") as err:
+        process = subprocess.Popen(
+            list(argv), env=dict(env), stdin=subprocess.DEVNULL, stdout=out, stderr=err, start_new_session=True
+        )
+    timed_out = False
+    try:
+        timed_out = not _wait(process.pid, timeout_s)
+    finally:
+        _stop(process, marker)
+    return Ended(process.returncode, timed_out, time.monotonic() - start, start)
+
+
+def _wait(pid: int, timeout_s: float) -> bool:
+    """Block until ``pid`` ends; False when ``timeout_s`` passed first."""
+    descriptor = os.pidfd_open(pid)
+    try:
+        poller = select.poll()
+        poller.register(descriptor, select.POLLIN)
+        # poll(2) takes milliseconds as a C int.
+        return bool(poller.poll(min(timeout_s * 1000, 2**31 - 1)))
+    finally:
+        os.close(descriptor)
+
+
+def _stop(process: subprocess.Popen[bytes], marker: str) -> None:
+    """End the process, its group and whatever else carries the marker; a second Ctrl-C can't skip this."""
+    previous = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        if process.poll() is None:
+            os.killpg(process.pid, signal.SIGTERM)
+            if not _wait(process.pid, GRACE_S):
+                os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+        for _ in range(100):
+            left = marked(marker)
+            if not left:
+                return
+            for pid in left:
+                try:
+                    os.kill(pid, signal.SIGKILL)
+                except ProcessLookupError:
+                    pass
+            time.sleep(0.02)
+    finally:
+        signal.signal(signal.SIGINT, previous)
+
+
+def marked(marker: str) -> list[int]:
+    """Live processes whose environment has RUNNER_JOB=marker."""
+    wanted = f"RUNNER_JOB={marker}".encode()
+    found = []
+    for entry in Path("/proc").iterdir():
+        if not entry.name.isdigit():
+            continue
+        try:
+            environment = (entry / "environ").read_bytes().split(b"\0")
+        except OSError:
+            continue  # ended meanwhile, or somebody else's
+        if wanted in environment:
+            found.append(int(entry.name))
+    return found
+
+
+def capture(argv: Sequence[str], cwd: Path | None = None, timeout_s: float = 20) -> tuple[int, str]:
+    """Run a short command and return (exit status, standard output); (127, "") when it is not there."""
+    try:
+        done = subprocess.run(
+            list(argv), cwd=cwd, stdin=subprocess.DEVNULL, capture_output=True, timeout=timeout_s, check=False
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return 127, ""
+    return done.returncode, done.stdout.decode(errors="replace")
+
+
+def working_task_manager(cpu: int, node: int) -> str:
+    """``numactl`` when it is installed and may set a memory policy here, else ``taskset``."""
+    status, _ = capture(["numactl", "-C", str(cpu), "-m", str(node), "true"])
+    return "numactl" if status == 0 else "taskset"
+
+
+def git_state(folder: Path) -> tuple[str | None, str]:
+    """(commit, diff against it with untracked files named) of the checkout around ``folder``; (None, "") outside one."""
+    status, commit = capture(["git", "rev-parse", "HEAD"], folder)
+    if status:
+        return None, ""
+    _, diff = capture(["git", "diff", "HEAD"], folder)
+    _, untracked = capture(["git", "ls-files", "--others", "--exclude-standard"], folder)
+    return commit.strip(), diff + "".join(f"untracked: {name}\n" for name in untracked.splitlines())

@@ -1,0 +1,189 @@
+"""One job, from its typed configuration to its outcome: plan, launch, judge, record.
+
+This is the Hydra task: it may run in the sweep's own process or on another node, so it takes all it
+knows from the configuration and leaves all it found in the job's folder and in MLflow.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import signal
+import sys
+import tempfile
+import time
+from dataclasses import asdict
+from pathlib import Path
+
+from runner import execute, gate, launch
+from runner.config import Config, cell_of
+from runner.errors import RunnerError
+from runner.host import read_topology
+from runner.job import FormatError, JobSpec, WorkerResult, read_result, write_json
+from runner.matrix import Cell
+from runner.outcome import FAILED, FINISHED, KILLED, OUTCOME_FILE, RESULT_FILE, Outcome, job_folder
+from runner.store import Store
+
+
+def plan_here(cell: Cell) -> launch.Plan:
+    """Resolve a cell on this machine as the calling process sees it.
+
+    Raises:
+        RunnerError: see launch.plan().
+    """
+    topology = read_topology()
+    manager = execute.working_task_manager(min(topology.allowed), topology.nodes()[0])
+    return launch.plan(cell, topology, manager, os.environ, sys.executable)
+
+
+def run(config: Config, resolved_yaml: str) -> Outcome:
+    """Run one job and record it; never raises for anything the job did.
+
+    Args:
+        resolved_yaml: the composed configuration, kept as an artifact.
+    """
+    cell = cell_of(config)
+    sweep = Path(config.sweep.directory)
+    folder = job_folder(sweep, cell.cell_id, config.sweep.round)
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "config.yaml").write_text(resolved_yaml, encoding="utf-8")
+
+    store = Store(Path(config.mlruns))
+    run_id = store.start_cell(config.sweep.parent_run, config.sweep.id, cell.cell_id, cell.axes, config.sweep.command)
+    interrupted: BaseException | None = None
+    outcome = Outcome(cell.cell_id, config.sweep.round, cell.axes, KILLED, "interrupted", run_id=run_id)
+    try:
+        outcome = _attempt(cell, config, folder, run_id)
+    except RunnerError as error:
+        outcome = Outcome(cell.cell_id, config.sweep.round, cell.axes, FAILED, str(error), run_id=run_id)
+    except BaseException as error:  # recorded as KILLED, then passed on
+        interrupted = error
+    write_json(folder / OUTCOME_FILE, outcome)
+    last = config.sweep.round == config.rounds - 1
+    store.log_job(sweep, outcome, folder, last=last or interrupted is not None)
+    if interrupted is not None:
+        raise interrupted
+    return outcome
+
+
+def _attempt(cell: Cell, config: Config, folder: Path, run_id: str) -> Outcome:
+    """Launch, wait and judge.
+
+    Raises:
+        RunnerError: the cell can't be launched here.
+    """
+    number = config.sweep.round
+    planned = plan_here(cell)
+    marker = f"{config.sweep.id}/{cell.cell_id}/{number}"
+    # Short and without spaces or colons whatever the project's path is: LD_PRELOAD is split at both.
+    shim = Path(tempfile.mkdtemp(prefix="runner-", dir="/tmp"))
+    try:
+        command = launch.command(planned, folder / "job.json", shim, os.environ, sys.executable, marker)
+        result_path = folder / RESULT_FILE
+        result_path.unlink(missing_ok=True)
+        write_json(folder / "job.json", _spec(cell, config, result_path))
+        write_json(
+            folder / "launch.json",
+            {
+                "argv": command.argv,
+                "env": dict(command.env),
+                "scrubbed": dict(command.scrubbed),
+                "links": {str(link): str(file) for link, file in command.links.items()},
+                "as_shell": command.as_shell(),
+                "placement": asdict(planned.placement),
+            },
+        )
+        try:
+            ended = execute.run(
+                command.argv,
+                command.env,
+                folder / "stdout.log",
+                folder / "stderr.log",
+                config.timeout_s,
+                marker,
+                command.links,
+            )
+        except OSError as error:
+            raise RunnerError(f"launcher={cell.launcher.name}: {command.argv[0]} can't be started ({error})") from error
+    finally:
+        shutil.rmtree(shim, ignore_errors=True)
+
+    result, failure = _judge_end(ended, result_path, cell, number, folder, config.timeout_s)
+    cost = {"job": ended.wall_s}
+    verdict = "unobserved"
+    if result is not None:
+        write_json(folder / "evidence.json", result.evidence)
+        cost |= {"launch": result.started_at_s - ended.started_at_s, **result.phases_s}
+        mismatches = gate.check(planned, result.evidence)
+        verdict = "mismatch" if mismatches else "ok"
+        if mismatches:
+            failure = "; ".join(map(str, mismatches))
+    return Outcome(
+        cell_id=cell.cell_id,
+        round=number,
+        axes=cell.axes,
+        status=FAILED if failure else FINISHED,
+        failure=failure,
+        evidence=verdict,
+        cost_s=cost,
+        run_id=run_id,
+    )
+
+
+def _spec(cell: Cell, config: Config, result_path: Path) -> JobSpec:
+    return JobSpec(
+        cell_id=cell.cell_id,
+        round=config.sweep.round,
+        model_target=cell.model.target,
+        model_kwargs=dict(cell.model.kwargs),
+        batch_size=cell.batch_size,
+        ipex=cell.ipex,
+        seed=cell.seed,
+        warmup=cell.warmup,
+        iterations=cell.iterations,
+        min_time_s=cell.min_time_s,
+        runner_pid=os.getpid(),
+        result_path=str(result_path),
+    )
+
+
+def _judge_end(
+    ended: execute.Ended, result_path: Path, cell: Cell, number: int, folder: Path, timeout_s: float
+) -> tuple[WorkerResult | None, str | None]:
+    """(the worker's result when it measured, the failure when it did not). The exit status alone proves nothing."""
+    if ended.timed_out:
+        return None, f"timeout_s={timeout_s:g}: the job was still running and was stopped; raise timeout_s or do less work"
+    if not result_path.exists():
+        return None, f"the worker left no result: {_why(ended.returncode, folder)}"
+    try:
+        result = read_result(result_path)
+    except FormatError as error:
+        return None, f"the worker's result is unusable: {error}"
+    if (result.cell_id, result.round) != (cell.cell_id, number):
+        return None, f"the worker's result is of another job ({result.cell_id}, round {result.round})"
+    if result.error is not None:
+        return None, f"the worker failed: {result.error}"
+    if cell.iterations is not None and len(result.samples_s) != cell.iterations:
+        return None, f"iterations={cell.iterations}: the worker timed {len(result.samples_s)}"
+    return result, None
+
+
+def _why(returncode: int, folder: Path) -> str:
+    """What ended a process that could not say so itself: a signal if one can be told, else its last line."""
+    text = (folder / "stderr.log").read_text(encoding="utf-8", errors="replace")
+    number = -returncode if returncode < 0 else 0
+    # A launcher reports its child as "died with <Signals.SIGKILL: 9>", or as the shell's 128 + signal;
+    # torch's launcher as "exitcode: -9".
+    named = re.findall(r"died with <Signals\.SIG\w+: (\d+)>|exit status (\d+)|exitcode: -(\d+)", text)
+    for died, status, negative in named:
+        number = int(died or negative or 0) or (int(status) - 128 if status and int(status) > 128 else number)
+    if number:
+        try:
+            name = signal.Signals(number).name
+        except ValueError:
+            name = f"signal {number}"
+        hint = " (the kernel's out-of-memory killer uses it too: see dmesg)" if name == "SIGKILL" else ""
+        return f"it was killed by {name}{hint}; see stderr.log"
+    last = next((line.strip() for line in reversed(text.splitlines()) if line.strip()), "nothing on stderr")
+    return f"exit status {returncode}, last line: {last[:300]}"

@@ -1,0 +1,64 @@
+"""A cell's figures under the names MLflow shows: ms and MB here, seconds and bytes everywhere else. Pure."""
+
+from __future__ import annotations
+
+from statistics import median
+
+from runner import stats
+from runner.job import Window
+from runner.outcome import CellRecord
+
+# Above this share of one core the runner itself is a disturbance, and the cell says so.
+RUNNER_CPU_LIMIT_PCT = 1.0
+
+
+def _of_window(window: Window, steps: int) -> dict[str, float]:
+    figures: dict[str, float | None] = {
+        "faults/minor_per_step": window.minor_faults / steps,
+        "faults/major_per_step": window.major_faults / steps,
+        "cpu/voluntary_switches_per_step": window.voluntary_switches / steps,
+        "cpu/involuntary_switches_per_step": window.involuntary_switches / steps,
+        "cpu/cores_busy": (window.user_s + window.system_s) / window.wall_s,
+        "cpu/system_pct": 100 * window.system_s / max(window.user_s + window.system_s, 1e-9),
+        "memory/rss_peak_mb": _scaled(window.rss_peak_bytes, 1e-6),
+        "selfaudit/runner_cpu_pct": _scaled(window.runner_cpu_s, 100 / window.wall_s),
+        "selfaudit/launcher_cpu_pct": _scaled(window.launcher_cpu_s, 100 / window.wall_s),
+    }
+    return {name: value for name, value in figures.items() if value is not None}
+
+
+def _scaled(value: float | None, factor: float) -> float | None:
+    return None if value is None else value * factor
+
+
+def _over_rounds(tables: list[dict[str, float]]) -> dict[str, float]:
+    """The median over rounds of each figure that every round has."""
+    names = set.intersection(*(set(table) for table in tables)) if tables else set()
+    return {name: median(table[name] for table in tables) for name in sorted(names)}
+
+
+def cell_metrics(record: CellRecord) -> dict[str, float]:
+    """Every figure of a cell over its finished rounds; costs also of failed ones. Absent = unobserved."""
+    finished = [result for result in record.results.values() if result.samples_s]
+    costs = _over_rounds([{f"cost/{k}_s": v for k, v in outcome.cost_s.items()} for outcome in record.outcomes])
+    if not finished:
+        return costs
+    estimate = stats.estimate([result.samples_s for result in finished])
+    batch_size = int(record.axes["batch_size"])
+    latency = {
+        "latency/p50_ms": estimate.p50_s * 1e3,
+        "latency/p90_ms": _scaled(estimate.p90_s, 1e3),
+        "latency/p99_ms": _scaled(estimate.p99_s, 1e3),
+        "latency/mean_ms": estimate.mean_s * 1e3,
+        "latency/cv_pct": estimate.cv * 100,
+        "latency/between_processes_pct": _scaled(estimate.between, 100),
+        "latency/iterations": float(estimate.iterations),
+        "latency/processes": float(estimate.processes),
+        "throughput/samples_per_s": batch_size / estimate.mean_s,
+    }
+    windows = [_of_window(r.window, len(r.samples_s)) for r in finished if r.window is not None]
+    return {
+        **{name: value for name, value in latency.items() if value is not None},
+        **_over_rounds(windows),
+        **costs,
+    }

@@ -1,0 +1,100 @@
+"""What became of one job: the runner's verdict, kept as a file beside the worker's result.
+
+Reports and MLflow are filled from these files, so that a sweep needs no process that lived through all of it.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from runner.job import FORMAT, FormatError, WorkerResult, read_result
+
+OUTCOME_FILE = "outcome.json"
+RESULT_FILE = "result.json"
+
+FINISHED, FAILED, KILLED = "FINISHED", "FAILED", "KILLED"
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """One (cell, round)."""
+
+    cell_id: str
+    round: int
+    axes: Mapping[str, str]
+    status: str
+    """FINISHED, FAILED or KILLED (interrupted by the user)."""
+    failure: str | None = None
+    """One sentence; None when FINISHED."""
+    evidence: str = "unobserved"
+    """``ok``, ``mismatch``, or ``unobserved`` when the worker left none."""
+    cost_s: Mapping[str, float] = field(default_factory=dict)
+    """Wall time by phase, the runner's and the worker's."""
+    run_id: str = ""
+    format: int = FORMAT
+
+
+@dataclass(frozen=True)
+class CellRecord:
+    """All jobs of one cell so far, with what their workers measured."""
+
+    cell_id: str
+    axes: Mapping[str, str]
+    outcomes: Sequence[Outcome]
+    results: Mapping[int, WorkerResult]
+    """Round -> result, of the FINISHED jobs only: a failed job's samples are never summarised."""
+
+    @property
+    def failure(self) -> str | None:
+        """The first failure among the rounds."""
+        return next((outcome.failure for outcome in self.outcomes if outcome.failure), None)
+
+    @property
+    def evidence(self) -> str:
+        """The worst of the rounds' verdicts."""
+        seen = {outcome.evidence for outcome in self.outcomes}
+        return next((verdict for verdict in ("mismatch", "unobserved", "ok") if verdict in seen), "unobserved")
+
+    def per_step(self, counter: str) -> float | None:
+        """A window counter (``minor_faults``, ...) per timed iteration, over all rounds."""
+        steps = sum(len(result.samples_s) for result in self.results.values())
+        windows = [result.window for result in self.results.values() if result.window]
+        return sum(getattr(window, counter) for window in windows) / steps if steps else None
+
+
+def job_folder(sweep: Path, cell_id: str, number: int) -> Path:
+    """Where everything about one job is kept."""
+    return sweep / "cells" / cell_id / f"round-{number}"
+
+
+def read_outcome(path: Path) -> Outcome:
+    """Read an outcome file.
+
+    Raises:
+        FormatError: torn, or of another version.
+    """
+    try:
+        data: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        if data["format"] != FORMAT:
+            raise FormatError(f"{path} has format {data['format']!r}; this version reads format {FORMAT}")
+        return Outcome(**data)
+    except (OSError, ValueError, TypeError, KeyError) as error:
+        raise FormatError(f"{path} can't be read: {error}") from error
+
+
+def read_cell(sweep: Path, cell_id: str) -> CellRecord | None:
+    """Everything known of one cell of a sweep; None when no job of it has ended."""
+    outcomes = [read_outcome(path) for path in sorted((sweep / "cells" / cell_id).glob(f"round-*/{OUTCOME_FILE}"))]
+    if not outcomes:
+        return None
+    outcomes.sort(key=lambda outcome: outcome.round)
+    results = {
+        outcome.round: read_result(job_folder(sweep, cell_id, outcome.round) / RESULT_FILE)
+        for outcome in outcomes
+        if outcome.status == FINISHED
+    }
+    return CellRecord(cell_id, outcomes[0].axes, outcomes, results)

@@ -1,0 +1,188 @@
+"""Hydra's view of the runner: the sweeper ``matrix`` and a file source that reads YAML 1.2 booleans.
+
+Hydra looks for plugins in the namespace package ``hydra_plugins``; ``runner.__main__`` puts the folder
+above this one on sys.path. Everything that decides something is in ``runner.sweep`` and
+``runner.matrix``.
+"""
+
+from __future__ import annotations
+
+import copy
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+from hydra._internal.core_plugins import file_config_source
+from hydra._internal.sources_registry import SourcesRegistry
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Override, OverrideType
+from hydra.core.plugins import Plugins
+from hydra.core.utils import JobReturn, JobStatus
+from hydra.errors import HydraException
+from hydra.plugins.config_source import ConfigLoadError, ConfigResult, ConfigSource
+from hydra.plugins.launcher import Launcher
+from hydra.plugins.sweeper import Sweeper
+from hydra.types import HydraContext, TaskFunction
+from omegaconf import DictConfig, OmegaConf, open_dict, read_write
+from omegaconf._utils import get_yaml_loader
+
+from runner import config as schema
+from runner import sweep
+from runner.errors import RunnerError
+from runner.outcome import Outcome
+
+
+def _yaml12_loader() -> type[Any]:
+    """OmegaConf's loader, with only true and false as booleans: `ipex: off` is the text "off"."""
+    tag = "tag:yaml.org,2002:bool"
+    loader: type[Any] = type("Yaml12Loader", (get_yaml_loader(),), {})
+    loader.yaml_implicit_resolvers = {
+        first: [(kind, pattern) for kind, pattern in resolvers if kind != tag]
+        for first, resolvers in loader.yaml_implicit_resolvers.items()
+    }
+    loader.add_implicit_resolver(tag, re.compile(r"^(?:true|True|TRUE|false|False|FALSE)$"), list("tTfF"))
+    return loader
+
+
+class FileConfigSource(file_config_source.FileConfigSource):  # type: ignore[misc]  # Hydra's plugins are untyped
+    """The ``file://`` source, reading ``off``, ``on``, ``yes`` and ``no`` as the words they are.
+
+    Named like Hydra's own, because the registry keeps the first class of a name for a scheme.
+    """
+
+    def load_config(self, config_path: str) -> ConfigResult:
+        path = Path(self.path, self._normalize_file_name(config_path)).resolve()
+        if not path.is_file():
+            raise ConfigLoadError(f"Config not found : {path}")
+        try:
+            text = path.read_text(encoding="utf-8")
+            value = yaml.load(text, Loader=_yaml12_loader()) or {}
+        except (OSError, UnicodeDecodeError) as error:
+            raise RunnerError(f"{path} can't be read: {error}") from error
+        except yaml.YAMLError as error:
+            mark = getattr(error, "problem_mark", None)
+            where = f" at line {mark.line + 1}, column {mark.column + 1}" if mark else ""
+            raise RunnerError(f"{path} is not YAML{where}: {getattr(error, 'problem', None) or error}") from error
+        if not isinstance(value, Mapping):
+            raise RunnerError(f"{path} must hold a mapping of keys to values, not {type(value).__name__}")
+        return ConfigResult(
+            config=OmegaConf.create(dict(value)),
+            path=f"{self.scheme()}://{self.path}",
+            provider=self.provider,
+            header=ConfigSource._get_header_dict(text[:512]),
+        )
+
+
+class MatrixSweeper(Sweeper):  # type: ignore[misc]
+    """Expands the matrix and hands it to runner.sweep."""
+
+    def __init__(
+        self,
+        params: DictConfig | None = None,
+        exclude: Sequence[Any] = (),
+        include: Sequence[Any] = (),
+        max_batch_size: int | None = None,
+    ) -> None:
+        self.params, self.max_batch_size = params, max_batch_size
+        self.exclude, self.include = exclude, include
+        self.config: DictConfig | None = None
+        self.launcher: Launcher | None = None
+        self.hydra_context: HydraContext | None = None
+
+    def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
+        self.hydra_context, self.config = hydra_context, config
+        self.launcher = Plugins.instance().instantiate_launcher(
+            hydra_context=hydra_context, task_function=task_function, config=config
+        )
+
+    def sweep(self, arguments: list[str]) -> int:
+        assert self.config is not None
+        directory = Path(self.config.hydra.sweep.dir).absolute()
+        with read_write(self.config), open_dict(self.config):
+            # Resolved once: every job must see the same folder, wherever its process runs.
+            self.config.hydra.sweep.dir = str(directory)
+        runs_here = str(self.config.hydra.launcher._target_).endswith("BasicLauncher")
+        request = sweep.Request(
+            choices=self._choices(arguments),
+            exclude=_plain(self.exclude),
+            include=_plain(self.include),
+            directory=directory,
+            sweep_id=directory.name,
+            experiment=str(self.config.hydra.runtime.choices.get("experiment") or "adhoc"),
+            batch=self.max_batch_size or (1 if runs_here else 10**6),
+        )
+        sweep.exit_status = sweep.run(request, self._compose, self._launch)
+        return sweep.exit_status
+
+    def _choices(self, arguments: Sequence[str]) -> dict[str, list[str]]:
+        """Override key -> its values as override text. The command line replaces what YAML says of the same key."""
+        assert self.hydra_context is not None
+        parser = OverridesParser.create(config_loader=self.hydra_context.config_loader)
+        choices: dict[str, list[str]] = {}
+        for override in parser.parse_overrides([*self._from_params(), *arguments]):
+            key, values = _expanded(override)
+            choices[key] = values
+        return choices
+
+    def _from_params(self) -> list[str]:
+        words = []
+        for key, value in (_plain(self.params) or {}).items():
+            if isinstance(value, Mapping):
+                raise RunnerError(f"hydra.sweeper.params.{key}: {value!r} must be a value or a list of values")
+            if isinstance(value, (list, tuple)):
+                if not value:
+                    raise RunnerError(f"hydra.sweeper.params.{key}: the list is empty; leave the key out or name a value")
+                value = ",".join(_word(v) for v in value)
+            words.append(f"{key}={_word(value)}")
+        return words
+
+    def _compose(self, overrides: Sequence[str]) -> schema.Config:
+        assert self.hydra_context is not None and self.config is not None
+        composed = self.hydra_context.config_loader.load_sweep_config(self.config, list(overrides))
+        return schema.typed(without_hydra(composed))
+
+    def _launch(self, batch: Sequence[Sequence[str]], first: int) -> list[Outcome]:
+        assert self.launcher is not None
+        returned: Sequence[JobReturn] = self.launcher.launch([list(job) for job in batch], initial_job_idx=first)
+        outcomes = []
+        for job in returned:
+            if job.status != JobStatus.COMPLETED:
+                raise job._return_value  # a fault of the runner itself: jobs.run() does not raise for a job's
+            outcomes.append(job.return_value)
+        return outcomes
+
+
+def without_hydra(composed: DictConfig) -> DictConfig:
+    """The application's part of a composed configuration, as Hydra hands it to a task."""
+    task = copy.deepcopy(composed)
+    with read_write(task), open_dict(task):
+        task.pop("hydra", None)
+    return task
+
+
+def _plain(value: Any) -> Any:
+    return OmegaConf.to_container(value, resolve=True) if OmegaConf.is_config(value) else value
+
+
+def _word(value: Any) -> str:
+    """A YAML value as override text."""
+    if value is None:
+        return "null"
+    return str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def _expanded(override: Override) -> tuple[str, list[str]]:
+    if override.type == OverrideType.DEL:
+        return f"~{override.key_or_group}", [override.get_value_element_as_str()]
+    key = override.get_key_element()
+    if override.is_sweep_override():
+        if not override.is_discrete_sweep():
+            raise HydraException(f"{override.input_line}: list the values with commas or choice(); intervals have no cells")
+        return key, list(override.sweep_string_iterator())
+    return key, [override.get_value_element_as_str()]
+
+
+# Runs while Hydra scans for plugins, before it registers its own source for the scheme.
+SourcesRegistry.instance().types["file"] = FileConfigSource

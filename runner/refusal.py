@@ -1,0 +1,68 @@
+"""Hydra's and OmegaConf's errors in one sentence that names the option, its value and the next step."""
+
+from __future__ import annotations
+
+import difflib
+import re
+
+
+def _close(word: str, options: list[str]) -> str:
+    near = difflib.get_close_matches(word, options, n=1)
+    return f"; did you mean {near[0]}?" if near else ""
+
+
+def explain(error: Exception) -> str | None:
+    """The sentence, or None when the error is not about the input (then it is a bug and wants its traceback)."""
+    from hydra.errors import HydraException
+    from omegaconf.errors import OmegaConfBaseException
+
+    from runner.errors import RunnerError
+
+    chain: list[BaseException] = []
+    link: BaseException | None = error
+    while link is not None and link not in chain:
+        chain.append(link)
+        link = link.__cause__ or link.__context__
+    for cause in chain:
+        if isinstance(cause, RunnerError):
+            return str(cause)
+    if not isinstance(error, (HydraException, OmegaConfBaseException)):
+        return None
+    for cause in chain:
+        sentence = _translate(str(cause))
+        if sentence is not None:
+            return sentence
+    return " ".join(str(error).split())
+
+
+def _translate(text: str) -> str | None:
+    """One known message of Hydra 1.3 or OmegaConf 2.3; None when it is another."""
+    missing = re.search(r"Could not find '(?P<group>[^']+)/(?P<value>[^'/]*)'", text)
+    if missing:
+        options = re.findall(r"^\t(\S+)$", text, re.M)
+        group, value = missing["group"], missing["value"]
+        known = f"; choose one of {', '.join(options)}" if options else ""
+        return f"{group}={value}: there is no such {group}{known}{_close(value, options)}"
+    no_group = re.search(r"Could not override '(?P<key>[^']+)'", text)
+    if no_group:
+        key = no_group["key"]
+        from dataclasses import fields
+
+        from runner.config import Config
+
+        names = [field.name for field in fields(Config) if field.name != "sweep"]
+        near = "" if "." in key else _close(key, names)
+        return f"{key}: there is no such option{near}; see python -m runner --cfg job (a new key of a mapping wants a + before it)"
+    wrong = re.search(
+        r"(?P<what>(Value|Cannot convert|Invalid value|Unsupported interpolation|Key '[^']+' not in).*)", text.splitlines()[0]
+    )
+    key_line = re.search(r"full_key: (?P<key>\S+)", text)
+    if wrong and key_line:
+        return f"{key_line['key']}: {wrong['what']}"
+    mandatory = re.search(r"Missing mandatory value: (?P<key>\S+)", text)
+    if mandatory:
+        return f"{mandatory['key']}: it has no value; give it with {mandatory['key']}=..."
+    grammar = re.search(r"(?P<what>(mismatched|extraneous|no viable|missing|token recognition).*)", text)
+    if grammar and "LexerNoViableAlt" not in text:
+        return f"the command line can't be read: {' '.join(text.split())}"
+    return None

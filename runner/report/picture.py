@@ -1,0 +1,47 @@
+"""The comparison as a picture: one bar a cell, fastest on top, with every iteration of every process on it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from runner.report.ranking import Row
+from runner.report.terminal import count
+
+
+def draw(rows: Sequence[Row], shown: Sequence[str], file: Path, title: str) -> None:
+    """Write an image of the measured rows (the format is the file name's ending); nothing when none was measured."""
+    measured = [row for row in rows if row.p50_ms is not None]
+    if not measured:
+        return
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot as plt
+
+    names = [", ".join(f"{axis} {row.axes[axis]}" for axis in shown or ("model", "allocator", "ipex")) for row in measured]
+    figure, axes = plt.subplots(figsize=(9, 1.4 + 0.55 * len(measured)), layout="constrained")
+    positions = range(len(measured))
+    # Okabe & Ito's palette: told apart in print and by colour-blind readers.
+    colors = ["#999999" if row.is_baseline else "#56B4E9" for row in measured]
+    axes.barh(positions, [row.p50_ms or 0.0 for row in measured], height=0.6, color=colors, zorder=1)
+    for position, row in zip(positions, measured, strict=True):
+        samples = [sample * 1e3 for result in row.record.results.values() for sample in result.samples_s]
+        axes.plot(samples, [position] * len(samples), "|", color="#000000", alpha=0.5, markersize=11, zorder=2)
+        text = f"{row.p50_ms:.4g} ms"
+        if row.speedup is not None:
+            text += "  baseline" if row.is_baseline else f"  {row.speedup:.2f}x"
+        faults = row.metrics.get("faults/minor_per_step")
+        if faults is not None:
+            text += f"  ({count(faults)} faults/step)"
+        axes.annotate(text, (max([*samples, row.p50_ms or 0.0]), position), xytext=(6, 0), textcoords="offset points", va="center")
+    axes.set_yticks(positions, names)
+    axes.invert_yaxis()
+    axes.set_xlabel("latency of one iteration, ms (bar: p50; ticks: every timed iteration)")
+    axes.set_title(title, loc="left", fontsize=10)
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.set_xlim(left=0)
+    axes.margins(x=0.45)
+    axes.set_xlim(left=0)
+    figure.savefig(file, dpi=130)
+    plt.close(figure)

@@ -1,0 +1,59 @@
+"""Cells in order of speed against a baseline: the data behind the table, the CSV and the picture. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from runner.errors import RunnerError
+from runner.matrix import check_rule, matches
+from runner.metrics import cell_metrics
+from runner.outcome import CellRecord
+
+
+@dataclass(frozen=True)
+class Row:
+    """One cell of the ranking."""
+
+    record: CellRecord
+    metrics: Mapping[str, float]
+    speedup: float | None
+    """Baseline's p50 over this cell's; None when either was not measured."""
+    is_baseline: bool
+
+    @property
+    def axes(self) -> Mapping[str, str]:
+        return self.record.axes
+
+    @property
+    def p50_ms(self) -> float | None:
+        """None when no round finished."""
+        return self.metrics.get("latency/p50_ms")
+
+
+def pick_baseline(cells: Sequence[Mapping[str, str]], wanted: Mapping[str, object]) -> int:
+    """Index of the baseline among cells in the order they were asked for: the first that has the wanted axes.
+
+    Raises:
+        RunnerError: ``wanted`` names no axis, or no cell has it.
+    """
+    if not wanted:
+        return 0
+    rule = check_rule(wanted, "baseline")
+    for index, axes in enumerate(cells):
+        if matches(rule, axes):
+            return index
+    asked = ", ".join(f"{axis}={'|'.join(values)}" for axis, values in rule.items())
+    raise RunnerError(f"baseline={{{asked}}}: no cell of this matrix has it; choose one of its cells")
+
+
+def rank(records: Sequence[CellRecord], baseline_id: str) -> list[Row]:
+    """Rows fastest first; cells without a measurement last, in the order given. Failed cells are never fast."""
+    metrics = {record.cell_id: cell_metrics(record) if not record.failure else {} for record in records}
+    base = metrics.get(baseline_id, {}).get("latency/p50_ms")
+    rows = []
+    for record in records:
+        p50 = metrics[record.cell_id].get("latency/p50_ms")
+        speedup = base / p50 if base and p50 else None
+        rows.append(Row(record, metrics[record.cell_id], speedup, record.cell_id == baseline_id))
+    return sorted(rows, key=lambda row: (row.p50_ms is None, row.p50_ms or 0.0))

@@ -1,0 +1,137 @@
+"""The terminal: a line before and after each job (never while one measures), and the table at the end."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+
+from rich import box
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from runner.metrics import RUNNER_CPU_LIMIT_PCT
+from runner.outcome import FINISHED, Outcome
+from runner.report.ranking import Row
+
+
+def make_console() -> Console:
+    """The console on standard output. Off a terminal, lines are as wide as they need to be."""
+    console = Console(highlight=False, soft_wrap=True)
+    if not console.is_terminal:
+        console = Console(highlight=False, soft_wrap=True, width=140)
+    return console
+
+
+def label(axes: Mapping[str, str], shown: Sequence[str]) -> str:
+    """A cell in words: its values on the axes shown, or on model and allocator when none is."""
+    return "  ".join(f"{axis}={axes[axis]}" for axis in shown or ("model", "allocator", "ipex"))
+
+
+def duration(seconds: float) -> str:
+    """"45 s", "3 min 20 s", "2 h 05 min"."""
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60:02d} s"
+    return f"{whole // 3600} h {whole % 3600 // 60:02d} min"
+
+
+def plural(number: int, word: str) -> str:
+    """ "1 job", "4 jobs"."""
+    return f"{number} {word}" + ("" if number == 1 else "s")
+
+
+def count(value: float) -> str:
+    """A count with three digits that mean something: "0", "12", "1.3 k", "1.34 M"."""
+    for limit, unit in ((1e6, " M"), (1e3, " k")):
+        if value >= limit:
+            return f"{value / limit:.3g}{unit}"
+    return f"{value:.3g}"
+
+
+class Progress:
+    """Lines between jobs. Draws nothing by itself: no thread, no timer."""
+
+    def __init__(self, console: Console, jobs: int, rounds: int, shown: Sequence[str], timeout_s: float) -> None:
+        self._console, self._jobs, self._rounds, self._shown, self._timeout_s = console, jobs, rounds, shown, timeout_s
+        self._done = 0
+        self._start = time.monotonic()
+        self._began = self._start
+
+    def begin(self, number: int, axes: Mapping[str, str]) -> None:
+        """Say what starts now, and when it will be stopped at the latest."""
+        self._began = time.monotonic()
+        since = time.strftime("%H:%M:%S")
+        which = f"round {number + 1} of {self._rounds}, " if self._rounds > 1 else ""
+        self._console.print(
+            f"[dim]\\[{self._done + 1}/{self._jobs}][/dim] {escape(label(axes, self._shown))}"
+            f"  [dim]{which}since {since}, at most {duration(self._timeout_s)}[/dim]"
+        )
+
+    def end(self, outcome: Outcome, figures: Mapping[str, float]) -> None:
+        """Say how it went, and how long the rest will take."""
+        self._done += 1
+        elapsed = time.monotonic() - self._start
+        left = self._jobs - self._done
+        rest = f", about {duration(elapsed / self._done * left)} left" if left else ""
+        took = f"[dim]{duration(time.monotonic() - self._began)}{rest}[/dim]"
+        indent = " " * (len(f"[{self._done}/{self._jobs}]") + 1)
+        if outcome.status == FINISHED:
+            p50 = figures.get("latency/p50_ms")
+            faults = figures.get("faults/minor_per_step")
+            measured = f"p50 {p50:.4g} ms" if p50 is not None else "not measured"
+            if faults is not None:
+                measured += f", {count(faults)} faults/step"
+            self._console.print(f"{indent}[green]{outcome.evidence}[/green] {measured}  {took}")
+        else:
+            self._console.print(f"{indent}[red]{outcome.status}[/red] {escape(outcome.failure or '')}  {took}")
+
+
+def table(rows: Sequence[Row], shown: Sequence[str], rounds: int) -> Table:
+    """The ranking, fastest first."""
+    result = Table(box=box.SIMPLE_HEAD, header_style="bold", pad_edge=False)
+    for axis in shown or ("model", "allocator", "ipex"):
+        result.add_column(axis, no_wrap=True)
+    for name in ("p50 ms", "cv %", "speed-up", "samples/s", "faults/step", "evidence"):
+        result.add_column(name, justify="left" if name == "evidence" else "right", no_wrap=True)
+    if rounds > 1:
+        result.add_column("between processes %", justify="right")
+    for row in rows:
+        figures = row.metrics
+        speedup = "-" if row.speedup is None else f"{row.speedup:.2f}x" + (" (baseline)" if row.is_baseline else "")
+        verdict = row.record.evidence if not row.record.failure else f"{row.record.outcomes[-1].status}"
+        cells = [
+            *(row.axes[axis] for axis in shown or ("model", "allocator", "ipex")),
+            _figure(figures, "latency/p50_ms", ".4g"),
+            _figure(figures, "latency/cv_pct", ".1f"),
+            speedup,
+            _figure(figures, "throughput/samples_per_s", ".4g"),
+            count(figures["faults/minor_per_step"]) if "faults/minor_per_step" in figures else "-",
+            f"[green]{verdict}[/green]" if verdict == "ok" else f"[red]{verdict}[/red]",
+        ]
+        if rounds > 1:
+            cells.append(_figure(figures, "latency/between_processes_pct", ".1f"))
+        result.add_row(*cells)
+    return result
+
+
+def _figure(figures: Mapping[str, float], name: str, form: str) -> str:
+    return format(figures[name], form) if name in figures else "-"
+
+
+def notes(rows: Sequence[Row], rounds: int) -> list[str]:
+    """What a reader of the table must know: failures, disturbance, and what one round can't tell."""
+    said = []
+    for row in rows:
+        if row.record.failure:
+            said.append(f"FAILED {label(row.axes, ('model', 'allocator', 'ipex'))}: {row.record.failure}")
+        busy = row.metrics.get("selfaudit/runner_cpu_pct", 0.0)
+        if busy > RUNNER_CPU_LIMIT_PCT:
+            said.append(f"the runner used {busy:.1f} % of a core while {label(row.axes, ())} measured")
+    if rounds == 1 and sum(row.p50_ms is not None for row in rows) > 1:
+        said.append(
+            "one process a cell: how much processes differ is not known; rounds=5 shows it before a small difference is believed"
+        )
+    return said

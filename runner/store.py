@@ -1,0 +1,298 @@
+"""MLflow: the only module that imports it, and the only one that knows its schema.
+
+Parent run = sweep, child run = cell. SQLite below ``mlruns``; artifacts beside it. MLflow is imported
+on first use, because that takes two seconds that `--help` and a refused input need not spend.
+"""
+
+from __future__ import annotations
+
+import base64
+import fcntl
+import json
+import os
+import time
+import zlib
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from runner.errors import RunnerError
+from runner.metrics import RUNNER_CPU_LIMIT_PCT, cell_metrics
+from runner.outcome import FAILED, FINISHED, Outcome, read_cell
+
+if TYPE_CHECKING:
+    from mlflow.tracking import MlflowClient
+
+# Before any import of mlflow: nothing is reported to anybody.
+os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+os.environ.setdefault("DO_NOT_TRACK", "true")
+
+# MLflow refuses tag values past this many characters; whole texts are artifacts.
+_TAG_LIMIT = 5000
+
+SERVER = "http://127.0.0.1:5000"
+
+
+class Store:
+    """Everything that is written to MLflow below one ``mlruns`` folder."""
+
+    def __init__(self, mlruns: Path) -> None:
+        self.root = mlruns.resolve()
+
+    @property
+    def uri(self) -> str:
+        """Tracking URI of the SQLite database."""
+        return f"sqlite:///{self.root / 'mlflow.db'}"
+
+    @cached_property
+    def _client(self) -> MlflowClient:
+        with self._locked():
+            import logging
+
+            # alembic tells of every migration of a new database on stderr
+            logging.getLogger("alembic").setLevel(logging.WARNING)
+            logging.getLogger("mlflow.store.db.utils").setLevel(logging.WARNING)
+            from mlflow.tracking import MlflowClient
+
+            client = MlflowClient(tracking_uri=self.uri)
+            client.search_experiments(max_results=1)
+            return client
+
+    @contextmanager
+    def _locked(self) -> Iterator[None]:
+        """Processes that create the database at the same time crash in its migrations: one at a time."""
+        try:
+            self.root.mkdir(parents=True, exist_ok=True)
+            lock = open(self.root / ".lock", "w", encoding="utf-8")
+        except OSError as error:
+            raise RunnerError(f"mlruns={self.root}: can't be written ({error.strerror}); choose another folder") from error
+        with lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            yield
+
+    # -- sweep ---------------------------------------------------------------------------------
+
+    def open_sweep(
+        self,
+        experiment: str,
+        sweep_id: str,
+        command: str,
+        host: Mapping[str, Any],
+        git: tuple[str | None, str],
+        folder: Path,
+    ) -> str:
+        """Create the parent run, RUNNING; returns its id.
+
+        Args:
+            git: (commit, diff) as of the start.
+            folder: the sweep's folder; its top-level files become artifacts.
+        """
+        experiment_id = self._experiment(experiment)
+        commit, diff = git
+        (folder / "host.json").write_text(json.dumps(host, indent=1) + "\n", encoding="utf-8")
+        if diff:
+            (folder / "git.diff").write_text(diff, encoding="utf-8")
+        tags = {
+            "kind": "sweep",
+            "sweep_id": sweep_id,
+            "host_id": str(host["host_id"]),
+            "git.commit": commit or "not a git checkout",
+            "git.dirty": str(bool(diff)).lower(),
+            "command": command[:_TAG_LIMIT],
+        }
+        run = self._client.create_run(experiment_id, run_name=sweep_id, tags=tags)
+        self._log_files(run.info.run_id, folder, None)
+        return str(run.info.run_id)
+
+    def close_sweep(self, run_id: str, status: str, figures: Mapping[str, float], folder: Path) -> None:
+        """End the parent run with the sweep's own figures and files."""
+        for name, value in figures.items():
+            self._client.log_metric(run_id, name, value)
+        self._log_files(run_id, folder, None)
+        self._client.set_terminated(run_id, status)
+
+    def _experiment(self, name: str) -> str:
+        from mlflow.exceptions import MlflowException
+
+        found = self._client.get_experiment_by_name(name)
+        if found is None:
+            try:
+                artifacts = (self.root / "artifacts" / name).as_uri()
+                return str(self._client.create_experiment(name, artifact_location=artifacts))
+            except MlflowException:
+                found = self._client.get_experiment_by_name(name)  # another sweep was faster
+                if found is None:
+                    raise
+        if found.lifecycle_stage == "deleted":
+            self._client.restore_experiment(found.experiment_id)
+        return str(found.experiment_id)
+
+    # -- cell ----------------------------------------------------------------------------------
+
+    def start_cell(self, parent: str, sweep_id: str, cell_id: str, axes: Mapping[str, str], command: str) -> str:
+        """The cell's child run of this sweep, created RUNNING by its first job; returns its id."""
+        from mlflow.entities import Param
+
+        sweep = self._client.get_run(parent)
+        found = self._client.search_runs(
+            [sweep.info.experiment_id],
+            f"tags.sweep_id = '{sweep_id}' and tags.cell_id = '{cell_id}'",
+            max_results=1,
+        )
+        if found:
+            return str(found[0].info.run_id)
+        inherited = {name: sweep.data.tags[name] for name in ("host_id", "git.commit")}
+        run = self._client.create_run(
+            sweep.info.experiment_id,
+            run_name=" ".join(
+                f"{value}" if axis in ("model", "allocator") else f"{axis}={value}"
+                for axis, value in axes.items()
+                if axis in ("model", "allocator", "ipex")
+            ),
+            tags={
+                "kind": "cell",
+                "sweep_id": sweep_id,
+                "cell_id": cell_id,
+                "mlflow.parentRunId": parent,
+                "command": command[:_TAG_LIMIT],
+                "evidence": "unobserved",
+                **inherited,
+            },
+        )
+        self._client.log_batch(run.info.run_id, params=[Param(axis, value) for axis, value in axes.items()])
+        return str(run.info.run_id)
+
+    def log_job(self, sweep: Path, outcome: Outcome, folder: Path, last: bool) -> None:
+        """Log what a job left in its folder, and the cell's figures over all rounds so far.
+
+        Args:
+            last: no further job of this cell follows: end its run.
+        """
+        start = time.perf_counter()
+        record = read_cell(sweep, outcome.cell_id)
+        if record is None:
+            raise RuntimeError(f"{folder} has no outcome file")
+        figures = cell_metrics(record)
+        tags = {"evidence": record.evidence}
+        if record.failure:
+            tags["failure"] = record.failure[:_TAG_LIMIT]
+        if figures.get("selfaudit/runner_cpu_pct", 0) > RUNNER_CPU_LIMIT_PCT:
+            tags["disturbed"] = f"the runner used more than {RUNNER_CPU_LIMIT_PCT:g} % of a core while measuring"
+        self._log_files(outcome.run_id, folder, f"logs/round-{outcome.round}")
+        self._log_top_files(outcome.run_id, folder)
+        if record.results:
+            self._log_samples(outcome.run_id, sweep / "cells" / outcome.cell_id / "samples.parquet", record.results)
+        figures["cost/log_s"] = time.perf_counter() - start
+        self._log_batch(outcome.run_id, figures, tags, step=outcome.round)
+        if last:
+            failed = [o.status for o in record.outcomes if o.status != FINISHED]
+            self._client.set_terminated(outcome.run_id, failed[0] if failed else FINISHED)
+
+    def _log_batch(self, run_id: str, figures: Mapping[str, float], tags: Mapping[str, str], step: int) -> None:
+        from mlflow.entities import Metric, RunTag
+
+        now_ms = int(time.time() * 1000)
+        self._client.log_batch(
+            run_id,
+            metrics=[Metric(name, value, now_ms, step) for name, value in figures.items()],
+            tags=[RunTag(name, value) for name, value in tags.items()],
+        )
+
+    def _log_files(self, run_id: str, folder: Path, into: str | None) -> None:
+        for file in sorted(folder.iterdir()):
+            if file.is_file():
+                self._client.log_artifact(run_id, str(file), into)
+
+    def _log_top_files(self, run_id: str, folder: Path) -> None:
+        for name in ("evidence.json", "config.yaml"):
+            if (folder / name).is_file():
+                self._client.log_artifact(run_id, str(folder / name))
+
+    def _log_samples(self, run_id: str, file: Path, results: Mapping[int, Any]) -> None:
+        """samples.parquet: one row an iteration (round, process, i, latency_s)."""
+        import pyarrow as pa
+        import pyarrow.parquet as pq
+
+        rows = [
+            (number, process, i, latency)
+            for process, (number, result) in enumerate(sorted(results.items()))
+            for i, latency in enumerate(result.samples_s)
+        ]
+        columns = dict(zip(("round", "process", "i", "latency_s"), map(list, zip(*rows, strict=True)), strict=True))
+        pq.write_table(pa.table(columns), file)
+        self._client.log_artifact(run_id, str(file))
+
+    def fail_before_launch(
+        self, parent: str, sweep_id: str, cell_id: str, axes: Mapping[str, str], command: str, reason: str
+    ) -> None:
+        """A child run for a cell that this machine lacks something for: FAILED, with the reason."""
+        run_id = self.start_cell(parent, sweep_id, cell_id, axes, command)
+        self._log_batch(run_id, {}, {"failure": reason[:_TAG_LIMIT]}, step=0)
+        self._client.set_terminated(run_id, FAILED)
+
+    # -- views ---------------------------------------------------------------------------------
+
+    def save_views(self, parent: str, axes: Sequence[str]) -> dict[str, str]:
+        """Write the views the UI opens on; returns name -> link (for the server that `make ui` starts).
+
+        Args:
+            axes: the axes worth a column: those that vary.
+        """
+        sweep = self._client.get_run(parent)
+        experiment_id, sweep_id = sweep.info.experiment_id, sweep.data.tags["sweep_id"]
+        params = [f"params.`{axis}`" for axis in axes]
+        figures = [
+            f"metrics.`{name}`"
+            for name in (
+                "latency/p50_ms",
+                "latency/cv_pct",
+                "throughput/samples_per_s",
+                "faults/minor_per_step",
+                "memory/rss_peak_mb",
+            )
+        ]
+        every = "tags.kind = 'cell'"
+        views = {
+            "this sweep": (f"sweep-{sweep_id}", f"{every} and tags.sweep_id = '{sweep_id}'"),
+            "all sweeps": ("matrix", every),
+        }
+        links = {}
+        for name, (key, rows) in views.items():
+            self._save_view(experiment_id, key, f"{name}, fastest first", rows, [*params, *figures, "tags.`evidence`"])
+            links[name] = f"{SERVER}/#/experiments/{experiment_id}/runs?workflowType=machine_learning&viewStateShareKey={key}"
+        return links
+
+    def _save_view(self, experiment_id: str, key: str, name: str, rows: str, columns: list[str]) -> None:
+        """A shared view as the UI of MLflow 3.17 reads it: an experiment tag of deflated JSON."""
+        state = {
+            "searchFilter": rows,
+            "orderByKey": "metrics.`latency/p50_ms`",
+            "orderByAsc": True,
+            "startTime": "ALL",
+            "lifecycleFilter": "Active",
+            "datasetsFilter": [],
+            "modelVersionFilter": "All Runs",
+            "selectedColumns": columns,
+            "columnOrder": [],
+            "columnWidths": {},
+            "runsHiddenMode": "SHOW_ALL",
+            "viewMaximized": True,
+            "runListHidden": False,
+            "isAccordionReordered": False,
+            "useGroupedValuesInCharts": True,
+            "hideEmptyCharts": True,
+            "groupBy": None,
+            "groupsExpanded": {},
+            "globalLineChartConfig": {"xAxisKey": "step", "lineSmoothness": 0, "selectedXAxisMetricKey": ""},
+        }
+        packed = zlib.compress(json.dumps(state, separators=(",", ":")).encode())
+        now_ms = int(time.time() * 1000)
+        value = {
+            "name": name,
+            "createdAt": now_ms,
+            "updatedAt": now_ms,
+            "state": "deflate;" + base64.b64encode(packed).decode(),
+        }
+        self._client.set_experiment_tag(experiment_id, f"mlflow.sharedViewState.{key}", json.dumps(value))

@@ -1,0 +1,294 @@
+"""One sweep: plan all of it, refuse what can't be, run the jobs one after another, report.
+
+Knows nothing of Hydra: composing a configuration and launching jobs come in as two callables, so
+that the Hydra sweeper stays a thin shell.
+"""
+
+from __future__ import annotations
+
+import csv
+import os
+import shlex
+import signal
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import FrameType
+
+from runner import execute, host, jobs
+from runner.config import Config, cell_of
+from runner.errors import RunnerError
+from runner.job import write_json
+from runner.launch.placement import Unplaceable
+from runner.matrix import Cell, check_rule, combinations, matches, rounds_in_order, varying
+from runner.metrics import cell_metrics
+from runner.outcome import FAILED, FINISHED, KILLED, OUTCOME_FILE, CellRecord, Outcome, job_folder, read_cell
+from runner.report import picture, terminal
+from runner.report.ranking import Row, pick_baseline, rank
+from runner.store import Store
+
+ALL_RAN, SOME_FAILED, REFUSED, INTERRUPTED = 0, 1, 2, 130
+
+# Of the sweep of this process: Hydra drops what a sweeper returns, and raising in one would skip its callbacks.
+exit_status = ALL_RAN
+
+
+@dataclass(frozen=True)
+class Request:
+    """What the sweeper was asked for, before anything is composed."""
+
+    choices: Mapping[str, Sequence[str]]
+    """Override key -> values, in the order written; the product of all is the matrix."""
+    exclude: Sequence[object]
+    include: Sequence[object]
+    directory: Path
+    sweep_id: str
+    experiment: str
+    batch: int
+    """Jobs handed to the Hydra launcher at a time: 1 where the launcher runs them here, one by one."""
+
+
+@dataclass(frozen=True)
+class Planned:
+    """One cell of the matrix with the overrides that compose it."""
+
+    cell: Cell
+    config: Config
+    overrides: tuple[str, ...]
+
+    @property
+    def command(self) -> str:
+        """The line that runs this cell alone."""
+        return shlex.join(["python", "-m", "runner", "-m", *self.overrides])
+
+
+@dataclass
+class Matrix:
+    """Cells sorted by what will become of them."""
+
+    runnable: list[Planned] = field(default_factory=list)
+    excluded: list[tuple[Mapping[str, str], str]] = field(default_factory=list)
+    """(axes, reason): makes no sense or can't run on this machine; not a failure."""
+    lacking: list[tuple[Planned, str]] = field(default_factory=list)
+    """(cell, reason): something is not installed; recorded as FAILED without a launch."""
+
+
+Compose = Callable[[Sequence[str]], Config]
+Launch = Callable[[Sequence[Sequence[str]], int], Sequence[Outcome]]
+
+
+def plan(request: Request, compose: Compose) -> Matrix:
+    """Compose every combination, apply the rules, and see what this machine can run.
+
+    Raises:
+        RunnerError: an option, value or rule can't be understood; nothing has been launched.
+    """
+    excludes = [check_rule(rule, "hydra.sweeper.exclude") for rule in request.exclude]
+    includes = [check_rule(rule, "hydra.sweeper.include") for rule in request.include]
+    wanted = [(combination, False) for combination in combinations(request.choices)]
+    for rule in includes:
+        fixed = {key: values[0] for key, values in request.choices.items()}
+        wanted += [({**fixed, **extra}, True) for extra in combinations(rule)]
+    matrix = Matrix()
+    seen: set[str] = set()
+    for combination, included in wanted:
+        overrides = tuple(f"{key}={value}" for key, value in combination.items())
+        config = compose(overrides)
+        cell = cell_of(config)
+        if cell.cell_id in seen:
+            continue
+        seen.add(cell.cell_id)
+        planned = Planned(cell, config, overrides)
+        rule_hit = next((rule for rule in excludes if matches(rule, cell.axes)), None)
+        if rule_hit is not None and not included:
+            text = ", ".join(f"{axis}={'|'.join(values)}" for axis, values in rule_hit.items())
+            matrix.excluded.append((cell.axes, f"excluded by the rule {text}"))
+            continue
+        try:
+            jobs.plan_here(cell)
+        except Unplaceable as error:
+            matrix.excluded.append((cell.axes, str(error)))
+        except RunnerError as error:
+            matrix.lacking.append((planned, str(error)))
+        else:
+            matrix.runnable.append(planned)
+    return matrix
+
+
+def run(request: Request, compose: Compose, launch: Launch) -> int:
+    """The whole sweep; returns the exit status.
+
+    Raises:
+        RunnerError: the input was refused; nothing was launched or recorded.
+    """
+    console = terminal.make_console()
+    matrix = plan(request, compose)
+    asked = [*matrix.runnable, *(planned for planned, _ in matrix.lacking)]
+    if not asked:
+        reasons = "; ".join(dict.fromkeys(reason for _, reason in matrix.excluded))
+        raise RunnerError(f"no cell of the matrix is left to run: {reasons or 'it is empty'}")
+    settings = asked[0].config
+    baseline = asked[pick_baseline([planned.cell.axes for planned in asked], settings.baseline)]
+    shown = varying([planned.cell.axes for planned in asked] + [axes for axes, _ in matrix.excluded])
+    rounds = settings.rounds
+    order = rounds_in_order(matrix.runnable, rounds, settings.seed)
+
+    fingerprint = host.fingerprint()
+    console.print(
+        f"[bold]{terminal.plural(len(matrix.runnable), 'cell')} x {terminal.plural(rounds, 'round')} = "
+        f"{terminal.plural(len(order), 'job')}[/bold] on {fingerprint['cpu_model']}, "
+        f"cores {fingerprint['cpus_allowed']}, order seed {settings.seed}  [dim]sweep {request.sweep_id}[/dim]"
+    )
+    for axes, reason in matrix.excluded:
+        console.print(f"  [yellow]excluded[/yellow] {terminal.label(axes, shown)}: {reason}")
+    for planned, reason in matrix.lacking:
+        console.print(f"  [red]FAILED[/red] {terminal.label(planned.cell.axes, shown)}: {reason}")
+
+    request.directory.mkdir(parents=True, exist_ok=True)
+    _write_plan(request, matrix, order, settings)
+    store = Store(Path(settings.mlruns))
+    parent = store.open_sweep(
+        request.experiment,
+        request.sweep_id,
+        shlex.join(["python", "-m", "runner", *sys.argv[1:]]),
+        fingerprint,
+        execute.git_state(Path.cwd()),
+        request.directory,
+    )
+    for planned, reason in matrix.lacking:
+        store.fail_before_launch(parent, request.sweep_id, planned.cell.cell_id, planned.cell.axes, planned.command, reason)
+        folder = job_folder(request.directory, planned.cell.cell_id, 0)
+        folder.mkdir(parents=True, exist_ok=True)
+        write_json(folder / OUTCOME_FILE, Outcome(planned.cell.cell_id, 0, planned.cell.axes, FAILED, reason))
+
+    interrupted = _run_jobs(request, order, parent, shown, settings, console, launch)
+    return _report(request, asked, baseline, shown, rounds, parent, store, console, interrupted)
+
+
+def _run_jobs(
+    request: Request,
+    order: Sequence[tuple[int, Planned]],
+    parent: str,
+    shown: Sequence[str],
+    settings: Config,
+    console: terminal.Console,
+    launch: Launch,
+) -> bool:
+    """Launch every job; True when the user stopped it."""
+    progress = terminal.Progress(console, len(order), settings.rounds, shown, settings.timeout_s)
+    signal.signal(signal.SIGTERM, _as_interrupt)
+    directory = request.directory
+    for first in range(0, len(order), request.batch):
+        batch = order[first : first + request.batch]
+        for number, planned in batch:
+            progress.begin(number, planned.cell.axes)
+        try:
+            outcomes = launch(
+                [
+                    [
+                        *planned.overrides,
+                        f"sweep.id={request.sweep_id}",
+                        f"sweep.directory={_quoted(directory)}",
+                        f"sweep.experiment={request.experiment}",
+                        f"sweep.parent_run={parent}",
+                        f"sweep.round={number}",
+                        f"sweep.command={_quoted(planned.command)}",
+                    ]
+                    for number, planned in batch
+                ],
+                first,
+            )
+        except KeyboardInterrupt:
+            console.print("[yellow]interrupted[/yellow]: the job in flight was stopped; what had finished is kept")
+            return True
+        for outcome in outcomes:
+            record = read_cell(directory, outcome.cell_id)
+            progress.end(outcome, cell_metrics(record) if record else {})
+    return False
+
+
+def _as_interrupt(number: int, frame: FrameType | None) -> None:
+    raise KeyboardInterrupt(f"signal {number}")
+
+
+def _quoted(value: object) -> str:
+    """A value that Hydra's override grammar reads back as it is."""
+    text = str(value).replace("\\", "\\\\").replace('"', '\\"')
+    return f'"{text}"'
+
+
+def _write_plan(request: Request, matrix: Matrix, order: Sequence[tuple[int, Planned]], settings: Config) -> None:
+    """What will run and what won't, before the first job: plan.json, an artifact of the parent run."""
+    write_json(
+        request.directory / "plan.json",
+        {
+            "sweep_id": request.sweep_id,
+            "seed": settings.seed,
+            "rounds": settings.rounds,
+            "cells": [
+                {"cell_id": planned.cell.cell_id, "axes": planned.cell.axes, "command": planned.command}
+                for planned in matrix.runnable
+            ],
+            "order": [{"round": number, "cell_id": planned.cell.cell_id} for number, planned in order],
+            "excluded": [{"axes": dict(axes), "reason": reason} for axes, reason in matrix.excluded],
+            "lacking": [{"axes": planned.cell.axes, "reason": reason} for planned, reason in matrix.lacking],
+            "pid": os.getpid(),
+        },
+    )
+
+
+def _report(
+    request: Request,
+    asked: Sequence[Planned],
+    baseline: Planned,
+    shown: Sequence[str],
+    rounds: int,
+    parent: str,
+    store: Store,
+    console: terminal.Console,
+    interrupted: bool,
+) -> int:
+    """Table, picture, CSV, links; returns the exit status."""
+    found = [read_cell(request.directory, planned.cell.cell_id) for planned in asked]
+    records: list[CellRecord] = [record for record in found if record is not None]
+    rows = rank(records, baseline.cell.cell_id)
+    failed = any(record.failure for record in records)
+    measured = sum(row.p50_ms is not None for row in rows)
+
+    picture.draw(rows, shown, request.directory / "comparison.png", f"{request.experiment}, sweep {request.sweep_id}")
+    _write_csv(rows, request.directory / "comparison.csv")
+    status = KILLED if interrupted else FAILED if failed else FINISHED
+    figures = {"sweep/cells_measured": float(measured), "sweep/cells_failed": float(sum(bool(r.failure) for r in records))}
+    store.close_sweep(parent, status, figures, request.directory)
+    links = store.save_views(parent, shown or ("model", "allocator", "ipex"))
+
+    console.print()
+    if rows:
+        console.print(terminal.table(rows, shown, rounds))
+    for note in terminal.notes(rows, rounds):
+        console.print(f"note: {note}", markup=False)
+    console.print(f"files   {_near(request.directory)}", markup=False)
+    console.print("MLflow  make ui   (or: python -m runner ui), then", markup=False)
+    for name, link in links.items():
+        console.print(f"        {link}   {name}", markup=False)
+    return INTERRUPTED if interrupted else SOME_FAILED if failed else ALL_RAN
+
+
+def _near(path: Path) -> Path:
+    """Relative to the working directory where it is below it."""
+    return path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path
+
+
+def _write_csv(rows: Sequence[Row], file: Path) -> None:
+    """comparison.csv: a line a cell, fastest first; every axis, every figure."""
+    figures = sorted({name for row in rows for name in row.metrics})
+    axes = list(rows[0].axes) if rows else []
+    with open(file, "w", newline="", encoding="utf-8") as out:
+        writer = csv.writer(out)
+        writer.writerow(["cell_id", *axes, "evidence", "failure", "speedup", *figures])
+        for row in rows:
+            writer.writerow(
+                [row.record.cell_id, *row.axes.values(), row.record.evidence, row.record.failure or "", row.speedup or ""]
+                + [row.metrics.get(name, "") for name in figures]
+            )
