@@ -30,7 +30,9 @@ def sweep() -> int:
     """Hand the command line to Hydra, which composes it and calls the matrix sweeper."""
     sys.path.insert(0, str(Path(__file__).with_name("plugins")))
     # Experiments of the folder one works in, else the project's own.
-    os.environ.setdefault("RUNNER_EXPERIMENTS", "experiments" if Path("experiments").is_dir() else str(ROOT / "experiments"))
+    os.environ.setdefault(
+        "RUNNER_EXPERIMENTS", "experiments" if Path("experiments").is_dir() else str(ROOT / "experiments")
+    )
     os.environ["HYDRA_FULL_ERROR"] = "1"  # errors come to refusal.explain() instead of being printed by Hydra
 
     import hydra

@@ -65,6 +65,8 @@ class OpenMP(Enum):
 
 @dataclass
 class ModelConf:
+    """conf/model: ``_target_`` is called with batch_size and kwargs and returns (module, inputs)."""
+
     name: str = MISSING
     _target_: str = MISSING
     batch_size: int = MISSING
@@ -73,6 +75,8 @@ class ModelConf:
 
 @dataclass
 class AllocatorConf:
+    """conf/allocator: a library with its settings (env) and what must be read back from it (expect)."""
+
     name: str = MISSING
     library: Library = MISSING
     launcher_value: LauncherAllocator = MISSING
@@ -82,11 +86,15 @@ class AllocatorConf:
 
 @dataclass
 class IpexConf:
+    """conf/ipex."""
+
     name: Switch = MISSING
 
 
 @dataclass
 class LauncherConf:
+    """conf/launcher."""
+
     name: LauncherKind = MISSING
     plain: bool = False
     task_manager: TaskManager = TaskManager.auto
@@ -176,7 +184,8 @@ def check(config: Config) -> None:
             raise RunnerError(f"{name}={value}: {name} is in {meaning} and must be a finite number above 0")
     if "." not in config.model._target_:
         raise RunnerError(
-            f"model._target_={config.model._target_}: it must be the dotted path of a callable, like my_package.my_model"
+            f"model._target_={config.model._target_}: it must be the dotted path of a callable, "
+            "like my_package.my_model"
         )
 
 

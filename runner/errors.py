@@ -5,5 +5,5 @@ class RunnerError(Exception):
     """Input or set-up that can't be used; the message names the option, its value and the cure."""
 
 
-class LibraryMissing(RunnerError):
+class LibraryMissingError(RunnerError):
     """A shared library that a cell asks for is not on this machine."""

@@ -6,6 +6,7 @@ would wake up twenty times a second.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import select
 import signal
@@ -54,7 +55,7 @@ def run(
         link.parent.mkdir(parents=True, exist_ok=True)
         link.symlink_to(target)
     start = time.monotonic()
-    with open(stdout, "wb") as out, open(stderr, "wb") as err:
+    with stdout.open("wb") as out, stderr.open("wb") as err:
         process = subprocess.Popen(
             list(argv), env=dict(env), stdin=subprocess.DEVNULL, stdout=out, stderr=err, start_new_session=True
         )
@@ -92,10 +93,8 @@ def _stop(process: subprocess.Popen[bytes], marker: str) -> None:
             if not left:
                 return
             for pid in left:
-                try:
+                with contextlib.suppress(ProcessLookupError):
                     os.kill(pid, signal.SIGKILL)
-                except ProcessLookupError:
-                    pass
             time.sleep(0.02)
     finally:
         signal.signal(signal.SIGINT, previous)
@@ -135,7 +134,7 @@ def working_task_manager(cpu: int, node: int) -> str:
 
 
 def git_state(folder: Path) -> tuple[str | None, str]:
-    """(commit, diff against it with untracked files named) of the checkout around ``folder``; (None, "") outside one."""
+    """(commit, diff against it, untracked files named) of the checkout around ``folder``; (None, "") outside one."""
     status, commit = capture(["git", "rev-parse", "HEAD"], folder)
     if status:
         return None, ""

@@ -81,7 +81,10 @@ def _check_threads(plan: Plan, evidence: Evidence) -> Iterator[Mismatch]:
     for name in ("torch_threads", "max_threads"):
         if evidence["openmp"][name] != wanted:
             yield Mismatch(
-                "threads", str(wanted), f"{name} = {evidence['openmp'][name]}", "something set the thread count meanwhile"
+                "threads",
+                str(wanted),
+                f"{name} = {evidence['openmp'][name]}",
+                "something set the thread count meanwhile",
             )
 
 
@@ -96,7 +99,10 @@ def _check_cores(plan: Plan, evidence: Evidence) -> Iterator[Mismatch]:
         covered.update(parse_cpu_list(cpus))
     if not covered <= set(wanted):
         yield Mismatch(
-            "cores", plan.placement.core_list, f"a thread on {format_cpu_list(tuple(sorted(covered)))}", "a thread moved away"
+            "cores",
+            plan.placement.core_list,
+            f"a thread on {format_cpu_list(tuple(sorted(covered)))}",
+            "a thread moved away",
         )
     elif len(covered) < plan.placement.threads:
         yield Mismatch(
@@ -125,12 +131,17 @@ def _check_ipex(plan: Plan, evidence: Evidence) -> Iterator[Mismatch]:
     found = evidence["ipex"]
     if plan.cell.ipex == "off":
         if found["imported"]:
-            yield Mismatch("ipex", "off", "IPEX imported", "the model's code imports it: it changes operators when imported")
+            yield Mismatch(
+                "ipex", "off", "IPEX imported", "the model's code imports it: it changes operators when imported"
+            )
     elif not found["imported"]:
         yield Mismatch("ipex", "on", "IPEX not imported", "check the installation")
     elif found["modules_replaced"] < 1:
         yield Mismatch(
-            "ipex", "on", "0 modules replaced by ipex.optimize", "IPEX has nothing to optimize in this model: leave the cell out"
+            "ipex",
+            "on",
+            "0 modules replaced by ipex.optimize",
+            "IPEX has nothing to optimize in this model: leave the cell out",
         )
 
 
@@ -155,5 +166,7 @@ def check(plan: Plan, evidence: Evidence) -> tuple[Mismatch, ...]:
             found.extend(axis_check(plan, evidence))
         except (KeyError, TypeError, ValueError) as error:
             axis = axis_check.__name__.removeprefix("_check_")
-            found.append(Mismatch(axis, "evidence", f"{type(error).__name__}: {error}", "the worker's evidence is incomplete"))
+            found.append(
+                Mismatch(axis, "evidence", f"{type(error).__name__}: {error}", "the worker's evidence is incomplete")
+            )
     return tuple(found)

@@ -154,7 +154,11 @@ def fingerprint() -> dict[str, Any]:
     topology = read_topology()
     cpu = cpuinfo()
     memory_kb = next(
-        (int(line.split()[1]) for line in Path("/proc/meminfo").read_text().splitlines() if line.startswith("MemTotal")),
+        (
+            int(line.split()[1])
+            for line in Path("/proc/meminfo").read_text().splitlines()
+            if line.startswith("MemTotal")
+        ),
         0,
     )
     identity = {
@@ -165,7 +169,18 @@ def fingerprint() -> dict[str, Any]:
         "memory_gib": round(memory_kb / 2**20),
         "kernel": platform.release(),
     }
-    wanted = ("avx2", "fma", "f16c", "avx512f", "avx512_vnni", "avx512_bf16", "avx512_fp16", "amx_tile", "amx_bf16", "amx_int8")
+    wanted = (
+        "avx2",
+        "fma",
+        "f16c",
+        "avx512f",
+        "avx512_vnni",
+        "avx512_bf16",
+        "avx512_fp16",
+        "amx_tile",
+        "amx_bf16",
+        "amx_int8",
+    )
     flags = set(cpu.get("flags", "").split())
     return {
         "host_id": hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:12],

@@ -87,12 +87,12 @@ def write_json(path: Path, value: Any) -> None:
     """Write ``value`` (a dataclass or plain data) whole or not at all: temporary name, then rename."""
     data = dataclasses.asdict(value) if dataclasses.is_dataclass(value) and not isinstance(value, type) else value
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    with open(temporary, "w", encoding="utf-8") as file:
+    with temporary.open("w", encoding="utf-8") as file:
         json.dump(data, file, indent=1, allow_nan=False)
         file.write("\n")
         file.flush()
         os.fsync(file.fileno())
-    os.replace(temporary, path)
+    temporary.replace(path)
 
 
 def _load(path: Path) -> dict[str, Any]:

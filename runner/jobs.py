@@ -12,7 +12,6 @@ import shutil
 import signal
 import sys
 import tempfile
-import time
 from dataclasses import asdict
 from pathlib import Path
 
@@ -153,7 +152,10 @@ def _judge_end(
 ) -> tuple[WorkerResult | None, str | None]:
     """(the worker's result when it measured, the failure when it did not). The exit status alone proves nothing."""
     if ended.timed_out:
-        return None, f"timeout_s={timeout_s:g}: the job was still running and was stopped; raise timeout_s or do less work"
+        return (
+            None,
+            f"timeout_s={timeout_s:g}: the job was still running and was stopped; raise timeout_s or do less work",
+        )
     if not result_path.exists():
         return None, f"the worker left no result: {_why(ended.returncode, folder)}"
     try:

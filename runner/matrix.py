@@ -108,7 +108,9 @@ def check_rule(rule: object, where: str) -> dict[str, tuple[str, ...]]:
         RunnerError: the rule is not a mapping, is empty, or names something that is not an axis.
     """
     if not isinstance(rule, Mapping) or not rule:
-        raise RunnerError(f"{where}: {rule!r} must be a mapping of axes to values, like {{allocator: jemalloc, ipex: on}}")
+        raise RunnerError(
+            f"{where}: {rule!r} must be a mapping of axes to values, like {{allocator: jemalloc, ipex: on}}"
+        )
     checked = {}
     for axis, value in rule.items():
         if axis not in AXES:

@@ -52,9 +52,13 @@ def _translate(text: str) -> str | None:
 
         names = [field.name for field in fields(Config) if field.name != "sweep"]
         near = "" if "." in key else _close(key, names)
-        return f"{key}: there is no such option{near}; see python -m runner --cfg job (a new key of a mapping wants a + before it)"
+        return (
+            f"{key}: there is no such option{near}; see python -m runner --cfg job "
+            "(a new key of a mapping wants a + before it)"
+        )
     wrong = re.search(
-        r"(?P<what>(Value|Cannot convert|Invalid value|Unsupported interpolation|Key '[^']+' not in).*)", text.splitlines()[0]
+        r"(?P<what>(Value|Cannot convert|Invalid value|Unsupported interpolation|Key '[^']+' not in).*)",
+        text.splitlines()[0],
     )
     key_line = re.search(r"full_key: (?P<key>\S+)", text)
     if wrong and key_line:

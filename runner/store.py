@@ -65,9 +65,11 @@ class Store:
         """Processes that create the database at the same time crash in its migrations: one at a time."""
         try:
             self.root.mkdir(parents=True, exist_ok=True)
-            lock = open(self.root / ".lock", "w", encoding="utf-8")
+            lock = (self.root / ".lock").open("w", encoding="utf-8")
         except OSError as error:
-            raise RunnerError(f"mlruns={self.root}: can't be written ({error.strerror}); choose another folder") from error
+            raise RunnerError(
+                f"mlruns={self.root}: can't be written ({error.strerror}); choose another folder"
+            ) from error
         with lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
             yield
@@ -196,7 +198,8 @@ class Store:
         now_ms = int(time.time() * 1000)
         self._client.log_batch(
             run_id,
-            metrics=[Metric(name, value, now_ms, step) for name, value in figures.items()],
+            # Six digits: the UI shows all it is given, and the raw samples are kept beside.
+            metrics=[Metric(name, float(f"{value:.6g}"), now_ms, step) for name, value in figures.items()],
             tags=[RunTag(name, value) for name, value in tags.items()],
         )
 
@@ -242,17 +245,15 @@ class Store:
         """
         sweep = self._client.get_run(parent)
         experiment_id, sweep_id = sweep.info.experiment_id, sweep.data.tags["sweep_id"]
-        params = [f"params.`{axis}`" for axis in axes]
-        figures = [
-            f"metrics.`{name}`"
-            for name in (
-                "latency/p50_ms",
-                "latency/cv_pct",
-                "throughput/samples_per_s",
-                "faults/minor_per_step",
-                "memory/rss_peak_mb",
-            )
-        ]
+        widths = {
+            **{f"params.`{axis}`": 130 for axis in axes},
+            "metrics.`latency/p50_ms`": 130,
+            "tags.`evidence`": 90,
+            "metrics.`faults/minor_per_step`": 170,
+            "metrics.`latency/cv_pct`": 120,
+            "metrics.`throughput/samples_per_s`": 180,
+            "metrics.`memory/rss_peak_mb`": 160,
+        }
         every = "tags.kind = 'cell'"
         views = {
             "this sweep": (f"sweep-{sweep_id}", f"{every} and tags.sweep_id = '{sweep_id}'"),
@@ -260,12 +261,18 @@ class Store:
         }
         links = {}
         for name, (key, rows) in views.items():
-            self._save_view(experiment_id, key, f"{name}, fastest first", rows, [*params, *figures, "tags.`evidence`"])
-            links[name] = f"{SERVER}/#/experiments/{experiment_id}/runs?workflowType=machine_learning&viewStateShareKey={key}"
+            self._save_view(experiment_id, key, f"{name}, fastest first", rows, widths)
+            links[name] = (
+                f"{SERVER}/#/experiments/{experiment_id}/runs?workflowType=machine_learning&viewStateShareKey={key}"
+            )
         return links
 
-    def _save_view(self, experiment_id: str, key: str, name: str, rows: str, columns: list[str]) -> None:
-        """A shared view as the UI of MLflow 3.17 reads it: an experiment tag of deflated JSON."""
+    def _save_view(self, experiment_id: str, key: str, name: str, rows: str, widths: Mapping[str, int]) -> None:
+        """A shared view as the UI of MLflow 3.17 reads it: an experiment tag of deflated JSON.
+
+        Args:
+            widths: column -> width in pixels, in the order shown.
+        """
         state = {
             "searchFilter": rows,
             "orderByKey": "metrics.`latency/p50_ms`",
@@ -274,9 +281,9 @@ class Store:
             "lifecycleFilter": "Active",
             "datasetsFilter": [],
             "modelVersionFilter": "All Runs",
-            "selectedColumns": columns,
-            "columnOrder": [],
-            "columnWidths": {},
+            "selectedColumns": list(widths),
+            "columnOrder": list(widths),
+            "columnWidths": dict(widths),
             "runsHiddenMode": "SHOW_ALL",
             "viewMaximized": True,
             "runListHidden": False,

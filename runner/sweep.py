@@ -16,11 +16,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from types import FrameType
 
+from rich.console import Console
+
 from runner import execute, host, jobs
 from runner.config import Config, cell_of
 from runner.errors import RunnerError
 from runner.job import write_json
-from runner.launch.placement import Unplaceable
+from runner.launch.placement import UnplaceableError
 from runner.matrix import Cell, check_rule, combinations, matches, rounds_in_order, varying
 from runner.metrics import cell_metrics
 from runner.outcome import FAILED, FINISHED, KILLED, OUTCOME_FILE, CellRecord, Outcome, job_folder, read_cell
@@ -107,7 +109,7 @@ def plan(request: Request, compose: Compose) -> Matrix:
             continue
         try:
             jobs.plan_here(cell)
-        except Unplaceable as error:
+        except UnplaceableError as error:
             matrix.excluded.append((cell.axes, str(error)))
         except RunnerError as error:
             matrix.lacking.append((planned, str(error)))
@@ -157,7 +159,9 @@ def run(request: Request, compose: Compose, launch: Launch) -> int:
         request.directory,
     )
     for planned, reason in matrix.lacking:
-        store.fail_before_launch(parent, request.sweep_id, planned.cell.cell_id, planned.cell.axes, planned.command, reason)
+        store.fail_before_launch(
+            parent, request.sweep_id, planned.cell.cell_id, planned.cell.axes, planned.command, reason
+        )
         folder = job_folder(request.directory, planned.cell.cell_id, 0)
         folder.mkdir(parents=True, exist_ok=True)
         write_json(folder / OUTCOME_FILE, Outcome(planned.cell.cell_id, 0, planned.cell.axes, FAILED, reason))
@@ -172,7 +176,7 @@ def _run_jobs(
     parent: str,
     shown: Sequence[str],
     settings: Config,
-    console: terminal.Console,
+    console: Console,
     launch: Launch,
 ) -> bool:
     """Launch every job; True when the user stopped it."""
@@ -246,7 +250,7 @@ def _report(
     rounds: int,
     parent: str,
     store: Store,
-    console: terminal.Console,
+    console: Console,
     interrupted: bool,
 ) -> int:
     """Table, picture, CSV, links; returns the exit status."""
@@ -259,7 +263,10 @@ def _report(
     picture.draw(rows, shown, request.directory / "comparison.png", f"{request.experiment}, sweep {request.sweep_id}")
     _write_csv(rows, request.directory / "comparison.csv")
     status = KILLED if interrupted else FAILED if failed else FINISHED
-    figures = {"sweep/cells_measured": float(measured), "sweep/cells_failed": float(sum(bool(r.failure) for r in records))}
+    figures = {
+        "sweep/cells_measured": float(measured),
+        "sweep/cells_failed": float(sum(bool(r.failure) for r in records)),
+    }
     store.close_sweep(parent, status, figures, request.directory)
     links = store.save_views(parent, shown or ("model", "allocator", "ipex"))
 
@@ -284,11 +291,17 @@ def _write_csv(rows: Sequence[Row], file: Path) -> None:
     """comparison.csv: a line a cell, fastest first; every axis, every figure."""
     figures = sorted({name for row in rows for name in row.metrics})
     axes = list(rows[0].axes) if rows else []
-    with open(file, "w", newline="", encoding="utf-8") as out:
+    with file.open("w", newline="", encoding="utf-8") as out:
         writer = csv.writer(out)
         writer.writerow(["cell_id", *axes, "evidence", "failure", "speedup", *figures])
         for row in rows:
             writer.writerow(
-                [row.record.cell_id, *row.axes.values(), row.record.evidence, row.record.failure or "", row.speedup or ""]
+                [
+                    row.record.cell_id,
+                    *row.axes.values(),
+                    row.record.evidence,
+                    row.record.failure or "",
+                    row.speedup or "",
+                ]
                 + [row.metrics.get(name, "") for name in figures]
             )

@@ -19,7 +19,7 @@ from runner.launch.placement import Placement, place
 from runner.launch.request import Request
 from runner.matrix import Cell
 
-__all__ = ["Command", "Plan", "Placement", "command", "plan"]
+__all__ = ["Command", "Placement", "Plan", "command", "plan"]
 
 WORKER = Path(__file__).resolve().parents[1] / "worker" / "__main__.py"
 
@@ -52,7 +52,12 @@ class Command:
         kept = environment.visible(self.env)
         unset = sorted((set(self.scrubbed) | {"CONDA_PREFIX"}) - set(kept))
         return shlex.join(
-            ["env", *(word for name in unset for word in ("-u", name)), *(f"{k}={v}" for k, v in kept.items()), *self.argv]
+            [
+                "env",
+                *(word for name in unset for word in ("-u", name)),
+                *(f"{k}={v}" for k, v in kept.items()),
+                *self.argv,
+            ]
         )
 
 
@@ -65,13 +70,15 @@ def plan(cell: Cell, topology: Topology, task_manager: str, caller: Mapping[str,
         python: the interpreter that will run the worker.
 
     Raises:
-        placement.Unplaceable: the machine has not the cores, node or threads asked for.
-        LibraryMissing: the allocator's or OpenMP's library is not installed.
+        placement.UnplaceableError: the machine has not the cores, node or threads asked for.
+        LibraryMissingError: the allocator's or OpenMP's library is not installed.
         RunnerError: the launcher can't start anything from this installation.
     """
     if re.search(r"[^\w@%+=:,./-]", python):
         # The IPEX launcher joins the interpreter's path into a shell line without quoting it.
-        raise RunnerError(f"the interpreter's path {python!r} has a character that launchers split at: move the environment")
+        raise RunnerError(
+            f"the interpreter's path {python!r} has a character that launchers split at: move the environment"
+        )
     wanted = cell.launcher.task_manager
     placement = place(cell, topology, task_manager if wanted == "auto" else wanted)
     found = libraries.for_cell(cell, libraries.search_path(caller, python))
@@ -95,6 +102,8 @@ def command(planned: Plan, job_file: Path, shim: Path, caller: Mapping[str, str]
         "OMP_NUM_THREADS": str(planned.placement.threads),
         # IPEX's import would start one compile worker a core, which would share the cores measured.
         "TORCHINDUCTOR_COMPILE_THREADS": "1",
+        # Private to the job, so that no cell finds what another one compiled.
+        "TORCHINDUCTOR_CACHE_DIR": str(shim / "inductor"),
         # Both launchers look for lib{jemalloc,tcmalloc,iomp5}.so here before the system's folders.
         "VIRTUAL_ENV": str(shim),
         "RUNNER_JOB": marker,

@@ -10,14 +10,15 @@ from runner.launch.request import Built, Request
 # The installed launcher's own code without importing torch: 0.2 s instead of 13 s.
 FAST = Path(__file__).with_name("ipexrun_fast.py")
 
+# What importing IPEX leaves in the environment of the plain launcher, and so of the jobs it starts.
+IMPORT_LEAVES = {"KMP_DUPLICATE_LIB_OK": "True", "KMP_INIT_AT_FORK": "FALSE"}
+
 
 def build(request: Request) -> Built:
     """argv of ipexrun, or of ipexrun_fast.py unless the cell asks for the plain one."""
     placement, cell = request.placement, request.cell
-    if cell.launcher.plain:
-        start = [str(Path(request.python).with_name("ipexrun"))]
-    else:
-        start = [request.python, str(FAST)]
+    plain = [str(Path(request.python).with_name("ipexrun"))]
+    start = plain if cell.launcher.plain else [request.python, str(FAST)]
     options = [
         "--memory-allocator",
         cell.allocator.launcher_value,
@@ -35,4 +36,4 @@ def build(request: Request) -> Built:
     if placement.has_second_siblings:
         options.append("--use-logical-cores")
     # ipexrun joins these words into a shell line without quoting them.
-    return Built([*start, "cpu", *options, *map(shlex.quote, request.program)])
+    return Built([*start, "cpu", *options, *map(shlex.quote, request.program)], IMPORT_LEAVES)

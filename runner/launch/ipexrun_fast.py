@@ -11,6 +11,7 @@ import os
 import sys
 import types
 from pathlib import Path
+from typing import Any
 
 PACKAGE = "intel_extension_for_pytorch"
 
@@ -30,22 +31,21 @@ def _installed() -> Path:
     sys.exit(f"{PACKAGE} is not installed for {sys.executable}: choose launcher=xeon or launcher=none")
 
 
-def main() -> object:
+def main() -> Any:
     """Call the installed launcher's main()."""
     folder = _installed()
     _empty_package(PACKAGE, folder)
     for name in ("cpu", "xpu", "utils"):
         _empty_package(f"{PACKAGE}.{name}", folder / name)
     try:
-        from intel_extension_for_pytorch.launcher import main as launcher_main  # type: ignore[import-untyped]
+        from intel_extension_for_pytorch.launcher import main as launcher_main
     except (ImportError, AttributeError) as error:
         print(f"ipexrun_fast: {type(error).__name__}: {error}; starting the plain ipexrun", file=sys.stderr, flush=True)
         plain = str(Path(sys.executable).with_name("ipexrun"))
         os.execv(plain, [plain, *sys.argv[1:]])
     if "torch" in sys.modules:
         print("ipexrun_fast: the launcher imported torch after all: it is not fast any more", file=sys.stderr)
-    result: object = launcher_main()
-    return result
+    return launcher_main()
 
 
 if __name__ == "__main__":

@@ -11,7 +11,7 @@ import re
 from collections.abc import Mapping
 from pathlib import Path
 
-from runner.errors import LibraryMissing
+from runner.errors import LibraryMissingError
 from runner.matrix import Cell
 
 # stem -> what installs it
@@ -53,7 +53,7 @@ def for_cell(cell: Cell, folders: tuple[Path, ...]) -> dict[str, Path]:
     """The libraries that must be preloaded for ``cell``: stem -> real file, allocator first.
 
     Raises:
-        LibraryMissing: one is not installed; the message has the line that installs it.
+        LibraryMissingError: one is not installed; the message has the line that installs it.
     """
     wanted = []
     if cell.allocator.library != "glibc":
@@ -64,7 +64,7 @@ def for_cell(cell: Cell, folders: tuple[Path, ...]) -> dict[str, Path]:
     for option, stem in wanted:
         file = find(stem, folders)
         if file is None:
-            raise LibraryMissing(
+            raise LibraryMissingError(
                 f"{option}: lib{stem}.so is in none of {', '.join(map(str, folders))}; install it with: {INSTALL[stem]}"
             )
         found[stem] = file

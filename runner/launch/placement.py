@@ -12,7 +12,7 @@ from runner.host import Topology, format_cpu_list
 from runner.matrix import Cell
 
 
-class Unplaceable(RunnerError):
+class UnplaceableError(RunnerError):
     """The machine (or what the caller may use of it) can't hold the cell: it is excluded, not failed."""
 
 
@@ -39,24 +39,26 @@ def place(cell: Cell, topology: Topology, task_manager: str) -> Placement:
     """The first ``cores`` physical cores of the cell's node that the caller may use (all by default).
 
     Raises:
-        Unplaceable: no such node, or not as many cores, or more threads than cores.
+        UnplaceableError: no such node, or not as many cores, or more threads than cores.
     """
     if cell.node not in topology.nodes():
         known = ", ".join(map(str, topology.nodes()))
-        raise Unplaceable(f"node={cell.node}: this machine has NUMA node {known} only")
+        raise UnplaceableError(f"node={cell.node}: this machine has NUMA node {known} only")
     available = topology.physical_cores(cell.node)
     if not available:
-        raise Unplaceable(f"node={cell.node}: none of its cores is in the caller's affinity; start the runner there")
+        raise UnplaceableError(
+            f"node={cell.node}: none of its cores is in the caller's affinity; start the runner there"
+        )
     wanted = len(available) if cell.cores is None else cell.cores
     if wanted > len(available):
-        raise Unplaceable(
+        raise UnplaceableError(
             f"cores={wanted}: node {cell.node} has {len(available)} physical core(s) that the caller may use "
             f"({format_cpu_list(available)})"
         )
     cores = available[:wanted]
     threads = len(cores) if cell.threads is None else cell.threads
     if threads > len(cores):
-        raise Unplaceable(f"threads={threads}: more threads than the {len(cores)} core(s) would only take turns")
+        raise UnplaceableError(f"threads={threads}: more threads than the {len(cores)} core(s) would only take turns")
     return Placement(cores, threads, cell.node, task_manager, not set(cores) <= topology.first_siblings())
 
 

@@ -4,7 +4,11 @@ from __future__ import annotations
 
 from runner.launch.request import Built, Request
 
-_ALLOCATOR_FLAG = {"default": "--use-default-allocator", "jemalloc": "--enable-jemalloc", "tcmalloc": "--enable-tcmalloc"}
+_ALLOCATOR_FLAG = {
+    "default": "--use-default-allocator",
+    "jemalloc": "--enable-jemalloc",
+    "tcmalloc": "--enable-tcmalloc",
+}
 
 
 def build(request: Request) -> Built:

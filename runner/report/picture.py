@@ -19,7 +19,9 @@ def draw(rows: Sequence[Row], shown: Sequence[str], file: Path, title: str) -> N
     matplotlib.use("Agg")
     from matplotlib import pyplot as plt
 
-    names = [", ".join(f"{axis} {row.axes[axis]}" for axis in shown or ("model", "allocator", "ipex")) for row in measured]
+    names = [
+        ", ".join(f"{axis} {row.axes[axis]}" for axis in shown or ("model", "allocator", "ipex")) for row in measured
+    ]
     figure, axes = plt.subplots(figsize=(9, 1.4 + 0.55 * len(measured)), layout="constrained")
     positions = range(len(measured))
     # Okabe & Ito's palette: told apart in print and by colour-blind readers.
@@ -34,7 +36,9 @@ def draw(rows: Sequence[Row], shown: Sequence[str], file: Path, title: str) -> N
         faults = row.metrics.get("faults/minor_per_step")
         if faults is not None:
             text += f"  ({count(faults)} faults/step)"
-        axes.annotate(text, (max([*samples, row.p50_ms or 0.0]), position), xytext=(6, 0), textcoords="offset points", va="center")
+        axes.annotate(
+            text, (max([*samples, row.p50_ms or 0.0]), position), xytext=(6, 0), textcoords="offset points", va="center"
+        )
     axes.set_yticks(positions, names)
     axes.invert_yaxis()
     axes.set_xlabel("latency of one iteration, ms (bar: p50; ticks: every timed iteration)")

@@ -23,6 +23,7 @@ class Row:
 
     @property
     def axes(self) -> Mapping[str, str]:
+        """Axis -> value."""
         return self.record.axes
 
     @property

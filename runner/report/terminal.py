@@ -29,7 +29,7 @@ def label(axes: Mapping[str, str], shown: Sequence[str]) -> str:
 
 
 def duration(seconds: float) -> str:
-    """"45 s", "3 min 20 s", "2 h 05 min"."""
+    """ "45 s", "3 min 20 s", "2 h 05 min"."""
     whole = round(seconds)
     if whole < 60:
         return f"{whole} s"
@@ -132,6 +132,7 @@ def notes(rows: Sequence[Row], rounds: int) -> list[str]:
             said.append(f"the runner used {busy:.1f} % of a core while {label(row.axes, ())} measured")
     if rounds == 1 and sum(row.p50_ms is not None for row in rows) > 1:
         said.append(
-            "one process a cell: how much processes differ is not known; rounds=5 shows it before a small difference is believed"
+            "one process a cell: how much processes differ is not known; "
+            "rounds=5 shows it before a small difference is believed"
         )
     return said

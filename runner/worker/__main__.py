@@ -33,6 +33,7 @@ class Phases:
 
     @contextmanager
     def __call__(self, name: str) -> Iterator[None]:
+        """Time the block under ``name``."""
         start = time.perf_counter()
         try:
             yield

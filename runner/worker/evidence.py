@@ -217,7 +217,6 @@ def collect(module: nn.Module, inputs: tuple[torch.Tensor, ...], output: Any, gr
         "versions": {
             "python": sys.version.split()[0],
             "torch": torch.__version__,
-            "onednn": torch.backends.mkldnn.is_available(),
             "cpu_capability": torch.backends.cpu.get_cpu_capability(),
         },
         "argv": sys.orig_argv,

@@ -29,6 +29,7 @@ class ConvRelu(nn.Module):
         self.relu = nn.ReLU()
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """(N, 16, H, W) -> (N, 33, H', W')."""
         out: torch.Tensor = self.relu(self.conv(x))
         return out
 

@@ -53,12 +53,13 @@ class FileConfigSource(file_config_source.FileConfigSource):  # type: ignore[mis
     """
 
     def load_config(self, config_path: str) -> ConfigResult:
+        """Read one YAML file; what is wrong with it is said in a sentence that names it."""
         path = Path(self.path, self._normalize_file_name(config_path)).resolve()
         if not path.is_file():
             raise ConfigLoadError(f"Config not found : {path}")
         try:
             text = path.read_text(encoding="utf-8")
-            value = yaml.load(text, Loader=_yaml12_loader()) or {}
+            value = yaml.load(text, Loader=_yaml12_loader()) or {}  # noqa: S506 - derived from SafeLoader
         except (OSError, UnicodeDecodeError) as error:
             raise RunnerError(f"{path} can't be read: {error}") from error
         except yaml.YAMLError as error:
@@ -87,18 +88,20 @@ class MatrixSweeper(Sweeper):  # type: ignore[misc]
     ) -> None:
         self.params, self.max_batch_size = params, max_batch_size
         self.exclude, self.include = exclude, include
-        self.config: DictConfig | None = None
-        self.launcher: Launcher | None = None
-        self.hydra_context: HydraContext | None = None
+
+    config: DictConfig
+    launcher: Launcher
+    hydra_context: HydraContext
 
     def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
+        """Called by Hydra before sweep()."""
         self.hydra_context, self.config = hydra_context, config
         self.launcher = Plugins.instance().instantiate_launcher(
             hydra_context=hydra_context, task_function=task_function, config=config
         )
 
     def sweep(self, arguments: list[str]) -> int:
-        assert self.config is not None
+        """Run the matrix that ``arguments`` (overrides) and hydra.sweeper.params span."""
         directory = Path(self.config.hydra.sweep.dir).absolute()
         with read_write(self.config), open_dict(self.config):
             # Resolved once: every job must see the same folder, wherever its process runs.
@@ -118,7 +121,6 @@ class MatrixSweeper(Sweeper):  # type: ignore[misc]
 
     def _choices(self, arguments: Sequence[str]) -> dict[str, list[str]]:
         """Override key -> its values as override text. The command line replaces what YAML says of the same key."""
-        assert self.hydra_context is not None
         parser = OverridesParser.create(config_loader=self.hydra_context.config_loader)
         choices: dict[str, list[str]] = {}
         for override in parser.parse_overrides([*self._from_params(), *arguments]):
@@ -131,20 +133,17 @@ class MatrixSweeper(Sweeper):  # type: ignore[misc]
         for key, value in (_plain(self.params) or {}).items():
             if isinstance(value, Mapping):
                 raise RunnerError(f"hydra.sweeper.params.{key}: {value!r} must be a value or a list of values")
-            if isinstance(value, (list, tuple)):
-                if not value:
-                    raise RunnerError(f"hydra.sweeper.params.{key}: the list is empty; leave the key out or name a value")
-                value = ",".join(_word(v) for v in value)
-            words.append(f"{key}={_word(value)}")
+            values = value if isinstance(value, (list, tuple)) else [value]
+            if not values:
+                raise RunnerError(f"hydra.sweeper.params.{key}: the list is empty; leave the key out or name a value")
+            words.append(f"{key}={','.join(map(_word, values))}")
         return words
 
     def _compose(self, overrides: Sequence[str]) -> schema.Config:
-        assert self.hydra_context is not None and self.config is not None
         composed = self.hydra_context.config_loader.load_sweep_config(self.config, list(overrides))
         return schema.typed(without_hydra(composed))
 
     def _launch(self, batch: Sequence[Sequence[str]], first: int) -> list[Outcome]:
-        assert self.launcher is not None
         returned: Sequence[JobReturn] = self.launcher.launch([list(job) for job in batch], initial_job_idx=first)
         outcomes = []
         for job in returned:
@@ -179,7 +178,9 @@ def _expanded(override: Override) -> tuple[str, list[str]]:
     key = override.get_key_element()
     if override.is_sweep_override():
         if not override.is_discrete_sweep():
-            raise HydraException(f"{override.input_line}: list the values with commas or choice(); intervals have no cells")
+            raise HydraException(
+                f"{override.input_line}: list the values with commas or choice(); intervals have no cells"
+            )
         return key, list(override.sweep_string_iterator())
     return key, [override.get_value_element_as_str()]
 

@@ -1,0 +1,75 @@
+"""Shared fixtures: a way to run the command line as a user does, and one results folder for the session."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from runner.outcome import CellRecord, read_cell
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+@dataclass(frozen=True)
+class Ran:
+    """One finished invocation of ``python -m runner``."""
+
+    status: int
+    out: str
+    err: str
+
+    @property
+    def sweep(self) -> Path:
+        """The sweep's folder, as the output names it."""
+        found = re.search(r"^files\s+(.+)$", self.out, re.M)
+        assert found, self.out + self.err
+        return ROOT / found[1].strip()
+
+    def cells(self) -> dict[tuple[str, str], CellRecord]:
+        """(allocator, ipex) -> record of every cell with an outcome."""
+        records = [read_cell(self.sweep, folder.name) for folder in (self.sweep / "cells").iterdir()]
+        return {(r.axes["allocator"], r.axes["ipex"]): r for r in records if r is not None}
+
+
+Runner = Callable[..., Ran]
+
+
+def invoke(
+    arguments: Sequence[str], prefix: Sequence[str] = (), env: Mapping[str, str] | None = None, cwd: Path = ROOT
+) -> Ran:
+    done = subprocess.run(
+        [*prefix, sys.executable, "-m", "runner", *arguments],
+        cwd=cwd,
+        env={**os.environ, **(env or {})},
+        capture_output=True,
+        text=True,
+        timeout=600,
+        check=False,
+    )
+    return Ran(done.returncode, done.stdout, done.stderr)
+
+
+@pytest.fixture(scope="session")
+def mlruns(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """One results folder for all tests that launch: creating MLflow's database takes seconds."""
+    return tmp_path_factory.mktemp("mlruns")
+
+
+@pytest.fixture(scope="session")
+def run_cli(mlruns: Path) -> Runner:
+    """Run ``python -m runner ARGUMENTS`` on the tiny model, in a process of its own."""
+
+    def run(*arguments: str, prefix: Sequence[str] = (), env: Mapping[str, str] | None = None, cwd: Path = ROOT) -> Ran:
+        return invoke([*arguments, f"mlruns={mlruns}"], prefix, env, cwd)
+
+    return run
+
+
+TINY = ("model=tiny", "warmup=3", "iterations=20")

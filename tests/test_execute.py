@@ -1,0 +1,109 @@
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import pytest
+
+from runner import execute
+
+
+def run(tmp_path: Path, script: str, timeout_s: float = 30, marker: str = "test/execute") -> execute.Ended:
+    argv = [sys.executable, "-c", script]
+    env = {**os.environ, "RUNNER_JOB": marker}
+    return execute.run(argv, env, tmp_path / "out", tmp_path / "err", timeout_s, marker)
+
+
+def test_output_goes_to_files_and_the_exit_status_is_kept(tmp_path: Path) -> None:
+    ended = run(tmp_path, "import sys; print('o'); print('e', file=sys.stderr); sys.exit(3)")
+    assert (ended.returncode, ended.timed_out) == (3, False)
+    assert (tmp_path / "out").read_text() == "o\n"
+    assert (tmp_path / "err").read_text() == "e\n"
+
+
+def test_a_job_past_its_timeout_is_stopped(tmp_path: Path) -> None:
+    ended = run(tmp_path, "import time; time.sleep(60)", timeout_s=0.5)
+    assert ended.timed_out
+    assert ended.returncode == -signal.SIGTERM
+    assert ended.wall_s < 20
+
+
+def test_a_job_that_ignores_sigterm_is_killed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(execute, "GRACE_S", 0.3)
+    script = "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); time.sleep(60)"
+    assert run(tmp_path, script, timeout_s=1.0).returncode == -signal.SIGKILL
+
+
+def test_nothing_is_left_running_even_in_a_session_of_its_own(tmp_path: Path) -> None:
+    script = (
+        "import subprocess, sys; "
+        "p = subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(60)'], start_new_session=True); print(p.pid)"
+    )
+    run(tmp_path, script, marker="test/orphan")
+    pid = int((tmp_path / "out").read_text())
+    assert execute.marked("test/orphan") == []
+    state = Path(f"/proc/{pid}/stat")
+    assert not state.exists() or state.read_text().rpartition(")")[2].split()[0] == "Z"
+
+
+def test_the_runner_sleeps_while_a_job_runs(tmp_path: Path) -> None:
+    before = time.process_time()
+    ended = run(tmp_path, "import time; time.sleep(2)")
+    used = time.process_time() - before
+    # Popen.wait(timeout) alone would wake forty times; a progress bar's thread costs far more.
+    assert used < 0.01 * ended.wall_s + 0.05
+
+
+def test_an_interrupt_stops_the_job_and_is_passed_on(tmp_path: Path) -> None:
+    timer = threading.Timer(0.7, lambda: os.kill(os.getpid(), signal.SIGINT))
+    timer.start()
+    with pytest.raises(KeyboardInterrupt):
+        run(tmp_path, "import time; time.sleep(60)", marker="test/interrupt")
+    assert execute.marked("test/interrupt") == []
+
+
+def test_links_are_made_before_the_start(tmp_path: Path) -> None:
+    target = tmp_path / "libreal.so.2"
+    target.write_text("x")
+    link = tmp_path / "shim/lib/libreal.so"
+    env = {**os.environ, "RUNNER_JOB": "test/links"}
+    ended = execute.run(["cat", str(link)], env, tmp_path / "out", tmp_path / "err", 10, "test/links", {link: target})
+    assert ended.returncode == 0
+    assert (tmp_path / "out").read_text() == "x"
+
+
+def test_a_program_that_is_not_there_is_an_os_error(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError):
+        execute.run(["/no/such/program"], {}, tmp_path / "out", tmp_path / "err", 1, "test/none")
+
+
+def test_a_missing_command_is_captured_as_status_127() -> None:
+    assert execute.capture(["/no/such/program"]) == (127, "")
+
+
+def test_git_state_is_none_outside_a_checkout(tmp_path: Path) -> None:
+    assert execute.git_state(tmp_path) == (None, "")
+
+
+def test_git_state_has_the_commit_and_what_differs_from_it(tmp_path: Path) -> None:
+    def git(*words: str) -> None:
+        subprocess.run(["git", "-c", "user.name=t", "-c", "user.email=t@t", *words], cwd=tmp_path, check=True)
+
+    git("init", "-q")
+    (tmp_path / "a").write_text("1\n")
+    git("add", "a")
+    git("commit", "-qm", "one")
+    commit, diff = execute.git_state(tmp_path)
+    assert commit is not None
+    assert len(commit) == 40
+    assert diff == ""
+    (tmp_path / "a").write_text("2\n")
+    (tmp_path / "b").write_text("new\n")
+    diff = execute.git_state(tmp_path)[1]
+    assert "+2" in diff
+    assert "untracked: b" in diff

@@ -1,0 +1,121 @@
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from runner.errors import RunnerError
+from runner.matrix import (
+    AXES,
+    Allocator,
+    Cell,
+    Launcher,
+    Model,
+    check_rule,
+    combinations,
+    matches,
+    rounds_in_order,
+    varying,
+)
+
+CELL = Cell(
+    model=Model("tiny", "a.tiny", {"x": 1, "y": 2}),
+    allocator=Allocator("jemalloc", "jemalloc", "jemalloc", {"MALLOC_CONF": "a:1"}, {}),
+    ipex="off",
+    launcher=Launcher("ipexrun", False, "auto"),
+    batch_size=2,
+    cores=None,
+    threads=None,
+    node=0,
+    openmp="default",
+    warmup=3,
+    iterations=10,
+    min_time_s=1.0,
+    seed=0,
+)
+
+CHANGES: list[dict[str, Any]] = [
+    {"model": Model("tiny", "a.tiny", {"x": 1, "y": 3})},
+    {"model": Model("tiny", "b.tiny", {"x": 1, "y": 2})},
+    {"allocator": Allocator("jemalloc", "jemalloc", "jemalloc", {"MALLOC_CONF": "a:2"}, {})},
+    {"ipex": "on"},
+    {"launcher": Launcher("ipexrun", True, "auto")},
+    {"batch_size": 3},
+    {"cores": 1},
+    {"threads": 1},
+    {"node": 1},
+    {"openmp": "intel"},
+    {"warmup": 4},
+    {"iterations": 11},
+    {"min_time_s": 2.0},
+    {"seed": 1},
+]
+
+
+def test_every_setting_that_changes_the_result_changes_the_cell_id() -> None:
+    ids = {CELL.cell_id} | {replace(CELL, **change).cell_id for change in CHANGES}
+    assert len(ids) == len(CHANGES) + 1
+
+
+def test_the_cell_id_does_not_depend_on_the_order_of_keys() -> None:
+    assert replace(CELL, model=Model("tiny", "a.tiny", {"y": 2, "x": 1})).cell_id == CELL.cell_id
+
+
+def test_the_cell_id_is_stable_over_time() -> None:
+    # Results are filed under it: a change of this constant orphans every stored cell.
+    assert CELL.cell_id == "5228aa9252ef"
+
+
+def test_axes_are_the_documented_ones() -> None:
+    assert tuple(CELL.axes) == AXES
+
+
+@given(st.dictionaries(st.text(min_size=1), st.lists(st.text(), min_size=1, max_size=3, unique=True), max_size=4))
+def test_combinations_are_the_whole_product_without_repeats(choices: dict[str, list[str]]) -> None:
+    found = combinations(choices)
+    expected = 1
+    for values in choices.values():
+        expected *= len(values)
+    assert len(found) == expected
+    assert len({tuple(c.items()) for c in found}) == expected
+    assert all(c[key] in choices[key] for c in found for key in choices)
+
+
+def test_the_last_key_varies_fastest() -> None:
+    assert [tuple(c.values()) for c in combinations({"a": ["1", "2"], "b": ["x", "y"]})] == [
+        ("1", "x"), ("1", "y"), ("2", "x"), ("2", "y"),
+    ]  # fmt: skip
+
+
+def test_a_rule_matches_when_every_axis_has_one_of_its_values() -> None:
+    rule = check_rule({"allocator": ["jemalloc", "tcmalloc"], "ipex": "off"}, "exclude")
+    assert matches(rule, CELL.axes)
+    assert not matches(rule, {**CELL.axes, "ipex": "on"})
+    assert not matches(rule, {**CELL.axes, "allocator": "ptmalloc"})
+
+
+@pytest.mark.parametrize("rule", [{"alocator": "x"}, {}, "allocator", None, ["allocator"]])
+def test_a_rule_that_can_not_be_meant_is_refused(rule: object) -> None:
+    with pytest.raises(RunnerError, match=r"hydra\.sweeper\.exclude"):
+        check_rule(rule, "hydra.sweeper.exclude")
+
+
+@given(cells=st.lists(st.integers(), unique=True, max_size=8), rounds=st.integers(1, 5), seed=st.integers(0, 99))
+def test_every_round_visits_every_cell_once_before_the_next_begins(cells: list[int], rounds: int, seed: int) -> None:
+    order = rounds_in_order(cells, rounds, seed)
+    assert order == rounds_in_order(cells, rounds, seed)
+    assert [number for number, _ in order] == [n for n in range(rounds) for _ in cells]
+    for number in range(rounds):
+        assert sorted(cell for n, cell in order if n == number) == sorted(cells)
+
+
+def test_rounds_differ_in_their_order() -> None:
+    order = rounds_in_order(range(20), 2, 0)
+    assert [c for n, c in order if n == 0] != [c for n, c in order if n == 1]
+
+
+def test_varying_names_only_axes_with_several_values() -> None:
+    assert varying([CELL.axes, {**CELL.axes, "ipex": "on"}, {**CELL.axes, "batch_size": "8"}]) == ("ipex", "batch_size")
