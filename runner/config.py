@@ -131,7 +131,8 @@ class Config:
     seed: int = MISSING
     timeout_s: float = MISSING
     rounds: int = MISSING
-    baseline: dict[str, Any] = field(default_factory=dict)
+    # Not a struct: `baseline={ipex: off}` on the command line may name any axis.
+    baseline: Any = field(default_factory=lambda: OmegaConf.create({}, flags={"struct": False}))
     mlruns: str = MISSING
     sweep: SweepConf = field(default_factory=SweepConf)
 

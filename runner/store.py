@@ -60,6 +60,15 @@ class Store:
             client.search_experiments(max_results=1)
             return client
 
+    def prepare(self) -> None:
+        """Make the folder, or say in one sentence why it can't be made: before anything is launched.
+
+        Raises:
+            RunnerError: ``mlruns`` can't be written.
+        """
+        with self._locked():
+            pass
+
     @contextmanager
     def _locked(self) -> Iterator[None]:
         """Processes that create the database at the same time crash in its migrations: one at a time."""
@@ -68,7 +77,7 @@ class Store:
             lock = (self.root / ".lock").open("w", encoding="utf-8")
         except OSError as error:
             raise RunnerError(
-                f"mlruns={self.root}: can't be written ({error.strerror}); choose another folder"
+                f"mlruns={self.root}: can't be written ({error.strerror}); choose another folder with mlruns=..."
             ) from error
         with lock:
             fcntl.flock(lock, fcntl.LOCK_EX)

@@ -136,6 +136,8 @@ def run(request: Request, compose: Compose, launch: Launch) -> int:
     rounds = settings.rounds
     order = rounds_in_order(matrix.runnable, rounds, settings.seed)
 
+    store = Store(Path(settings.mlruns))
+    store.prepare()
     fingerprint = host.fingerprint()
     console.print(
         f"[bold]{terminal.plural(len(matrix.runnable), 'cell')} x {terminal.plural(rounds, 'round')} = "
@@ -149,7 +151,6 @@ def run(request: Request, compose: Compose, launch: Launch) -> int:
 
     request.directory.mkdir(parents=True, exist_ok=True)
     _write_plan(request, matrix, order, settings)
-    store = Store(Path(settings.mlruns))
     parent = store.open_sweep(
         request.experiment,
         request.sweep_id,

@@ -56,6 +56,14 @@ def invoke(
     return Ran(done.returncode, done.stdout, done.stderr)
 
 
+def alive(pid: int) -> bool:
+    """Whether the process exists and is not a zombie that its new parent has yet to reap."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
+
+
 @pytest.fixture(scope="session")
 def mlruns(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """One results folder for all tests that launch: creating MLflow's database takes seconds."""

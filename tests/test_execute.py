@@ -12,6 +12,8 @@ import pytest
 
 from runner import execute
 
+from .conftest import alive
+
 
 def run(tmp_path: Path, script: str, timeout_s: float = 30, marker: str = "test/execute") -> execute.Ended:
     argv = [sys.executable, "-c", script]
@@ -40,15 +42,12 @@ def test_a_job_that_ignores_sigterm_is_killed(tmp_path: Path, monkeypatch: pytes
 
 
 def test_nothing_is_left_running_even_in_a_session_of_its_own(tmp_path: Path) -> None:
-    script = (
-        "import subprocess, sys; "
-        "p = subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(60)'], start_new_session=True); print(p.pid)"
-    )
+    child = "[sys.executable, '-c', 'import time; time.sleep(60)']"
+    script = f"import subprocess, sys; print(subprocess.Popen({child}, start_new_session=True).pid)"
     run(tmp_path, script, marker="test/orphan")
     pid = int((tmp_path / "out").read_text())
     assert execute.marked("test/orphan") == []
-    state = Path(f"/proc/{pid}/stat")
-    assert not state.exists() or state.read_text().rpartition(")")[2].split()[0] == "Z"
+    assert not alive(pid)
 
 
 def test_the_runner_sleeps_while_a_job_runs(tmp_path: Path) -> None:

@@ -1,0 +1,92 @@
+"""The shape of the house: who may import what, and what may not be committed."""
+
+from __future__ import annotations
+
+import ast
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from .conftest import ROOT
+
+FILES = sorted((ROOT / "runner").rglob("*.py"))
+
+
+def imports(file: Path) -> set[str]:
+    """Every module imported anywhere in the file, also inside functions."""
+    found: set[str] = set()
+    for node in ast.walk(ast.parse(file.read_text())):
+        if isinstance(node, ast.Import):
+            found.update(alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            found.add(node.module)
+            found.update(f"{node.module}.{alias.name}" for alias in node.names)
+    return found
+
+
+def importers_of(package: str) -> set[str]:
+    return {
+        str(file.relative_to(ROOT / "runner"))
+        for file in FILES
+        if any(name == package or name.startswith(package + ".") for name in imports(file))
+    }
+
+
+def test_only_the_store_imports_mlflow() -> None:
+    assert importers_of("mlflow") == {"store.py"}
+
+
+def test_only_execute_starts_processes() -> None:
+    assert importers_of("subprocess") == {"execute.py"}
+
+
+def test_torch_is_imported_in_the_worker_only() -> None:
+    assert {Path(name).parts[0] for name in importers_of("torch")} == {"worker"}
+
+
+def test_hydra_and_omegaconf_stop_at_the_edge() -> None:
+    assert importers_of("hydra") | importers_of("omegaconf") == {
+        "__main__.py",
+        "config.py",
+        "plugins/hydra_plugins/runner_matrix.py",
+        "refusal.py",
+    }
+
+
+def test_the_worker_needs_torch_the_standard_library_and_the_job_types_only() -> None:
+    allowed = {"torch", "torchvision", "intel_extension_for_pytorch", "runner"} | set(sys.stdlib_module_names)
+    for file in (ROOT / "runner/worker").glob("*.py"):
+        names = imports(file)
+        assert {name.partition(".")[0] for name in names} <= allowed, file
+        own = {name for name in names if name.startswith("runner.")}
+        assert all(name.startswith(("runner.job", "runner.worker")) for name in own), file
+
+
+@pytest.mark.parametrize(
+    "module", ["runner.matrix", "runner.stats", "runner.gate", "runner.report.terminal", "runner.launch"]
+)
+def test_the_pure_rooms_load_neither_torch_nor_mlflow(module: str) -> None:
+    code = f"import sys, {module}; sys.exit(bool({{'torch', 'mlflow', 'matplotlib'}} & set(sys.modules)))"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_no_module_is_a_drawer_for_everything() -> None:
+    assert not [file.name for file in FILES if file.stem in {"utils", "util", "helpers", "common", "misc"}]
+
+
+def test_no_file_has_grown_past_two_concepts() -> None:
+    assert not {file.name: n for file in FILES if (n := len(file.read_text().splitlines())) > 400}
+
+
+def tracked() -> list[Path]:
+    done = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=False)
+    return [ROOT / name for name in done.stdout.splitlines()]
+
+
+def test_no_committed_file_names_a_registry_or_a_folder_of_one_machine() -> None:
+    host = re.compile(r"index-url|https?://[^ ]*/(simple|packages)/|(^|[^A-Za-z.])/work/|/root/", re.M)
+    files = [file for file in tracked() if file.suffix not in {".png", ".svg"} and file.name != Path(__file__).name]
+    assert not [file.name for file in files if file.is_file() and host.search(file.read_text(errors="replace"))]

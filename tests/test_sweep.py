@@ -1,0 +1,301 @@
+"""Whole sweeps through the real launchers on the tiny model, looked at from outside: files, MLflow, processes."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pyarrow.parquet as pq
+import pytest
+from mlflow.entities import Run
+from mlflow.tracking import MlflowClient
+
+from runner.outcome import job_folder
+from runner.store import Store
+
+from .conftest import ROOT, TINY, Ran, Runner, alive
+
+pytestmark = pytest.mark.slow
+
+MODELS = {"PYTHONPATH": str(ROOT / "tests/models")}
+
+
+def runs_of(mlruns: Path, sweep: Path) -> tuple[MlflowClient, Run, list[Run]]:
+    """(client, parent run, child runs) of a sweep."""
+    client = MlflowClient(tracking_uri=Store(mlruns).uri)
+    every = [experiment.experiment_id for experiment in client.search_experiments()]
+    runs = list(client.search_runs(every, f"tags.sweep_id = '{sweep.name}'"))
+    parent = next(run for run in runs if run.data.tags["kind"] == "sweep")
+    return client, parent, [run for run in runs if run.data.tags["kind"] == "cell"]
+
+
+def read(path: Path) -> Any:
+    return json.loads(path.read_text())
+
+
+def only_job(ran: Ran) -> Path:
+    """Folder of the single job of a sweep."""
+    [cell] = (ran.sweep / "cells").iterdir()
+    return job_folder(ran.sweep, cell.name, 0)
+
+
+# -- the main job -------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def main_job(run_cli: Runner) -> Ran:
+    return run_cli("-m", "allocator=ptmalloc,jemalloc", "ipex=off,on", "rounds=2", *TINY)
+
+
+def test_the_main_job_finishes_with_evidence_for_every_cell(main_job: Ran, mlruns: Path) -> None:
+    assert main_job.status == 0, main_job.out + main_job.err
+    _, parent, cells = runs_of(mlruns, main_job.sweep)
+    assert parent.info.status == "FINISHED"
+    assert len(cells) == 4
+    for run in cells:
+        assert run.info.status == "FINISHED"
+        assert run.data.tags["evidence"] == "ok"
+        assert run.data.tags["mlflow.parentRunId"] == parent.info.run_id
+        assert run.data.metrics["latency/p50_ms"] > 0
+        assert run.data.metrics["latency/processes"] == 2
+        assert run.data.metrics["cost/log_s"] < 3
+    assert {(r.data.params["allocator"], r.data.params["ipex"]) for r in cells} == {
+        ("ptmalloc", "off"), ("ptmalloc", "on"), ("jemalloc", "off"), ("jemalloc", "on"),
+    }  # fmt: skip
+
+
+def test_params_are_the_axes_and_nothing_else(main_job: Ran, mlruns: Path) -> None:
+    for run in runs_of(mlruns, main_job.sweep)[2]:
+        assert set(run.data.params) == {
+            "model", "allocator", "ipex", "launcher", "openmp", "batch_size", "cores", "threads", "node",
+        }  # fmt: skip
+
+
+def test_in_jemalloc_cells_jemalloc_owns_malloc_and_in_the_others_glibc(main_job: Ran) -> None:
+    for (allocator, ipex), record in main_job.cells().items():
+        for result in record.results.values():
+            owner = Path(result.evidence["allocator"]["malloc"]).name
+            assert owner.startswith("libjemalloc" if allocator == "jemalloc" else "libc.")
+            assert result.evidence["ipex"]["imported"] == (ipex == "on")
+
+
+def test_each_run_keeps_what_is_needed_to_understand_and_repeat_it(main_job: Ran, mlruns: Path) -> None:
+    client, parent, cells = runs_of(mlruns, main_job.sweep)
+    assert {item.path for item in client.list_artifacts(parent.info.run_id)} >= {
+        "host.json", "plan.json", "comparison.csv", "comparison.png",
+    }  # fmt: skip
+    run = cells[0]
+    top = {item.path for item in client.list_artifacts(run.info.run_id)}
+    assert top == {"samples.parquet", "evidence.json", "config.yaml", "logs"}
+    logs = {Path(item.path).name for item in client.list_artifacts(run.info.run_id, "logs/round-1")}
+    assert logs >= {"stdout.log", "stderr.log", "launch.json", "job.json", "result.json", "outcome.json"}
+    assert run.data.tags["command"].startswith("python -m runner -m ")
+    assert re.fullmatch(r"[0-9a-f]{40}", run.data.tags["git.commit"])
+
+
+def test_samples_are_kept_one_row_an_iteration_of_every_process(main_job: Ran, mlruns: Path) -> None:
+    client, _, cells = runs_of(mlruns, main_job.sweep)
+    table = pq.read_table(client.download_artifacts(cells[0].info.run_id, "samples.parquet"))
+    assert table.column_names == ["round", "process", "i", "latency_s"]
+    assert table.num_rows == 40
+    assert set(table["round"].to_pylist()) == {0, 1}
+
+
+def test_rounds_visit_every_cell_once_in_an_order_of_their_own(main_job: Ran) -> None:
+    plan = read(main_job.sweep / "plan.json")
+    order = [(job["round"], job["cell_id"]) for job in plan["order"]]
+    assert len(set(order)) == 8
+    assert [number for number, _ in order] == [0] * 4 + [1] * 4
+
+
+def test_the_runner_used_less_than_a_hundredth_of_a_core_while_measuring(main_job: Ran, mlruns: Path) -> None:
+    for record in main_job.cells().values():
+        for result in record.results.values():
+            assert result.window is not None
+            assert result.window.runner_cpu_s is not None
+            # The window of the tiny model is milliseconds long: a floor for the two reads of the clock.
+            assert result.window.runner_cpu_s <= 0.01 * result.window.wall_s + 0.0005
+
+
+def test_the_terminal_ends_with_the_table_and_links(main_job: Ran) -> None:
+    tail = main_job.out[main_job.out.index("p50 ms") :]
+    for word in ("ptmalloc", "jemalloc", "(baseline)", "ok", "make ui", "viewStateShareKey=sweep-"):
+        assert word in tail
+    assert main_job.out.count("left") >= 7
+
+
+def test_nothing_is_left_in_the_temporary_folder(main_job: Ran) -> None:
+    assert not list(Path("/tmp").glob("runner-*/lib"))
+
+
+# -- proof and refusal --------------------------------------------------------------------------------
+
+
+def test_a_callers_environment_does_not_leak_into_a_cell(run_cli: Runner) -> None:
+    exported = {"LD_PRELOAD": "libtcmalloc.so.4", "OMP_NUM_THREADS": "1", "KMP_BLOCKTIME": "77"}
+    ran = run_cli("allocator=jemalloc", *TINY, env=exported)
+    assert ran.status == 0, ran.out + ran.err
+    launched = read(only_job(ran) / "launch.json")
+    assert launched["scrubbed"] == exported
+    evidence = read(only_job(ran) / "evidence.json")
+    assert "libjemalloc" in evidence["allocator"]["malloc"]
+    assert evidence["openmp"]["torch_threads"] == launched["placement"]["threads"]
+    assert "KMP_BLOCKTIME" not in evidence["environment"]
+
+
+def test_under_taskset_the_sweep_stays_on_the_callers_core(run_cli: Runner) -> None:
+    core = max(os.sched_getaffinity(0))
+    ran = run_cli(*TINY, prefix=["taskset", "-c", str(core)])
+    assert ran.status == 0, ran.out + ran.err
+    assert read(only_job(ran) / "evidence.json")["affinity"]["allowed"] == [core]
+
+
+def test_a_launcher_that_falls_back_fails_the_cell(run_cli: Runner, mlruns: Path) -> None:
+    ran = run_cli("allocator=jemalloc", "allocator.launcher_value=default", *TINY)
+    assert ran.status == 1
+    _, parent, [cell] = runs_of(mlruns, ran.sweep)
+    assert (parent.info.status, cell.info.status) == ("FAILED", "FAILED")
+    assert cell.data.tags["evidence"] == "mismatch"
+    assert "asked for malloc of jemalloc (jemalloc), found" in cell.data.tags["failure"]
+    assert "latency/p50_ms" not in cell.data.metrics
+
+
+def test_a_model_that_changes_the_thread_count_fails_the_cell(run_cli: Runner) -> None:
+    ran = run_cli("model._target_=misbehaving.sets_threads", *TINY, env=MODELS)
+    assert ran.status == 1
+    assert "threads: asked for" in ran.out
+
+
+def test_a_missing_library_fails_its_cell_before_launch_and_the_others_run(mlruns: Path) -> None:
+    hide = (
+        "import sys; from runner.launch import libraries; found = libraries.find; "
+        "libraries.find = lambda stem, folders: None if stem == 'tcmalloc' else found(stem, folders); "
+        "from runner.__main__ import main; sys.exit(main(sys.argv))"
+    )
+    words = ["-m", "allocator=tcmalloc,ptmalloc", *TINY, f"mlruns={mlruns}"]
+    done = subprocess.run(
+        [sys.executable, "-c", hide, *words], cwd=ROOT, capture_output=True, text=True, check=False, timeout=300
+    )
+    ran = Ran(done.returncode, done.stdout, done.stderr)
+    assert ran.status == 1
+    assert "apt-get install libgoogle-perftools4" in ran.out
+    cells = {run.data.params["allocator"]: run for run in runs_of(mlruns, ran.sweep)[2]}
+    assert cells["ptmalloc"].info.status == "FINISHED"
+    assert cells["tcmalloc"].info.status == "FAILED"
+    assert "libtcmalloc.so is in none of" in cells["tcmalloc"].data.tags["failure"]
+    assert not (job_folder(ran.sweep, cells["tcmalloc"].data.tags["cell_id"], 0) / "launch.json").exists()
+
+
+def test_rules_and_impossible_cells_are_excluded_with_their_reason(run_cli: Runner) -> None:
+    ran = run_cli(
+        "-m", "allocator=ptmalloc,tcmalloc", "cores=1,4096", "hydra.sweeper.exclude=[{allocator: tcmalloc}]", *TINY
+    )
+    assert ran.status == 0, ran.out + ran.err
+    assert "excluded by the rule allocator=tcmalloc" in ran.out
+    assert "cores=4096: node 0 has" in ran.out
+    assert list(ran.cells()) == [("ptmalloc", "off")]
+
+
+def test_include_adds_a_cell_to_the_matrix(run_cli: Runner) -> None:
+    ran = run_cli("hydra.sweeper.include=[{allocator: tcmalloc}]", *TINY)
+    assert ran.status == 0, ran.out + ran.err
+    assert set(ran.cells()) == {("ptmalloc", "off"), ("tcmalloc", "off")}
+
+
+@pytest.mark.parametrize("launcher", ["xeon", "none"])
+def test_the_other_launchers_run_the_same_cell(run_cli: Runner, launcher: str) -> None:
+    ran = run_cli(f"launcher={launcher}", "allocator=jemalloc_benchmark", "openmp=intel", *TINY)
+    assert ran.status == 0, ran.out + ran.err
+    evidence = read(only_job(ran) / "evidence.json")
+    assert evidence["allocator"]["jemalloc"]["opt.dirty_decay_ms"] == -1
+    assert "libiomp5" in evidence["openmp"]["owner"]
+
+
+# -- failure ------------------------------------------------------------------------------------------
+
+FAILURES = {
+    "raises": "the worker failed: ValueError: no model of batch size 2",
+    "killed": "killed by SIGKILL",
+    "segfaults": "killed by SIGSEGV",
+    "exits": "the worker left no result: exit status 0",
+    "hangs": "timeout_s=25: the job was still running and was stopped",
+}
+
+
+def test_every_kind_of_death_is_a_failed_cell_with_its_reason_and_the_others_finish(
+    run_cli: Runner, mlruns: Path
+) -> None:
+    targets = ",".join(f"misbehaving.{name}" for name in FAILURES)
+    ran = run_cli("-m", f"model._target_={targets},runner.worker.models.tiny", "timeout_s=25", *TINY, env=MODELS)
+    assert ran.status == 1
+    _, parent, cells = runs_of(mlruns, ran.sweep)
+    assert parent.info.status == "FAILED"
+    assert sorted(run.info.status for run in cells) == ["FAILED"] * len(FAILURES) + ["FINISHED"]
+    reasons = [run.data.tags["failure"] for run in cells if run.info.status == "FAILED"]
+    for sentence in FAILURES.values():
+        assert sum(sentence in reason for reason in reasons) == 1, (sentence, reasons)
+
+
+def started(mlruns: Path, iterations: str) -> tuple[subprocess.Popen[str], int]:
+    """A sweep of one long job, and the pid of its worker once that is measuring."""
+    words = ["-m", "runner", "model=tiny", f"iterations={iterations}", f"mlruns={mlruns}"]
+    runner = subprocess.Popen(
+        [sys.executable, *words], cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline:
+        for entry in Path("/proc").glob("[0-9]*"):
+            try:
+                words = (entry / "cmdline").read_bytes().decode().split("\0")
+                parent_chain = (entry / "environ").read_bytes()
+                torch_loaded = b"libtorch_cpu" in (entry / "maps").read_bytes()
+            except OSError:
+                continue
+            worker = any(word.endswith("worker/__main__.py") for word in words) and "python" in words[0]
+            if worker and torch_loaded and b"RUNNER_JOB=" in parent_chain and str(mlruns) in words[-2]:
+                time.sleep(1)
+                return runner, int(entry.name)
+        time.sleep(0.1)
+    runner.kill()
+    raise AssertionError("no worker appeared")
+
+
+def test_a_worker_killed_from_outside_is_a_failed_cell(mlruns: Path) -> None:
+    runner, worker = started(mlruns, "100000000")
+    os.kill(worker, signal.SIGKILL)
+    out, err = runner.communicate(timeout=60)
+    ran = Ran(runner.returncode, out, err)
+    assert ran.status == 1
+    _, _, [cell] = runs_of(mlruns, ran.sweep)
+    assert cell.info.status == "FAILED"
+    assert "killed by SIGKILL" in cell.data.tags["failure"]
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupted_sweep_leaves_nothing_running_and_no_run_open(mlruns: Path, number: signal.Signals) -> None:
+    runner, worker = started(mlruns, "100000000")
+    runner.send_signal(number)
+    out, err = runner.communicate(timeout=60)
+    assert runner.returncode == 130, out + err
+    assert not alive(worker)
+    _, parent, cells = runs_of(mlruns, Ran(130, out, err).sweep)
+    assert {run.info.status for run in [parent, *cells]} == {"KILLED"}
+
+
+# -- what is in git runs ------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("file", sorted((ROOT / "experiments/experiment").glob("*.yaml")), ids=lambda file: file.stem)
+def test_each_experiment_runs_on_a_tiny_workload(run_cli: Runner, file: Path) -> None:
+    # IPEX's import alone takes ten seconds a job; the main job's test has the cells with it.
+    small = ("model=tiny", "batch_size=2", "warmup=1", "iterations=3", "rounds=1", "ipex=off")
+    ran = run_cli("-m", f"+experiment={file.stem}", *small)
+    assert ran.status == 0, ran.out + ran.err
+    assert all(record.evidence == "ok" for record in ran.cells().values())
