@@ -1,0 +1,48 @@
+"""The script a careful person would write by hand: the same loop, no runner. Prints the p50 in seconds.
+
+Imports nothing of the project, so that it can't share its faults. Started by ipexrun from the other benchmarks.
+"""
+
+import argparse
+import statistics
+import time
+
+import torch
+import torchvision
+from torch import nn
+
+
+def main() -> None:
+    """Build, warm up, time."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("model", choices=["resnet50", "conv_relu"])
+    parser.add_argument("--batch-size", type=int, required=True)
+    parser.add_argument("--ipex", choices=["off", "on"], default="off")
+    parser.add_argument("--warmup", type=int, required=True)
+    parser.add_argument("--iterations", type=int, required=True)
+    options = parser.parse_args()
+
+    torch.manual_seed(0)
+    if options.model == "resnet50":
+        model, x = torchvision.models.resnet50(weights=None), torch.rand(options.batch_size, 3, 224, 224)
+    else:
+        model = nn.Sequential(nn.Conv2d(16, 33, 3, stride=2), nn.ReLU())
+        x = torch.rand(options.batch_size, 16, 50, 100)
+    model.eval()
+    with torch.inference_mode():
+        if options.ipex == "on":
+            import intel_extension_for_pytorch as ipex
+
+            model = ipex.optimize(model, dtype=torch.float32, sample_input=(x,))
+        for _ in range(options.warmup):
+            model(x)
+        samples = []
+        for _ in range(options.iterations):
+            start = time.perf_counter_ns()
+            model(x)
+            samples.append(time.perf_counter_ns() - start)
+    print(statistics.median(samples) / 1e9)
+
+
+if __name__ == "__main__":
+    main()

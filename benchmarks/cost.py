@@ -1,0 +1,71 @@
+"""What does a sweep cost beside a shell loop over plain ipexrun?
+
+Alternates the conv_relu matrix (two allocators, IPEX off and on) as a loop of plain ipexrun over benchmarks/bare.py
+and as one sweep, with the same warm-up and iterations. Claims: wall time a job at most 0.5 x the loop's, and at most
+3 s of the runner's own time a job (everything but the worker's life). `python -m benchmarks.cost [--quick]`; the last
+line is the ratio; exit status 1 when a claim fails.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from itertools import product
+from statistics import median
+
+from benchmarks.harness import ipexrun, sweep, workplace
+
+RATIO_LIMIT = 0.5
+OWN_LIMIT_S = 3.0
+ALLOCATORS = {"ptmalloc": "default", "jemalloc": "jemalloc"}
+
+
+def main() -> int:
+    """Alternate, compare, judge."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--quick", action="store_true", help="one alternation, IPEX off only")
+    parser.add_argument("--times", type=int, default=3, help="alternations (default: %(default)s)")
+    options = parser.parse_args()
+    times, modes = (1, ["off"]) if options.quick else (options.times, ["off", "on"])
+    loop = {"batch_size": 20, "warmup": 100, "iterations": 100}
+    words = [w for k, v in loop.items() for w in (f"--{k.replace('_', '-')}", str(v))]
+    cells = list(product(ALLOCATORS, modes))
+
+    loop_s, sweep_s, own_s = [], [], []
+    with workplace() as (mlruns, shim):
+        # MLflow creates its database once a results folder, not once a sweep: not part of the comparison.
+        sweep(["model=tiny", "iterations=1"], mlruns)
+        for number in range(times):
+            one = {
+                mode: sum(
+                    ipexrun(ALLOCATORS[a], ["conv_relu", "--ipex", m, *words], shim).wall_s
+                    for a, m in cells
+                    if m == mode
+                )
+                for mode in modes
+            }
+            asked = [f"{k}={v}" for k, v in loop.items()]
+            done, rows = sweep(
+                ["model=conv_relu", f"allocator={','.join(ALLOCATORS)}", f"ipex={','.join(modes)}", *asked], mlruns
+            )
+            alive_s = sum(float(row["cost/job_s"]) - float(row["cost/launch_s"]) for row in rows)
+            loop_s.append(sum(one.values()) / len(cells))
+            sweep_s.append(done.wall_s / len(cells))
+            own_s.append((done.wall_s - alive_s) / len(cells))
+            detail = ", ".join(f"ipex {mode} {seconds / len(ALLOCATORS):.1f} s" for mode, seconds in one.items())
+            print(
+                f"{number + 1}: loop {loop_s[-1]:.1f} s a job ({detail}), sweep {sweep_s[-1]:.1f} s a job, "
+                f"of which the runner's own {own_s[-1]:.2f} s (whole sweep, start to end)",
+                flush=True,
+            )
+    own, ratio = median(own_s), median(sweep_s) / median(loop_s)
+    good = ratio <= RATIO_LIMIT and own < OWN_LIMIT_S
+    print(
+        f"{'holds' if good else 'FAILS'}: at most {RATIO_LIMIT} x the loop and {OWN_LIMIT_S:g} s of its own a job ({own:.2f} s)"
+    )
+    print(f"{ratio:.3f}")
+    return 0 if good else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
