@@ -1,4 +1,5 @@
-"""The script a careful person would write by hand: the same loop, no runner. Prints the p50 in seconds.
+"""The script a careful person would write by hand: the same loop, no runner. Prints "warm" after the
+warm-up and at the end the p50 in seconds.
 
 Imports nothing of the project, so that it can't share its faults. Started by ipexrun from the other benchmarks.
 """
@@ -36,6 +37,7 @@ def main() -> None:
             model = ipex.optimize(model, dtype=torch.float32, sample_input=(x,))
         for _ in range(options.warmup):
             model(x)
+        print("warm", flush=True)
         samples = []
         for _ in range(options.iterations):
             start = time.perf_counter_ns()

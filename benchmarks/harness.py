@@ -44,17 +44,21 @@ def timed(argv: Sequence[str], env: dict[str, str] | None = None) -> Timed:
     return Timed(wall_s, done.stdout)
 
 
-def sweep(arguments: Sequence[str], mlruns: Path) -> tuple[Timed, list[dict[str, str]]]:
-    """Run ``python -m runner``; returns the time and the rows of comparison.csv."""
-    done = timed([sys.executable, "-m", "runner", "-m", *arguments, f"mlruns={mlruns}"])
-    found = re.search(r"^files\s+(.+)$", done.out, re.M)
-    assert found, done.out
+def sweep_argv(arguments: Sequence[str], mlruns: Path) -> list[str]:
+    """The runner as a command."""
+    return [sys.executable, "-m", "runner", "-m", *arguments, f"mlruns={mlruns}"]
+
+
+def rows_of(out: str) -> list[dict[str, str]]:
+    """The rows of comparison.csv of the sweep that printed ``out``."""
+    found = re.search(r"^files\s+(.+)$", out, re.M)
+    assert found, out
     with (ROOT / found[1] / "comparison.csv").open(newline="", encoding="utf-8") as file:
-        return done, list(csv.DictReader(file))
+        return list(csv.DictReader(file))
 
 
-def ipexrun(allocator: str, program: Sequence[str], shim: Path) -> Timed:
-    """A program under the plain ipexrun, on the cores the runner would take, with the library it would find."""
+def ipexrun(allocator: str, program: Sequence[str], shim: Path) -> tuple[list[str], dict[str, str]]:
+    """(argv, env) of bare.py under the plain ipexrun, on the cores and with the library that the runner would take."""
     topology = read_topology()
     manager = execute.working_task_manager(min(topology.allowed), topology.nodes()[0])
     env, _ = environment.scrub(dict(os.environ))
@@ -68,7 +72,7 @@ def ipexrun(allocator: str, program: Sequence[str], shim: Path) -> Timed:
     argv = [str(Path(sys.executable).with_name("ipexrun")), "cpu", "--memory-allocator", allocator]
     argv += ["--omp-runtime", "default", "--cores-list", format_cpu_list(topology.physical_cores(topology.nodes()[0]))]
     argv += ["--ninstances", "1", "--multi-task-manager", manager, "--use-e-cores", str(BARE), *program]
-    return timed(argv, {**env, "VIRTUAL_ENV": str(shim)})
+    return argv, {**env, "VIRTUAL_ENV": str(shim)}
 
 
 @contextmanager
