@@ -56,6 +56,19 @@ class Topology:
         return frozenset(first.values())
 
 
+@dataclass(frozen=True)
+class Machine:
+    """What decides whether a cell can run here at all."""
+
+    topology: Topology
+    task_manager: str
+    """``numactl`` or ``taskset``: what works here."""
+    isa: frozenset[str]
+    """CPU flags as /proc/cpuinfo spells them."""
+    ipex: str | None
+    """Installed version of intel-extension-for-pytorch, None when there is none."""
+
+
 def parse_cpu_list(text: str) -> tuple[int, ...]:
     """The kernel's list format ("0-3,8", cpuset(7)) as ascending numbers; an empty string is no CPU.
 
@@ -116,6 +129,11 @@ def cpuinfo(path: Path = Path("/proc/cpuinfo")) -> dict[str, str]:
     block = path.read_text().partition("\n\n")[0]
     pairs = (line.partition(":") for line in block.splitlines() if ":" in line)
     return {key.strip(): value.strip() for key, _, value in pairs}
+
+
+def isa() -> frozenset[str]:
+    """CPU flags as /proc/cpuinfo spells them."""
+    return frozenset(cpuinfo().get("flags", "").split())
 
 
 def _read(path: str) -> str | None:
@@ -181,7 +199,7 @@ def fingerprint() -> dict[str, Any]:
         "amx_bf16",
         "amx_int8",
     )
-    flags = set(cpu.get("flags", "").split())
+    flags = isa()
     return {
         "host_id": hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:12],
         **identity,

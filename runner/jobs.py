@@ -6,6 +6,7 @@ knows from the configuration and leaves all it found in the job's folder and in 
 
 from __future__ import annotations
 
+import functools
 import os
 import re
 import shutil
@@ -18,11 +19,19 @@ from pathlib import Path
 from runner import execute, gate, launch
 from runner.config import Config, cell_of
 from runner.errors import RunnerError
-from runner.host import read_topology
+from runner.host import Machine, isa, read_topology, version_of
 from runner.job import FormatError, JobSpec, WorkerResult, read_result, write_json
 from runner.matrix import Cell
 from runner.outcome import FAILED, FINISHED, KILLED, OUTCOME_FILE, RESULT_FILE, Outcome, job_folder
 from runner.store import Store
+
+
+@functools.cache
+def this_machine() -> Machine:
+    """What this process has to run on; asked once."""
+    topology = read_topology()
+    manager = execute.working_task_manager(min(topology.allowed), topology.nodes()[0])
+    return Machine(topology, manager, isa(), version_of("intel-extension-for-pytorch"))
 
 
 def plan_here(cell: Cell) -> launch.Plan:
@@ -31,9 +40,7 @@ def plan_here(cell: Cell) -> launch.Plan:
     Raises:
         RunnerError: see launch.plan().
     """
-    topology = read_topology()
-    manager = execute.working_task_manager(min(topology.allowed), topology.nodes()[0])
-    return launch.plan(cell, topology, manager, os.environ, sys.executable)
+    return launch.plan(cell, this_machine(), os.environ, sys.executable)
 
 
 def run(config: Config, resolved_yaml: str) -> Outcome:

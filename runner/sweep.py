@@ -47,6 +47,8 @@ class Request:
     directory: Path
     sweep_id: str
     experiment: str
+    resolved: str
+    """The composed configuration with hydra.sweeper, as YAML: experiment.yaml of the parent run."""
     batch: int
     """Jobs handed to the Hydra launcher at a time: 1 where the launcher runs them here, one by one."""
 
@@ -150,6 +152,7 @@ def run(request: Request, compose: Compose, launch: Launch) -> int:
         console.print(f"  [red]FAILED[/red] {terminal.label(planned.cell.axes, shown)}: {reason}")
 
     request.directory.mkdir(parents=True, exist_ok=True)
+    (request.directory / "experiment.yaml").write_text(request.resolved, encoding="utf-8")
     _write_plan(request, matrix, order, settings)
     parent = store.open_sweep(
         request.experiment,
@@ -159,6 +162,16 @@ def run(request: Request, compose: Compose, launch: Launch) -> int:
         execute.git_state(Path.cwd()),
         request.directory,
     )
+    try:
+        _record_lacking(request, matrix, parent, store)
+        interrupted = _run_jobs(request, order, parent, shown, settings, console, launch)
+        return _report(request, asked, baseline, shown, rounds, parent, store, console, interrupted)
+    except Exception:
+        store.close_sweep(parent, FAILED, {}, request.directory)  # a fault of ours leaves no run open
+        raise
+
+
+def _record_lacking(request: Request, matrix: Matrix, parent: str, store: Store) -> None:
     for planned, reason in matrix.lacking:
         store.fail_before_launch(
             parent, request.sweep_id, planned.cell.cell_id, planned.cell.axes, planned.command, reason
@@ -166,9 +179,6 @@ def run(request: Request, compose: Compose, launch: Launch) -> int:
         folder = job_folder(request.directory, planned.cell.cell_id, 0)
         folder.mkdir(parents=True, exist_ok=True)
         write_json(folder / OUTCOME_FILE, Outcome(planned.cell.cell_id, 0, planned.cell.axes, FAILED, reason))
-
-    interrupted = _run_jobs(request, order, parent, shown, settings, console, launch)
-    return _report(request, asked, baseline, shown, rounds, parent, store, console, interrupted)
 
 
 def _run_jobs(

@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 
 from runner import execute, launch
 from runner.errors import LibraryMissingError, RunnerError
-from runner.host import Cpu, Topology, read_topology
+from runner.host import Cpu, Machine, Topology
+from runner.jobs import this_machine
 from runner.launch import environment, libraries
 from runner.launch.placement import UnplaceableError, place
 from runner.matrix import Allocator, Cell, Launcher, Model
@@ -42,6 +43,9 @@ CELL = Cell(
 XEON = Topology(tuple(Cpu(c, c % 2, c % 4 // 2, c % 4 // 2) for c in range(8)), frozenset(range(8)))
 
 
+HERE = Machine(XEON, "numactl", frozenset({"avx2"}), "2.8.0")
+
+
 def folder_with(tmp_path: Path, *names: str) -> Path:
     """An installation prefix whose lib/ holds these files."""
     (tmp_path / "lib").mkdir(exist_ok=True)
@@ -51,9 +55,9 @@ def folder_with(tmp_path: Path, *names: str) -> Path:
     return tmp_path
 
 
-def argv_of(tmp_path: Path, cell: Cell, topology: Topology = XEON, manager: str = "numactl") -> launch.Command:
+def argv_of(tmp_path: Path, cell: Cell, machine: Machine = HERE) -> launch.Command:
     python = str(folder_with(tmp_path, "libjemalloc.so.2", "libtcmalloc.so.4", "libiomp5.so") / "bin/python")
-    planned = launch.plan(cell, topology, manager, {}, python)
+    planned = launch.plan(cell, machine, {}, python)
     return launch.command(planned, Path("/jobs/job.json"), Path("/tmp/shim"), {"HOME": "/h"}, python, "s/c/0")
 
 
@@ -87,6 +91,26 @@ def test_a_second_sibling_is_used_when_the_caller_has_no_first_one() -> None:
 def test_what_the_machine_has_not_is_refused_by_name(change: dict[str, int], sentence: str) -> None:
     with pytest.raises(UnplaceableError, match=sentence.replace("(", r"\(")):
         place(replace(CELL, **change), XEON, "numactl")  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("cell", "machine", "kind", "sentence"),
+    [
+        (replace(CELL, ipex="on"), replace(HERE, isa=frozenset()), UnplaceableError, "ipex=on: IPEX needs AVX2"),
+        (replace(CELL, ipex="on"), replace(HERE, ipex=None), RunnerError, "ipex=on: IPEX is not installed; install"),
+        (CELL, replace(HERE, ipex=None), RunnerError, "launcher=ipexrun: it comes with IPEX.*choose launcher=xeon"),
+    ],
+)
+def test_a_machine_without_ipex_or_its_instructions_is_told_so(
+    cell: Cell, machine: Machine, kind: type[RunnerError], sentence: str
+) -> None:
+    with pytest.raises(kind, match=sentence):
+        launch.plan(cell, machine, {}, "/venv/bin/python")
+
+
+def test_without_ipex_the_other_launchers_still_run_cells_without_it() -> None:
+    cell = replace(CELL, launcher=Launcher("xeon", False, "auto"))
+    assert launch.plan(cell, replace(HERE, ipex=None), {}, "/venv/bin/python").placement.cores == (0, 1)
 
 
 # -- libraries ----------------------------------------------------------------------------------------
@@ -160,14 +184,14 @@ def test_ipexrun_is_told_everything_it_would_otherwise_choose(tmp_path: Path) ->
 
 def test_paths_with_spaces_reach_the_worker_whole_through_the_launchers_shell(tmp_path: Path) -> None:
     python = str(folder_with(tmp_path) / "bin/python")
-    planned = launch.plan(CELL, XEON, "numactl", {}, python)
+    planned = launch.plan(CELL, HERE, {}, python)
     command = launch.command(planned, Path("/my jobs/a'b.json"), Path("/tmp/shim"), {}, python, "m")
     assert shlex.split(command.argv[-1]) == ["/my jobs/a'b.json"]
 
 
 def test_an_interpreter_whose_path_launchers_would_split_is_refused() -> None:
     with pytest.raises(RunnerError, match="move the environment"):
-        launch.plan(CELL, XEON, "numactl", {}, "/my env/bin/python")
+        launch.plan(CELL, HERE, {}, "/my env/bin/python")
 
 
 def test_the_plain_launcher_differs_only_in_what_starts_it(tmp_path: Path) -> None:
@@ -191,7 +215,7 @@ def test_without_a_launcher_cores_and_preload_are_the_same(tmp_path: Path) -> No
     command = argv_of(tmp_path, cell)
     assert command.argv[:5] == ("numactl", "-C", "0-1", "-m", "0")
     assert command.env["LD_PRELOAD"] == "/tmp/shim/lib/libjemalloc.so:/tmp/shim/lib/libiomp5.so"
-    assert argv_of(tmp_path, cell, manager="taskset").argv[:3] == ("taskset", "-c", "0-1")
+    assert argv_of(tmp_path, cell, replace(HERE, task_manager="taskset")).argv[:3] == ("taskset", "-c", "0-1")
 
 
 def test_fewer_threads_than_cores_are_asked_for_explicitly(tmp_path: Path) -> None:
@@ -200,7 +224,7 @@ def test_fewer_threads_than_cores_are_asked_for_explicitly(tmp_path: Path) -> No
 
 def test_the_shell_line_unsets_what_was_scrubbed_and_sets_what_the_cell_needs(tmp_path: Path) -> None:
     python = str(folder_with(tmp_path) / "bin/python")
-    planned = launch.plan(CELL, XEON, "numactl", {}, python)
+    planned = launch.plan(CELL, HERE, {}, python)
     caller = {"OMP_NUM_THREADS": "9", "KMP_BLOCKTIME": "5"}
     line = launch.command(planned, Path("/j.json"), Path("/tmp/s"), caller, python, "m").as_shell()
     words = shlex.split(line)
@@ -232,12 +256,10 @@ def test_the_fast_launcher_gives_a_job_exactly_what_plain_ipexrun_gives_it(
     program = tmp_path / "dump.py"
     program.write_text(DUMP)
     monkeypatch.setattr(launch, "WORKER", program)
-    topology = read_topology()
     seen = []
     for plain in (False, True):
         cell = replace(CELL, allocator=JEMALLOC, launcher=Launcher("ipexrun", plain, "auto"))
-        manager = execute.working_task_manager(min(topology.allowed), 0)
-        planned = launch.plan(cell, topology, manager, os.environ, sys.executable)
+        planned = launch.plan(cell, this_machine(), os.environ, sys.executable)
         found, shim = tmp_path / f"plain-{plain}.json", tmp_path / "shim"
         command = launch.command(planned, found, shim, os.environ, sys.executable, f"test/{plain}")
         ended = execute.run(

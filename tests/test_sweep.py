@@ -89,7 +89,7 @@ def test_in_jemalloc_cells_jemalloc_owns_malloc_and_in_the_others_glibc(main_job
 def test_each_run_keeps_what_is_needed_to_understand_and_repeat_it(main_job: Ran, mlruns: Path) -> None:
     client, parent, cells = runs_of(mlruns, main_job.sweep)
     assert {item.path for item in client.list_artifacts(parent.info.run_id)} >= {
-        "host.json", "plan.json", "comparison.csv", "comparison.png",
+        "host.json", "plan.json", "experiment.yaml", "comparison.csv", "comparison.png",
     }  # fmt: skip
     run = cells[0]
     top = {item.path for item in client.list_artifacts(run.info.run_id)}

@@ -13,9 +13,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from runner.errors import RunnerError
-from runner.host import Topology
+from runner.host import Machine
 from runner.launch import direct, environment, ipexrun, libraries, xeon
-from runner.launch.placement import Placement, place
+from runner.launch.placement import Placement, UnplaceableError, place
 from runner.launch.request import Request
 from runner.matrix import Cell
 
@@ -61,18 +61,17 @@ class Command:
         )
 
 
-def plan(cell: Cell, topology: Topology, task_manager: str, caller: Mapping[str, str], python: str) -> Plan:
+def plan(cell: Cell, machine: Machine, caller: Mapping[str, str], python: str) -> Plan:
     """Resolve cores and libraries for ``cell``.
 
     Args:
-        task_manager: ``numactl`` or ``taskset``, whichever works here (used when the cell says auto).
         caller: the caller's environment, for the library folders it names.
         python: the interpreter that will run the worker.
 
     Raises:
-        placement.UnplaceableError: the machine has not the cores, node or threads asked for.
+        placement.UnplaceableError: the machine has not the cores, node, threads or instructions asked for.
         LibraryMissingError: the allocator's or OpenMP's library is not installed.
-        RunnerError: the launcher can't start anything from this installation.
+        RunnerError: IPEX is not installed, or the launcher can't start anything from this installation.
     """
     if re.search(r"[^\w@%+=:,./-]", python):
         # The IPEX launcher joins the interpreter's path into a shell line without quoting it.
@@ -80,9 +79,21 @@ def plan(cell: Cell, topology: Topology, task_manager: str, caller: Mapping[str,
             f"the interpreter's path {python!r} has a character that launchers split at: move the environment"
         )
     wanted = cell.launcher.task_manager
-    placement = place(cell, topology, task_manager if wanted == "auto" else wanted)
+    placement = place(cell, machine.topology, machine.task_manager if wanted == "auto" else wanted)
+    _check_ipex(cell, machine)
     found = libraries.for_cell(cell, libraries.search_path(caller, python))
     return Plan(cell, placement, found)
+
+
+def _check_ipex(cell: Cell, machine: Machine) -> None:
+    if cell.ipex == "on" and "avx2" not in machine.isa:
+        raise UnplaceableError("ipex=on: IPEX needs AVX2, which this CPU has not")
+    if machine.ipex is None and cell.ipex == "on":
+        raise RunnerError(
+            "ipex=on: IPEX is not installed; install it with: pip install intel-extension-for-pytorch==2.8.0"
+        )
+    if machine.ipex is None and cell.launcher.name == "ipexrun":
+        raise RunnerError("launcher=ipexrun: it comes with IPEX, which is not installed; choose launcher=xeon")
 
 
 def command(planned: Plan, job_file: Path, shim: Path, caller: Mapping[str, str], python: str, marker: str) -> Command:

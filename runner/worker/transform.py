@@ -5,8 +5,6 @@ A new axis that changes the model adds one function here and one check in ``runn
 
 from __future__ import annotations
 
-import os
-
 import torch
 from torch import nn
 
@@ -16,8 +14,6 @@ from runner.job import JobSpec
 def _apply_ipex(spec: JobSpec, module: nn.Module, inputs: tuple[torch.Tensor, ...]) -> nn.Module:
     if spec.ipex == "off":
         return module
-    # Importing IPEX starts one inductor compile worker a core (350-610 MB each) unless told otherwise.
-    os.environ.setdefault("TORCHINDUCTOR_COMPILE_THREADS", "1")
     import intel_extension_for_pytorch as ipex
 
     # sample_input lets oneDNN choose the prepacked weight layout for this very shape; without it a

@@ -114,6 +114,9 @@ class MatrixSweeper(Sweeper):  # type: ignore[misc]
             directory=directory,
             sweep_id=directory.name,
             experiment=str(self.config.hydra.runtime.choices.get("experiment") or "adhoc"),
+            resolved=OmegaConf.to_yaml(
+                {"config": without_hydra(self.config), "hydra": {"sweeper": self.config.hydra.sweeper}}
+            ),
             batch=self.max_batch_size or (1 if runs_here else 10**6),
         )
         sweep.exit_status = sweep.run(request, self._compose, self._launch)
