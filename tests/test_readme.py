@@ -1,0 +1,37 @@
+"""Every command of the README is run as it stands, on a tiny workload."""
+
+from __future__ import annotations
+
+import re
+import shlex
+import subprocess
+
+import pytest
+
+from .conftest import ROOT, Runner
+
+TEXT = (ROOT / "README.md").read_text(encoding="utf-8")
+BLOCKS = re.findall(r"^```(?:sh)?\n(.*?)^```", TEXT, re.M | re.S)
+LINES = [line.split("   #")[0].split("  #")[0].strip() for block in BLOCKS for line in block.splitlines()]
+RUNNER = sorted({line for line in LINES if line.startswith("python -m runner")})
+MAKE = sorted({line for line in LINES if line.startswith("make ")})
+
+
+def test_the_readme_has_its_two_set_up_commands() -> None:
+    assert "make sweep" in MAKE
+    assert "make test" in MAKE
+
+
+@pytest.mark.parametrize("line", MAKE)
+def test_each_make_line_is_a_target(line: str) -> None:
+    done = subprocess.run([*shlex.split(line), "-n"], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("line", [line for line in RUNNER if not line.endswith(" ui")])
+def test_each_runner_line_runs(run_cli: Runner, line: str) -> None:
+    words = shlex.split(line)[3:]
+    tiny = [] if {"--help", "--cfg"} & set(words) else ["model=tiny", "batch_size=2", "warmup=1", "iterations=3"]
+    ran = run_cli(*words, *tiny)
+    assert ran.status == 0, ran.out + ran.err

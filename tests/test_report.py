@@ -1,0 +1,115 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+
+from runner.errors import RunnerError
+from runner.job import Window, WorkerResult
+from runner.matrix import AXES
+from runner.metrics import cell_metrics
+from runner.outcome import CellRecord, Outcome
+from runner.report import picture, terminal
+from runner.report.ranking import pick_baseline, rank
+
+
+def axes(**change: str) -> dict[str, str]:
+    base = dict.fromkeys(AXES, "x") | {"model": "tiny", "allocator": "ptmalloc", "ipex": "off", "batch_size": "4"}
+    return base | change
+
+
+def record(name: str, samples: list[float] | None, failure: str | None = None, runner_cpu_s: float = 0.0) -> CellRecord:
+    """A cell of one round; with samples its window has 10 faults an iteration."""
+    outcome = Outcome(name, 0, axes(allocator=name), "FAILED" if failure else "FINISHED", failure, "ok", {"job": 2.0})
+    results = {}
+    if samples:
+        n = len(samples)
+        window = Window(sum(samples), 10 * n, 0, 2 * n, n, 1.0, 0.5, 5_000_000, runner_cpu_s, None)
+        results[0] = WorkerResult(name, 0, samples, window)
+    return CellRecord(name, outcome.axes, [outcome], results)
+
+
+FAST, SLOW = record("tcmalloc", [0.010, 0.012, 0.011]), record("ptmalloc", [0.020, 0.022, 0.021])
+BROKEN = record("jemalloc", [0.001], failure="allocator: asked for jemalloc")
+
+
+def test_figures_are_shown_in_ms_and_mb_and_counted_per_step() -> None:
+    figures = cell_metrics(SLOW)
+    assert figures["latency/p50_ms"] == pytest.approx(21)
+    assert figures["throughput/samples_per_s"] == pytest.approx(4 / 0.021)
+    assert figures["faults/minor_per_step"] == 10
+    assert figures["memory/rss_peak_mb"] == 5
+    assert figures["cost/job_s"] == 2
+    assert "latency/p99_ms" not in figures
+    assert "selfaudit/launcher_cpu_pct" not in figures
+
+
+def test_rows_are_ranked_fastest_first_against_the_baseline() -> None:
+    rows = rank([SLOW, FAST], "ptmalloc")
+    assert [row.record.cell_id for row in rows] == ["tcmalloc", "ptmalloc"]
+    assert rows[0].speedup == pytest.approx(21 / 11)
+    assert rows[1].is_baseline
+    assert rows[1].speedup == 1
+
+
+def test_a_failed_cell_is_never_fast_however_short_its_samples() -> None:
+    rows = rank([BROKEN, SLOW, FAST], "ptmalloc")
+    assert rows[-1].record.cell_id == "jemalloc"
+    assert rows[-1].p50_ms is None
+    assert rows[-1].speedup is None
+
+
+def test_without_a_measured_baseline_there_is_no_speedup() -> None:
+    assert [row.speedup for row in rank([BROKEN, SLOW], "jemalloc")] == [None, None]
+
+
+def test_the_baseline_is_the_first_cell_that_has_the_axes_asked_for() -> None:
+    cells = [axes(allocator="a"), axes(allocator="b"), axes(allocator="b", ipex="on")]
+    assert pick_baseline(cells, {}) == 0
+    assert pick_baseline(cells, {"allocator": "b"}) == 1
+    assert pick_baseline(cells, {"allocator": "b", "ipex": "on"}) == 2
+    with pytest.raises(RunnerError, match="no cell of this matrix has it"):
+        pick_baseline(cells, {"allocator": "c"})
+
+
+def shown(rows: list[CellRecord]) -> str:
+    console = Console(width=160, force_terminal=False)
+    with console.capture() as capture:
+        console.print(terminal.table(rank(rows, "ptmalloc"), ["allocator"], 1))
+    return capture.get()
+
+
+def test_the_table_has_every_cell_and_marks_the_baseline_and_the_failure() -> None:
+    lines = [line.split() for line in shown([SLOW, FAST, BROKEN]).splitlines() if "malloc" in line]
+    assert lines[0] == ["tcmalloc", "11", "9.1", "1.91x", "363.6", "10", "ok"]
+    assert lines[1][3:5] == ["1.00x", "(baseline)"]
+    assert lines[2] == ["jemalloc", "-", "-", "-", "-", "-", "FAILED"]
+
+
+def test_notes_name_failures_disturbance_and_what_one_round_can_not_tell() -> None:
+    busy = record("tcmalloc", [0.01] * 4, runner_cpu_s=0.004)
+    said = " ".join(terminal.notes(rank([SLOW, busy, BROKEN], "ptmalloc"), rounds=1))
+    assert "asked for jemalloc" in said
+    assert "10.0 % of a core" in said
+    assert "rounds=5" in said
+    assert "rounds=5" not in " ".join(terminal.notes(rank([SLOW, FAST], "ptmalloc"), rounds=3))
+
+
+@pytest.mark.parametrize(
+    ("value", "text"), [(0, "0"), (12, "12"), (999, "999"), (1340, "1.34 k"), (1_345_000, "1.34 M"), (0.5, "0.5")]
+)
+def test_counts_keep_three_digits(value: float, text: str) -> None:
+    assert terminal.count(value) == text
+
+
+@pytest.mark.parametrize(("seconds", "text"), [(45, "45 s"), (200, "3 min 20 s"), (7500, "2 h 05 min")])
+def test_durations_are_words(seconds: float, text: str) -> None:
+    assert terminal.duration(seconds) == text
+
+
+def test_the_picture_is_drawn_only_of_measured_cells(tmp_path: Path) -> None:
+    picture.draw(rank([SLOW, FAST, BROKEN], "ptmalloc"), ["allocator"], tmp_path / "a.png", "t")
+    assert (tmp_path / "a.png").read_bytes().startswith(b"\x89PNG")
+    picture.draw(rank([BROKEN], "ptmalloc"), ["allocator"], tmp_path / "b.png", "t")
+    assert not (tmp_path / "b.png").exists()
