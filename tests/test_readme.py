@@ -11,7 +11,7 @@ import pytest
 from .conftest import ROOT, Runner
 
 TEXT = (ROOT / "README.md").read_text(encoding="utf-8")
-BLOCKS = re.findall(r"^```(?:sh)?\n(.*?)^```", TEXT, re.M | re.S)
+BLOCKS = [body for language, body in re.findall(r"^```(\w+)\n(.*?)^```$", TEXT, re.M | re.S) if language == "sh"]
 LINES = [line.split("   #")[0].split("  #")[0].strip() for block in BLOCKS for line in block.splitlines()]
 RUNNER = sorted({line for line in LINES if line.startswith("python -m runner")})
 MAKE = sorted({line for line in LINES if line.startswith("make ")})
