@@ -35,20 +35,23 @@ $(READY): requirements.lock pyproject.toml
 	@touch $@
 
 # Shared libraries of the allocators, numactl and perf. Without root or password-less sudo the line to run is
-# printed; cells that need a missing library then fail before they are launched, with the same advice.
+# printed; cells that need a missing library then fail before they are launched, with the same advice. One by one,
+# so that a package this system has not does not keep the others away.
 system:
-	@missing=$$(for p in $(DEBIAN); do dpkg-query -W -f '$${Status}' $$p 2>/dev/null | grep -q 'install ok installed' || echo $$p; done); \
+	@missing=; for p in $(DEBIAN); do \
+	    dpkg-query -W -f '$${Status}' $$p 2>/dev/null | grep -q 'install ok installed' || missing="$$missing $$p"; \
+	done; \
 	if [ -z "$$missing" ]; then exit 0; fi; \
-	missing=$$(echo $$missing); \
 	if ! command -v apt-get >/dev/null; then \
-	    echo "note: install what your system calls these Debian packages: $$missing"; \
-	elif [ "$$(id -u)" = 0 ]; then \
-	    { apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq $$missing >/dev/null; } || echo "note: could not install: $$missing"; \
-	elif sudo -n true 2>/dev/null; then \
-	    { sudo -n apt-get update -qq && sudo -n DEBIAN_FRONTEND=noninteractive apt-get install -y -qq $$missing >/dev/null; } || echo "note: could not install: $$missing"; \
-	else \
-	    echo "note: some cells can't run until you run: sudo apt-get install $$missing"; \
-	fi
+	    echo "note: install what your system calls these Debian packages:$$missing"; exit 0; \
+	fi; \
+	if [ "$$(id -u)" = 0 ]; then as_root=; \
+	elif sudo -n true 2>/dev/null; then as_root="sudo -n"; \
+	else echo "note: some cells can't run until you run: sudo apt-get install$$missing"; exit 0; fi; \
+	$$as_root apt-get update -qq || true; \
+	for p in $$missing; do \
+	    $$as_root env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq $$p >/dev/null || echo "note: could not install $$p"; \
+	done
 
 clean:
 	rm -rf .venv build *.egg-info .mypy_cache .ruff_cache .pytest_cache

@@ -9,7 +9,6 @@ import statistics
 import time
 
 import torch
-import torchvision
 from torch import nn
 
 
@@ -25,6 +24,8 @@ def main() -> None:
 
     torch.manual_seed(0)
     if options.model == "resnet50":
+        import torchvision
+
         model, x = torchvision.models.resnet50(weights=None), torch.rand(options.batch_size, 3, 224, 224)
     else:
         model = nn.Sequential(nn.Conv2d(16, 33, 3, stride=2), nn.ReLU())

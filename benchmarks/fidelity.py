@@ -93,17 +93,17 @@ def pair(asked: Sequence[str], bare: tuple[list[str], dict[str, str]], folder: P
     """Run one pair; returns what each printed."""
     names = [folder / "ours.txt", folder / "bare.txt"]
     with names[0].open("w") as ours_out, names[1].open("w") as bare_out:
-        second = start(bare[0], bare_out, bare[1])
-        while "warm\n" not in names[1].read_text() and second.poll() is None:
-            time.sleep(0.05)
-        tell(second, signal.SIGSTOP)
-        first = start(asked, ours_out)
+        sides = [start(bare[0], bare_out, bare[1])]
         try:
-            wait_for_worker(first)
-            take_turns(first, second, turn_s)
-            statuses = first.wait(), second.wait()
+            while "warm\n" not in names[1].read_text() and sides[0].poll() is None:
+                time.sleep(0.05)
+            tell(sides[0], signal.SIGSTOP)
+            sides.append(start(asked, ours_out))
+            wait_for_worker(sides[1])
+            take_turns(sides[1], sides[0], turn_s)
+            statuses = [side.wait() for side in sides]
         finally:
-            for side in (first, second):
+            for side in sides:
                 if side.poll() is None:
                     tell(side, signal.SIGKILL)
     if any(statuses):
@@ -136,7 +136,8 @@ def main() -> int:
             [row] = rows_of(ours_out)
             ours, bare = float(row["latency/p50_ms"]), last_float(bare_out) * 1e3
             ratios.append(ours / bare)
-            busy.append(float(row["selfaudit/runner_cpu_pct"]))
+            # The window spans our turns and the other's, in which the runner was stopped: twice the share is its due.
+            busy.append(2 * float(row["selfaudit/runner_cpu_pct"]))
             print(f"pair {number + 1}: runner {ours:.3f} ms, bare {bare:.3f} ms, ratio {ratios[-1]:.4f}", flush=True)
     ratio = median(ratios)
     print(f"median ratio {ratio:.4f}, from {min(ratios):.4f} to {max(ratios):.4f}")

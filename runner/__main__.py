@@ -53,8 +53,9 @@ def sweep() -> int:
     return the_sweep.exit_status
 
 
-def main(argv: list[str]) -> int:
+def main() -> int:
     """Exit status: 0 all ran, 1 some cell failed, 2 refused, 130 interrupted."""
+    argv = sys.argv  # Hydra reads it itself
     try:
         if argv[1:] and argv[1] in COMMANDS:
             from runner import ui
@@ -73,4 +74,4 @@ def main(argv: list[str]) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv))
+    sys.exit(main())

@@ -6,7 +6,7 @@ The classes are mutable dataclasses with Enums because Hydra can't override froz
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields, is_dataclass
 from enum import Enum
 from typing import Any
 
@@ -106,9 +106,9 @@ class SweepConf:
 
     id: str = ""
     directory: str = ""
-    experiment: str = "adhoc"
     parent_run: str = ""
     command: str = ""
+    cell_id: str = ""
     round: int = 0
 
 
@@ -126,7 +126,7 @@ class Config:
     min_time_s: float = MISSING
     cores: int | None = None
     threads: int | None = None
-    node: int = MISSING
+    node: int | None = None
     openmp: OpenMP = MISSING
     seed: int = MISSING
     timeout_s: float = MISSING
@@ -190,12 +190,30 @@ def check(config: Config) -> None:
         )
 
 
+def _unknown(config: DictConfig, schema: Any) -> str | None:
+    """The first key that the schema lacks: `+itertions=5` adds one, and it would be ignored."""
+    known = {f.name: f for f in fields(schema)}
+    for key in config:
+        if key not in known:
+            return str(key)
+        child = known[str(key)].default_factory
+        node = OmegaConf.to_container(config, resolve=False, throw_on_missing=False)
+        if is_dataclass(child) and isinstance(node, dict) and isinstance(node.get(key), dict):
+            found = _unknown(config[key], child)
+            if found:
+                return f"{key}.{found}"
+    return None
+
+
 def typed(config: DictConfig) -> Config:
     """The composed configuration as checked dataclasses.
 
     Raises:
         RunnerError: a value is missing, of the wrong type or out of range.
     """
+    extra = _unknown(config, Config)
+    if extra:
+        raise RunnerError(f"{extra}: there is no such option; see python -m runner --cfg job")
     value = OmegaConf.to_object(config)
     if not isinstance(value, Config):
         raise RunnerError("the configuration does not start from runner_schema: conf/config.yaml must list it first")

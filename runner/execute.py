@@ -19,6 +19,9 @@ from pathlib import Path
 # What a process gets to end by itself after SIGTERM before it is killed.
 GRACE_S = 3.0
 
+# How a user, a system or a lost terminal ends a sweep.
+STOPS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
 
 @dataclass(frozen=True)
 class Ended:
@@ -81,7 +84,7 @@ def _wait(pid: int, timeout_s: float) -> bool:
 
 def _stop(process: subprocess.Popen[bytes], marker: str) -> None:
     """End the process, its group and whatever else carries the marker; a second Ctrl-C can't skip this."""
-    previous = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    previous = {number: signal.signal(number, signal.SIG_IGN) for number in STOPS}
     try:
         if process.poll() is None:
             os.killpg(process.pid, signal.SIGTERM)
@@ -97,7 +100,8 @@ def _stop(process: subprocess.Popen[bytes], marker: str) -> None:
                     os.kill(pid, signal.SIGKILL)
             time.sleep(0.02)
     finally:
-        signal.signal(signal.SIGINT, previous)
+        for number, handler in previous.items():
+            signal.signal(number, handler)
 
 
 def marked(marker: str) -> list[int]:
@@ -138,6 +142,8 @@ def git_state(folder: Path) -> tuple[str | None, str]:
     status, commit = capture(["git", "rev-parse", "HEAD"], folder)
     if status:
         return None, ""
-    _, diff = capture(["git", "diff", "HEAD"], folder)
+    status, diff = capture(["git", "diff", "HEAD"], folder)
+    if status:
+        diff = "git diff HEAD failed: what differs from the commit is not known\n"
     _, untracked = capture(["git", "ls-files", "--others", "--exclude-standard"], folder)
     return commit.strip(), diff + "".join(f"untracked: {name}\n" for name in untracked.splitlines())

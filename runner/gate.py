@@ -30,7 +30,7 @@ class Mismatch:
 
 
 _ALLOCATOR_FILE = {"glibc": ("libc.so", "libc-"), "jemalloc": ("libjemalloc.so",), "tcmalloc": ("libtcmalloc.so",)}
-_READ_LOGS = "see logs/stderr.log for what the launcher said"
+_READ_LOGS = "see stderr.log of the job for what the launcher said"
 
 
 def _check_allocator(plan: Plan, evidence: Evidence) -> Iterator[Mismatch]:
@@ -52,6 +52,11 @@ def _check_allocator(plan: Plan, evidence: Evidence) -> Iterator[Mismatch]:
             found["malloc"],
             "another copy of the library was loaded first",
         )
+    for name, value in allocator.env.items():
+        if evidence["environment"].get(name) != value:
+            yield Mismatch(
+                "allocator", f"{name}={value}", str(evidence["environment"].get(name)), "something else set it"
+            )
     yield from _check_settings(allocator.name, allocator.expect, found, "")
 
 
@@ -145,6 +150,25 @@ def _check_ipex(plan: Plan, evidence: Evidence) -> Iterator[Mismatch]:
         )
 
 
+def _check_work(plan: Plan, evidence: Evidence) -> Iterator[Mismatch]:
+    """The work of one iteration is the same in every cell: fp32, inference mode, the batch asked for."""
+    for name in ("inputs", "weights"):
+        dtypes = set(evidence["tensors"][name]["dtypes"])
+        floats = {dtype for dtype in dtypes if "float" in dtype}
+        if floats - {"float32"}:
+            yield Mismatch("work", f"{name} in float32", ", ".join(sorted(dtypes)), "the model converts them itself")
+    batches = {shape[0] for shape in evidence["tensors"]["inputs"]["shapes"] if shape}
+    if batches != {plan.cell.batch_size}:
+        yield Mismatch(
+            "batch_size",
+            str(plan.cell.batch_size),
+            f"inputs of {', '.join(map(str, sorted(batches))) or 'no batch'}",
+            "the model's callable must honour batch_size: throughput is computed from it",
+        )
+    if evidence["grad_mode"] != "inference_mode":
+        yield Mismatch("work", "inference_mode", str(evidence["grad_mode"]), "the worker is of another version")
+
+
 CHECKS: tuple[Callable[[Plan, Evidence], Iterator[Mismatch]], ...] = (
     _check_allocator,
     _check_openmp,
@@ -152,6 +176,7 @@ CHECKS: tuple[Callable[[Plan, Evidence], Iterator[Mismatch]], ...] = (
     _check_cores,
     _check_memory_node,
     _check_ipex,
+    _check_work,
 )
 
 

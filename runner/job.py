@@ -9,12 +9,23 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
+import re
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 # History of the job and result files: 1 = first version.
 FORMAT = 1
+
+# Environment variables that tune allocators, OpenMP, MKL, oneDNN, torch's compilers, or load foreign code: what the
+# runner scrubs from the caller's environment, and what the worker reports of its own.
+TUNING = re.compile(
+    r"LD_PRELOAD|LD_AUDIT|LD_BIND_NOW|PYTHONMALLOC"
+    r"|MALLOC_.*|JE_MALLOC_CONF|GLIBC_TUNABLES|TCMALLOC_.*|HEAPPROFILE|HEAPCHECK|CPUPROFILE|THP_.*"
+    r"|OMP_.*|KMP_.*|GOMP_.*|MKL_.*|MKLDNN_.*|ONEDNN_.*|DNNL_.*|OPENBLAS_.*"
+    r"|TORCH_(?!HOME$).*|TORCHINDUCTOR_.*|TORCHDYNAMO_.*|PYTORCH_.*|IPEX_.*|ATEN_.*|LRU_CACHE_CAPACITY"
+    r"|INTEL_LIBITTNOTIFY.*|INTEL_ITTNOTIFY_.*|CCL_.*|LOCAL_WORLD_SIZE|LOCAL_RANK|RUNNER_JOB"
+)
 
 
 class FormatError(ValueError):

@@ -13,7 +13,8 @@ import shutil
 import signal
 import sys
 import tempfile
-from dataclasses import asdict
+import traceback
+from dataclasses import asdict, replace
 from pathlib import Path
 
 from runner import execute, gate, launch
@@ -49,22 +50,34 @@ def run(config: Config, resolved_yaml: str) -> Outcome:
     Args:
         resolved_yaml: the composed configuration, kept as an artifact.
     """
+    if not config.sweep.directory:
+        raise RunnerError("hydra.mode=RUN: jobs are run by the sweeper; leave hydra.mode as it is")
     cell = cell_of(config)
     sweep = Path(config.sweep.directory)
-    folder = job_folder(sweep, cell.cell_id, config.sweep.round)
+    folder = job_folder(sweep, config.sweep.cell_id, config.sweep.round)
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "config.yaml").write_text(resolved_yaml, encoding="utf-8")
 
     store = Store(Path(config.mlruns))
-    run_id = store.start_cell(config.sweep.parent_run, config.sweep.id, cell.cell_id, cell.axes, config.sweep.command)
+    run_id = store.start_cell(
+        config.sweep.parent_run, config.sweep.id, config.sweep.cell_id, cell, config.sweep.command
+    )
     interrupted: BaseException | None = None
-    outcome = Outcome(cell.cell_id, config.sweep.round, cell.axes, KILLED, "interrupted", run_id=run_id)
+    unfinished = Outcome(
+        config.sweep.cell_id, config.sweep.round, cell.axes, FAILED, run_id=run_id, settings=cell.settings
+    )
     try:
+        if cell.cell_id != config.sweep.cell_id:
+            raise RunnerError("the configuration changed while the sweep ran: start the sweep again")
         outcome = _attempt(cell, config, folder, run_id)
     except RunnerError as error:
-        outcome = Outcome(cell.cell_id, config.sweep.round, cell.axes, FAILED, str(error), run_id=run_id)
-    except BaseException as error:  # recorded as KILLED, then passed on
+        outcome = replace(unfinished, failure=str(error))
+    except KeyboardInterrupt as error:  # recorded, then passed on
         interrupted = error
+        outcome = replace(unfinished, status=KILLED, failure="interrupted")
+    except Exception as error:  # a fault of ours costs this cell, not the sweep
+        traceback.print_exc()
+        outcome = replace(unfinished, failure=f"the runner failed: {type(error).__name__}: {error}")
     write_json(folder / OUTCOME_FILE, outcome)
     last = config.sweep.round == config.rounds - 1
     store.log_job(sweep, outcome, folder, last=last or interrupted is not None)
@@ -129,6 +142,7 @@ def _attempt(cell: Cell, config: Config, folder: Path, run_id: str) -> Outcome:
         cell_id=cell.cell_id,
         round=number,
         axes=cell.axes,
+        settings=cell.settings,
         status=FAILED if failure else FINISHED,
         failure=failure,
         evidence=verdict,

@@ -50,6 +50,10 @@ class Launcher:
     task_manager: str
 
 
+# What an axis is called in `Cell.axes` when its setting is null.
+_AUTOMATIC = {"cores": "all", "threads": "cores", "node": "first"}
+
+
 @dataclass(frozen=True)
 class Cell:
     """One combination of all axes with every setting that can change its result."""
@@ -61,7 +65,7 @@ class Cell:
     batch_size: int
     cores: int | None
     threads: int | None
-    node: int
+    node: int | None
     openmp: str
     warmup: int
     iterations: int | None
@@ -78,9 +82,25 @@ class Cell:
             "launcher": self.launcher.name,
             "openmp": self.openmp,
             "batch_size": str(self.batch_size),
-            "cores": "all" if self.cores is None else str(self.cores),
-            "threads": "cores" if self.threads is None else str(self.threads),
-            "node": str(self.node),
+            "cores": _AUTOMATIC["cores"] if self.cores is None else str(self.cores),
+            "threads": _AUTOMATIC["threads"] if self.threads is None else str(self.threads),
+            "node": _AUTOMATIC["node"] if self.node is None else str(self.node),
+        }
+
+    @property
+    def settings(self) -> dict[str, str]:
+        """What else tells cells apart, as text: columns of a table when it varies, tags in MLflow."""
+        return {
+            "model._target_": self.model.target,
+            "model.kwargs": json.dumps(dict(self.model.kwargs), sort_keys=True, default=str),
+            "allocator.env": " ".join(f"{name}={value}" for name, value in sorted(self.allocator.env.items())),
+            "allocator.launcher_value": self.allocator.launcher_value,
+            "launcher.plain": str(self.launcher.plain).lower(),
+            "launcher.task_manager": self.launcher.task_manager,
+            "warmup": str(self.warmup),
+            "iterations": "null" if self.iterations is None else str(self.iterations),
+            "min_time_s": f"{self.min_time_s:g}",
+            "seed": str(self.seed),
         }
 
     @property
@@ -98,9 +118,6 @@ def combinations(choices: Mapping[str, Sequence[str]]) -> list[dict[str, str]]:
     return [dict(zip(choices, values, strict=True)) for values in itertools.product(*choices.values())]
 
 
-Rule = Mapping[str, Any]
-
-
 def check_rule(rule: object, where: str) -> dict[str, tuple[str, ...]]:
     """An exclude or include rule as axis -> accepted values.
 
@@ -116,7 +133,7 @@ def check_rule(rule: object, where: str) -> dict[str, tuple[str, ...]]:
         if axis not in AXES:
             raise RunnerError(f"{where}: {axis!r} is not an axis; the axes are {', '.join(AXES)}")
         values = value if isinstance(value, (list, tuple)) else [value]
-        checked[str(axis)] = tuple(str(v) for v in values)
+        checked[str(axis)] = tuple(_AUTOMATIC.get(str(axis), "null") if v is None else str(v) for v in values)
     return checked
 
 
@@ -139,5 +156,6 @@ def rounds_in_order(cells: Sequence[T], rounds: int, seed: int) -> list[tuple[in
 
 
 def varying(all_axes: Sequence[Mapping[str, str]]) -> tuple[str, ...]:
-    """The axes with more than one value among the cells, in the order of AXES."""
-    return tuple(axis for axis in AXES if len({axes[axis] for axes in all_axes}) > 1)
+    """The keys with more than one value among the cells, in the order of the first one."""
+    keys = all_axes[0] if all_axes else {}
+    return tuple(key for key in keys if len({axes[key] for axes in all_axes}) > 1)

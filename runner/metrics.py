@@ -38,10 +38,10 @@ def _over_rounds(tables: list[dict[str, float]]) -> dict[str, float]:
 
 
 def cell_metrics(record: CellRecord) -> dict[str, float]:
-    """Every figure of a cell over its finished rounds; costs also of failed ones. Absent = unobserved."""
+    """Every figure of a cell over its rounds; of a failed cell the costs only. Absent = unobserved."""
     finished = [result for result in record.results.values() if result.samples_s]
     costs = _over_rounds([{f"cost/{k}_s": v for k, v in outcome.cost_s.items()} for outcome in record.outcomes])
-    if not finished:
+    if not finished or record.failure:
         return costs
     estimate = stats.estimate([result.samples_s for result in finished])
     batch_size = int(record.axes["batch_size"])

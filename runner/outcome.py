@@ -32,6 +32,8 @@ class Outcome:
     """One sentence; None when FINISHED."""
     evidence: str = "unobserved"
     """``ok``, ``mismatch``, or ``unobserved`` when the worker left none."""
+    settings: Mapping[str, str] = field(default_factory=dict)
+    """What else tells the cell apart: see matrix.Cell.settings."""
     cost_s: Mapping[str, float] = field(default_factory=dict)
     """Wall time by phase, the runner's and the worker's."""
     run_id: str = ""
@@ -49,6 +51,11 @@ class CellRecord:
     """Round -> result, of the FINISHED jobs only: a failed job's samples are never summarised."""
 
     @property
+    def labels(self) -> dict[str, str]:
+        """Axes and settings: everything a table may have a column for."""
+        return {**self.axes, **self.outcomes[0].settings}
+
+    @property
     def failure(self) -> str | None:
         """The first failure among the rounds."""
         return next((outcome.failure for outcome in self.outcomes if outcome.failure), None)
@@ -58,12 +65,6 @@ class CellRecord:
         """The worst of the rounds' verdicts."""
         seen = {outcome.evidence for outcome in self.outcomes}
         return next((verdict for verdict in ("mismatch", "unobserved", "ok") if verdict in seen), "unobserved")
-
-    def per_step(self, counter: str) -> float | None:
-        """A window counter (``minor_faults``, ...) per timed iteration, over all rounds."""
-        steps = sum(len(result.samples_s) for result in self.results.values())
-        windows = [result.window for result in self.results.values() if result.window]
-        return sum(getattr(window, counter) for window in windows) / steps if steps else None
 
 
 def job_folder(sweep: Path, cell_id: str, number: int) -> Path:

@@ -26,6 +26,11 @@ def explain(error: Exception) -> str | None:
     for cause in chain:
         if isinstance(cause, RunnerError):
             return str(cause)
+    if isinstance(error, ValueError) and _raised_in_hydra(error):
+        return (
+            f"{' '.join(str(error).split())}: an axis takes the name of one of its values, "
+            "as in ipex=off or defaults: [override /ipex: off]"
+        )
     if not isinstance(error, (HydraException, OmegaConfBaseException)):
         return None
     for cause in chain:
@@ -33,6 +38,14 @@ def explain(error: Exception) -> str | None:
         if sentence is not None:
             return sentence
     return " ".join(str(error).split())
+
+
+def _raised_in_hydra(error: Exception) -> bool:
+    """Hydra reports some bad input by a plain ValueError from its own code."""
+    frame = error.__traceback__
+    while frame is not None and frame.tb_next is not None:
+        frame = frame.tb_next
+    return frame is not None and "/hydra/_internal/" in frame.tb_frame.f_code.co_filename
 
 
 def _translate(text: str) -> str | None:

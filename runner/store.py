@@ -19,8 +19,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from runner.errors import RunnerError
+from runner.matrix import Cell
 from runner.metrics import RUNNER_CPU_LIMIT_PCT, cell_metrics
-from runner.outcome import FAILED, FINISHED, Outcome, read_cell
+from runner.outcome import FAILED, FINISHED, KILLED, Outcome, read_cell
 
 if TYPE_CHECKING:
     from mlflow.tracking import MlflowClient
@@ -118,7 +119,13 @@ class Store:
         return str(run.info.run_id)
 
     def close_sweep(self, run_id: str, status: str, figures: Mapping[str, float], folder: Path) -> None:
-        """End the parent run with the sweep's own figures and files."""
+        """End the parent run with the sweep's own figures and files, and any cell that still waits for a round."""
+        run = self._client.get_run(run_id)
+        waiting = (
+            f"tags.sweep_id = '{run.data.tags['sweep_id']}' and tags.kind = 'cell' and attributes.status = 'RUNNING'"
+        )
+        for cell in self._client.search_runs([run.info.experiment_id], waiting):
+            self._client.set_terminated(cell.info.run_id, KILLED)
         for name, value in figures.items():
             self._client.log_metric(run_id, name, value)
         self._log_files(run_id, folder, None)
@@ -142,7 +149,7 @@ class Store:
 
     # -- cell ----------------------------------------------------------------------------------
 
-    def start_cell(self, parent: str, sweep_id: str, cell_id: str, axes: Mapping[str, str], command: str) -> str:
+    def start_cell(self, parent: str, sweep_id: str, cell_id: str, cell: Cell, command: str) -> str:
         """The cell's child run of this sweep, created RUNNING by its first job; returns its id."""
         from mlflow.entities import Param
 
@@ -159,7 +166,7 @@ class Store:
             sweep.info.experiment_id,
             run_name=" ".join(
                 f"{value}" if axis in ("model", "allocator") else f"{axis}={value}"
-                for axis, value in axes.items()
+                for axis, value in cell.axes.items()
                 if axis in ("model", "allocator", "ipex")
             ),
             tags={
@@ -169,10 +176,11 @@ class Store:
                 "mlflow.parentRunId": parent,
                 "command": command[:_TAG_LIMIT],
                 "evidence": "unobserved",
+                **{f"setting.{name}": value[:_TAG_LIMIT] for name, value in cell.settings.items()},
                 **inherited,
             },
         )
-        self._client.log_batch(run.info.run_id, params=[Param(axis, value) for axis, value in axes.items()])
+        self._client.log_batch(run.info.run_id, params=[Param(axis, value) for axis, value in cell.axes.items()])
         return str(run.info.run_id)
 
     def log_job(self, sweep: Path, outcome: Outcome, folder: Path, last: bool) -> None:
@@ -186,6 +194,9 @@ class Store:
         if record is None:
             raise RuntimeError(f"{folder} has no outcome file")
         figures = cell_metrics(record)
+        if not last:
+            # A metric can't be taken back, and a later round may still fail the cell: only costs until then.
+            figures = {name: value for name, value in figures.items() if name.startswith("cost/")}
         tags = {"evidence": record.evidence}
         if record.failure:
             tags["failure"] = record.failure[:_TAG_LIMIT]
@@ -236,11 +247,9 @@ class Store:
         pq.write_table(pa.table(columns), file)
         self._client.log_artifact(run_id, str(file))
 
-    def fail_before_launch(
-        self, parent: str, sweep_id: str, cell_id: str, axes: Mapping[str, str], command: str, reason: str
-    ) -> None:
+    def fail_before_launch(self, parent: str, sweep_id: str, cell: Cell, command: str, reason: str) -> None:
         """A child run for a cell that this machine lacks something for: FAILED, with the reason."""
-        run_id = self.start_cell(parent, sweep_id, cell_id, axes, command)
+        run_id = self.start_cell(parent, sweep_id, cell.cell_id, cell, command)
         self._log_batch(run_id, {}, {"failure": reason[:_TAG_LIMIT]}, step=0)
         self._client.set_terminated(run_id, FAILED)
 

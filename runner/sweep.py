@@ -30,7 +30,7 @@ from runner.report import picture, terminal
 from runner.report.ranking import Row, pick_baseline, rank
 from runner.store import Store
 
-ALL_RAN, SOME_FAILED, REFUSED, INTERRUPTED = 0, 1, 2, 130
+ALL_RAN, SOME_FAILED, INTERRUPTED = 0, 1, 130
 
 # Of the sweep of this process: Hydra drops what a sweeper returns, and raising in one would skip its callbacks.
 exit_status = ALL_RAN
@@ -62,9 +62,15 @@ class Planned:
     overrides: tuple[str, ...]
 
     @property
+    def labels(self) -> dict[str, str]:
+        """Axes and settings."""
+        return {**self.cell.axes, **self.cell.settings}
+
+    @property
     def command(self) -> str:
-        """The line that runs this cell alone."""
-        return shlex.join(["python", "-m", "runner", "-m", *self.overrides])
+        """The line that runs this cell alone, without the rules of the matrix it came from."""
+        alone = ["hydra.sweeper.exclude=[]", "hydra.sweeper.include=[]"]
+        return shlex.join(["python", "-m", "runner", "-m", *self.overrides, *alone])
 
 
 @dataclass
@@ -76,6 +82,9 @@ class Matrix:
     """(axes, reason): makes no sense or can't run on this machine; not a failure."""
     lacking: list[tuple[Planned, str]] = field(default_factory=list)
     """(cell, reason): something is not installed; recorded as FAILED without a launch."""
+    used_rules: list[Mapping[str, Sequence[str]]] = field(default_factory=list)
+    idle_rules: list[Mapping[str, Sequence[str]]] = field(default_factory=list)
+    """Exclude rules that no cell of this matrix matched: perhaps misspelt, so they are named."""
 
 
 Compose = Callable[[Sequence[str]], Config]
@@ -102,21 +111,22 @@ def plan(request: Request, compose: Compose) -> Matrix:
         cell = cell_of(config)
         if cell.cell_id in seen:
             continue
-        seen.add(cell.cell_id)
         planned = Planned(cell, config, overrides)
         rule_hit = next((rule for rule in excludes if matches(rule, cell.axes)), None)
         if rule_hit is not None and not included:
-            text = ", ".join(f"{axis}={'|'.join(values)}" for axis, values in rule_hit.items())
-            matrix.excluded.append((cell.axes, f"excluded by the rule {text}"))
+            matrix.used_rules.append(rule_hit)
+            matrix.excluded.append(({**cell.axes, **cell.settings}, f"excluded by the rule {_as_text(rule_hit)}"))
             continue
+        seen.add(cell.cell_id)
         try:
             jobs.plan_here(cell)
         except UnplaceableError as error:
-            matrix.excluded.append((cell.axes, str(error)))
+            matrix.excluded.append(({**cell.axes, **cell.settings}, str(error)))
         except RunnerError as error:
             matrix.lacking.append((planned, str(error)))
         else:
             matrix.runnable.append(planned)
+    matrix.idle_rules = [rule for rule in excludes if rule not in matrix.used_rules]
     return matrix
 
 
@@ -134,12 +144,14 @@ def run(request: Request, compose: Compose, launch: Launch) -> int:
         raise RunnerError(f"no cell of the matrix is left to run: {reasons or 'it is empty'}")
     settings = asked[0].config
     baseline = asked[pick_baseline([planned.cell.axes for planned in asked], settings.baseline)]
-    shown = varying([planned.cell.axes for planned in asked] + [axes for axes, _ in matrix.excluded])
+    shown = varying([planned.labels for planned in asked] + [labels for labels, _ in matrix.excluded])
     rounds = settings.rounds
     order = rounds_in_order(matrix.runnable, rounds, settings.seed)
 
     store = Store(Path(settings.mlruns))
     store.prepare()
+    if (request.directory / "cells").exists():
+        raise RunnerError(f"hydra.sweep.dir={request.directory}: it holds another sweep's cells; choose a new folder")
     fingerprint = host.fingerprint()
     console.print(
         f"[bold]{terminal.plural(len(matrix.runnable), 'cell')} x {terminal.plural(rounds, 'round')} = "
@@ -148,37 +160,43 @@ def run(request: Request, compose: Compose, launch: Launch) -> int:
     )
     for axes, reason in matrix.excluded:
         console.print(f"  [yellow]excluded[/yellow] {terminal.label(axes, shown)}: {reason}")
+    for rule in matrix.idle_rules:
+        console.print(f"  [yellow]note[/yellow] the rule {_as_text(rule)} excludes no cell of this matrix")
     for planned, reason in matrix.lacking:
-        console.print(f"  [red]FAILED[/red] {terminal.label(planned.cell.axes, shown)}: {reason}")
+        console.print(f"  [red]FAILED[/red] {terminal.label(planned.labels, shown)}: {reason}")
 
     request.directory.mkdir(parents=True, exist_ok=True)
     (request.directory / "experiment.yaml").write_text(request.resolved, encoding="utf-8")
     _write_plan(request, matrix, order, settings)
+    for number in execute.STOPS:
+        signal.signal(number, _as_interrupt)
     parent = store.open_sweep(
         request.experiment,
         request.sweep_id,
         shlex.join(["python", "-m", "runner", *sys.argv[1:]]),
         fingerprint,
-        execute.git_state(Path.cwd()),
+        execute.git_state(Path(__file__).parent),
         request.directory,
     )
     try:
         _record_lacking(request, matrix, parent, store)
         interrupted = _run_jobs(request, order, parent, shown, settings, console, launch)
         return _report(request, asked, baseline, shown, rounds, parent, store, console, interrupted)
-    except Exception:
-        store.close_sweep(parent, FAILED, {}, request.directory)  # a fault of ours leaves no run open
+    except BaseException as error:  # no run is left open, whatever ended the sweep
+        status = KILLED if isinstance(error, KeyboardInterrupt) else FAILED
+        store.close_sweep(parent, status, {}, request.directory)
         raise
 
 
 def _record_lacking(request: Request, matrix: Matrix, parent: str, store: Store) -> None:
     for planned, reason in matrix.lacking:
-        store.fail_before_launch(
-            parent, request.sweep_id, planned.cell.cell_id, planned.cell.axes, planned.command, reason
-        )
+        store.fail_before_launch(parent, request.sweep_id, planned.cell, planned.command, reason)
         folder = job_folder(request.directory, planned.cell.cell_id, 0)
         folder.mkdir(parents=True, exist_ok=True)
-        write_json(folder / OUTCOME_FILE, Outcome(planned.cell.cell_id, 0, planned.cell.axes, FAILED, reason))
+        write_json(
+            folder / OUTCOME_FILE,
+            Outcome(planned.cell.cell_id, 0, planned.cell.axes, FAILED, reason, settings=planned.cell.settings),
+        )
 
 
 def _run_jobs(
@@ -192,12 +210,11 @@ def _run_jobs(
 ) -> bool:
     """Launch every job; True when the user stopped it."""
     progress = terminal.Progress(console, len(order), settings.rounds, shown, settings.timeout_s)
-    signal.signal(signal.SIGTERM, _as_interrupt)
     directory = request.directory
     for first in range(0, len(order), request.batch):
         batch = order[first : first + request.batch]
         for number, planned in batch:
-            progress.begin(number, planned.cell.axes)
+            progress.begin(number, planned.labels)
         try:
             outcomes = launch(
                 [
@@ -205,9 +222,9 @@ def _run_jobs(
                         *planned.overrides,
                         f"sweep.id={request.sweep_id}",
                         f"sweep.directory={_quoted(directory)}",
-                        f"sweep.experiment={request.experiment}",
                         f"sweep.parent_run={parent}",
                         f"sweep.round={number}",
+                        f"sweep.cell_id={_quoted(planned.cell.cell_id)}",
                         f"sweep.command={_quoted(planned.command)}",
                     ]
                     for number, planned in batch
@@ -221,6 +238,10 @@ def _run_jobs(
             record = read_cell(directory, outcome.cell_id)
             progress.end(outcome, cell_metrics(record) if record else {})
     return False
+
+
+def _as_text(rule: Mapping[str, Sequence[str]]) -> str:
+    return ", ".join(f"{axis}={'|'.join(values)}" for axis, values in rule.items())
 
 
 def _as_interrupt(number: int, frame: FrameType | None) -> None:
@@ -268,7 +289,7 @@ def _report(
     found = [read_cell(request.directory, planned.cell.cell_id) for planned in asked]
     records: list[CellRecord] = [record for record in found if record is not None]
     rows = rank(records, baseline.cell.cell_id)
-    failed = any(record.failure for record in records)
+    failed = any(record.failure for record in records) or len(records) < len(asked)
     measured = sum(row.p50_ms is not None for row in rows)
 
     picture.draw(rows, shown, request.directory / "comparison.png", f"{request.experiment}, sweep {request.sweep_id}")

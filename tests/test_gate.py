@@ -16,6 +16,7 @@ from runner.matrix import Allocator, Cell, Launcher, Model
 DATA = Path(__file__).with_name("data") / "evidence"
 
 JEMALLOC = Path("/usr/lib/x86_64-linux-gnu/libjemalloc.so.2")
+CONF = "oversize_threshold:1,background_thread:true,metadata_thp:auto"
 EXPECT_JEMALLOC = {"jemalloc": {"opt.oversize_threshold": 0, "opt.background_thread": True, "opt.metadata_thp": "auto"}}
 
 
@@ -39,7 +40,9 @@ def plan(allocator: Allocator, ipex: str, libraries: dict[str, Path]) -> Plan:
 
 
 PTMALLOC_OFF = plan(Allocator("ptmalloc", "glibc", "default", {}, {"glibc_maps_large_blocks": True}), "off", {})
-JEMALLOC_ON = plan(Allocator("jemalloc", "jemalloc", "jemalloc", {}, EXPECT_JEMALLOC), "on", {"jemalloc": JEMALLOC})
+JEMALLOC_ON = plan(
+    Allocator("jemalloc", "jemalloc", "jemalloc", {"MALLOC_CONF": CONF}, EXPECT_JEMALLOC), "on", {"jemalloc": JEMALLOC}
+)
 
 
 def recorded(name: str) -> dict[str, Any]:
@@ -80,6 +83,12 @@ TAMPERED: list[tuple[str, tuple[str, ...], Any]] = [
     ("node", ("affinity", "memory_policy"), None),
     ("ipex", ("ipex", "imported"), False),
     ("ipex", ("ipex", "modules_replaced"), 0),
+    ("allocator", ("environment", "MALLOC_CONF"), "background_thread:false"),
+    ("batch_size", ("tensors", "inputs", "shapes"), [[4, 3, 224, 224]]),
+    ("batch_size", ("tensors", "inputs", "shapes"), []),
+    ("work", ("tensors", "inputs", "dtypes"), {"bfloat16": 1}),
+    ("work", ("tensors", "weights", "dtypes"), {"float32": 3, "float64": 1}),
+    ("work", ("grad_mode",), "grad"),
 ]
 
 
@@ -94,7 +103,7 @@ def test_a_job_that_ran_otherwise_fails_on_that_axis(axis: str, path: tuple[str,
     assert {mismatch.axis for mismatch in check(JEMALLOC_ON, evidence)} == {axis}
 
 
-@pytest.mark.parametrize("part", ["allocator", "openmp", "affinity", "ipex"])
+@pytest.mark.parametrize("part", ["allocator", "openmp", "affinity", "ipex", "tensors", "environment"])
 def test_missing_evidence_fails_instead_of_passing(part: str) -> None:
     evidence = copy.deepcopy(recorded("jemalloc_on"))
     del evidence[part]

@@ -15,13 +15,20 @@ from runner.report.ranking import pick_baseline, rank
 
 
 def axes(**change: str) -> dict[str, str]:
-    base = dict.fromkeys(AXES, "x") | {"model": "tiny", "allocator": "ptmalloc", "ipex": "off", "batch_size": "4"}
+    base: dict[str, str] = dict.fromkeys(AXES, "x") | {
+        "model": "tiny",
+        "allocator": "ptmalloc",
+        "ipex": "off",
+        "batch_size": "4",
+    }
     return base | change
 
 
 def record(name: str, samples: list[float] | None, failure: str | None = None, runner_cpu_s: float = 0.0) -> CellRecord:
     """A cell of one round; with samples its window has 10 faults an iteration."""
-    outcome = Outcome(name, 0, axes(allocator=name), "FAILED" if failure else "FINISHED", failure, "ok", {"job": 2.0})
+    outcome = Outcome(
+        name, 0, axes(allocator=name), "FAILED" if failure else "FINISHED", failure, "ok", cost_s={"job": 2.0}
+    )
     results = {}
     if samples:
         n = len(samples)

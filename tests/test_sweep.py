@@ -177,7 +177,7 @@ def test_a_missing_library_fails_its_cell_before_launch_and_the_others_run(mlrun
     hide = (
         "import sys; from runner.launch import libraries; found = libraries.find; "
         "libraries.find = lambda stem, folders: None if stem == 'tcmalloc' else found(stem, folders); "
-        "from runner.__main__ import main; sys.exit(main(sys.argv))"
+        "from runner.__main__ import main; sys.exit(main())"
     )
     words = ["-m", "allocator=tcmalloc,ptmalloc", *TINY, f"mlruns={mlruns}"]
     done = subprocess.run(

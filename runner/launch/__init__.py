@@ -48,17 +48,18 @@ class Command:
     """Symbolic links to make first: the unversioned library names that launchers look for."""
 
     def as_shell(self) -> str:
-        """A line for a person: what differs from the caller's environment, then the command."""
+        """A line for a person, to repeat the job: links, what differs from the caller's environment, the command.
+
+        Its result goes to /tmp/result.json, beside the stored one.
+        """
         kept = environment.visible(self.env)
+        links = [
+            f"mkdir -p {shlex.quote(str(link.parent))} && ln -sfn {shlex.quote(str(file))} {shlex.quote(str(link))} && "
+            for link, file in self.links.items()
+        ]
         unset = sorted((set(self.scrubbed) | {"CONDA_PREFIX"}) - set(kept))
-        return shlex.join(
-            [
-                "env",
-                *(word for name in unset for word in ("-u", name)),
-                *(f"{k}={v}" for k, v in kept.items()),
-                *self.argv,
-            ]
-        )
+        words = ["env", *(word for name in unset for word in ("-u", name)), *(f"{k}={v}" for k, v in kept.items())]
+        return "".join(links) + shlex.join([*words, *self.argv, "/tmp/result.json"])  # noqa: S108 - a person's own
 
 
 def plan(cell: Cell, machine: Machine, caller: Mapping[str, str], python: str) -> Plan:
@@ -79,6 +80,11 @@ def plan(cell: Cell, machine: Machine, caller: Mapping[str, str], python: str) -
             f"the interpreter's path {python!r} has a character that launchers split at: move the environment"
         )
     wanted = cell.launcher.task_manager
+    if wanted == "numactl" and machine.task_manager != "numactl":
+        raise RunnerError(
+            "launcher.task_manager=numactl: it is not installed or may not bind memory here; "
+            "install it with: apt-get install numactl, or choose taskset"
+        )
     placement = place(cell, machine.topology, machine.task_manager if wanted == "auto" else wanted)
     _check_ipex(cell, machine)
     found = libraries.for_cell(cell, libraries.search_path(caller, python))

@@ -41,25 +41,26 @@ def place(cell: Cell, topology: Topology, task_manager: str) -> Placement:
     Raises:
         UnplaceableError: no such node, or not as many cores, or more threads than cores.
     """
-    if cell.node not in topology.nodes():
+    node = cell.node
+    if node is None:
+        node = next((n for n in topology.nodes() if topology.physical_cores(n)), topology.nodes()[0])
+    if node not in topology.nodes():
         known = ", ".join(map(str, topology.nodes()))
-        raise UnplaceableError(f"node={cell.node}: this machine has NUMA node {known} only")
-    available = topology.physical_cores(cell.node)
+        raise UnplaceableError(f"node={node}: this machine has NUMA node {known} only")
+    available = topology.physical_cores(node)
     if not available:
-        raise UnplaceableError(
-            f"node={cell.node}: none of its cores is in the caller's affinity; start the runner there"
-        )
+        raise UnplaceableError(f"node={node}: none of its cores is in the caller's affinity; start the runner there")
     wanted = len(available) if cell.cores is None else cell.cores
     if wanted > len(available):
         raise UnplaceableError(
-            f"cores={wanted}: node {cell.node} has {len(available)} physical core(s) that the caller may use "
+            f"cores={wanted}: node {node} has {len(available)} physical core(s) that the caller may use "
             f"({format_cpu_list(available)})"
         )
     cores = available[:wanted]
     threads = len(cores) if cell.threads is None else cell.threads
     if threads > len(cores):
         raise UnplaceableError(f"threads={threads}: more threads than the {len(cores)} core(s) would only take turns")
-    return Placement(cores, threads, cell.node, task_manager, not set(cores) <= topology.first_siblings())
+    return Placement(cores, threads, node, task_manager, not set(cores) <= topology.first_siblings())
 
 
 def pinned(placement: Placement) -> list[str]:

@@ -23,8 +23,8 @@ class Row:
 
     @property
     def axes(self) -> Mapping[str, str]:
-        """Axis -> value."""
-        return self.record.axes
+        """Axis or setting -> value."""
+        return self.record.labels
 
     @property
     def p50_ms(self) -> float | None:
@@ -38,8 +38,8 @@ def pick_baseline(cells: Sequence[Mapping[str, str]], wanted: Mapping[str, objec
     Raises:
         RunnerError: ``wanted`` names no axis, or no cell has it.
     """
-    if not wanted:
-        return 0
+    if not wanted or len(cells) == 1:
+        return 0  # a cell alone is its own baseline, so that one of a matrix can be run again by itself
     rule = check_rule(wanted, "baseline")
     for index, axes in enumerate(cells):
         if matches(rule, axes):
@@ -50,7 +50,7 @@ def pick_baseline(cells: Sequence[Mapping[str, str]], wanted: Mapping[str, objec
 
 def rank(records: Sequence[CellRecord], baseline_id: str) -> list[Row]:
     """Rows fastest first; cells without a measurement last, in the order given. Failed cells are never fast."""
-    metrics = {record.cell_id: cell_metrics(record) if not record.failure else {} for record in records}
+    metrics = {record.cell_id: cell_metrics(record) for record in records}
     base = metrics.get(baseline_id, {}).get("latency/p50_ms")
     rows = []
     for record in records:

@@ -88,8 +88,12 @@ def run(spec: JobSpec) -> WorkerResult:
 
 
 def main(argv: list[str]) -> int:
-    """Returns 0 when the result file holds a measurement, 1 when it holds an error."""
+    """Returns 0 when the result file holds a measurement, 1 when it holds an error.
+
+    A second argument is where the result goes instead, for repeating a job by hand.
+    """
     spec = read_spec(Path(argv[1]))
+    result_path = Path(argv[2] if len(argv) > 2 else spec.result_path)
     try:
         result = run(spec)
     except Exception as error:
@@ -97,7 +101,7 @@ def main(argv: list[str]) -> int:
         result = WorkerResult(
             cell_id=spec.cell_id, round=spec.round, error=f"{type(error).__name__}: {error}", started_at_s=_STARTED
         )
-    write_json(Path(spec.result_path), result)
+    write_json(result_path, result)
     return 0 if result.error is None else 1
 
 

@@ -15,10 +15,7 @@ from typing import Any
 import torch
 from torch import nn
 
-# What decides speed and comes from the environment; the same prefixes the launch side scrubs.
-_ENVIRONMENT = re.compile(
-    r"^(LD_PRELOAD|MALLOC_|GLIBC_TUNABLES|TCMALLOC_|OMP_|KMP_|GOMP_|MKL_|ONEDNN_|DNNL_|TORCHINDUCTOR_|IPEX_|ATEN_)"
-)
+from runner.job import TUNING
 
 
 class _DlInfo(ctypes.Structure):
@@ -76,34 +73,49 @@ _JEMALLOC_SETTINGS: dict[str, Any] = {
 }
 
 
+_MALLINFO = (
+    "arena", "ordblks", "smblks", "hblks", "hblkhd", "usmblks", "fsmblks", "uordblks", "fordblks", "keepcost",
+)  # fmt: skip
+
+
 class _Mallinfo2(ctypes.Structure):
     """struct mallinfo2 of mallinfo(3), glibc 2.33 and later."""
 
-    _fields_ = [
-        (name, ctypes.c_size_t)
-        for name in (
-            "arena", "ordblks", "smblks", "hblks", "hblkhd", "usmblks", "fsmblks", "uordblks", "fordblks", "keepcost",
-        )
-    ]  # fmt: skip
+    _fields_ = [(name, ctypes.c_size_t) for name in _MALLINFO]
+
+
+class _Mallinfo(ctypes.Structure):
+    """struct mallinfo of mallinfo(3): its byte counts overflow, its count of mapped blocks does not."""
+
+    _fields_ = [(name, ctypes.c_int) for name in _MALLINFO]
+
+
+# Past what a heap of smaller freed blocks could hold in one piece (glibc trims its top at 64 MiB by default), and below
+# the threshold that ptmalloc_tuned sets. Never touched, so it costs address space only.
+_LARGE_BLOCK_BYTES = 2 << 30
 
 
 def _glibc_maps_large_blocks() -> bool | None:
-    """Whether glibc serves 64 MiB by a fresh mmap (its default) or from the heap (tuned): tried, not read.
+    """Whether glibc serves a large block by a fresh mmap (its default) or from the heap (tuned): tried, not read.
 
-    64 MiB is above the dynamic threshold's ceiling of 32 MiB (mallopt(3)), so history can't change the answer.
+    None when it can't be tried (no mallinfo, no address space).
     """
     libc = ctypes.CDLL(None)
-    try:
-        mallinfo2 = libc.mallinfo2
-    except AttributeError:
+    for name, kind in (("mallinfo2", _Mallinfo2), ("mallinfo", _Mallinfo)):
+        info = getattr(libc, name, None)
+        if info is not None:
+            info.restype = kind
+            break
+    else:
         return None
-    mallinfo2.restype = _Mallinfo2
     libc.malloc.restype = ctypes.c_void_p
     libc.malloc.argtypes = [ctypes.c_size_t]
     libc.free.argtypes = [ctypes.c_void_p]
-    before = mallinfo2().hblks
-    block = libc.malloc(64 << 20)
-    mapped = mallinfo2().hblks > before
+    before = info().hblks
+    block = libc.malloc(_LARGE_BLOCK_BYTES)
+    if not block:
+        return None
+    mapped = info().hblks > before
     libc.free(block)
     return bool(mapped)
 
@@ -171,6 +183,7 @@ def _tensors(module: nn.Module, inputs: tuple[torch.Tensor, ...], output: Any) -
         name: {
             "dtypes": _count([str(t.dtype).removeprefix("torch.") for t in tensors]),
             "memory_formats": _count([memory_format(t) for t in tensors]),
+            **({"shapes": [list(t.shape) for t in tensors]} if name != "weights" else {}),
         }
         for name, tensors in (("inputs", list(inputs)), ("weights", weights), ("outputs", outputs))
     }
@@ -212,7 +225,7 @@ def collect(module: nn.Module, inputs: tuple[torch.Tensor, ...], output: Any, gr
         "ipex": _ipex(module),
         "tensors": _tensors(module, inputs, output),
         "grad_mode": grad_mode,
-        "environment": {name: value for name, value in sorted(os.environ.items()) if _ENVIRONMENT.match(name)},
+        "environment": {name: value for name, value in sorted(os.environ.items()) if TUNING.fullmatch(name)},
         "transparent_hugepages": _transparent_hugepages(),
         "versions": {
             "python": sys.version.split()[0],

@@ -46,17 +46,19 @@ def process_cpu_clock(pid: int) -> int:
     return (~pid << 3) | 2
 
 
-def _cpu_seconds(pids: list[int]) -> float | None:
+def _cpu_seconds(pids: list[int] | None) -> float | None:
+    if pids is None:
+        return None
     try:
         return sum(time.clock_gettime(process_cpu_clock(pid)) for pid in pids)
     except OSError:
         return None
 
 
-def ancestors_below(runner_pid: int) -> list[int]:
+def ancestors_below(runner_pid: int) -> list[int] | None:
     """The processes between this one and the runner (shell, launcher), nearest first.
 
-    Empty when the runner is not an ancestor.
+    None when the runner is not an ancestor.
     """
     chain: list[int] = []
     pid = os.getppid()
@@ -66,8 +68,8 @@ def ancestors_below(runner_pid: int) -> list[int]:
             # Field 4 of proc(5)'s stat; the command name before it is in parentheses and may hold spaces.
             pid = int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
         except (OSError, ValueError, IndexError):
-            return []
-    return chain if pid == runner_pid else []
+            return None
+    return chain if pid == runner_pid else None
 
 
 def _reset_rss_peak() -> bool:

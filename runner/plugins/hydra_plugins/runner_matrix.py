@@ -31,6 +31,7 @@ from omegaconf._utils import get_yaml_loader
 from runner import config as schema
 from runner import sweep
 from runner.errors import RunnerError
+from runner.matrix import AXES
 from runner.outcome import Outcome
 
 
@@ -44,6 +45,10 @@ def _yaml12_loader() -> type[Any]:
     }
     loader.add_implicit_resolver(tag, re.compile(r"^(?:true|True|TRUE|false|False|FALSE)$"), list("tTfF"))
     return loader
+
+
+# Of the sweep as a whole: read once, from the configuration all its cells share.
+_ONE_VALUE = ("experiment", "rounds", "mlruns", "baseline", "timeout_s")
 
 
 class FileConfigSource(file_config_source.FileConfigSource):  # type: ignore[misc]  # Hydra's plugins are untyped
@@ -106,6 +111,8 @@ class MatrixSweeper(Sweeper):  # type: ignore[misc]
         with read_write(self.config), open_dict(self.config):
             # Resolved once: every job must see the same folder, wherever its process runs.
             self.config.hydra.sweep.dir = str(directory)
+        if self.max_batch_size is not None and self.max_batch_size < 1:
+            raise RunnerError(f"hydra.sweeper.max_batch_size={self.max_batch_size}: it must be at least 1, or null")
         runs_here = str(self.config.hydra.launcher._target_).endswith("BasicLauncher")
         request = sweep.Request(
             choices=self._choices(arguments),
@@ -129,6 +136,13 @@ class MatrixSweeper(Sweeper):  # type: ignore[misc]
         for override in parser.parse_overrides([*self._from_params(), *arguments]):
             key, values = _expanded(override)
             choices[key] = values
+            if len(values) > 1 and key.lstrip("+") in _ONE_VALUE:
+                raise RunnerError(
+                    f"{key}={','.join(values)}: a sweep takes one value of {key.lstrip('+')}; run one sweep for each"
+                )
+            if isinstance(override.value(), list) and key.lstrip("+") in AXES:
+                several = ",".join(map(str, override.value()))
+                raise RunnerError(f"{override.input_line}: write several values with commas: {key}={several}")
         return choices
 
     def _from_params(self) -> list[str]:
