@@ -155,7 +155,20 @@ def rounds_in_order(cells: Sequence[T], rounds: int, seed: int) -> list[tuple[in
     return plan
 
 
-def varying(all_axes: Sequence[Mapping[str, str]]) -> tuple[str, ...]:
-    """The keys with more than one value among the cells, in the order of the first one."""
-    keys = all_axes[0] if all_axes else {}
-    return tuple(key for key in keys if len({axes[key] for axes in all_axes}) > 1)
+def telling(labels: Sequence[Mapping[str, str]]) -> tuple[str, ...]:
+    """The keys that tell cells apart: axes with several values, and settings in which cells of equal axes differ.
+
+    A setting that only follows its axis (jemalloc's environment follows ``allocator``) tells nothing more.
+    """
+
+    def differs(key: str, cells: Sequence[Mapping[str, str]]) -> bool:
+        return len({cell[key] for cell in cells}) > 1
+
+    alike: dict[tuple[str, ...], list[Mapping[str, str]]] = {}
+    for cell in labels:
+        alike.setdefault(tuple(cell[axis] for axis in AXES), []).append(cell)
+    settings = [key for key in (labels[0] if labels else {}) if key not in AXES]
+    return (
+        *(axis for axis in AXES if labels and differs(axis, labels)),
+        *(key for key in settings if any(differs(key, cells) for cells in alike.values())),
+    )

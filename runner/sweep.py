@@ -23,7 +23,7 @@ from runner.config import Config, cell_of
 from runner.errors import RunnerError
 from runner.job import write_json
 from runner.launch.placement import UnplaceableError
-from runner.matrix import Cell, check_rule, combinations, matches, rounds_in_order, varying
+from runner.matrix import Cell, check_rule, combinations, matches, rounds_in_order, telling
 from runner.metrics import cell_metrics
 from runner.outcome import FAILED, FINISHED, KILLED, OUTCOME_FILE, CellRecord, Outcome, job_folder, read_cell
 from runner.report import picture, terminal
@@ -144,7 +144,7 @@ def run(request: Request, compose: Compose, launch: Launch) -> int:
         raise RunnerError(f"no cell of the matrix is left to run: {reasons or 'it is empty'}")
     settings = asked[0].config
     baseline = asked[pick_baseline([planned.cell.axes for planned in asked], settings.baseline)]
-    shown = varying([planned.labels for planned in asked] + [labels for labels, _ in matrix.excluded])
+    shown = telling([planned.labels for planned in asked] + [labels for labels, _ in matrix.excluded])
     rounds = settings.rounds
     order = rounds_in_order(matrix.runnable, rounds, settings.seed)
 
@@ -305,7 +305,7 @@ def _report(
     console.print()
     if rows:
         console.print(terminal.table(rows, shown, rounds))
-    for note in terminal.notes(rows, rounds):
+    for note in terminal.notes(rows, shown, rounds):
         console.print(f"note: {note}", markup=False)
     console.print(f"files   {_near(request.directory)}", markup=False)
     console.print("MLflow  make ui   (or: python -m runner ui), then", markup=False)

@@ -18,7 +18,7 @@ from runner.matrix import (
     combinations,
     matches,
     rounds_in_order,
-    varying,
+    telling,
 )
 
 CELL = Cell(
@@ -117,5 +117,25 @@ def test_rounds_differ_in_their_order() -> None:
     assert [c for n, c in order if n == 0] != [c for n, c in order if n == 1]
 
 
-def test_varying_names_only_axes_with_several_values() -> None:
-    assert varying([CELL.axes, {**CELL.axes, "ipex": "on"}, {**CELL.axes, "batch_size": "8"}]) == ("ipex", "batch_size")
+def labels(**change: Any) -> dict[str, str]:
+    cell = replace(CELL, **change)
+    return {**cell.axes, **cell.settings}
+
+
+def test_axes_with_several_values_tell_cells_apart() -> None:
+    assert telling([labels(), labels(ipex="on"), labels(batch_size=8)]) == ("ipex", "batch_size")
+    assert telling([labels()]) == telling([]) == ()
+
+
+def test_a_setting_tells_cells_apart_only_where_their_axes_do_not() -> None:
+    other = Allocator("tcmalloc", "tcmalloc", "tcmalloc", {}, {})
+    assert telling([labels(), labels(allocator=other)]) == ("allocator",)
+    assert telling([labels(), labels(warmup=9)]) == ("warmup",)
+    assert telling([labels(), labels(model=Model("tiny", "b.tiny", {}))]) == ("model._target_", "model.kwargs")
+
+
+@given(st.lists(st.sampled_from(range(len(CHANGES))), min_size=2, max_size=5, unique=True))
+def test_different_cells_never_look_alike(chosen: list[int]) -> None:
+    cells = [labels()] + [labels(**CHANGES[i]) for i in chosen]
+    keys = telling(cells)
+    assert len({tuple(cell[key] for key in keys) for cell in cells}) == len(cells)

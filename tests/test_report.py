@@ -96,11 +96,11 @@ def test_the_table_has_every_cell_and_marks_the_baseline_and_the_failure() -> No
 
 def test_notes_name_failures_disturbance_and_what_one_round_can_not_tell() -> None:
     busy = record("tcmalloc", [0.01] * 4, runner_cpu_s=0.004)
-    said = " ".join(terminal.notes(rank([SLOW, busy, BROKEN], "ptmalloc"), rounds=1))
+    said = " ".join(terminal.notes(rank([SLOW, busy, BROKEN], "ptmalloc"), ["allocator"], rounds=1))
     assert "asked for jemalloc" in said
     assert "10.0 % of a core" in said
     assert "rounds=5" in said
-    assert "rounds=5" not in " ".join(terminal.notes(rank([SLOW, FAST], "ptmalloc"), rounds=3))
+    assert "rounds=5" not in " ".join(terminal.notes(rank([SLOW, FAST], "ptmalloc"), ["allocator"], rounds=3))
 
 
 @pytest.mark.parametrize(

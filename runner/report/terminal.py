@@ -121,15 +121,15 @@ def _figure(figures: Mapping[str, float], name: str, form: str) -> str:
     return format(figures[name], form) if name in figures else "-"
 
 
-def notes(rows: Sequence[Row], rounds: int) -> list[str]:
+def notes(rows: Sequence[Row], shown: Sequence[str], rounds: int) -> list[str]:
     """What a reader of the table must know: failures, disturbance, and what one round can't tell."""
     said = []
     for row in rows:
         if row.record.failure:
-            said.append(f"FAILED {label(row.axes, ('model', 'allocator', 'ipex'))}: {row.record.failure}")
+            said.append(f"FAILED {label(row.axes, shown)}: {row.record.failure}")
         busy = row.metrics.get("selfaudit/runner_cpu_pct", 0.0)
         if busy > RUNNER_CPU_LIMIT_PCT:
-            said.append(f"the runner used {busy:.1f} % of a core while {label(row.axes, ())} measured")
+            said.append(f"the runner used {busy:.1f} % of a core while {label(row.axes, shown)} measured")
     if rounds == 1 and sum(row.p50_ms is not None for row in rows) > 1:
         said.append(
             "one process a cell: how much processes differ is not known; "
