@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from runner.matrix import Allocator, Cell, Launcher, Model
 from runner.outcome import CellRecord, read_cell
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -81,3 +82,20 @@ def run_cli(mlruns: Path) -> Runner:
 
 
 TINY = ("model=tiny", "warmup=3", "iterations=20")
+
+# A cell as the configuration would make it, for tests that start nothing; tests vary it with dataclasses.replace().
+CELL = Cell(
+    model=Model("tiny", "a.tiny", {"x": 1, "y": 2}),
+    allocator=Allocator("jemalloc", "jemalloc", "jemalloc", {"MALLOC_CONF": "a:1"}, {}),
+    ipex="off",
+    launcher=Launcher("ipexrun", False, "auto"),
+    batch_size=2,
+    cores=None,
+    threads=None,
+    node=0,
+    openmp="default",
+    warmup=3,
+    iterations=10,
+    min_time_s=1.0,
+    seed=0,
+)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,9 @@ import pytest
 
 from runner.gate import CHECKS, check
 from runner.launch import Placement, Plan
-from runner.matrix import Allocator, Cell, Launcher, Model
+from runner.matrix import Allocator
+
+from .conftest import CELL
 
 DATA = Path(__file__).with_name("data") / "evidence"
 
@@ -21,21 +24,7 @@ EXPECT_JEMALLOC = {"jemalloc": {"opt.oversize_threshold": 0, "opt.background_thr
 
 
 def plan(allocator: Allocator, ipex: str, libraries: dict[str, Path]) -> Plan:
-    cell = Cell(
-        model=Model("resnet50", "runner.worker.models.resnet50", {}),
-        allocator=allocator,
-        ipex=ipex,
-        launcher=Launcher("ipexrun", False, "auto"),
-        batch_size=32,
-        cores=None,
-        threads=None,
-        node=0,
-        openmp="default",
-        warmup=3,
-        iterations=None,
-        min_time_s=20,
-        seed=0,
-    )
+    cell = replace(CELL, allocator=allocator, ipex=ipex, batch_size=32)
     return Plan(cell, Placement((0, 1), 2, 0, "numactl", False), libraries)
 
 

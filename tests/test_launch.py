@@ -17,27 +17,15 @@ from runner.host import Cpu, Machine, Topology
 from runner.jobs import this_machine
 from runner.launch import environment, libraries
 from runner.launch.placement import UnplaceableError, place
-from runner.matrix import Allocator, Cell, Launcher, Model
+from runner.matrix import Allocator, Cell, Launcher
+
+from .conftest import CELL as SOME_CELL
 
 PTMALLOC = Allocator("ptmalloc", "glibc", "default", {}, {})
 JEMALLOC = Allocator("jemalloc", "jemalloc", "jemalloc", {"MALLOC_CONF": "background_thread:true"}, {})
 TCMALLOC = Allocator("tcmalloc", "tcmalloc", "tcmalloc", {}, {})
 
-CELL = Cell(
-    model=Model("tiny", "runner.worker.models.tiny", {}),
-    allocator=PTMALLOC,
-    ipex="off",
-    launcher=Launcher("ipexrun", False, "auto"),
-    batch_size=2,
-    cores=None,
-    threads=None,
-    node=0,
-    openmp="default",
-    warmup=1,
-    iterations=1,
-    min_time_s=1,
-    seed=0,
-)
+CELL = replace(SOME_CELL, allocator=PTMALLOC)
 
 # Two sockets of two cores with two threads each: 0-3 first siblings, 4-7 second; node 0 has 0, 1, 4, 5.
 XEON = Topology(tuple(Cpu(c, c % 2, c % 4 // 2, c % 4 // 2) for c in range(8)), frozenset(range(8)))

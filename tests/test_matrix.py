@@ -11,7 +11,6 @@ from runner.errors import RunnerError
 from runner.matrix import (
     AXES,
     Allocator,
-    Cell,
     Launcher,
     Model,
     check_rule,
@@ -21,21 +20,7 @@ from runner.matrix import (
     telling,
 )
 
-CELL = Cell(
-    model=Model("tiny", "a.tiny", {"x": 1, "y": 2}),
-    allocator=Allocator("jemalloc", "jemalloc", "jemalloc", {"MALLOC_CONF": "a:1"}, {}),
-    ipex="off",
-    launcher=Launcher("ipexrun", False, "auto"),
-    batch_size=2,
-    cores=None,
-    threads=None,
-    node=0,
-    openmp="default",
-    warmup=3,
-    iterations=10,
-    min_time_s=1.0,
-    seed=0,
-)
+from .conftest import CELL
 
 CHANGES: list[dict[str, Any]] = [
     {"model": Model("tiny", "a.tiny", {"x": 1, "y": 3})},

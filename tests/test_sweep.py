@@ -132,7 +132,10 @@ def test_the_terminal_ends_with_the_table_and_links(main_job: Ran) -> None:
 
 
 def test_nothing_is_left_in_the_temporary_folder(main_job: Ran) -> None:
-    assert not list(Path("/tmp").glob("runner-*/lib"))
+    launches = [read(file) for file in main_job.sweep.glob("cells/*/round-*/launch.json")]
+    folders = {launched["env"]["VIRTUAL_ENV"] for launched in launches}
+    assert len(folders) == len(launches) == 8
+    assert not [folder for folder in folders if Path(folder).exists()]
 
 
 # -- proof and refusal --------------------------------------------------------------------------------
