@@ -22,6 +22,7 @@ from runner.config import Config, cell_of
 from runner.errors import RunnerError
 from runner.host import Machine, isa, read_topology, version_of
 from runner.job import FormatError, JobSpec, WorkerResult, read_result, write_json
+from runner.launch import environment
 from runner.matrix import Cell
 from runner.outcome import FAILED, FINISHED, KILLED, OUTCOME_FILE, RESULT_FILE, Outcome, job_folder
 from runner.store import Store
@@ -106,7 +107,8 @@ def _attempt(cell: Cell, config: Config, folder: Path, run_id: str) -> Outcome:
             folder / "launch.json",
             {
                 "argv": command.argv,
-                "env": dict(command.env),
+                # Only what tunes the job: the caller's environment may hold secrets, and results are shared.
+                "env": environment.visible(command.env),
                 "scrubbed": dict(command.scrubbed),
                 "links": {str(link): str(file) for link, file in command.links.items()},
                 "as_shell": command.as_shell(),

@@ -50,6 +50,11 @@ class CellRecord:
     results: Mapping[int, WorkerResult]
     """Round -> result, of the FINISHED jobs only: a failed job's samples are never summarised."""
 
+    def only(self, number: int) -> CellRecord:
+        """The same cell with one round."""
+        outcomes = [outcome for outcome in self.outcomes if outcome.round == number]
+        return CellRecord(self.cell_id, self.axes, outcomes, {n: r for n, r in self.results.items() if n == number})
+
     @property
     def labels(self) -> dict[str, str]:
         """Axes and settings: everything a table may have a column for."""

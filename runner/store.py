@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from runner.errors import RunnerError
-from runner.matrix import Cell
+from runner.matrix import AXES, Cell
 from runner.metrics import RUNNER_CPU_LIMIT_PCT, cell_metrics
 from runner.outcome import FAILED, FINISHED, KILLED, Outcome, read_cell
 
@@ -264,7 +264,6 @@ class Store:
         sweep = self._client.get_run(parent)
         experiment_id, sweep_id = sweep.info.experiment_id, sweep.data.tags["sweep_id"]
         widths = {
-            **{f"params.`{axis}`": 130 for axis in axes},
             "metrics.`latency/p50_ms`": 130,
             "tags.`evidence`": 90,
             "metrics.`faults/minor_per_step`": 170,
@@ -278,8 +277,11 @@ class Store:
             "all sweeps": ("matrix", every),
         }
         links = {}
+        # Sweeps of one experiment vary different axes: the view of all shows those that make two cells comparable.
+        shown = {"this sweep": axes, "all sweeps": ("model", "batch_size", "allocator", "ipex", "launcher", "cores")}
         for name, (key, rows) in views.items():
-            self._save_view(experiment_id, key, f"{name}, fastest first", rows, widths)
+            columns = {f"params.`{axis}`": 120 for axis in shown[name] if axis in AXES} | widths
+            self._save_view(experiment_id, key, f"{name}, fastest first", rows, columns)
             links[name] = (
                 f"{SERVER}/#/experiments/{experiment_id}/runs?workflowType=machine_learning&viewStateShareKey={key}"
             )

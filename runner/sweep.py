@@ -70,7 +70,11 @@ class Planned:
     def command(self) -> str:
         """The line that runs this cell alone, without the rules of the matrix it came from."""
         alone = ["hydra.sweeper.exclude=[]", "hydra.sweeper.include=[]"]
-        return shlex.join(["python", "-m", "runner", "-m", *self.overrides, *alone])
+        line = shlex.join(["python", "-m", "runner", "-m", *self.overrides, *alone])
+        own = Path(os.environ.get("RUNNER_EXPERIMENTS", "experiments"))
+        # Only a folder of the user's own needs saying; the project's is found again without.
+        project = Path(__file__).resolve().parents[1] / "experiments"
+        return line if own.resolve() == project else f"RUNNER_EXPERIMENTS={shlex.quote(str(own.resolve()))} {line}"
 
 
 @dataclass
@@ -236,7 +240,7 @@ def _run_jobs(
             return True
         for outcome in outcomes:
             record = read_cell(directory, outcome.cell_id)
-            progress.end(outcome, cell_metrics(record) if record else {})
+            progress.end(outcome, cell_metrics(record.only(outcome.round)) if record else {})
     return False
 
 
@@ -308,7 +312,9 @@ def _report(
     for note in terminal.notes(rows, shown, rounds):
         console.print(f"note: {note}", markup=False)
     console.print(f"files   {_near(request.directory)}", markup=False)
-    console.print("MLflow  make ui   (or: python -m runner ui), then", markup=False)
+    elsewhere = "" if store.root == Path("mlruns").resolve() else f" --mlruns {_near(store.root)}"
+    make = "" if elsewhere else "make ui   (or: "
+    console.print(f"MLflow  {make}python -m runner ui{elsewhere}{')' if make else ''}, then", markup=False)
     for name, link in links.items():
         console.print(f"        {link}   {name}", markup=False)
     return INTERRUPTED if interrupted else SOME_FAILED if failed else ALL_RAN

@@ -18,7 +18,7 @@ class Row:
     record: CellRecord
     metrics: Mapping[str, float]
     speedup: float | None
-    """Baseline's p50 over this cell's; None when either was not measured."""
+    """Baseline's p50 over this cell's; None when either was not measured or an iteration of theirs is other work."""
     is_baseline: bool
 
     @property
@@ -38,9 +38,11 @@ def pick_baseline(cells: Sequence[Mapping[str, str]], wanted: Mapping[str, objec
     Raises:
         RunnerError: ``wanted`` names no axis, or no cell has it.
     """
-    if not wanted or len(cells) == 1:
-        return 0  # a cell alone is its own baseline, so that one of a matrix can be run again by itself
+    if not wanted:
+        return 0
     rule = check_rule(wanted, "baseline")
+    if len(cells) == 1:
+        return 0  # a cell alone is its own baseline, so that one of a matrix can be run again by itself
     for index, axes in enumerate(cells):
         if matches(rule, axes):
             return index
@@ -48,13 +50,19 @@ def pick_baseline(cells: Sequence[Mapping[str, str]], wanted: Mapping[str, objec
     raise RunnerError(f"baseline={{{asked}}}: no cell of this matrix has it; choose one of its cells")
 
 
+def _work(record: CellRecord) -> tuple[str | None, ...]:
+    """What one iteration computes: latencies of different work have no ratio."""
+    return tuple(record.labels.get(key) for key in ("model", "model._target_", "model.kwargs", "batch_size"))
+
+
 def rank(records: Sequence[CellRecord], baseline_id: str) -> list[Row]:
     """Rows fastest first; cells without a measurement last, in the order given. Failed cells are never fast."""
     metrics = {record.cell_id: cell_metrics(record) for record in records}
     base = metrics.get(baseline_id, {}).get("latency/p50_ms")
+    work = next((_work(record) for record in records if record.cell_id == baseline_id), None)
     rows = []
     for record in records:
         p50 = metrics[record.cell_id].get("latency/p50_ms")
-        speedup = base / p50 if base and p50 else None
+        speedup = base / p50 if base and p50 and _work(record) == work else None
         rows.append(Row(record, metrics[record.cell_id], speedup, record.cell_id == baseline_id))
     return sorted(rows, key=lambda row: (row.p50_ms is None, row.p50_ms or 0.0))

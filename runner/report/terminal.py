@@ -126,7 +126,7 @@ def notes(rows: Sequence[Row], shown: Sequence[str], rounds: int) -> list[str]:
     said = []
     for row in rows:
         if row.record.failure:
-            said.append(f"FAILED {label(row.axes, shown)}: {row.record.failure}")
+            said.append(f"{row.record.outcomes[-1].status} {label(row.axes, shown)}: {row.record.failure}")
         busy = row.metrics.get("selfaudit/runner_cpu_pct", 0.0)
         if busy > RUNNER_CPU_LIMIT_PCT:
             said.append(f"the runner used {busy:.1f} % of a core while {label(row.axes, shown)} measured")
