@@ -126,7 +126,7 @@ def test_the_runner_used_less_than_a_hundredth_of_a_core_while_measuring(main_jo
 
 def test_the_terminal_ends_with_the_table_and_links(main_job: Ran) -> None:
     tail = main_job.out[main_job.out.index("p50 ms") :]
-    for word in ("ptmalloc", "jemalloc", "(baseline)", "ok", "python -m runner ui --mlruns", "viewStateShareKey=sweep-"):
+    for word in ("ptmalloc", "jemalloc", "(baseline)", "ok", "runner ui --mlruns", "viewStateShareKey=sweep-"):
         assert word in tail
     assert main_job.out.count("left") >= 7
 
