@@ -1,7 +1,7 @@
 """The typed schema of the YAML, and its checks. Hydra's DictConfig stops here.
 
 The classes are mutable dataclasses with Enums because Hydra can't override frozen ones and rejects
-``Literal``; ``settings()`` turns them into the frozen cell of ``runner.matrix``.
+``Literal``; ``cell_of()`` turns them into the frozen cell of ``runner.matrix``.
 """
 
 from __future__ import annotations

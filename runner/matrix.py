@@ -104,6 +104,11 @@ class Cell:
         }
 
     @property
+    def labels(self) -> dict[str, str]:
+        """Axes and settings: everything a table may have a column for."""
+        return {**self.axes, **self.settings}
+
+    @property
     def cell_id(self) -> str:
         """Content address: equal for equal cells on any machine and in any order of keys."""
         text = json.dumps(asdict(self), sort_keys=True, separators=(",", ":"), default=str)

@@ -32,6 +32,9 @@ from runner.store import Store
 
 ALL_RAN, SOME_FAILED, INTERRUPTED = 0, 1, 130
 
+# What names a cell when nothing tells it apart, because it is alone.
+DEFAULT_COLUMNS = ("model", "allocator", "ipex")
+
 # Of the sweep of this process: Hydra drops what a sweeper returns, and raising in one would skip its callbacks.
 exit_status = ALL_RAN
 
@@ -60,11 +63,6 @@ class Planned:
     cell: Cell
     config: Config
     overrides: tuple[str, ...]
-
-    @property
-    def labels(self) -> dict[str, str]:
-        """Axes and settings."""
-        return {**self.cell.axes, **self.cell.settings}
 
     @property
     def command(self) -> str:
@@ -119,13 +117,13 @@ def plan(request: Request, compose: Compose) -> Matrix:
         rule_hit = next((rule for rule in excludes if matches(rule, cell.axes)), None)
         if rule_hit is not None and not included:
             matrix.used_rules.append(rule_hit)
-            matrix.excluded.append(({**cell.axes, **cell.settings}, f"excluded by the rule {_as_text(rule_hit)}"))
+            matrix.excluded.append((cell.labels, f"excluded by the rule {_as_text(rule_hit)}"))
             continue
         seen.add(cell.cell_id)
         try:
             jobs.plan_here(cell)
         except UnplaceableError as error:
-            matrix.excluded.append(({**cell.axes, **cell.settings}, str(error)))
+            matrix.excluded.append((cell.labels, str(error)))
         except RunnerError as error:
             matrix.lacking.append((planned, str(error)))
         else:
@@ -148,7 +146,8 @@ def run(request: Request, compose: Compose, launch: Launch) -> int:
         raise RunnerError(f"no cell of the matrix is left to run: {reasons or 'it is empty'}")
     settings = asked[0].config
     baseline = asked[pick_baseline([planned.cell.axes for planned in asked], settings.baseline)]
-    shown = telling([planned.labels for planned in asked] + [labels for labels, _ in matrix.excluded])
+    shown = telling([planned.cell.labels for planned in asked] + [labels for labels, _ in matrix.excluded])
+    shown = shown or DEFAULT_COLUMNS
     rounds = settings.rounds
     order = rounds_in_order(matrix.runnable, rounds, settings.seed)
 
@@ -167,7 +166,7 @@ def run(request: Request, compose: Compose, launch: Launch) -> int:
     for rule in matrix.idle_rules:
         console.print(f"  [yellow]note[/yellow] the rule {_as_text(rule)} excludes no cell of this matrix")
     for planned, reason in matrix.lacking:
-        console.print(f"  [red]FAILED[/red] {terminal.label(planned.labels, shown)}: {reason}")
+        console.print(f"  [red]FAILED[/red] {terminal.label(planned.cell.labels, shown)}: {reason}")
 
     request.directory.mkdir(parents=True, exist_ok=True)
     (request.directory / "experiment.yaml").write_text(request.resolved, encoding="utf-8")
@@ -218,7 +217,7 @@ def _run_jobs(
     for first in range(0, len(order), request.batch):
         batch = order[first : first + request.batch]
         for number, planned in batch:
-            progress.begin(number, planned.labels)
+            progress.begin(number, planned.cell.labels)
         try:
             outcomes = launch(
                 [
@@ -304,7 +303,7 @@ def _report(
         "sweep/cells_failed": float(sum(bool(r.failure) for r in records)),
     }
     store.close_sweep(parent, status, figures, request.directory)
-    links = store.save_views(parent, shown or ("model", "allocator", "ipex"))
+    links = store.save_views(parent, shown)
 
     console.print()
     if rows:

@@ -19,9 +19,7 @@ def draw(rows: Sequence[Row], shown: Sequence[str], file: Path, title: str) -> N
     matplotlib.use("Agg")
     from matplotlib import pyplot as plt
 
-    names = [
-        ", ".join(f"{axis} {row.axes[axis]}" for axis in shown or ("model", "allocator", "ipex")) for row in measured
-    ]
+    names = [", ".join(f"{axis} {row.axes[axis]}" for axis in shown) for row in measured]
     figure, axes = plt.subplots(figsize=(9, 1.4 + 0.55 * len(measured)), layout="constrained")
     positions = range(len(measured))
     # Okabe & Ito's palette: told apart in print and by colour-blind readers.
@@ -44,7 +42,6 @@ def draw(rows: Sequence[Row], shown: Sequence[str], file: Path, title: str) -> N
     axes.set_xlabel("latency of one iteration, ms (bar: p50; ticks: every timed iteration)")
     axes.set_title(title, loc="left", fontsize=10)
     axes.spines[["top", "right"]].set_visible(False)
-    axes.set_xlim(left=0)
     axes.margins(x=0.45)
     axes.set_xlim(left=0)
     figure.savefig(file, dpi=130)

@@ -24,8 +24,8 @@ def make_console() -> Console:
 
 
 def label(axes: Mapping[str, str], shown: Sequence[str]) -> str:
-    """A cell in words: its values on the axes shown, or on model and allocator when none is."""
-    return "  ".join(f"{axis}={axes[axis]}" for axis in shown or ("model", "allocator", "ipex"))
+    """A cell in words: its values on the keys shown."""
+    return "  ".join(f"{axis}={axes[axis]}" for axis in shown)
 
 
 def duration(seconds: float) -> str:
@@ -92,7 +92,7 @@ class Progress:
 def table(rows: Sequence[Row], shown: Sequence[str], rounds: int) -> Table:
     """The ranking, fastest first."""
     result = Table(box=box.SIMPLE_HEAD, header_style="bold", pad_edge=False)
-    for axis in shown or ("model", "allocator", "ipex"):
+    for axis in shown:
         result.add_column(axis, no_wrap=True)
     for name in ("p50 ms", "cv %", "speed-up", "samples/s", "faults/step", "evidence"):
         result.add_column(name, justify="left" if name == "evidence" else "right", no_wrap=True)
@@ -103,7 +103,7 @@ def table(rows: Sequence[Row], shown: Sequence[str], rounds: int) -> Table:
         speedup = "-" if row.speedup is None else f"{row.speedup:.2f}x" + (" (baseline)" if row.is_baseline else "")
         verdict = row.record.evidence if not row.record.failure else f"{row.record.outcomes[-1].status}"
         cells = [
-            *(row.axes[axis] for axis in shown or ("model", "allocator", "ipex")),
+            *(row.axes[axis] for axis in shown),
             _figure(figures, "latency/p50_ms", ".4g"),
             _figure(figures, "latency/cv_pct", ".1f"),
             speedup,
