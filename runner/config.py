@@ -14,7 +14,7 @@ from hydra.core.config_store import ConfigStore
 from omegaconf import MISSING, DictConfig, OmegaConf
 
 from runner.errors import RunnerError
-from runner.matrix import Allocator, Cell, Launcher, Model
+from runner.matrix import Allocator, Cell, Graph, Launcher, Model, Precision
 
 
 class Library(Enum):
@@ -38,6 +38,30 @@ class Switch(Enum):
 
     off = "off"
     on = "on"
+
+
+class PrecisionName(Enum):
+    """What weights, inputs and activations are kept in."""
+
+    fp32 = "fp32"
+    bf16 = "bf16"
+    fp16 = "fp16"
+    int8 = "int8"
+
+
+class MemoryFormat(Enum):
+    """Order of the dimensions of images in memory."""
+
+    channels_first = "channels_first"
+    channels_last = "channels_last"
+
+
+class GraphMode(Enum):
+    """Whether operators run one by one or as a graph."""
+
+    eager = "eager"
+    torchscript = "torchscript"
+    compile = "compile"
 
 
 class LauncherKind(Enum):
@@ -70,6 +94,9 @@ class ModelConf:
     name: str = MISSING
     _target_: str = MISSING
     batch_size: int = MISSING
+    # null: the model has no sequences; else the default of sequence_length, which is handed to the callable
+    sequence_length: int | None = None
+    memory_formats: list[MemoryFormat] = field(default_factory=lambda: list(MemoryFormat))
     kwargs: dict[str, Any] = field(default_factory=dict)
 
 
@@ -89,6 +116,54 @@ class IpexConf:
     """conf/ipex."""
 
     name: Switch = MISSING
+
+
+@dataclass
+class ToleranceConf:
+    """Against the fp32 eager reference; null: not looked at."""
+
+    rel_l2: float | None = None
+    cosine: float | None = None
+    top1_match_pct: float | None = None
+    max_abs_err: float | None = None
+    # below this relative L2 error the precision can't have run
+    least_rel_l2: float | None = None
+
+
+@dataclass
+class PrecisionConf:
+    """conf/precision."""
+
+    name: PrecisionName = MISSING
+    calibration_batches: int = 1
+    tolerance: ToleranceConf = field(default_factory=ToleranceConf)
+
+
+@dataclass
+class MemoryFormatConf:
+    """conf/memory_format."""
+
+    name: MemoryFormat = MISSING
+
+
+@dataclass
+class GraphConf:
+    """conf/graph."""
+
+    name: GraphMode = MISSING
+    fullgraph: bool = True
+
+
+@dataclass
+class ExpectConf:
+    """A published figure to print beside ours: how much faster ``fast`` was than ``slow``."""
+
+    # sentence: where the figure is from
+    source: str = MISSING
+    speedup: float = MISSING
+    # axes of the two cells; an empty ``fast`` is the fastest cell of the sweep
+    slow: dict[str, Any] = field(default_factory=dict)
+    fast: dict[str, Any] = field(default_factory=dict)
 
 
 @dataclass
@@ -119,8 +194,14 @@ class Config:
     model: ModelConf = field(default_factory=ModelConf)
     allocator: AllocatorConf = field(default_factory=AllocatorConf)
     ipex: IpexConf = field(default_factory=IpexConf)
+    memory_format: MemoryFormatConf = field(default_factory=MemoryFormatConf)
+    precision: PrecisionConf = field(default_factory=PrecisionConf)
+    graph: GraphConf = field(default_factory=GraphConf)
     launcher: LauncherConf = field(default_factory=LauncherConf)
     batch_size: int = MISSING
+    sequence_length: int | None = None
+    instances: int = 1
+    cores_per_instance: int | None = None
     warmup: int = MISSING
     iterations: int | None = None
     min_time_s: float = MISSING
@@ -133,6 +214,7 @@ class Config:
     rounds: int = MISSING
     # Not a struct: `baseline={ipex: off}` on the command line may name any axis.
     baseline: Any = field(default_factory=lambda: OmegaConf.create({}, flags={"struct": False}))
+    expect: list[ExpectConf] = field(default_factory=list)
     mlruns: str = MISSING
     sweep: SweepConf = field(default_factory=SweepConf)
 
@@ -163,6 +245,9 @@ _AT_LEAST: dict[str, tuple[float, str]] = {
     "batch_size": (1, "samples an iteration"),
     "warmup": (0, "untimed iterations"),
     "iterations": (1, "timed iterations"),
+    "sequence_length": (1, "tokens a sample"),
+    "instances": (1, "processes that run the model at the same time"),
+    "cores_per_instance": (1, "physical cores"),
     "cores": (1, "physical cores"),
     "threads": (1, "OpenMP threads"),
     "node": (0, "a NUMA node's number"),
@@ -183,6 +268,17 @@ def check(config: Config) -> None:
         # Written so that nan, which compares false with everything, is refused as well.
         if not (0 < value < float("inf")):
             raise RunnerError(f"{name}={value}: {name} is in {meaning} and must be a finite number above 0")
+    if config.precision.calibration_batches < 1:
+        raise RunnerError(
+            f"precision.calibration_batches={config.precision.calibration_batches}: int8 needs at least 1 to see values"
+        )
+    if not config.model.memory_formats:
+        raise RunnerError("model.memory_formats=[]: name at least one, channels_first for a model without images")
+    if config.sequence_length is not None and config.model.sequence_length is None:
+        raise RunnerError(
+            f"sequence_length={config.sequence_length}: model={config.model.name} has no sequences; leave it out, or "
+            "give the model's file a default sequence_length"
+        )
     if "." not in config.model._target_:
         raise RunnerError(
             f"model._target_={config.model._target_}: it must be the dotted path of a callable, "
@@ -223,8 +319,14 @@ def typed(config: DictConfig) -> Config:
 
 def cell_of(config: Config) -> Cell:
     """The frozen cell: every axis and setting that can change the result, and nothing else."""
+    tolerance = {f.name: getattr(config.precision.tolerance, f.name) for f in fields(ToleranceConf)}
     return Cell(
-        model=Model(config.model.name, config.model._target_, dict(config.model.kwargs)),
+        model=Model(
+            config.model.name,
+            config.model._target_,
+            dict(config.model.kwargs),
+            tuple(form.value for form in config.model.memory_formats),
+        ),
         allocator=Allocator(
             config.allocator.name,
             config.allocator.library.value,
@@ -233,8 +335,18 @@ def cell_of(config: Config) -> Cell:
             dict(config.allocator.expect),
         ),
         ipex=config.ipex.name.value,
+        memory_format=config.memory_format.name.value,
+        precision=Precision(
+            config.precision.name.value,
+            {name: value for name, value in tolerance.items() if value is not None},
+            config.precision.calibration_batches,
+        ),
+        graph=Graph(config.graph.name.value, config.graph.fullgraph),
         launcher=Launcher(config.launcher.name.value, config.launcher.plain, config.launcher.task_manager.value),
         batch_size=config.batch_size,
+        sequence_length=config.sequence_length,
+        instances=config.instances,
+        cores_per_instance=config.cores_per_instance,
         cores=config.cores,
         threads=config.threads,
         node=config.node,

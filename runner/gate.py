@@ -133,30 +133,135 @@ def _check_memory_node(plan: Plan, evidence: Evidence) -> Iterator[Mismatch]:
 
 
 def _check_ipex(plan: Plan, evidence: Evidence) -> Iterator[Mismatch]:
-    found = evidence["ipex"]
-    if plan.cell.ipex == "off":
+    found, cell = evidence["ipex"], plan.cell
+    if cell.ipex == "off":
         if found["imported"]:
             yield Mismatch(
                 "ipex", "off", "IPEX imported", "the model's code imports it: it changes operators when imported"
             )
-    elif not found["imported"]:
+        return
+    if not found["imported"]:
         yield Mismatch("ipex", "on", "IPEX not imported", "check the installation")
+        return
+    graph = evidence["graph"]
+    nothing = "IPEX has nothing to optimize in this model: leave the cell out"
+    if cell.graph.name == "compile":
+        if graph.get("compiler") != "ipex" or not graph["graphs"]:
+            yield Mismatch("ipex", "on", f"compiled by {graph.get('compiler')}, {graph.get('graphs')}", nothing)
+    elif cell.precision.name == "int8":
+        # The recipe replaces no module: its work is in the graph, as partitions of oneDNN Graph.
+        if not any("Llga" in kind or kind.startswith("ipex") for kind in graph.get("nodes", {})):
+            yield Mismatch("ipex", "on", "no node of IPEX's in the TorchScript graph", nothing)
     elif found["modules_replaced"] < 1:
+        yield Mismatch("ipex", "on", "0 modules replaced by ipex.optimize", nothing)
+
+
+def _check_graph(plan: Plan, evidence: Evidence) -> Iterator[Mismatch]:
+    found, wanted = evidence["graph"], plan.cell.graph.name
+    regions = evidence["operators"]["compiled_regions"]
+    if found["kind"] != wanted:
+        yield Mismatch("graph", wanted, found["kind"], "the worker is of another version")
+    elif wanted == "torchscript" and not (found["frozen"] and found["nodes"]):
         yield Mismatch(
-            "ipex",
-            "on",
-            "0 modules replaced by ipex.optimize",
-            "IPEX has nothing to optimize in this model: leave the cell out",
+            "graph", wanted, "a module that is not frozen, or an empty graph", "torch.jit.freeze did not work"
+        )
+    elif wanted == "compile":
+        if not any(found["graphs"]) or not regions:
+            yield Mismatch("graph", wanted, "no compiled region ran", "torch.compile fell back to eager")
+        if found["graph_breaks"] and plan.cell.graph.fullgraph:
+            yield Mismatch("graph", wanted, f"{found['graph_breaks']} graph breaks", "parts of the model ran as eager")
+        if found["cache_hits"]:
+            yield Mismatch("graph", "an empty cache", f"{found['cache_hits']} cache hits", "something shared its cache")
+    elif wanted == "eager" and regions:
+        yield Mismatch("graph", wanted, f"{regions} compiled regions", "the model compiles itself")
+
+
+_STORED = {"fp32": "float32", "bf16": "bfloat16", "fp16": "float16"}
+
+# Share of the arithmetic, by time, that must be done in the precision asked for. What is left: attention, which
+# static quantization leaves in fp32.
+_IN_PRECISION = {"fp32": 0.99, "bf16": 0.9, "fp16": 0.9, "int8": 0.5}
+
+
+def computed_in(evidence: Evidence) -> dict[str, dict[str, float]]:
+    """Witness (``operators``, ``onednn``) -> dtype -> share of the time of the operations that compute."""
+    seconds: dict[str, float] = {}
+    for row in evidence["operators"]["compute"]:
+        if row["dtype"]:
+            seconds[row["dtype"]] = seconds.get(row["dtype"], 0.0) + row["time_s"]
+    total = sum(seconds.values())
+    found = {"operators": {dtype: value / total for dtype, value in seconds.items()}} if total else {}
+    kernels = {dtype: share for dtype, share in evidence["onednn"]["dtypes"].items() if dtype}
+    return {**found, **({"onednn": kernels} if kernels else {})}
+
+
+def _check_precision(plan: Plan, evidence: Evidence) -> Iterator[Mismatch]:
+    precision = plan.cell.precision
+    wanted = _STORED.get(precision.name, "int8")
+    if precision.name in _STORED:
+        for name in ("inputs", "weights"):
+            dtypes = {dtype for dtype in evidence["tensors"][name]["dtypes"] if "float" in dtype}
+            if dtypes - {wanted}:
+                yield Mismatch(
+                    "precision", f"{name} in {wanted}", ", ".join(sorted(dtypes)), "the model converts them itself"
+                )
+    witnesses = computed_in(evidence)
+    if not witnesses and precision.name != "fp32":
+        yield Mismatch(
+            "precision",
+            precision.name,
+            "no convolution, linear or matmul that could be seen",
+            "it may have run in fp32",
+        )
+    for witness, shares in witnesses.items():
+        if shares.get(wanted, 0.0) < _IN_PRECISION[precision.name]:
+            seen = ", ".join(f"{share:.0%} {dtype}" for dtype, share in sorted(shares.items(), key=lambda s: -s[1]))
+            yield Mismatch(
+                "precision", f"{wanted} arithmetic", f"{seen} (of the time of {witness})", "it did not take everywhere"
+            )
+    least, error = precision.tolerance.get("least_rel_l2"), evidence["quality"].get("rel_l2")
+    if least is not None and error is not None and error < least:
+        yield Mismatch(
+            "precision",
+            f"a relative error of at least {least:g} ({precision.name})",
+            f"{error:.2g}, which is fp32's",
+            "it ran in fp32; a model that is exact in it says precision.tolerance.least_rel_l2=null",
+        )
+
+
+def _check_memory_format(plan: Plan, evidence: Evidence) -> Iterator[Mismatch]:
+    """Inputs, then the activations on the way: by operators, else by the output, else by oneDNN's convolutions."""
+    wanted = plan.cell.memory_format
+    if "channels_last" not in plan.cell.model.memory_formats:
+        return
+    inputs = set(evidence["tensors"]["inputs"]["memory_formats"]) - {"either"}
+    if inputs - {wanted}:
+        yield Mismatch(
+            "memory_format", f"inputs {wanted}", ", ".join(sorted(inputs)), "the model's inputs stayed as is"
+        )
+    witnesses = (
+        evidence["operators"]["image_layouts"],
+        evidence["tensors"]["outputs"]["memory_formats"],
+        evidence["onednn"]["layouts"],
+    )
+    for witness in witnesses:
+        counts = {layout: n for layout, n in witness.items() if layout in ("channels_first", "channels_last")}
+        if counts:
+            if counts.get(wanted, 0) < 0.9 * sum(counts.values()):
+                seen = ", ".join(f"{n} {layout}" for layout, n in sorted(counts.items()))
+                yield Mismatch("memory_format", f"activations {wanted}", seen, "it was lost on the way")
+            return
+    if not inputs:
+        yield Mismatch(
+            "memory_format",
+            wanted,
+            "nothing with four dimensions",
+            "a model without images says memory_formats: [channels_first] in its file",
         )
 
 
 def _check_work(plan: Plan, evidence: Evidence) -> Iterator[Mismatch]:
-    """The work of one iteration is the same in every cell: fp32, inference mode, the batch asked for."""
-    for name in ("inputs", "weights"):
-        dtypes = set(evidence["tensors"][name]["dtypes"])
-        floats = {dtype for dtype in dtypes if "float" in dtype}
-        if floats - {"float32"}:
-            yield Mismatch("work", f"{name} in float32", ", ".join(sorted(dtypes)), "the model converts them itself")
+    """The work of one iteration is the same in every cell: inference mode, the batch asked for."""
     batches = {shape[0] for shape in evidence["tensors"]["inputs"]["shapes"] if shape}
     if batches != {plan.cell.batch_size}:
         yield Mismatch(
@@ -176,6 +281,9 @@ CHECKS: tuple[Callable[[Plan, Evidence], Iterator[Mismatch]], ...] = (
     _check_cores,
     _check_memory_node,
     _check_ipex,
+    _check_memory_format,
+    _check_precision,
+    _check_graph,
     _check_work,
 )
 

@@ -67,6 +67,8 @@ class Machine:
     """CPU flags as /proc/cpuinfo spells them."""
     ipex: str | None
     """Installed version of intel-extension-for-pytorch, None when there is none."""
+    compiler: str | None = None
+    """Path of the C++ compiler that torch.compile would call, None when there is none."""
 
 
 def parse_cpu_list(text: str) -> tuple[int, ...]:

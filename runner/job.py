@@ -14,8 +14,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-# History of the job and result files: 1 = first version.
-FORMAT = 1
+# History of the job and result files: 1 = first version; 2 = precision, memory format, graph, instances.
+FORMAT = 2
 
 # Environment variables that tune allocators, OpenMP, MKL, oneDNN, torch's compilers, or load foreign code: what the
 # runner scrubs from the caller's environment, and what the worker reports of its own.
@@ -44,6 +44,16 @@ class JobSpec:
     batch_size: int
     ipex: str
     """``off`` or ``on``."""
+    memory_format: str
+    """``channels_first`` or ``channels_last``."""
+    precision: str
+    """``fp32``, ``bf16``, ``fp16`` or ``int8``."""
+    calibration_batches: int
+    """For int8: batches whose values the observers see, drawn apart from the measured inputs."""
+    graph: str
+    """``eager``, ``torchscript`` or ``compile``."""
+    fullgraph: bool
+    """For compile: whether a graph break is an error."""
     seed: int
     warmup: int
     """Untimed iterations before the timed loop."""
@@ -53,6 +63,9 @@ class JobSpec:
     runner_pid: int
     """Process whose CPU time inside the timed window is audited."""
     result_path: str
+    """Of a single instance; instance i of several writes ``<stem>-<i>.json`` beside it."""
+    instances: list[list[int]]
+    """Logical CPUs of each instance: by its own affinity a worker knows which one it is."""
     format: int = FORMAT
 
 
@@ -85,13 +98,28 @@ class WorkerResult:
     """Latency of each timed iteration, in order."""
     window: Window | None = None
     phases_s: dict[str, float] = field(default_factory=dict)
-    """Wall time of import, build, transform, warm-up, measure, evidence."""
+    """Wall time of import, reference, build, transform, warm-up, measure, quality, evidence."""
     evidence: dict[str, Any] = field(default_factory=dict)
     error: str | None = None
     """``Type: message`` when the worker caught an exception; the traceback is in its log."""
     started_at_s: float = 0.0
     """CLOCK_MONOTONIC at the first line of the worker."""
+    quality: dict[str, Any] = field(default_factory=dict)
+    """How far the output is from the fp32 eager reference: see runner.worker.reference.compare()."""
+    onednn_wall_s: float | None = None
+    """Wall time of the step whose oneDNN log is in the result's folder; None when it was not looked at."""
     format: int = FORMAT
+
+
+def result_file(instance: int, instances: int, name: str = "result.json") -> str:
+    """Name of an instance's result file: ``result.json``, or ``result-1.json`` of several."""
+    stem, _, ending = name.rpartition(".")
+    return name if instances == 1 else f"{stem}-{instance}.{ending}"
+
+
+def onednn_log(instance: int) -> str:
+    """Name of the file with oneDNN's verbose log of one step, beside the result file."""
+    return f"onednn-{instance}.log"
 
 
 def write_json(path: Path, value: Any) -> None:

@@ -14,16 +14,18 @@ import signal
 import sys
 import tempfile
 import traceback
-from dataclasses import asdict, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
-from runner import execute, gate, launch
+from runner import execute, gate, launch, quality
+from runner.capture import onednn
 from runner.config import Config, cell_of
 from runner.errors import RunnerError
 from runner.host import Machine, isa, read_topology, version_of
-from runner.job import FormatError, JobSpec, WorkerResult, read_result, write_json
+from runner.job import FormatError, JobSpec, WorkerResult, onednn_log, read_result, result_file, write_json
 from runner.launch import environment
 from runner.matrix import Cell
+from runner.metrics import evidence_figures
 from runner.outcome import FAILED, FINISHED, KILLED, OUTCOME_FILE, RESULT_FILE, Outcome, job_folder
 from runner.store import Store
 
@@ -33,7 +35,8 @@ def this_machine() -> Machine:
     """What this process has to run on; asked once."""
     topology = read_topology()
     manager = execute.working_task_manager(min(topology.allowed), topology.nodes()[0])
-    return Machine(topology, manager, isa(), version_of("intel-extension-for-pytorch"))
+    compiler = shutil.which(os.environ.get("CXX", "g++"))
+    return Machine(topology, manager, isa(), version_of("intel-extension-for-pytorch"), compiler)
 
 
 def plan_here(cell: Cell) -> launch.Plan:
@@ -101,8 +104,9 @@ def _attempt(cell: Cell, config: Config, folder: Path, run_id: str) -> Outcome:
     try:
         command = launch.command(planned, folder / "job.json", shim, os.environ, sys.executable, marker)
         result_path = folder / RESULT_FILE
-        result_path.unlink(missing_ok=True)
-        write_json(folder / "job.json", _spec(cell, config, result_path))
+        for old in (*folder.glob("result*.json"), *folder.glob(".warm-*"), *folder.glob(".measured-*")):
+            old.unlink()
+        write_json(folder / "job.json", _spec(planned, config, result_path))
         write_json(
             folder / "launch.json",
             {
@@ -130,43 +134,82 @@ def _attempt(cell: Cell, config: Config, folder: Path, run_id: str) -> Outcome:
     finally:
         shutil.rmtree(shim, ignore_errors=True)
 
-    result, failure = _judge_end(ended, result_path, cell, number, folder, config.timeout_s)
+    for mark in (*folder.glob(".warm-*"), *folder.glob(".measured-*")):
+        mark.unlink()
+    unfinished = Outcome(cell.cell_id, number, cell.axes, FAILED, settings=cell.settings, run_id=run_id)
+    instances = range(cell.instances)
+    judged = [
+        _judge_end(ended, folder / result_file(i, cell.instances), cell, number, folder, config.timeout_s)
+        for i in instances
+    ]
+    results = [result for result, _ in judged if result is not None]
+    failures = [failure for _, failure in judged if failure is not None]
     cost = {"job": ended.wall_s}
-    verdict = "unobserved"
-    if result is not None:
-        write_json(folder / "evidence.json", result.evidence)
-        cost |= {"launch": result.started_at_s - ended.started_at_s, **result.phases_s}
-        mismatches = gate.check(planned, result.evidence)
-        verdict = "mismatch" if mismatches else "ok"
-        if mismatches:
-            failure = "; ".join(map(str, mismatches))
-    return Outcome(
-        cell_id=cell.cell_id,
-        round=number,
-        axes=cell.axes,
-        settings=cell.settings,
-        status=FAILED if failure else FINISHED,
-        failure=failure,
-        evidence=verdict,
+    if len(results) < len(judged):
+        return replace(unfinished, failure=failures[0], cost_s=cost)
+    cost |= {"launch": results[0].started_at_s - ended.started_at_s, **results[0].phases_s}
+    findings = [_found(planned, result, folder, i) for i, result in enumerate(results)]
+    failures = [str(mismatch) for found in findings for mismatch in found.mismatches]
+    return replace(
+        unfinished,
+        status=FAILED if failures else FINISHED,
+        failure="; ".join(dict.fromkeys(failures)) or None,
+        evidence="mismatch" if failures else "ok",
+        quality=next((found.quality for found in findings if found.quality != quality.OK), quality.OK),
+        isa=findings[0].isa,
+        figures=findings[0].figures,
         cost_s=cost,
-        run_id=run_id,
     )
 
 
-def _spec(cell: Cell, config: Config, result_path: Path) -> JobSpec:
+@dataclass(frozen=True)
+class _Found:
+    """What one instance's evidence comes to."""
+
+    mismatches: tuple[gate.Mismatch, ...]
+    quality: str
+    isa: str
+    figures: dict[str, float]
+
+
+def _found(planned: launch.Plan, result: WorkerResult, folder: Path, instance: int) -> _Found:
+    """Read an instance's evidence with its oneDNN log, keep it as evidence.json, and judge it."""
+    log = folder / onednn_log(instance)
+    lines = log.read_text(encoding="utf-8", errors="replace").splitlines() if log.exists() else []
+    kernels = onednn.summarize(onednn.parse(lines), result.onednn_wall_s or 0.0)
+    evidence = {**result.evidence, "onednn": asdict(kernels), "quality": result.quality}
+    write_json(folder / f"evidence{f'-{instance}' if instance else ''}.json", evidence)
+    here = replace(planned, placement=planned.placement.of_instance(instance))
+    return _Found(
+        mismatches=gate.check(here, evidence),
+        quality=quality.judge(result.quality, planned.cell.precision.tolerance),
+        isa=kernels.main_isa,
+        figures=evidence_figures(kernels, result.quality),
+    )
+
+
+def _spec(planned: launch.Plan, config: Config, result_path: Path) -> JobSpec:
+    cell, placement = planned.cell, planned.placement
+    sequence = {} if cell.sequence_length is None else {"sequence_length": cell.sequence_length}
     return JobSpec(
         cell_id=cell.cell_id,
         round=config.sweep.round,
         model_target=cell.model.target,
-        model_kwargs=dict(cell.model.kwargs),
+        model_kwargs={**cell.model.kwargs, **sequence},
         batch_size=cell.batch_size,
         ipex=cell.ipex,
+        memory_format=cell.memory_format,
+        precision=cell.precision.name,
+        calibration_batches=cell.precision.calibration_batches,
+        graph=cell.graph.name,
+        fullgraph=cell.graph.fullgraph,
         seed=cell.seed,
         warmup=cell.warmup,
         iterations=cell.iterations,
         min_time_s=cell.min_time_s,
         runner_pid=os.getpid(),
         result_path=str(result_path),
+        instances=[list(placement.of_instance(i).cores) for i in range(placement.instances)],
     )
 
 

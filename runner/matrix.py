@@ -25,6 +25,8 @@ class Model:
     name: str
     target: str
     kwargs: Mapping[str, Any]
+    memory_formats: tuple[str, ...] = ("channels_first", "channels_last")
+    """Which of them mean something to it: a model without 4-d tensors has the first only."""
 
 
 @dataclass(frozen=True)
@@ -42,6 +44,23 @@ class Allocator:
 
 
 @dataclass(frozen=True)
+class Precision:
+    """What the arithmetic is done in, and how far its results may be from fp32's."""
+
+    name: str
+    tolerance: Mapping[str, float]
+    calibration_batches: int = 1
+
+
+@dataclass(frozen=True)
+class Graph:
+    """Whether operators run one by one or as a graph."""
+
+    name: str
+    fullgraph: bool = True
+
+
+@dataclass(frozen=True)
 class Launcher:
     """What starts the worker."""
 
@@ -51,7 +70,13 @@ class Launcher:
 
 
 # What an axis is called in `Cell.axes` when its setting is null.
-_AUTOMATIC = {"cores": "all", "threads": "cores", "node": "first"}
+_AUTOMATIC = {
+    "cores": "all",
+    "threads": "cores",
+    "node": "first",
+    "sequence_length": "none",
+    "cores_per_instance": "equal",
+}
 
 
 @dataclass(frozen=True)
@@ -61,8 +86,14 @@ class Cell:
     model: Model
     allocator: Allocator
     ipex: str
+    memory_format: str
+    precision: Precision
+    graph: Graph
     launcher: Launcher
     batch_size: int
+    sequence_length: int | None
+    instances: int
+    cores_per_instance: int | None
     cores: int | None
     threads: int | None
     node: int | None
@@ -75,17 +106,24 @@ class Cell:
     @property
     def axes(self) -> dict[str, str]:
         """Axis -> value, as text: what exclude rules match, MLflow shows as params and tables as columns."""
-        return {
+        values: dict[str, object] = {
             "model": self.model.name,
             "allocator": self.allocator.name,
             "ipex": self.ipex,
+            "memory_format": self.memory_format,
+            "precision": self.precision.name,
+            "graph": self.graph.name,
             "launcher": self.launcher.name,
             "openmp": self.openmp,
-            "batch_size": str(self.batch_size),
-            "cores": _AUTOMATIC["cores"] if self.cores is None else str(self.cores),
-            "threads": _AUTOMATIC["threads"] if self.threads is None else str(self.threads),
-            "node": _AUTOMATIC["node"] if self.node is None else str(self.node),
+            "batch_size": self.batch_size,
+            "sequence_length": self.sequence_length,
+            "instances": self.instances,
+            "cores_per_instance": self.cores_per_instance,
+            "cores": self.cores,
+            "threads": self.threads,
+            "node": self.node,
         }
+        return {axis: _AUTOMATIC[axis] if value is None else str(value) for axis, value in values.items()}
 
     @property
     def settings(self) -> dict[str, str]:
@@ -95,6 +133,9 @@ class Cell:
             "model.kwargs": json.dumps(dict(self.model.kwargs), sort_keys=True, default=str),
             "allocator.env": " ".join(f"{name}={value}" for name, value in sorted(self.allocator.env.items())),
             "allocator.launcher_value": self.allocator.launcher_value,
+            "precision.calibration_batches": str(self.precision.calibration_batches),
+            "precision.tolerance": json.dumps(dict(self.precision.tolerance), sort_keys=True),
+            "graph.fullgraph": str(self.graph.fullgraph).lower(),
             "launcher.plain": str(self.launcher.plain).lower(),
             "launcher.task_manager": self.launcher.task_manager,
             "warmup": str(self.warmup),
@@ -115,7 +156,10 @@ class Cell:
         return hashlib.sha256(text.encode()).hexdigest()[:12]
 
 
-AXES = ("model", "allocator", "ipex", "launcher", "openmp", "batch_size", "cores", "threads", "node")
+AXES = (
+    "model", "allocator", "ipex", "memory_format", "precision", "graph", "launcher", "openmp",
+    "batch_size", "sequence_length", "instances", "cores_per_instance", "cores", "threads", "node",
+)  # fmt: skip
 
 
 def combinations(choices: Mapping[str, Sequence[str]]) -> list[dict[str, str]]:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from statistics import median
+from typing import Any
 
 from runner import stats
+from runner.capture.onednn import Summary
 from runner.job import Window
 from runner.outcome import CellRecord
 
@@ -27,6 +30,22 @@ def _of_window(window: Window, steps: int) -> dict[str, float]:
     return {name: value for name, value in figures.items() if value is not None}
 
 
+def evidence_figures(kernels: Summary, quality: Mapping[str, Any]) -> dict[str, float]:
+    """What oneDNN's log of one step and the comparison with fp32 come to; shares in percent."""
+    figures = {
+        "onednn/coverage_pct": 100 * kernels.coverage,
+        "onednn/primitives_per_step": float(kernels.calls),
+        "onednn/reorders_per_step": float(kernels.reorders),
+        "onednn/reorder_pct": 100 * kernels.reorder_share,
+        "onednn/fused_per_step": float(kernels.fused),
+        "onednn/unparsed_lines": float(kernels.unparsed),
+        **{f"onednn/isa_{family}_pct": 100 * share for family, share in kernels.isa.items()},
+        **{f"onednn/dtype_{dtype}_pct": 100 * share for dtype, share in kernels.dtypes.items() if dtype},
+    }
+    names = ("max_abs_err", "rel_l2", "cosine", "top1_match_pct")
+    return figures | {f"quality/{name}": quality[name] for name in names if quality.get(name) is not None}
+
+
 def _scaled(value: float | None, factor: float) -> float | None:
     return None if value is None else value * factor
 
@@ -39,12 +58,17 @@ def _over_rounds(tables: list[dict[str, float]]) -> dict[str, float]:
 
 def cell_metrics(record: CellRecord) -> dict[str, float]:
     """Every figure of a cell over its rounds; of a failed cell the costs only. Absent = unobserved."""
-    finished = [result for result in record.results.values() if result.samples_s]
+    finished = {key: result for key, result in record.results.items() if result.samples_s}
     costs = _over_rounds([{f"cost/{k}_s": v for k, v in outcome.cost_s.items()} for outcome in record.outcomes])
     if not finished or record.failure:
         return costs
-    estimate = stats.estimate([result.samples_s for result in finished])
+    estimate = stats.estimate([result.samples_s for result in finished.values()])
     batch_size = int(record.axes["batch_size"])
+    # Instances of one round ran at the same time: what they did together is the sum.
+    per_round: dict[int, float] = {}
+    for (number, _), result in finished.items():
+        rate = batch_size * len(result.samples_s) / sum(result.samples_s)
+        per_round[number] = per_round.get(number, 0.0) + rate
     latency = {
         "latency/p50_ms": estimate.p50_s * 1e3,
         "latency/p90_ms": _scaled(estimate.p90_s, 1e3),
@@ -54,11 +78,12 @@ def cell_metrics(record: CellRecord) -> dict[str, float]:
         "latency/between_processes_pct": _scaled(estimate.between, 100),
         "latency/iterations": float(estimate.iterations),
         "latency/processes": float(estimate.processes),
-        "throughput/samples_per_s": batch_size / estimate.mean_s,
+        "throughput/samples_per_s": median(per_round.values()),
     }
-    windows = [_of_window(r.window, len(r.samples_s)) for r in finished if r.window is not None]
+    windows = [_of_window(r.window, len(r.samples_s)) for r in finished.values() if r.window is not None]
     return {
         **{name: value for name, value in latency.items() if value is not None},
         **_over_rounds(windows),
+        **_over_rounds([dict(outcome.figures) for outcome in record.outcomes]),
         **costs,
     }

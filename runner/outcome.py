@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from runner.job import FORMAT, FormatError, WorkerResult, read_result
+from runner.job import FORMAT, FormatError, WorkerResult, read_result, result_file
 
 OUTCOME_FILE = "outcome.json"
 RESULT_FILE = "result.json"
@@ -32,6 +32,12 @@ class Outcome:
     """One sentence; None when FINISHED."""
     evidence: str = "unobserved"
     """``ok``, ``mismatch``, or ``unobserved`` when the worker left none."""
+    quality: str = "unobserved"
+    """``ok``, what is wrong with the output, or ``unobserved``: see runner.quality.judge()."""
+    isa: str = "unobserved"
+    """Instruction family that oneDNN spent most of the step in."""
+    figures: Mapping[str, float] = field(default_factory=dict)
+    """Metrics that come from evidence: onednn/*, quality/*."""
     settings: Mapping[str, str] = field(default_factory=dict)
     """What else tells the cell apart: see matrix.Cell.settings."""
     cost_s: Mapping[str, float] = field(default_factory=dict)
@@ -47,13 +53,15 @@ class CellRecord:
     cell_id: str
     axes: Mapping[str, str]
     outcomes: Sequence[Outcome]
-    results: Mapping[int, WorkerResult]
+    results: Mapping[tuple[int, int], WorkerResult]
+    """(round, instance) -> what that process measured."""
     """Round -> result, of the FINISHED jobs only: a failed job's samples are never summarised."""
 
     def only(self, number: int) -> CellRecord:
         """The same cell with one round."""
         outcomes = [outcome for outcome in self.outcomes if outcome.round == number]
-        return CellRecord(self.cell_id, self.axes, outcomes, {n: r for n, r in self.results.items() if n == number})
+        results = {key: result for key, result in self.results.items() if key[0] == number}
+        return CellRecord(self.cell_id, self.axes, outcomes, results)
 
     @property
     def labels(self) -> dict[str, str]:
@@ -70,6 +78,16 @@ class CellRecord:
         """The worst of the rounds' verdicts."""
         seen = {outcome.evidence for outcome in self.outcomes}
         return next((verdict for verdict in ("mismatch", "unobserved", "ok") if verdict in seen), "unobserved")
+
+    @property
+    def quality(self) -> str:
+        """``ok`` when every round's output was right, else what was wrong, or ``unobserved``."""
+        return next((outcome.quality for outcome in self.outcomes if outcome.quality != "ok"), "ok")
+
+    @property
+    def isa(self) -> str:
+        """Main instruction family; several, joined by +, when rounds differ."""
+        return "+".join(sorted({outcome.isa for outcome in self.outcomes}))
 
 
 def job_folder(sweep: Path, cell_id: str, number: int) -> Path:
@@ -98,9 +116,11 @@ def read_cell(sweep: Path, cell_id: str) -> CellRecord | None:
     if not outcomes:
         return None
     outcomes.sort(key=lambda outcome: outcome.round)
+    instances = int(outcomes[0].axes["instances"])
     results = {
-        outcome.round: read_result(job_folder(sweep, cell_id, outcome.round) / RESULT_FILE)
+        (outcome.round, i): read_result(job_folder(sweep, cell_id, outcome.round) / result_file(i, instances))
         for outcome in outcomes
         if outcome.status == FINISHED
+        for i in range(instances)
     }
     return CellRecord(cell_id, outcomes[0].axes, outcomes, results)

@@ -165,9 +165,7 @@ class Store:
         run = self._client.create_run(
             sweep.info.experiment_id,
             run_name=" ".join(
-                f"{value}" if axis in ("model", "allocator") else f"{axis}={value}"
-                for axis, value in cell.axes.items()
-                if axis in ("model", "allocator", "ipex")
+                f"{axis}={value}" if axis == "ipex" else value for axis, value in cell.axes.items() if axis in AXES[:6]
             ),
             tags={
                 "kind": "cell",
@@ -197,7 +195,7 @@ class Store:
         if not last:
             # A metric can't be taken back, and a later round may still fail the cell: only costs until then.
             figures = {name: value for name, value in figures.items() if name.startswith("cost/")}
-        tags = {"evidence": record.evidence}
+        tags = {"evidence": record.evidence, "quality": record.quality[:_TAG_LIMIT], "isa": record.isa}
         if record.failure:
             tags["failure"] = record.failure[:_TAG_LIMIT]
         if figures.get("selfaudit/runner_cpu_pct", 0) > RUNNER_CPU_LIMIT_PCT:
@@ -233,14 +231,14 @@ class Store:
             if (folder / name).is_file():
                 self._client.log_artifact(run_id, str(folder / name))
 
-    def _log_samples(self, run_id: str, file: Path, results: Mapping[int, Any]) -> None:
+    def _log_samples(self, run_id: str, file: Path, results: Mapping[tuple[int, int], Any]) -> None:
         """samples.parquet: one row an iteration (round, process, i, latency_s)."""
         import pyarrow as pa
         import pyarrow.parquet as pq
 
         rows = [
             (number, process, i, latency)
-            for process, (number, result) in enumerate(sorted(results.items()))
+            for process, ((number, _), result) in enumerate(sorted(results.items()))
             for i, latency in enumerate(result.samples_s)
         ]
         columns = dict(zip(("round", "process", "i", "latency_s"), map(list, zip(*rows, strict=True)), strict=True))
@@ -278,7 +276,7 @@ class Store:
         }
         links = {}
         # Sweeps of one experiment vary different axes: the view of all shows those that make two cells comparable.
-        shown = {"this sweep": axes, "all sweeps": ("model", "batch_size", "allocator", "ipex", "launcher", "cores")}
+        shown = {"this sweep": axes, "all sweeps": AXES[:6] + ("batch_size", "instances")}
         for name, (key, rows) in views.items():
             columns = {f"params.`{axis}`": 120 for axis in shown[name] if axis in AXES} | widths
             self._save_view(experiment_id, key, f"{name}, fastest first", rows, columns)

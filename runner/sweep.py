@@ -33,7 +33,7 @@ from runner.store import Store
 ALL_RAN, SOME_FAILED, INTERRUPTED = 0, 1, 130
 
 # What names a cell when nothing tells it apart, because it is alone.
-DEFAULT_COLUMNS = ("model", "allocator", "ipex")
+DEFAULT_COLUMNS = ("model", "allocator", "ipex", "memory_format", "precision", "graph")
 
 # Of the sweep of this process: Hydra drops what a sweeper returns, and raising in one would skip its callbacks.
 exit_status = ALL_RAN

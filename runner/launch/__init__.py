@@ -18,6 +18,7 @@ from runner.launch import direct, environment, ipexrun, libraries, xeon
 from runner.launch.placement import Placement, UnplaceableError, place
 from runner.launch.request import Request
 from runner.matrix import Cell
+from runner.support import why_not
 
 __all__ = ["Command", "Placement", "Plan", "command", "plan"]
 
@@ -70,15 +71,18 @@ def plan(cell: Cell, machine: Machine, caller: Mapping[str, str], python: str) -
         python: the interpreter that will run the worker.
 
     Raises:
-        placement.UnplaceableError: the machine has not the cores, node, threads or instructions asked for.
+        placement.UnplaceableError: the combination can't work, or the machine has not the cores or node asked for.
         LibraryMissingError: the allocator's or OpenMP's library is not installed.
-        RunnerError: IPEX is not installed, or the launcher can't start anything from this installation.
+        RunnerError: IPEX or a compiler is not installed, or the launcher can't start anything from this installation.
     """
     if re.search(r"[^\w@%+=:,./-]", python):
         # The IPEX launcher joins the interpreter's path into a shell line without quoting it.
         raise RunnerError(
             f"the interpreter's path {python!r} has a character that launchers split at: move the environment"
         )
+    impossible = why_not(cell, machine.isa)
+    if impossible:
+        raise UnplaceableError(impossible)
     wanted = cell.launcher.task_manager
     if wanted == "numactl" and machine.task_manager != "numactl":
         raise RunnerError(
@@ -86,20 +90,20 @@ def plan(cell: Cell, machine: Machine, caller: Mapping[str, str], python: str) -
             "install it with: apt-get install numactl, or choose taskset"
         )
     placement = place(cell, machine.topology, machine.task_manager if wanted == "auto" else wanted)
-    _check_ipex(cell, machine)
+    _check_installed(cell, machine)
     found = libraries.for_cell(cell, libraries.search_path(caller, python))
     return Plan(cell, placement, found)
 
 
-def _check_ipex(cell: Cell, machine: Machine) -> None:
-    if cell.ipex == "on" and "avx2" not in machine.isa:
-        raise UnplaceableError("ipex=on: IPEX needs AVX2, which this CPU has not")
+def _check_installed(cell: Cell, machine: Machine) -> None:
     if machine.ipex is None and cell.ipex == "on":
         raise RunnerError(
             "ipex=on: IPEX is not installed; install it with: pip install intel-extension-for-pytorch==2.8.0"
         )
     if machine.ipex is None and cell.launcher.name == "ipexrun":
         raise RunnerError("launcher=ipexrun: it comes with IPEX, which is not installed; choose launcher=xeon")
+    if cell.graph.name == "compile" and machine.compiler is None:
+        raise RunnerError("graph=compile: inductor needs a C++ compiler; install it with: apt-get install g++")
 
 
 def command(planned: Plan, job_file: Path, shim: Path, caller: Mapping[str, str], python: str, marker: str) -> Command:
@@ -117,7 +121,7 @@ def command(planned: Plan, job_file: Path, shim: Path, caller: Mapping[str, str]
         **base,
         **cell.allocator.env,
         "OMP_NUM_THREADS": str(planned.placement.threads),
-        # IPEX's import would start one compile worker a core, which would share the cores measured.
+        # IPEX's import and torch.compile would start one compile worker a core.
         "TORCHINDUCTOR_COMPILE_THREADS": "1",
         # Private to the job, so that no cell finds what another one compiled.
         "TORCHINDUCTOR_CACHE_DIR": str(shim / "inductor"),

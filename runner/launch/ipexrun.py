@@ -27,7 +27,9 @@ def build(request: Request) -> Built:
         "--cores-list",
         placement.core_list,
         "--ninstances",
-        "1",
+        str(placement.instances),
+        "--ncores-per-instance",
+        str(len(placement.cores) // placement.instances),
         "--multi-task-manager",
         placement.task_manager,
         # The list of cores is complete as it stands: no E-core filter on top of it.

@@ -5,7 +5,7 @@ The launchers' own defaults ignore the caller's affinity; an explicit list does 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from runner.errors import RunnerError
 from runner.host import Topology, format_cpu_list
@@ -23,11 +23,18 @@ class Placement:
     cores: tuple[int, ...]
     """Logical CPU numbers, one a physical core, ascending."""
     threads: int
+    """OpenMP threads of each instance."""
     node: int
     task_manager: str
     """``numactl`` (binds cores and memory) or ``taskset`` (cores only)."""
     has_second_siblings: bool
     """Some core is not its physical core's first logical CPU, which ipexrun would drop unasked."""
+    instances: int = 1
+
+    def of_instance(self, instance: int) -> Placement:
+        """Where one of the instances runs: consecutive cores, as both launchers hand them out."""
+        each = len(self.cores) // self.instances
+        return replace(self, cores=self.cores[instance * each : (instance + 1) * each], instances=1)
 
     @property
     def core_list(self) -> str:
@@ -39,7 +46,7 @@ def place(cell: Cell, topology: Topology, task_manager: str) -> Placement:
     """The first ``cores`` physical cores of the cell's node that the caller may use (all by default).
 
     Raises:
-        UnplaceableError: no such node, or not as many cores, or more threads than cores.
+        UnplaceableError: no such node, or not as many cores, or more threads or instances than cores.
     """
     node = cell.node
     if node is None:
@@ -56,11 +63,19 @@ def place(cell: Cell, topology: Topology, task_manager: str) -> Placement:
             f"cores={wanted}: node {node} has {len(available)} physical core(s) that the caller may use "
             f"({format_cpu_list(available)})"
         )
-    cores = available[:wanted]
-    threads = len(cores) if cell.threads is None else cell.threads
-    if threads > len(cores):
-        raise UnplaceableError(f"threads={threads}: more threads than the {len(cores)} core(s) would only take turns")
-    return Placement(cores, threads, node, task_manager, not set(cores) <= topology.first_siblings())
+    each = wanted // cell.instances if cell.cores_per_instance is None else cell.cores_per_instance
+    if each < 1 or each * cell.instances > wanted:
+        asked = "" if cell.cores_per_instance is None else f" cores_per_instance={cell.cores_per_instance}"
+        raise UnplaceableError(
+            f"instances={cell.instances}{asked}: they need {max(each, 1) * cell.instances} physical cores, there are "
+            f"{wanted} for the cell"
+        )
+    cores = available[: each * cell.instances]
+    threads = each if cell.threads is None else cell.threads
+    if threads > each:
+        raise UnplaceableError(f"threads={threads}: more threads than the {each} core(s) would only take turns")
+    second = not set(cores) <= topology.first_siblings()
+    return Placement(cores, threads, node, task_manager, second, cell.instances)
 
 
 def pinned(placement: Placement) -> list[str]:

@@ -18,8 +18,10 @@ def build(request: Request) -> Built:
         _ALLOCATOR_FLAG[cell.allocator.launcher_value],
         "--core-list",
         ",".join(map(str, placement.cores)),
+        "--ninstances",
+        str(placement.instances),
         "--ncores-per-instance",
-        str(len(placement.cores)),
+        str(len(placement.cores) // placement.instances),
     ]
     if cell.openmp == "default":
         options.append("--disable-iomp")

@@ -29,7 +29,9 @@ def draw(rows: Sequence[Row], shown: Sequence[str], file: Path, title: str) -> N
         samples = [sample * 1e3 for result in row.record.results.values() for sample in result.samples_s]
         axes.plot(samples, [position] * len(samples), "|", color="#000000", alpha=0.5, markersize=11, zorder=2)
         text = f"{row.p50_ms:.4g} ms"
-        if row.speedup is not None:
+        if not row.is_right:
+            text += "  WRONG OUTPUT"
+        elif row.speedup is not None:
             text += "  baseline" if row.is_baseline else f"  {row.speedup:.2f}x"
         faults = row.metrics.get("faults/minor_per_step")
         if faults is not None:

@@ -27,6 +27,11 @@ class Row:
         return self.record.labels
 
     @property
+    def is_right(self) -> bool:
+        """Whether its output is the model's, within the tolerance of its precision: else it can't win."""
+        return self.record.quality == "ok"
+
+    @property
     def p50_ms(self) -> float | None:
         """None when no round finished."""
         return self.metrics.get("latency/p50_ms")
@@ -52,11 +57,14 @@ def pick_baseline(cells: Sequence[Mapping[str, str]], wanted: Mapping[str, objec
 
 def _work(record: CellRecord) -> tuple[str | None, ...]:
     """What one iteration computes: latencies of different work have no ratio."""
-    return tuple(record.labels.get(key) for key in ("model", "model._target_", "model.kwargs", "batch_size"))
+    return tuple(
+        record.labels.get(key)
+        for key in ("model", "model._target_", "model.kwargs", "batch_size", "sequence_length", "instances")
+    )
 
 
 def rank(records: Sequence[CellRecord], baseline_id: str) -> list[Row]:
-    """Rows fastest first; cells without a measurement last, in the order given. Failed cells are never fast."""
+    """Rows fastest first; then those whose output is wrong, then those without a measurement, in the order given."""
     metrics = {record.cell_id: cell_metrics(record) for record in records}
     base = metrics.get(baseline_id, {}).get("latency/p50_ms")
     work = next((_work(record) for record in records if record.cell_id == baseline_id), None)
@@ -65,4 +73,4 @@ def rank(records: Sequence[CellRecord], baseline_id: str) -> list[Row]:
         p50 = metrics[record.cell_id].get("latency/p50_ms")
         speedup = base / p50 if base and p50 and _work(record) == work else None
         rows.append(Row(record, metrics[record.cell_id], speedup, record.cell_id == baseline_id))
-    return sorted(rows, key=lambda row: (row.p50_ms is None, row.p50_ms or 0.0))
+    return sorted(rows, key=lambda row: (row.p50_ms is None, not row.is_right, row.p50_ms or 0.0))

@@ -94,8 +94,9 @@ def table(rows: Sequence[Row], shown: Sequence[str], rounds: int) -> Table:
     result = Table(box=box.SIMPLE_HEAD, header_style="bold", pad_edge=False)
     for axis in shown:
         result.add_column(axis, no_wrap=True)
-    for name in ("p50 ms", "cv %", "speed-up", "samples/s", "faults/step", "evidence"):
-        result.add_column(name, justify="left" if name == "evidence" else "right", no_wrap=True)
+    words = ("isa", "output", "evidence")
+    for name in ("p50 ms", "cv %", "speed-up", "samples/s", "faults/step", "rel. error", *words):
+        result.add_column(name, justify="left" if name in words else "right", no_wrap=True)
     if rounds > 1:
         result.add_column("between processes %", justify="right")
     for row in rows:
@@ -109,6 +110,9 @@ def table(rows: Sequence[Row], shown: Sequence[str], rounds: int) -> Table:
             speedup,
             _figure(figures, "throughput/samples_per_s", ".4g"),
             count(figures["faults/minor_per_step"]) if "faults/minor_per_step" in figures else "-",
+            _figure(figures, "quality/rel_l2", ".1e"),
+            row.record.isa if row.p50_ms is not None else "-",
+            "-" if row.p50_ms is None else "[green]ok[/green]" if row.is_right else "[red]WRONG[/red]",
             f"[green]{verdict}[/green]" if verdict == "ok" else f"[red]{verdict}[/red]",
         ]
         if rounds > 1:
@@ -127,6 +131,8 @@ def notes(rows: Sequence[Row], shown: Sequence[str], rounds: int) -> list[str]:
     for row in rows:
         if row.record.failure:
             said.append(f"{row.record.outcomes[-1].status} {label(row.axes, shown)}: {row.record.failure}")
+        if row.p50_ms is not None and not row.is_right:
+            said.append(f"WRONG output of {label(row.axes, shown)}: {row.record.quality}; it is out of the ranking")
         busy = row.metrics.get("selfaudit/runner_cpu_pct", 0.0)
         if busy > RUNNER_CPU_LIMIT_PCT:
             said.append(f"the runner used {busy:.1f} % of a core while {label(row.axes, shown)} measured")

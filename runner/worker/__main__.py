@@ -11,6 +11,8 @@ import time
 _STARTED = time.monotonic()
 
 import importlib  # noqa: E402 - the clock comes first: it dates the start of the process
+import os  # noqa: E402
+import random  # noqa: E402
 import sys  # noqa: E402
 import traceback  # noqa: E402
 from collections.abc import Callable, Iterator  # noqa: E402
@@ -22,7 +24,7 @@ from typing import Any  # noqa: E402
 # those names; the project's root belongs there instead.
 sys.path[0] = str(Path(__file__).resolve().parents[2])
 
-from runner.job import JobSpec, WorkerResult, read_spec, write_json  # noqa: E402
+from runner.job import JobSpec, WorkerResult, onednn_log, read_spec, result_file, write_json  # noqa: E402
 
 
 class Phases:
@@ -47,35 +49,77 @@ def _resolve(target: str) -> Callable[..., Any]:
     return factory
 
 
-def run(spec: JobSpec) -> WorkerResult:
+def _build(spec: JobSpec, seed: int) -> tuple[Any, Any]:
+    """(module in evaluation mode, Call): the same for the same seed, in any process."""
+    import torch
+
+    from runner.worker.call import Call
+
+    random.seed(seed)
+    torch.manual_seed(seed)
+    module, inputs = _resolve(spec.model_target)(batch_size=spec.batch_size, **spec.model_kwargs)
+    return module.eval(), Call.of(inputs)
+
+
+def _reference(spec: JobSpec) -> list[Any]:
+    """Outputs of the model as it was built: fp32, eager, as its inputs come."""
+    import torch
+
+    from runner.worker.call import flat
+
+    module, call = _build(spec, spec.seed)
+    with torch.inference_mode():
+        return flat(call(module))
+
+
+def run(spec: JobSpec, folder: Path, instance: int) -> WorkerResult:
     """One timing pass. Any exception is the caller's to report."""
     phases = Phases()
     with phases("import"):
         import torch
 
-        from runner.worker import evidence, measure
+        from runner.worker import evidence, instances, look, measure, reference
+        from runner.worker.call import flat
         from runner.worker.transform import transform
 
-    with phases("build"):
-        torch.manual_seed(spec.seed)
-        module, inputs = _resolve(spec.model_target)(batch_size=spec.batch_size, **spec.model_kwargs)
+    together = instances.Together(folder, instance, len(spec.instances))
+    reference_file = folder / f".reference-{os.getpid()}.pt"
+    try:
+        with phases("reference"):
+            has_reference = reference.compute_in_child(lambda: _reference(spec), reference_file)
+        with phases("build"):
+            module, call = _build(spec, spec.seed)
+            if not has_reference:
+                raise RuntimeError("the fp32 eager reference could not be computed; its traceback is in stderr.log")
+            drawn = spec.calibration_batches if spec.precision == "int8" else 0
+            calibration = [_build(spec, spec.seed + 1 + i)[1] for i in range(drawn)]
+        with phases("transform"), torch.no_grad():
+            subject = transform(spec, module, call, calibration)
+        del module, call, calibration
 
-    # The same in every cell; recorded as evidence.
-    with torch.inference_mode():
-        with phases("transform"):
-            module = transform(spec, module, inputs)
-        with phases("warmup"):
-            output = None
-            for _ in range(spec.warmup):
-                output = module(*inputs)
-        with phases("measure"):
-            samples_s, window = measure.measure(
-                lambda: module(*inputs), spec.iterations, spec.min_time_s, spec.runner_pid
-            )
-        with phases("evidence"):
-            if output is None:
-                output = module(*inputs)
-            found = evidence.collect(module, inputs, output, grad_mode="inference_mode")
+        def step() -> Any:
+            return subject.call(subject.module)
+
+        # The same in every cell; recorded as evidence.
+        with torch.inference_mode():
+            with phases("warmup"):
+                # torch.compile works in the first call, TorchScript in the first two: never part of what is timed.
+                for _ in range(max(spec.warmup, 1)):
+                    output = step()
+            together.wait("warm")
+            with phases("measure"):
+                samples_s, window = measure.measure(step, spec.iterations, spec.min_time_s, spec.runner_pid)
+            # The others are still measuring: the load that their samples were promised goes on.
+            together.announce("measured")
+            while not together.all("measured"):
+                step()
+            with phases("quality"):
+                quality = reference.compare(flat(output), reference.load(reference_file))
+            with phases("evidence"):
+                found = evidence.collect(subject, output, grad_mode="inference_mode")
+                onednn_wall_s = look.onednn(step, folder / onednn_log(instance))
+    finally:
+        reference_file.unlink(missing_ok=True)
     return WorkerResult(
         cell_id=spec.cell_id,
         round=spec.round,
@@ -84,6 +128,8 @@ def run(spec: JobSpec) -> WorkerResult:
         phases_s=phases.seconds,
         evidence=found,
         started_at_s=_STARTED,
+        quality=quality,
+        onednn_wall_s=onednn_wall_s,
     )
 
 
@@ -93,9 +139,12 @@ def main(argv: list[str]) -> int:
     A second argument is where the result goes instead, for repeating a job by hand.
     """
     spec = read_spec(Path(argv[1]))
-    result_path = Path(argv[2] if len(argv) > 2 else spec.result_path)
+    path = Path(argv[2] if len(argv) > 2 else spec.result_path)
+    allowed = os.sched_getaffinity(0)
+    instance = next((i for i, cpus in enumerate(spec.instances) if allowed <= set(cpus)), 0)
+    result_path = path.with_name(result_file(instance, len(spec.instances), path.name))
     try:
-        result = run(spec)
+        result = run(spec, result_path.parent, instance)
     except Exception as error:
         traceback.print_exc()
         result = WorkerResult(

@@ -16,6 +16,9 @@ import torch
 from torch import nn
 
 from runner.job import TUNING
+from runner.worker import look
+from runner.worker.call import flat
+from runner.worker.transform import Subject
 
 
 class _DlInfo(ctypes.Structure):
@@ -162,30 +165,32 @@ def _affinity() -> dict[str, Any]:
 
 
 def memory_format(tensor: torch.Tensor) -> str:
-    """``channels_last`` or ``channels_first`` for 4-d tensors that are one and not the other, else a description."""
+    """Of a 4-d tensor, look.layout(); of others ``contiguous`` or ``strided``; of others still torch's own name."""
     if tensor.layout != torch.strided:
         return str(tensor.layout).removeprefix("torch.")
-    first = tensor.is_contiguous()
-    last = tensor.dim() == 4 and tensor.is_contiguous(memory_format=torch.channels_last)
-    if tensor.dim() == 4 and first != last:
-        return "channels_last" if last else "channels_first"
-    return "contiguous" if first else "strided"
+    if tensor.dim() == 4:
+        return look.layout(tensor.shape, tensor.stride())
+    return "contiguous" if tensor.is_contiguous() else "strided"
 
 
 def _count(values: list[str]) -> dict[str, int]:
     return {value: values.count(value) for value in sorted(set(values))}
 
 
-def _tensors(module: nn.Module, inputs: tuple[torch.Tensor, ...], output: Any) -> dict[str, Any]:
-    weights = list(module.parameters())
-    outputs = [output] if isinstance(output, torch.Tensor) else []
+def _described(tensors: list[torch.Tensor]) -> dict[str, Any]:
     return {
-        name: {
-            "dtypes": _count([str(t.dtype).removeprefix("torch.") for t in tensors]),
-            "memory_formats": _count([memory_format(t) for t in tensors]),
-            **({"shapes": [list(t.shape) for t in tensors]} if name != "weights" else {}),
-        }
-        for name, tensors in (("inputs", list(inputs)), ("weights", weights), ("outputs", outputs))
+        "dtypes": _count([str(t.dtype).removeprefix("torch.") for t in tensors]),
+        "memory_formats": _count([memory_format(t) for t in tensors if t.dim() == 4]),
+    }
+
+
+def _tensors(subject: Subject, output: Any) -> dict[str, Any]:
+    """Inputs and output of the call, and the weights as they were before the module became a graph."""
+    inputs = subject.call.tensors()
+    return {
+        "inputs": {**_described(inputs), "shapes": [list(tensor.shape) for tensor in inputs]},
+        "weights": _described(list(subject.eager.parameters())),
+        "outputs": {**_described(flat(output)), "shapes": [list(tensor.shape) for tensor in flat(output)]},
     }
 
 
@@ -203,6 +208,43 @@ def _ipex(module: nn.Module) -> dict[str, Any]:
     }
 
 
+def _node_kinds(graph: Any) -> dict[str, int]:
+    """Operator -> count in a TorchScript graph, with its blocks and fused subgraphs."""
+    kinds: dict[str, int] = {}
+    waiting = [graph]
+    while waiting:
+        for node in waiting.pop().nodes():
+            kinds[node.kind()] = kinds.get(node.kind(), 0) + 1
+            waiting.extend(node.blocks())
+            if node.hasAttribute("Subgraph"):
+                waiting.append(node.g("Subgraph"))
+    return dict(sorted(kinds.items()))
+
+
+def _graph(subject: Subject) -> dict[str, Any]:
+    """What the module is now, by looking at it: eager, torchscript or compile. Call it right after a step ran."""
+    found: dict[str, Any] = {"kind": "eager"}
+    if isinstance(subject.module, torch.jit.ScriptModule):
+        executed = torch.jit.last_executed_optimized_graph()  # type: ignore[no-untyped-call]
+        found = {
+            "kind": "torchscript",
+            "frozen": not list(subject.module.parameters()),
+            "nodes": _node_kinds(executed),
+        }
+    elif type(subject.module).__module__.startswith("torch._dynamo"):
+        from torch._dynamo.utils import counters
+
+        found = {
+            "kind": "compile",
+            "compiler": subject.compiler,
+            "graphs": subject.compiled_graphs,
+            "graph_breaks": sum(counters["graph_break"].values()),
+            # Its folder is the job's own and empty at first: a hit would be something carried over.
+            "cache_hits": counters["inductor"]["fxgraph_cache_hit"] + counters["aot_autograd"]["autograd_cache_hit"],
+        }
+    return found
+
+
 def _transparent_hugepages() -> str | None:
     try:
         text = Path("/sys/kernel/mm/transparent_hugepage/enabled").read_text()
@@ -212,9 +254,13 @@ def _transparent_hugepages() -> str | None:
     return match[1] if match else None
 
 
-def collect(module: nn.Module, inputs: tuple[torch.Tensor, ...], output: Any, grad_mode: str) -> dict[str, Any]:
-    """Everything the gate needs, as plain data. Call it after the timed loop: it allocates."""
+def collect(subject: Subject, output: Any, grad_mode: str) -> dict[str, Any]:
+    """Everything the gate needs, as plain data. Call it after the timed loop: it allocates, and runs one step."""
+    graph = _graph(subject)
     return {
+        "graph": graph,
+        "operators": look.operators(lambda: subject.call(subject.module)),
+        "int8_recipe": subject.int8_recipe,
         "allocator": _allocator(),
         "openmp": {
             "owner": owner("omp_get_num_threads"),
@@ -222,8 +268,8 @@ def collect(module: nn.Module, inputs: tuple[torch.Tensor, ...], output: Any, gr
             "max_threads": int(ctypes.CDLL(None).omp_get_max_threads()) if owner("omp_get_max_threads") else None,
         },
         "affinity": _affinity(),
-        "ipex": _ipex(module),
-        "tensors": _tensors(module, inputs, output),
+        "ipex": _ipex(subject.eager),
+        "tensors": _tensors(subject, output),
         "grad_mode": grad_mode,
         "environment": {name: value for name, value in sorted(os.environ.items()) if TUNING.fullmatch(name)},
         "transparent_hugepages": _transparent_hugepages(),

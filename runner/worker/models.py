@@ -1,11 +1,13 @@
 """The models that ship with the runner: callables that return a module and example inputs.
 
 Apart from the rest of the worker because a model is the user's to add: any importable callable with
-this signature can be named by ``_target_`` in a ``conf/model`` file. Weights are random (seeded by
-the worker before the call), so that nothing is downloaded.
+this signature can be named by ``_target_`` in a ``model`` file. Weights are random (seeded by the worker
+before the call) unless ``weights`` names a local file, so that nothing is downloaded.
 """
 
 from __future__ import annotations
+
+from typing import Any
 
 import torch
 from torch import nn
@@ -13,11 +15,87 @@ from torch import nn
 Inputs = tuple[torch.Tensor, ...]
 
 
-def resnet50(batch_size: int, image_size: int = 224) -> tuple[nn.Module, Inputs]:
-    """torchvision's ResNet-50 on a float32 batch of (batch_size, 3, image_size, image_size)."""
+def _images(batch_size: int, channels: int, height: int, width: int) -> torch.Tensor:
+    """Smooth coloured shapes with some noise, float32, NCHW.
+
+    Plain noise averages out over an image: all outputs of a random network are then the same, and a
+    wrong transformation could not be told from a right one.
+    """
+    shapes = nn.functional.interpolate(torch.randn(batch_size, channels, 4, 4), size=(height, width), mode="bilinear")
+    return shapes + 0.3 * torch.randn(batch_size, channels, height, width)
+
+
+def _random_batch_norm(module: nn.Module) -> None:
+    """Give batch norms statistics that matter: the initial ones are the identity and would hide a bad folding."""
+    with torch.no_grad():
+        for child in module.modules():
+            if isinstance(child, nn.BatchNorm2d) and child.running_mean is not None and child.running_var is not None:
+                child.running_mean.normal_(0, 0.1)
+                child.running_var.uniform_(0.5, 1.5)
+                child.weight.uniform_(0.5, 1.5)
+                child.bias.normal_(0, 0.1)
+
+
+def _load(module: nn.Module, weights: str | None) -> None:
+    """Load a state dict from a local file (torch.save), or make random weights non-trivial."""
+    if weights is None:
+        _random_batch_norm(module)
+    else:
+        module.load_state_dict(torch.load(weights, weights_only=True, map_location="cpu"))
+
+
+def resnet50(batch_size: int, image_size: int = 224, weights: str | None = None) -> tuple[nn.Module, Inputs]:
+    """torchvision's ResNet-50 on a float32 batch of (batch_size, 3, image_size, image_size).
+
+    Args:
+        weights: file with a state dict, like torchvision's own .pth files.
+    """
     import torchvision
 
-    return torchvision.models.resnet50(weights=None), (torch.rand(batch_size, 3, image_size, image_size),)
+    module = torchvision.models.resnet50(weights=None)
+    _load(module, weights)
+    return module, (_images(batch_size, 3, image_size, image_size),)
+
+
+def bert(
+    batch_size: int, sequence_length: int, weights: str | None = None, **config: Any
+) -> tuple[nn.Module, dict[str, torch.Tensor]]:
+    """transformers' BertModel, base and uncased unless ``config`` says otherwise, on token ids of
+    (batch_size, sequence_length) with nothing masked.
+
+    Args:
+        weights: folder with config.json and the weights, as save_pretrained() leaves it.
+        config: fields of transformers.BertConfig, like num_hidden_layers.
+    """
+    from transformers import BertConfig, BertModel
+
+    if weights is None:
+        module = BertModel(BertConfig(**config))
+    else:
+        module = BertModel.from_pretrained(weights, local_files_only=True, **config)
+    shape = (batch_size, sequence_length)
+    return module, {
+        "input_ids": torch.randint(0, module.config.vocab_size, shape),
+        "attention_mask": torch.ones(shape, dtype=torch.long),
+    }
+
+
+def vit(batch_size: int, weights: str | None = None, **config: Any) -> tuple[nn.Module, dict[str, torch.Tensor]]:
+    """transformers' ViTForImageClassification, base with patches of 16 unless ``config`` says otherwise, on a float32
+    batch of (batch_size, 3, image_size, image_size).
+
+    Args:
+        weights: folder with config.json and the weights, as save_pretrained() leaves it.
+        config: fields of transformers.ViTConfig, like num_hidden_layers; num_labels is 1000 by default.
+    """
+    from transformers import ViTConfig, ViTForImageClassification
+
+    if weights is None:
+        module = ViTForImageClassification(ViTConfig(**{"num_labels": 1000, **config}))
+    else:
+        module = ViTForImageClassification.from_pretrained(weights, local_files_only=True, **config)
+    size = module.config.image_size
+    return module, {"pixel_values": _images(batch_size, 3, size, size)}
 
 
 class ConvRelu(nn.Module):
@@ -36,7 +114,7 @@ class ConvRelu(nn.Module):
 
 def conv_relu(batch_size: int, height: int = 50, width: int = 100) -> tuple[nn.Module, Inputs]:
     """ConvRelu on a float32 batch of (batch_size, 16, height, width)."""
-    return ConvRelu(), (torch.rand(batch_size, 16, height, width),)
+    return ConvRelu(), (_images(batch_size, 16, height, width),)
 
 
 def tiny(batch_size: int, image_size: int = 16) -> tuple[nn.Module, Inputs]:
@@ -45,8 +123,11 @@ def tiny(batch_size: int, image_size: int = 16) -> tuple[nn.Module, Inputs]:
         nn.Conv2d(3, 8, 3, padding=1),
         nn.BatchNorm2d(8),
         nn.ReLU(),
+        nn.Conv2d(8, 16, 3, stride=2, padding=1),
+        nn.ReLU(),
         nn.AdaptiveAvgPool2d(1),
         nn.Flatten(),
-        nn.Linear(8, 10),
+        nn.Linear(16, 10),
     )
-    return module, (torch.rand(batch_size, 3, image_size, image_size),)
+    _random_batch_norm(module)
+    return module, (_images(batch_size, 3, image_size, image_size),)

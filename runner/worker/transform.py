@@ -1,27 +1,120 @@
-"""What each axis does to the model, in the order it is done.
+"""What each axis does to the model, in the order it is done: memory format, precision with IPEX, graph.
 
 A new axis that changes the model adds one function here and one check in ``runner.gate``.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
 import torch
 from torch import nn
 
 from runner.job import JobSpec
+from runner.worker import quantize
+from runner.worker.call import Call
+
+DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
-def _apply_ipex(spec: JobSpec, module: nn.Module, inputs: tuple[torch.Tensor, ...]) -> nn.Module:
-    if spec.ipex == "off":
-        return module
+@dataclass
+class Subject:
+    """The model on its way through the transformations, with what can only be seen on the way."""
+
+    module: nn.Module
+    call: Call
+    eager: nn.Module
+    """The module as it was before it became a graph: its parts can still be told apart."""
+    int8_recipe: str | None = None
+    compiled_graphs: list[int] = field(default_factory=list)
+    """Number of operations in each graph handed to the compiler."""
+    compiler: str | None = None
+
+
+def _apply_memory_format(spec: JobSpec, subject: Subject) -> None:
+    if spec.ipex == "on":
+        import intel_extension_for_pytorch as ipex
+
+        if spec.memory_format == "channels_first":
+            ipex.disable_auto_channels_last()  # otherwise IPEX turns convolutions channels last unasked
+        else:
+            ipex.enable_auto_channels_last()
+    if spec.memory_format == "channels_last":
+        subject.module = subject.module.to(memory_format=torch.channels_last)
+        subject.call = subject.call.map(
+            lambda tensor: tensor.contiguous(memory_format=torch.channels_last) if tensor.dim() == 4 else tensor
+        )
+
+
+def _apply_precision(spec: JobSpec, subject: Subject, calibration: Sequence[Call]) -> None:
+    if spec.precision == "int8":
+        if spec.memory_format == "channels_last":
+            calibration = [
+                call.map(lambda t: t.contiguous(memory_format=torch.channels_last) if t.dim() == 4 else t)
+                for call in calibration
+            ]
+        subject.module, subject.int8_recipe = quantize.static(
+            subject.module, subject.call, calibration, spec.ipex == "on", spec.graph == "compile"
+        )
+        return
+    dtype = DTYPES[spec.precision]
+    if dtype != torch.float32:
+        subject.module = subject.module.to(dtype)
+        subject.call = subject.call.map(lambda tensor: tensor.to(dtype) if tensor.is_floating_point() else tensor)
+    if spec.ipex == "on":
+        subject.module = _ipex_optimize(subject.module, subject.call, dtype, spec.graph)
+
+
+def _ipex_optimize(module: nn.Module, call: Call, dtype: torch.dtype, graph: str) -> nn.Module:
     import intel_extension_for_pytorch as ipex
 
+    if graph == "compile":
+        # torch.compile can't look into prepacked weights and would break the graph at each of them; IPEX's own
+        # backend of torch.compile packs the weights itself.
+        plain: nn.Module = ipex.optimize(module, dtype=dtype, weights_prepack=False)
+        return plain
     # sample_input lets oneDNN choose the prepacked weight layout for this very shape; without it a
     # ResNet-50 keeps weight reorders in every step.
-    optimized: nn.Module = ipex.optimize(module, dtype=torch.float32, sample_input=inputs)
+    optimized: nn.Module = ipex.optimize(module, dtype=dtype, sample_input=call.positional(module))
     return optimized
 
 
-def transform(spec: JobSpec, module: nn.Module, inputs: tuple[torch.Tensor, ...]) -> nn.Module:
-    """Return the module as the cell asks for it, in inference mode."""
-    return _apply_ipex(spec, module.eval(), inputs)
+def _apply_graph(spec: JobSpec, subject: Subject) -> None:
+    if spec.graph == "torchscript":
+        example: dict[str, Any] = (
+            {"example_inputs": subject.call.args}
+            if not subject.call.kwargs
+            else {"example_kwarg_inputs": dict(subject.call.kwargs)}
+        )
+        traced = torch.jit.trace(subject.module, strict=False, check_trace=False, **example)
+        subject.module = torch.jit.freeze(traced.eval())
+    elif spec.graph == "compile":
+        import torch._inductor.config as inductor
+        from torch._dynamo import lookup_backend
+
+        inductor.freezing = True  # without it oneDNN reorders the weights in every step
+        subject.compiler = "ipex" if spec.ipex == "on" else "inductor"
+        compiler = lookup_backend(subject.compiler)
+
+        def counted(graph: torch.fx.GraphModule, inputs: list[torch.Tensor]) -> Callable[..., Any]:
+            subject.compiled_graphs.append(sum(node.op.startswith("call_") for node in graph.graph.nodes))
+            compiled: Callable[..., Any] = compiler(graph, inputs)
+            return compiled
+
+        subject.module = torch.compile(subject.module, backend=counted, fullgraph=spec.fullgraph, dynamic=False)
+
+
+def transform(spec: JobSpec, module: nn.Module, call: Call, calibration: Sequence[Call]) -> Subject:
+    """The module and its inputs as the cell asks for them, in inference mode.
+
+    Args:
+        calibration: inputs other than ``call``'s, for int8.
+    """
+    subject = Subject(module.eval(), call, module)
+    _apply_memory_format(spec, subject)
+    _apply_precision(spec, subject, calibration)
+    subject.eager = subject.module
+    _apply_graph(spec, subject)
+    return subject

@@ -1,0 +1,66 @@
+"""One call of a model: example inputs as a user's callable returns them, in whatever shape the model takes them."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import nn
+from torch.utils import _pytree as pytree
+
+
+@dataclass(frozen=True)
+class Call:
+    """Positional and keyword arguments of ``module(...)``; tensors may be nested in tuples, lists and dicts."""
+
+    args: tuple[Any, ...] = ()
+    kwargs: Mapping[str, Any] | None = None
+
+    @classmethod
+    def of(cls, inputs: Any) -> Call:
+        """From what a model's callable returns as inputs: a tensor, a tuple of positional arguments, or a dict of
+        keyword arguments.
+
+        Raises:
+            TypeError: it is none of these, or holds no tensor.
+        """
+        if isinstance(inputs, torch.Tensor):
+            call = cls((inputs,))
+        elif isinstance(inputs, Mapping):
+            call = cls((), dict(inputs))
+        elif isinstance(inputs, (tuple, list)):
+            call = cls(tuple(inputs))
+        else:
+            raise TypeError(f"example inputs must be a tensor, a tuple or a dict, not {type(inputs).__name__}")
+        if not call.tensors():
+            raise TypeError("example inputs hold no tensor")
+        return call
+
+    def __call__(self, module: nn.Module) -> Any:
+        """Run the module once."""
+        return module(*self.args, **self.kwargs) if self.kwargs else module(*self.args)
+
+    def tensors(self) -> list[torch.Tensor]:
+        """Every tensor among the arguments, in order."""
+        return flat((self.args, dict(self.kwargs or {})))
+
+    def map(self, change: Callable[[torch.Tensor], torch.Tensor]) -> Call:
+        """The same call with every tensor changed."""
+        args, kwargs = pytree.tree_map_only(torch.Tensor, change, (self.args, dict(self.kwargs or {})))
+        return Call(tuple(args), kwargs)
+
+    def positional(self, module: nn.Module) -> tuple[Any, ...]:
+        """All arguments by position, for tools that take no keywords; what lies between is the default."""
+        signature = inspect.signature(module.forward)
+        bound = signature.bind(*self.args, **(self.kwargs or {}))
+        last = max(list(signature.parameters).index(name) for name in bound.arguments)
+        bound.apply_defaults()
+        return tuple(bound.arguments[name] for name in list(signature.parameters)[: last + 1])
+
+
+def flat(value: Any) -> list[torch.Tensor]:
+    """Every tensor of a nested value, in order: a model's output, or its arguments."""
+    return [leaf for leaf in pytree.tree_leaves(value) if isinstance(leaf, torch.Tensor)]

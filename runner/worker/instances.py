@@ -1,0 +1,40 @@
+"""Several instances of one job keep together: none is timed before all are warm, none stops before all are timed."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+_LONGEST_WAIT_S = 600.0
+
+
+class Together:
+    """Marks in the job's folder, one a point and instance; a single instance waits for nobody."""
+
+    def __init__(self, folder: Path, instance: int, instances: int) -> None:
+        self._folder, self._instance, self._instances = folder, instance, instances
+
+    def _mark(self, point: str, instance: int) -> Path:
+        return self._folder / f".{point}-{instance}"
+
+    def announce(self, point: str) -> None:
+        """Say that this instance is there."""
+        if self._instances > 1:
+            self._mark(point, self._instance).touch()
+
+    def all(self, point: str) -> bool:
+        """Whether every instance has said so."""
+        return self._instances == 1 or all(self._mark(point, i).exists() for i in range(self._instances))
+
+    def wait(self, point: str) -> None:
+        """Announce, then sleep until all have.
+
+        Raises:
+            RuntimeError: one did not come in ten minutes: it has failed, and says why in its own result.
+        """
+        self.announce(point)
+        deadline = time.monotonic() + _LONGEST_WAIT_S
+        while not self.all(point):
+            if time.monotonic() > deadline:
+                raise RuntimeError("another instance of this job did not get as far as this one")
+            time.sleep(0.005)

@@ -1,0 +1,161 @@
+"""Two looks at one untimed step each, after the timed loop: which operators ran, and which kernels of oneDNN.
+
+An operator's inputs tell dtype and memory format wherever the step runs (eager, TorchScript,
+torch.compile's calls); oneDNN's own log tells the instructions that its kernels were made for.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import json
+import os
+import re
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+
+# Operators that do the arithmetic of a model: the others move, allocate or add up.
+_COMPUTE = re.compile(r"conv|linear|addmm|baddbmm|matmul|::mm\b|::bmm\b|attention|MKLSGEMM|gemm", re.I)
+# Operators on images: the memory format of what they are given is that of the activations.
+_IMAGE = re.compile(r"conv|pool|batch_norm|relu|upsample", re.I)
+# Preparations that have such a name.
+_NOT_COMPUTE = re.compile(r"(?<!ipex)_prepack\b|pack_weight|weight_pack|unpack|::convert", re.I)
+
+_DTYPES = {
+    "float": "float32",
+    "c10::BFloat16": "bfloat16",
+    "c10::Half": "float16",
+    "double": "float64",
+    "c10::quint8": "int8",
+    "c10::qint8": "int8",
+    "unsigned char": "int8",
+    "signed char": "int8",
+}
+
+# A partition of IPEX's int8 graph is named after what it replaced: both operands dequantized, then the operator.
+_INT8_PARTITION = "dequantize+dequantize+"
+
+
+def layout(dims: Sequence[int], strides: Sequence[int]) -> str:
+    """``channels_first`` or ``channels_last`` for four dimensions whose strides are one and not the other.
+
+    ``either`` when they are both (one channel, or one pixel), ``strided`` when neither, ``""`` for another rank.
+    """
+    if len(dims) != 4 or len(strides) != 4:
+        return ""
+
+    def dense(order: tuple[int, ...]) -> bool:
+        expected = 1
+        for axis in reversed(order):
+            if dims[axis] != 1 and strides[axis] != expected:
+                return False
+            expected *= dims[axis]
+        return True
+
+    first, last = dense((0, 1, 2, 3)), dense((0, 2, 3, 1))
+    if first and last:
+        return "either"
+    return "channels_first" if first else "channels_last" if last else "strided"
+
+
+def _innermost(events: list[dict[str, Any]]) -> Iterator[dict[str, Any]]:
+    """Compute operators that contain no other: aten::conv2d calls aten::convolution calls the one that computes."""
+    stack: list[tuple[dict[str, Any], bool]] = []
+    for event in sorted(events, key=lambda e: (e["tid"], e["ts"], -e["dur"])):
+        while stack and (
+            stack[-1][0]["tid"] != event["tid"] or event["ts"] >= stack[-1][0]["ts"] + stack[-1][0]["dur"]
+        ):
+            outer, has_inner = stack.pop()
+            if not has_inner:
+                yield outer
+        stack = [(outer, True) for outer, _ in stack]
+        # IPEX's kernels don't record their inputs; the operator around them does.
+        inherits = stack and not _first_tensor(event.get("args", {}))[0]
+        stack.append(({**event, "args": stack[-1][0].get("args", {})} if inherits else event, False))
+    yield from (outer for outer, has_inner in stack if not has_inner)
+
+
+def _first_tensor(args: dict[str, Any]) -> tuple[str, str]:
+    """(dtype, layout) of the operator's first floating or quantized tensor: its activation."""
+    dims, strides = args.get("Input Dims", []), args.get("Input Strides", [])
+    for index, kind in enumerate(args.get("Input type", [])):
+        if kind in _DTYPES and index < len(dims) and dims[index]:
+            return _DTYPES[kind], layout(dims[index], strides[index] if index < len(strides) else [])
+    return "", ""
+
+
+def operators(step: Callable[[], object]) -> dict[str, Any]:
+    """Run ``step`` once under torch's profiler.
+
+    Returns ``compute``: rows of name, dtype, layout (of the first tensor), count and time_s for every
+    operator that computes; ``image_layouts``: layout -> number of operators on images whose first tensor had
+    it; ``compiled_regions``: how many regions of torch.compile ran.
+    """
+    with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU], record_shapes=True) as profiler:
+        step()
+    with tempfile.TemporaryDirectory(dir="/tmp") as folder:
+        trace = Path(folder) / "trace.json"
+        profiler.export_chrome_trace(str(trace))
+        events = json.loads(trace.read_text(encoding="utf-8"))["traceEvents"]
+    complete = [event for event in events if event.get("ph") == "X"]
+    compute = [
+        event
+        for event in complete
+        if event.get("cat") == "cpu_op" and _COMPUTE.search(event["name"]) and not _NOT_COMPUTE.search(event["name"])
+    ]
+    layouts: dict[str, int] = {}
+    for event in complete:
+        if event.get("cat") == "cpu_op" and _IMAGE.search(event["name"]) and not _NOT_COMPUTE.search(event["name"]):
+            form = _first_tensor(event.get("args", {}))[1]
+            if form:
+                layouts[form] = layouts.get(form, 0) + 1
+    rows: dict[tuple[str, str, str], list[float]] = {}
+    for event in _innermost(compute):
+        dtype, form = _first_tensor(event.get("args", {}))
+        if not dtype and "sgemm" in event["name"].lower():
+            dtype = "float32"  # the s in MKL's sgemm
+        key = (event["name"], "int8" if event["name"].startswith(_INT8_PARTITION) else dtype, form)
+        row = rows.setdefault(key, [0, 0.0])
+        row[0] += 1
+        row[1] += event["dur"] * 1e-6
+    return {
+        "compute": [
+            {"name": name, "dtype": dtype, "layout": form, "count": int(count), "time_s": time_s}
+            for (name, dtype, form), (count, time_s) in sorted(rows.items(), key=lambda item: -item[1][1])
+        ],
+        "image_layouts": dict(sorted(layouts.items())),
+        "compiled_regions": sum(event["name"].startswith("Torch-Compiled Region") for event in complete),
+    }
+
+
+@contextmanager
+def _c_stdout_to(file: Path) -> Iterator[None]:
+    """Send file descriptor 1 to ``file``: oneDNN prints through the C library, past sys.stdout."""
+    libc = ctypes.CDLL(None)
+    libc.fflush(None)
+    kept = os.dup(1)
+    target = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o644)
+    try:
+        os.dup2(target, 1)
+        yield
+    finally:
+        libc.fflush(None)
+        os.dup2(kept, 1)
+        os.close(kept)
+        os.close(target)
+
+
+def onednn(step: Callable[[], object], file: Path) -> float:
+    """Run ``step`` once with oneDNN's verbose log going to ``file``; returns its wall time in seconds.
+
+    Do it last: oneDNN's verbose level can't be put back to what it was.
+    """
+    with _c_stdout_to(file), torch.backends.mkldnn.verbose(torch.backends.mkldnn.VERBOSE_ON):
+        start = time.perf_counter()
+        step()
+        return time.perf_counter() - start

@@ -1,0 +1,114 @@
+"""Static int8 quantization after training: which recipe turns which model into int8 kernels.
+
+Each recipe observes the model on calibration inputs and returns a module whose convolutions and
+linears compute in int8. Which one is used depends on the cell only, or on what the model can be
+traced by; it is recorded, never guessed afterwards.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import nn
+
+from runner.worker.call import Call
+
+
+def calibrate(module: nn.Module, calibration: Sequence[Call]) -> None:
+    """Show the observers what values occur."""
+    for call in calibration:
+        call(module)
+
+
+def ipex_static(module: nn.Module, call: Call, calibration: Sequence[Call]) -> tuple[nn.Module, str]:
+    """IPEX's recipe: prepare, calibrate, convert. Computes in int8 only once it is traced and frozen."""
+    import intel_extension_for_pytorch as ipex
+    from intel_extension_for_pytorch.quantization import convert, prepare
+
+    example: dict[str, Any] = (
+        {"example_inputs": call.args} if not call.kwargs else {"example_inputs": call.positional(module)}
+    )
+    prepared = prepare(module, ipex.quantization.default_static_qconfig_mapping, inplace=False, **example)
+    calibrate(prepared, calibration)
+    return convert(prepared), "ipex static"
+
+
+def fx_static(module: nn.Module, call: Call, calibration: Sequence[Call]) -> tuple[nn.Module, str]:
+    """PyTorch's FX graph mode: fuses convolution, batch norm and relu before it quantizes.
+
+    Raises:
+        Exception: whatever torch.fx raises for a model with data-dependent control flow.
+    """
+    from torch.ao.quantization import get_default_qconfig_mapping
+    from torch.ao.quantization.quantize_fx import convert_fx, prepare_fx
+
+    prepared = prepare_fx(module, get_default_qconfig_mapping("x86"), example_inputs=call.positional(module))
+    calibrate(prepared, calibration)
+    return convert_fx(prepared), "torch.ao FX"
+
+
+def module_static(module: nn.Module, call: Call, calibration: Sequence[Call]) -> tuple[nn.Module, str]:
+    """PyTorch's eager mode for models that FX can't trace: each convolution and linear by itself, fp32 in between."""
+    from torch.ao.quantization import QuantWrapper, convert, get_default_qconfig, prepare, propagate_qconfig_
+
+    for parent in list(module.modules()):
+        for name, child in list(parent.named_children()):
+            if type(child) in (nn.Linear, nn.Conv2d):
+                wrapped = QuantWrapper(child)
+                wrapped.qconfig = get_default_qconfig("x86")
+                propagate_qconfig_(wrapped)
+                setattr(parent, name, wrapped)
+    prepare(module, inplace=True)
+    calibrate(module, calibration)
+    convert(module, inplace=True)
+    return module, "torch.ao eager, module by module"
+
+
+def pt2e_static(module: nn.Module, call: Call, calibration: Sequence[Call]) -> tuple[nn.Module, str]:
+    """PyTorch 2 export quantization for inductor (X86InductorQuantizer).
+
+    ``strict=True``: without it the quantizer of torch 2.8 finds no pattern and fp32 would run.
+    """
+    from torch.ao.quantization import move_exported_model_to_eval
+    from torch.ao.quantization.quantize_pt2e import convert_pt2e, prepare_pt2e
+    from torch.ao.quantization.quantizer import x86_inductor_quantizer as x86
+    from torch.export import export_for_training
+
+    exported = export_for_training(module, call.args, kwargs=dict(call.kwargs or {}), strict=True).module()
+    quantizer = x86.X86InductorQuantizer()
+    quantizer.set_global(x86.get_default_x86_inductor_quantization_config())
+    prepared = prepare_pt2e(exported, quantizer)
+    calibrate(prepared, calibration)
+    converted = convert_pt2e(prepared)
+    move_exported_model_to_eval(converted)
+    return converted, "torch.ao PT2E"
+
+
+def static(
+    module: nn.Module, call: Call, calibration: Sequence[Call], ipex: bool, compiled: bool
+) -> tuple[nn.Module, str]:
+    """The module in int8 and the name of the recipe that made it so."""
+    if ipex:
+        return ipex_static(module, call, calibration)
+    with warnings.catch_warnings():
+        # torch.ao announces its own future in a dozen warnings a job.
+        warnings.simplefilter("ignore", DeprecationWarning)
+        warnings.simplefilter("ignore", UserWarning)
+        torch.backends.quantized.engine = "x86"
+        if compiled:
+            return pt2e_static(module, call, calibration)
+        if traceable(module):
+            return fx_static(module, call, calibration)
+        return module_static(module, call, calibration)
+
+
+def traceable(module: nn.Module) -> bool:
+    """Whether torch.fx can follow the model's control flow."""
+    try:
+        torch.fx.symbolic_trace(module)
+    except Exception:
+        return False
+    return True

@@ -1,0 +1,84 @@
+"""The numerical guard: what the untouched model computes in fp32, and how far the measured one is from it.
+
+The reference is computed in a forked child that ends before the model under test is built, so that
+neither its memory nor its threads are part of what is measured.
+"""
+
+from __future__ import annotations
+
+import os
+import traceback
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+
+
+def compute_in_child(compute: Callable[[], list[torch.Tensor]], file: Path) -> bool:
+    """Fork, compute, save to ``file``; whether it worked. The child's traceback goes to stderr.
+
+    A child killed by a signal takes this process with it in the same way: the model does that, wherever it runs.
+    Call it before torch has started threads.
+    """
+    pid = os.fork()
+    if pid == 0:
+        status = 1
+        try:
+            torch.save(compute(), file)
+            status = 0
+        except BaseException:
+            traceback.print_exc()
+        finally:
+            os._exit(status)
+    _, wait_status = os.waitpid(pid, 0)
+    if os.WIFSIGNALED(wait_status):
+        os.kill(os.getpid(), os.WTERMSIG(wait_status))
+    return wait_status == 0 and file.exists()
+
+
+def load(file: Path) -> list[torch.Tensor]:
+    """The reference's outputs, in the order of the model's."""
+    tensors: list[torch.Tensor] = torch.load(file, weights_only=True)
+    return tensors
+
+
+def compare(outputs: Sequence[torch.Tensor], reference: Sequence[torch.Tensor]) -> dict[str, Any]:
+    """How far ``outputs`` are from ``reference``, over all floating-point tensors of a model's output.
+
+    Returns max_abs_err, rel_l2 (norm of the difference over norm of the reference), cosine (all values
+    as one vector), top1_match_pct (positions whose argmax over the last dimension agrees, of the first
+    output of two or three dimensions; None when there is none); values are None where not finite, and
+    ``finite`` says so.
+    """
+    pairs = [
+        (a.detach().to(torch.float64).cpu(), b.to(torch.float64))
+        for a, b in zip(outputs, reference, strict=False)
+        if b.is_floating_point()
+    ]
+    if len(outputs) != len(reference) or any(a.shape != b.shape for a, b in pairs) or not pairs:
+        return {
+            "comparable": False,
+            "shapes": [list(tensor.shape) for tensor in outputs],
+            "reference_shapes": [list(tensor.shape) for tensor in reference],
+        }
+    a = torch.cat([pair[0].flatten() for pair in pairs])
+    b = torch.cat([pair[1].flatten() for pair in pairs])
+    finite = bool(torch.isfinite(a).all() and torch.isfinite(b).all())
+    classes = next(((x, y) for x, y in pairs if x.dim() in (2, 3) and x.shape[-1] > 1), None)
+    norm = float(b.norm())
+    figures = {
+        "max_abs_err": float((a - b).abs().max()),
+        "rel_l2": float((a - b).norm()) / norm if norm else float((a - b).norm()),
+        "cosine": float(torch.nn.functional.cosine_similarity(a, b, dim=0)) if norm else 1.0,
+        "top1_match_pct": (
+            float((classes[0].argmax(-1) == classes[1].argmax(-1)).double().mean()) * 100 if classes else None
+        ),
+    }
+    return {
+        "comparable": True,
+        "finite": finite,
+        "tensors": len(pairs),
+        "dtypes": sorted({str(tensor.dtype).removeprefix("torch.") for tensor in outputs}),
+        **{name: value if value is not None and abs(value) < float("inf") else None for name, value in figures.items()},
+    }
