@@ -7,6 +7,7 @@ the first argument it is that command.
 from __future__ import annotations
 
 import functools
+import importlib
 import os
 import secrets
 import sys
@@ -17,7 +18,7 @@ from runner import refusal
 from runner.errors import RunnerError
 
 ROOT = Path(__file__).resolve().parents[1]
-COMMANDS = ("ui",)
+COMMANDS = ("doctor", "ui")
 
 
 @functools.cache
@@ -58,9 +59,8 @@ def main() -> int:
     argv = sys.argv  # Hydra reads it itself
     try:
         if argv[1:] and argv[1] in COMMANDS:
-            from runner import ui
-
-            return ui.main(argv[2:])
+            command = importlib.import_module(f"runner.{argv[1]}")
+            return int(command.main(argv[2:]))
         return sweep()
     except KeyboardInterrupt:
         print("runner: interrupted", file=sys.stderr)

@@ -137,6 +137,12 @@ def working_task_manager(cpu: int, node: int) -> str:
     return "numactl" if status == 0 else "taskset"
 
 
+def counts_cycles() -> bool:
+    """Whether perf really counts cycles here. Its exit status says nothing: without a PMU it is 0 as well."""
+    status, out = capture(["perf", "stat", "-x,", "--log-fd", "1", "-e", "{cycles,instructions}", "true"])
+    return status == 0 and all(line.split(",")[0].isdigit() for line in out.strip().splitlines()) and bool(out.strip())
+
+
 def git_state(folder: Path) -> tuple[str | None, str]:
     """(commit, diff against it, untracked files named) of the checkout around ``folder``; (None, "") outside one."""
     status, commit = capture(["git", "rev-parse", "HEAD"], folder)

@@ -276,7 +276,7 @@ class Store:
         }
         links = {}
         # Sweeps of one experiment vary different axes: the view of all shows those that make two cells comparable.
-        shown = {"this sweep": axes, "all sweeps": AXES[:6] + ("batch_size", "instances")}
+        shown = {"this sweep": axes, "all sweeps": (*AXES[:6], "batch_size", "instances")}
         for name, (key, rows) in views.items():
             columns = {f"params.`{axis}`": 120 for axis in shown[name] if axis in AXES} | widths
             self._save_view(experiment_id, key, f"{name}, fastest first", rows, columns)

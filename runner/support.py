@@ -51,7 +51,7 @@ def _ipex(cell: Cell, isa: frozenset[str]) -> str | None:
     if cell.precision.name == "int8" and cell.graph.name == "eager":
         return "ipex=on precision=int8 graph=eager: IPEX computes in int8 only once TorchScript has fused the graph"
     if cell.precision.name == "int8" and cell.graph.name == "compile":
-        return "ipex=on precision=int8 graph=compile: IPEX's int8 recipe is made for TorchScript, torch.compile can't trace it"
+        return "ipex=on precision=int8 graph=compile: torch.compile can't trace what IPEX's int8 recipe makes"
     return None
 
 

@@ -17,6 +17,7 @@ from pathlib import Path
 from types import FrameType
 
 from rich.console import Console
+from rich.markup import escape
 
 from runner import execute, host, jobs
 from runner.config import Config, cell_of
@@ -26,7 +27,7 @@ from runner.launch.placement import UnplaceableError
 from runner.matrix import Cell, check_rule, combinations, matches, rounds_in_order, telling
 from runner.metrics import cell_metrics
 from runner.outcome import FAILED, FINISHED, KILLED, OUTCOME_FILE, CellRecord, Outcome, job_folder, read_cell
-from runner.report import picture, terminal
+from runner.report import expected, picture, terminal
 from runner.report.ranking import Row, pick_baseline, rank
 from runner.store import Store
 
@@ -148,6 +149,7 @@ def run(request: Request, compose: Compose, launch: Launch) -> int:
     baseline = asked[pick_baseline([planned.cell.axes for planned in asked], settings.baseline)]
     shown = telling([planned.cell.labels for planned in asked] + [labels for labels, _ in matrix.excluded])
     shown = shown or DEFAULT_COLUMNS
+    _expectations(settings)  # refused now rather than after the last job
     rounds = settings.rounds
     order = rounds_in_order(matrix.runnable, rounds, settings.seed)
 
@@ -161,8 +163,8 @@ def run(request: Request, compose: Compose, launch: Launch) -> int:
         f"{terminal.plural(len(order), 'job')}[/bold] on {fingerprint['cpu_model']}, "
         f"cores {fingerprint['cpus_allowed']}, order seed {settings.seed}  [dim]sweep {request.sweep_id}[/dim]"
     )
-    for axes, reason in matrix.excluded:
-        console.print(f"  [yellow]excluded[/yellow] {terminal.label(axes, shown)}: {reason}")
+    for line in terminal.exclusions(matrix.excluded, shown):
+        console.print(f"  [yellow]excluded[/yellow] {escape(line)}")
     for rule in matrix.idle_rules:
         console.print(f"  [yellow]note[/yellow] the rule {_as_text(rule)} excludes no cell of this matrix")
     for planned, reason in matrix.lacking:
@@ -308,6 +310,8 @@ def _report(
     console.print()
     if rows:
         console.print(terminal.table(rows, shown, rounds))
+    for line in expected.lines(_expectations(asked[0].config), rows):
+        console.print(line, markup=False)
     for note in terminal.notes(rows, shown, rounds):
         console.print(f"note: {note}", markup=False)
     console.print(f"files   {_near(request.directory)}", markup=False)
@@ -317,6 +321,23 @@ def _report(
     for name, link in links.items():
         console.print(f"        {link}   {name}", markup=False)
     return INTERRUPTED if interrupted else SOME_FAILED if failed else ALL_RAN
+
+
+def _expectations(config: Config) -> list[expected.Expectation]:
+    """The ``expect`` block, its rules checked.
+
+    Raises:
+        RunnerError: a rule names something that is not an axis.
+    """
+    return [
+        expected.Expectation(
+            e.source,
+            e.speedup,
+            check_rule(e.slow, "expect.slow"),
+            check_rule(e.fast, "expect.fast") if e.fast else {},
+        )
+        for e in config.expect
+    ]
 
 
 def _near(path: Path) -> Path:

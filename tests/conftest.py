@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from runner.matrix import Allocator, Cell, Launcher, Model
+from runner.matrix import Allocator, Cell, Graph, Launcher, Model, Precision
 from runner.outcome import CellRecord, read_cell
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -88,8 +88,14 @@ CELL = Cell(
     model=Model("tiny", "a.tiny", {"x": 1, "y": 2}),
     allocator=Allocator("jemalloc", "jemalloc", "jemalloc", {"MALLOC_CONF": "a:1"}, {}),
     ipex="off",
+    memory_format="channels_first",
+    precision=Precision("fp32", {"rel_l2": 1e-4}),
+    graph=Graph("eager"),
     launcher=Launcher("ipexrun", False, "auto"),
     batch_size=2,
+    sequence_length=None,
+    instances=1,
+    cores_per_instance=None,
     cores=None,
     threads=None,
     node=0,

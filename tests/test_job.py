@@ -10,7 +10,26 @@ from hypothesis import strategies as st
 
 from runner.job import FORMAT, FormatError, JobSpec, Window, WorkerResult, read_result, read_spec, write_json
 
-SPEC = JobSpec("id", 1, "a.b", {"k": 1}, 4, "on", 7, 3, None, 1.5, 99, "/r.json")
+SPEC = JobSpec(
+    "id",
+    1,
+    "a.b",
+    {"k": 1},
+    4,
+    "on",
+    "channels_last",
+    "int8",
+    2,
+    "eager",
+    True,
+    7,
+    3,
+    None,
+    1.5,
+    99,
+    "/r.json",
+    [[0], [1]],
+)
 WINDOW = Window(1.0, 2, 3, 4, 5, 6.0, 7.0, None, 0.1, None)
 
 

@@ -10,7 +10,7 @@ from runner.job import Window, WorkerResult
 from runner.matrix import AXES
 from runner.metrics import cell_metrics
 from runner.outcome import CellRecord, Outcome
-from runner.report import picture, terminal
+from runner.report import expected, picture, terminal
 from runner.report.ranking import pick_baseline, rank
 
 
@@ -20,20 +20,32 @@ def axes(**change: str) -> dict[str, str]:
         "allocator": "ptmalloc",
         "ipex": "off",
         "batch_size": "4",
+        "instances": "1",
     }
     return base | change
 
 
-def record(name: str, samples: list[float] | None, failure: str | None = None, runner_cpu_s: float = 0.0) -> CellRecord:
+def record(
+    name: str, samples: list[float] | None, failure: str | None = None, runner_cpu_s: float = 0.0, quality: str = "ok"
+) -> CellRecord:
     """A cell of one round; with samples its window has 10 faults an iteration."""
     outcome = Outcome(
-        name, 0, axes(allocator=name), "FAILED" if failure else "FINISHED", failure, "ok", cost_s={"job": 2.0}
+        name,
+        0,
+        axes(allocator=name),
+        "FAILED" if failure else "FINISHED",
+        failure,
+        "ok",
+        quality=quality,
+        isa="avx512",
+        figures={"quality/rel_l2": 3e-7},
+        cost_s={"job": 2.0},
     )
     results = {}
     if samples:
         n = len(samples)
         window = Window(sum(samples), 10 * n, 0, 2 * n, n, 1.0, 0.5, 5_000_000, runner_cpu_s, None)
-        results[0] = WorkerResult(name, 0, samples, window)
+        results[(0, 0)] = WorkerResult(name, 0, samples, window)
     return CellRecord(name, outcome.axes, [outcome], results)
 
 
@@ -89,9 +101,45 @@ def shown(rows: list[CellRecord]) -> str:
 
 def test_the_table_has_every_cell_and_marks_the_baseline_and_the_failure() -> None:
     lines = [line.split() for line in shown([SLOW, FAST, BROKEN]).splitlines() if "malloc" in line]
-    assert lines[0] == ["tcmalloc", "11", "9.1", "1.91x", "363.6", "10", "ok"]
+    assert lines[0] == ["tcmalloc", "11", "9.1", "1.91x", "363.6", "10", "3.0e-07", "avx512", "ok", "ok"]
     assert lines[1][3:5] == ["1.00x", "(baseline)"]
-    assert lines[2] == ["jemalloc", "-", "-", "-", "-", "-", "FAILED"]
+    assert lines[2] == ["jemalloc", "-", "-", "-", "-", "-", "-", "-", "-", "FAILED"]
+
+
+WRONG = record("tcmalloc", [0.001] * 3, quality="rel_l2 0.5 is past the tolerance of 0.0001")
+
+
+def test_a_cell_with_a_wrong_output_is_shown_but_never_first() -> None:
+    rows = rank([WRONG, SLOW], "ptmalloc")
+    assert [row.record.cell_id for row in rows] == ["ptmalloc", "tcmalloc"]
+    assert "WRONG" in shown([WRONG, SLOW])
+    assert "past the tolerance" in " ".join(terminal.notes(rows, ["allocator"], rounds=3))
+
+
+def test_the_published_figure_stands_beside_ours_with_what_explains_it() -> None:
+    fast = record("jemalloc", [0.010] * 3)
+    fast.outcomes[0].figures["onednn/reorders_per_step"] = 0.0  # type: ignore[index]
+    slow = record("ptmalloc", [0.020] * 3)
+    slow.outcomes[0].figures["onednn/reorders_per_step"] = 158.0  # type: ignore[index]
+    rows = rank([slow, fast], "ptmalloc")
+    asked = expected.Expectation("tutorial", 1.16, {"allocator": ("ptmalloc",)}, {"allocator": ("jemalloc",)})
+    assert expected.lines([asked], rows) == ["tutorial: 1.16x | here 2.00x - because oneDNN reorders a step 158 -> 0"]
+    best = expected.Expectation("tutorial", 7.71, {"allocator": ("ptmalloc",)}, {})
+    assert "here 2.00x" in expected.lines([best], rows)[0]
+    assert "one of its two cells is missing" in expected.lines([asked], rank([slow], "ptmalloc"))[0]
+
+
+def test_a_wrong_output_is_never_the_fastest_cell_beside_a_published_figure() -> None:
+    best = expected.Expectation("tutorial", 7.71, {"allocator": ("ptmalloc",)}, {})
+    assert "here 1.00x" in expected.lines([best], rank([SLOW, WRONG], "ptmalloc"))[0]
+
+
+def test_instances_of_a_round_add_up_in_throughput_and_stand_side_by_side_in_latency() -> None:
+    one = record("ptmalloc", [0.020] * 4)
+    two = CellRecord("ptmalloc", one.axes, one.outcomes, {(0, 0): one.results[(0, 0)], (0, 1): one.results[(0, 0)]})
+    assert cell_metrics(two)["throughput/samples_per_s"] == pytest.approx(2 * 4 / 0.020)
+    assert cell_metrics(two)["latency/p50_ms"] == pytest.approx(20)
+    assert cell_metrics(two)["latency/processes"] == 2
 
 
 def test_notes_name_failures_disturbance_and_what_one_round_can_not_tell() -> None:
@@ -107,7 +155,7 @@ def test_notes_name_failures_disturbance_and_what_one_round_can_not_tell() -> No
     ("value", "text"), [(0, "0"), (12, "12"), (999, "999"), (1340, "1.34 k"), (1_345_000, "1.34 M"), (0.5, "0.5")]
 )
 def test_counts_keep_three_digits(value: float, text: str) -> None:
-    assert terminal.count(value) == text
+    assert expected.count(value) == text
 
 
 @pytest.mark.parametrize(("seconds", "text"), [(45, "45 s"), (200, "3 min 20 s"), (7500, "2 h 05 min")])

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+from runner.report.expected import count
 from runner.report.ranking import Row
-from runner.report.terminal import count
 
 
 def draw(rows: Sequence[Row], shown: Sequence[str], file: Path, title: str) -> None:

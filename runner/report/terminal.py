@@ -12,15 +12,17 @@ from rich.table import Table
 
 from runner.metrics import RUNNER_CPU_LIMIT_PCT
 from runner.outcome import FINISHED, Outcome
+from runner.report.expected import count
 from runner.report.ranking import Row
 
 
+# What the widest table needs: a terminal that is narrower wraps its lines, and nothing is cut off.
+_WIDTH = 200
+
+
 def make_console() -> Console:
-    """The console on standard output. Off a terminal, lines are as wide as they need to be."""
-    console = Console(highlight=False, soft_wrap=True)
-    if not console.is_terminal:
-        console = Console(highlight=False, soft_wrap=True, width=140)
-    return console
+    """The console on standard output."""
+    return Console(highlight=False, soft_wrap=True, width=max(Console().width, _WIDTH))
 
 
 def label(axes: Mapping[str, str], shown: Sequence[str]) -> str:
@@ -43,12 +45,15 @@ def plural(number: int, word: str) -> str:
     return f"{number} {word}" + ("" if number == 1 else "s")
 
 
-def count(value: float) -> str:
-    """A count with three digits that mean something: "0", "12", "1.3 k", "1.34 M"."""
-    for limit, unit in ((1e6, " M"), (1e3, " k")):
-        if value >= limit:
-            return f"{value / limit:.3g}{unit}"
-    return f"{value:.3g}"
+def exclusions(excluded: Sequence[tuple[Mapping[str, str], str]], shown: Sequence[str]) -> list[str]:
+    """A line a reason, with the cell it keeps out, or their number; all of them are in plan.json."""
+    cells: dict[str, list[Mapping[str, str]]] = {}
+    for axes, reason in excluded:
+        cells.setdefault(reason, []).append(axes)
+    return [
+        f"{plural(len(found), 'cell')}: {reason}" if len(found) > 1 else f"{label(found[0], shown)}: {reason}"
+        for reason, found in cells.items()
+    ]
 
 
 class Progress:

@@ -225,7 +225,7 @@ def _graph(subject: Subject) -> dict[str, Any]:
     """What the module is now, by looking at it: eager, torchscript or compile. Call it right after a step ran."""
     found: dict[str, Any] = {"kind": "eager"}
     if isinstance(subject.module, torch.jit.ScriptModule):
-        executed = torch.jit.last_executed_optimized_graph()  # type: ignore[no-untyped-call]
+        executed = torch._C._last_executed_optimized_graph()
         found = {
             "kind": "torchscript",
             "frozen": not list(subject.module.parameters()),

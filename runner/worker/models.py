@@ -21,7 +21,9 @@ def _images(batch_size: int, channels: int, height: int, width: int) -> torch.Te
     Plain noise averages out over an image: all outputs of a random network are then the same, and a
     wrong transformation could not be told from a right one.
     """
-    shapes = nn.functional.interpolate(torch.randn(batch_size, channels, 4, 4), size=(height, width), mode="bilinear")
+    shapes: torch.Tensor = nn.functional.interpolate(
+        torch.randn(batch_size, channels, 4, 4), size=(height, width), mode="bilinear"
+    )
     return shapes + 0.3 * torch.randn(batch_size, channels, height, width)
 
 

@@ -77,7 +77,7 @@ def pt2e_static(module: nn.Module, call: Call, calibration: Sequence[Call]) -> t
     from torch.ao.quantization.quantizer import x86_inductor_quantizer as x86
     from torch.export import export_for_training
 
-    exported = export_for_training(module, call.args, kwargs=dict(call.kwargs or {}), strict=True).module()
+    exported: Any = export_for_training(module, call.args, kwargs=dict(call.kwargs or {}), strict=True).module()
     quantizer = x86.X86InductorQuantizer()
     quantizer.set_global(x86.get_default_x86_inductor_quantization_config())
     prepared = prepare_pt2e(exported, quantizer)

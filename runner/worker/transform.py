@@ -42,7 +42,7 @@ def _apply_memory_format(spec: JobSpec, subject: Subject) -> None:
         else:
             ipex.enable_auto_channels_last()
     if spec.memory_format == "channels_last":
-        subject.module = subject.module.to(memory_format=torch.channels_last)
+        subject.module.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # missing in torch's own stub
         subject.call = subject.call.map(
             lambda tensor: tensor.contiguous(memory_format=torch.channels_last) if tensor.dim() == 4 else tensor
         )
@@ -103,7 +103,8 @@ def _apply_graph(spec: JobSpec, subject: Subject) -> None:
             compiled: Callable[..., Any] = compiler(graph, inputs)
             return compiled
 
-        subject.module = torch.compile(subject.module, backend=counted, fullgraph=spec.fullgraph, dynamic=False)
+        compiled_module: Any = torch.compile(subject.module, backend=counted, fullgraph=spec.fullgraph, dynamic=False)
+        subject.module = compiled_module
 
 
 def transform(spec: JobSpec, module: nn.Module, call: Call, calibration: Sequence[Call]) -> Subject:
