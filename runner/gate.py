@@ -219,7 +219,8 @@ def _check_precision(plan: Plan, evidence: Evidence) -> Iterator[Mismatch]:
             yield Mismatch(
                 "precision", f"{wanted} arithmetic", f"{seen} (of the time of {witness})", "it did not take everywhere"
             )
-    least, error = precision.tolerance.get("least_rel_l2"), evidence["quality"].get("rel_l2")
+    error = evidence["quality"].get("rel_l2")
+    least = precision.tolerance.get("least_rel_l2")
     if least is not None and error is not None and error < least:
         yield Mismatch(
             "precision",

@@ -12,7 +12,7 @@ from runner.errors import RunnerError
 
 from .conftest import ROOT, Ran, Runner
 
-GROUPS = ("model", "allocator", "ipex", "launcher")
+GROUPS = ("model", "allocator", "ipex", "memory_format", "precision", "graph", "launcher")
 OPTIONS = [(group, file.stem) for group in GROUPS for file in sorted((ROOT / "conf" / group).glob("*.yaml"))]
 
 
@@ -27,6 +27,10 @@ def test_each_option_is_named_as_its_file_and_listed_by_help(group: str, name: s
     assert data["name"] == name
     line = next(line for line in every_option.splitlines() if line.startswith(f"{group}:"))
     assert name in line.replace(",", " ").split()
+
+
+def test_every_axis_that_is_a_group_is_a_folder() -> None:
+    assert {folder.name for folder in (ROOT / "conf").iterdir() if folder.is_dir()} - {"hydra"} == set(GROUPS)
 
 
 @pytest.mark.parametrize("file", sorted((ROOT / "conf").rglob("*.yaml")), ids=lambda file: file.stem)
@@ -56,6 +60,9 @@ def test_a_sound_configuration_passes() -> None:
         ("threads", -2),
         ("node", -1),
         ("seed", -1),
+        ("instances", 0),
+        ("cores_per_instance", 0),
+        ("sequence_length", 0),
         ("rounds", 0),
         ("min_time_s", 0.0),
         ("min_time_s", float("nan")),
@@ -65,6 +72,11 @@ def test_a_sound_configuration_passes() -> None:
 def test_a_value_out_of_range_is_refused_by_name_and_value(name: str, value: float) -> None:
     with pytest.raises(RunnerError, match=f"^{name}={value}: "):
         check(config(**{name: value}))
+
+
+def test_a_sequence_length_for_a_model_without_sequences_is_refused() -> None:
+    with pytest.raises(RunnerError, match="has no sequences"):
+        check(config(sequence_length=128))
 
 
 def composed(ran: Ran) -> dict[str, object]:

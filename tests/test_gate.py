@@ -12,7 +12,7 @@ import pytest
 
 from runner.gate import CHECKS, check
 from runner.launch import Placement, Plan
-from runner.matrix import Allocator
+from runner.matrix import Allocator, Graph, Precision
 
 from .conftest import CELL
 
@@ -24,7 +24,7 @@ EXPECT_JEMALLOC = {"jemalloc": {"opt.oversize_threshold": 0, "opt.background_thr
 
 
 def plan(allocator: Allocator, ipex: str, libraries: dict[str, Path]) -> Plan:
-    cell = replace(CELL, allocator=allocator, ipex=ipex, batch_size=32)
+    cell = replace(CELL, allocator=allocator, ipex=ipex, batch_size=2)
     return Plan(cell, Placement((0, 1), 2, 0, "numactl", False), libraries)
 
 
@@ -32,6 +32,27 @@ PTMALLOC_OFF = plan(Allocator("ptmalloc", "glibc", "default", {}, {"glibc_maps_l
 JEMALLOC_ON = plan(
     Allocator("jemalloc", "jemalloc", "jemalloc", {"MALLOC_CONF": CONF}, EXPECT_JEMALLOC), "on", {"jemalloc": JEMALLOC}
 )
+
+
+PTMALLOC = Allocator("ptmalloc", "glibc", "default", {}, {"glibc_maps_large_blocks": True})
+
+
+def plan_of(ipex: str, memory_format: str, precision: str, graph: str) -> Plan:
+    base = plan(PTMALLOC, ipex, {})
+    limits = {"least_rel_l2": 1e-4} if precision != "fp32" else {}
+    cell = replace(base.cell, memory_format=memory_format, precision=Precision(precision, limits), graph=Graph(graph))
+    return replace(base, cell=cell)
+
+
+# recorded evidence -> the cell it is of
+RECORDED = {
+    "ptmalloc_off": plan_of("off", "channels_first", "fp32", "eager"),
+    "ipex_channels_last": plan_of("on", "channels_last", "fp32", "eager"),
+    "ipex_int8_torchscript": plan_of("on", "channels_last", "int8", "torchscript"),
+    "bf16_compile": plan_of("off", "channels_last", "bf16", "compile"),
+    "ipex_bf16_compile": plan_of("on", "channels_last", "bf16", "compile"),
+    "int8_eager": plan_of("off", "channels_last", "int8", "eager"),
+}
 
 
 def recorded(name: str) -> dict[str, Any]:
@@ -42,6 +63,73 @@ def recorded(name: str) -> dict[str, Any]:
 def test_jobs_that_ran_as_asked_pass() -> None:
     assert check(PTMALLOC_OFF, recorded("ptmalloc_off")) == ()
     assert check(JEMALLOC_ON, recorded("jemalloc_on")) == ()
+
+
+@pytest.mark.parametrize("name", RECORDED)
+def test_each_recorded_cell_passes_as_itself_and_as_no_other(name: str) -> None:
+    assert check(RECORDED[name], recorded(name)) == ()
+    for other, asked in RECORDED.items():
+        assert bool(check(asked, recorded(name))) == (other != name), (other, name)
+
+
+def axes_of(name: str, *path: Any, value: Any) -> set[str]:
+    """Axes that fail when one thing of recorded evidence is another."""
+    evidence = recorded(name)
+    place = evidence
+    for key in path[:-1]:
+        place = place[key]
+    place[path[-1]] = value
+    return {mismatch.axis for mismatch in check(RECORDED[name], evidence)}
+
+
+def test_a_graph_that_is_none_fails() -> None:
+    assert axes_of("bf16_compile", "graph", "graphs", value=[]) == {"graph"}
+    assert axes_of("bf16_compile", "graph", "graph_breaks", value=2) == {"graph"}
+    assert axes_of("bf16_compile", "graph", "cache_hits", value=1) == {"graph"}
+    assert axes_of("bf16_compile", "operators", "compiled_regions", value=0) == {"graph"}
+    assert axes_of("ipex_int8_torchscript", "graph", "frozen", value=False) == {"graph"}
+    assert axes_of("ptmalloc_off", "operators", "compiled_regions", value=1) == {"graph"}
+
+
+def test_ipex_that_is_not_in_the_graph_fails() -> None:
+    assert axes_of("ipex_int8_torchscript", "graph", "nodes", value={"aten::_convolution": 2}) == {"ipex"}
+    assert axes_of("ipex_bf16_compile", "graph", "compiler", value="inductor") == {"ipex"}
+
+
+def test_arithmetic_in_another_precision_fails_by_either_witness() -> None:
+    fp32 = [{"name": "aten::addmm", "dtype": "float32", "layout": "", "count": 1, "time_s": 1.0}]
+    assert axes_of("bf16_compile", "operators", "compute", value=fp32) == {"precision"}
+    assert axes_of("bf16_compile", "onednn", "dtypes", value={"float32": 1.0}) == {"precision"}
+    assert axes_of("int8_eager", "onednn", "dtypes", value={"float32": 0.9, "int8": 0.1}) == {"precision"}
+    assert axes_of("bf16_compile", "tensors", "weights", "dtypes", value={"float32": 3}) == {"precision"}
+
+
+def test_an_error_as_small_as_fp32s_is_no_lower_precision() -> None:
+    assert axes_of("bf16_compile", "quality", "rel_l2", value=3e-7) == {"precision"}
+    assert axes_of("int8_eager", "quality", "rel_l2", value=0.0) == {"precision"}
+
+
+def test_a_lower_precision_that_nothing_shows_fails() -> None:
+    evidence = recorded("bf16_compile")
+    evidence["operators"]["compute"], evidence["onednn"]["dtypes"] = [], {}
+    assert [m.axis for m in check(RECORDED["bf16_compile"], evidence)] == ["precision"]
+
+
+def test_channels_last_lost_on_the_way_fails() -> None:
+    assert axes_of(
+        "ipex_channels_last", "operators", "image_layouts", value={"channels_last": 1, "channels_first": 9}
+    ) == {"memory_format"}
+    assert axes_of("ipex_channels_last", "tensors", "inputs", "memory_formats", value={"channels_first": 1}) == {
+        "memory_format"
+    }
+
+
+def test_without_operators_on_images_onednns_convolutions_tell_the_memory_format() -> None:
+    evidence = recorded("ipex_channels_last")
+    evidence["operators"]["image_layouts"] = {}
+    assert check(RECORDED["ipex_channels_last"], evidence) == ()
+    evidence["onednn"]["layouts"] = {"channels_first": 2}
+    assert [m.axis for m in check(RECORDED["ipex_channels_last"], evidence)] == ["memory_format"]
 
 
 def test_evidence_of_one_cell_does_not_pass_for_another() -> None:
@@ -73,10 +161,12 @@ TAMPERED: list[tuple[str, tuple[str, ...], Any]] = [
     ("ipex", ("ipex", "imported"), False),
     ("ipex", ("ipex", "modules_replaced"), 0),
     ("allocator", ("environment", "MALLOC_CONF"), "background_thread:false"),
-    ("batch_size", ("tensors", "inputs", "shapes"), [[4, 3, 224, 224]]),
+    ("batch_size", ("tensors", "inputs", "shapes"), [[4, 3, 16, 16]]),
     ("batch_size", ("tensors", "inputs", "shapes"), []),
-    ("work", ("tensors", "inputs", "dtypes"), {"bfloat16": 1}),
-    ("work", ("tensors", "weights", "dtypes"), {"float32": 3, "float64": 1}),
+    ("precision", ("tensors", "inputs", "dtypes"), {"bfloat16": 1}),
+    ("precision", ("tensors", "weights", "dtypes"), {"float32": 3, "float64": 1}),
+    ("memory_format", ("operators", "image_layouts"), {"channels_last": 5}),
+    ("graph", ("graph", "kind"), "torchscript"),
     ("work", ("grad_mode",), "grad"),
 ]
 
@@ -92,7 +182,10 @@ def test_a_job_that_ran_otherwise_fails_on_that_axis(axis: str, path: tuple[str,
     assert {mismatch.axis for mismatch in check(JEMALLOC_ON, evidence)} == {axis}
 
 
-@pytest.mark.parametrize("part", ["allocator", "openmp", "affinity", "ipex", "tensors", "environment"])
+@pytest.mark.parametrize(
+    "part",
+    ["allocator", "openmp", "affinity", "ipex", "tensors", "environment", "operators", "graph", "onednn", "quality"],
+)
 def test_missing_evidence_fails_instead_of_passing(part: str) -> None:
     evidence = copy.deepcopy(recorded("jemalloc_on"))
     del evidence[part]

@@ -17,7 +17,7 @@ import pytest
 from mlflow.entities import Run
 from mlflow.tracking import MlflowClient
 
-from runner.outcome import job_folder
+from runner.outcome import job_folder, read_cell
 from runner.store import Store
 
 from .conftest import ROOT, TINY, Ran, Runner, alive
@@ -74,7 +74,8 @@ def test_the_main_job_finishes_with_evidence_for_every_cell(main_job: Ran, mlrun
 def test_params_are_the_axes_and_nothing_else(main_job: Ran, mlruns: Path) -> None:
     for run in runs_of(mlruns, main_job.sweep)[2]:
         assert set(run.data.params) == {
-            "model", "allocator", "ipex", "launcher", "openmp", "batch_size", "cores", "threads", "node",
+            "model", "allocator", "ipex", "memory_format", "precision", "graph", "launcher", "openmp", "batch_size",
+            "sequence_length", "instances", "cores_per_instance", "cores", "threads", "node",
         }  # fmt: skip
 
 
@@ -227,7 +228,7 @@ FAILURES = {
     "raises": "the worker failed: ValueError: no model of batch size 2",
     "killed": "killed by SIGKILL",
     "segfaults": "killed by SIGSEGV",
-    "exits": "the worker left no result: exit status 0",
+    "exits": "the fp32 eager reference could not be computed",
     "hangs": "timeout_s=25: the job was still running and was stopped",
 }
 
@@ -292,13 +293,103 @@ def test_an_interrupted_sweep_leaves_nothing_running_and_no_run_open(mlruns: Pat
     assert {run.info.status for run in [parent, *cells]} == {"KILLED"}
 
 
+# -- every axis does what it says, and is caught when it does not ------------------------------------
+
+
+# model of tests/models/misbehaving.py -> the cell it spoils, and what is said of it
+SPOILED = {
+    "ipex_does_nothing": (("ipex=on",), "ipex: asked for on, found 0 modules replaced"),
+    "stays_fp32": (("precision=bf16",), "precision: asked for"),
+    "is_not_compiled": (("graph=compile", "memory_format=channels_last"), "graph: asked for compile, found eager"),
+    "falls_back_to_eager": (("graph=compile", "memory_format=channels_last"), "graph: asked for compile"),
+    "loses_channels_last": (("memory_format=channels_last",), "memory_format: asked for activations channels_last"),
+}
+
+
+@pytest.mark.parametrize("name", SPOILED)
+def test_a_transformation_that_does_nothing_fails_the_cell_by_axis(run_cli: Runner, name: str) -> None:
+    cell, sentence = SPOILED[name]
+    ran = run_cli(f"model._target_=misbehaving.{name}", *cell, *TINY, env=MODELS)
+    assert ran.status == 1, ran.out + ran.err
+    assert sentence in ran.out
+
+
+@pytest.mark.parametrize(
+    ("name", "cell", "why"),
+    [
+        ("perturbed", (), "rel_l2"),
+        ("makes_nan", (), "nan or inf"),
+        ("uncalibrated", ("precision=int8", "memory_format=channels_last", "graph=compile"), "rel_l2"),
+    ],
+)
+def test_a_wrong_output_is_marked_and_never_wins(
+    run_cli: Runner, mlruns: Path, name: str, cell: tuple[str, ...], why: str
+) -> None:
+    targets = f"model._target_=runner.worker.models.tiny,misbehaving.{name}"
+    ran = run_cli("-m", targets, *cell, *TINY, env=MODELS)
+    assert ran.status == 0, ran.out + ran.err
+    assert "WRONG output" in ran.out
+    _, _, runs = runs_of(mlruns, ran.sweep)
+    quality = {run.data.tags["setting.model._target_"]: run.data.tags["quality"] for run in runs}
+    assert quality["runner.worker.models.tiny"] == "ok"
+    assert why in quality[f"misbehaving.{name}"]
+    rows = [line for line in ran.out.splitlines() if " ok" in line or "WRONG " in line]
+    assert next(i for i, r in enumerate(rows) if "WRONG " in r and "x" in r) > 0
+
+
+def test_instances_run_side_by_side_on_cores_of_their_own(run_cli: Runner) -> None:
+    ran = run_cli("-m", "instances=2", "launcher=ipexrun,xeon", "threads=1", *TINY)
+    assert ran.status == 0, ran.out + ran.err
+    for folder in (ran.sweep / "cells").iterdir():
+        results = [read(job_folder(ran.sweep, folder.name, 0) / f"result-{i}.json") for i in range(2)]
+        assert [result["evidence"]["affinity"]["allowed"] for result in results] == [[0], [1]]
+        assert all(len(result["samples_s"]) == 20 for result in results)
+
+
+def test_the_documented_model_of_ones_own_runs_as_documented(run_cli: Runner, tmp_path: Path) -> None:
+    text = (ROOT / "docs/your_model.md").read_text()
+    blocks = dict(re.findall(r"```(python|yaml|sh)\n(.*?)```", text, re.S))
+    (tmp_path / "model").mkdir()
+    (tmp_path / "acme_ranker.py").write_text(blocks["python"])
+    (tmp_path / "model/acme_ranker.yaml").write_text(blocks["yaml"])
+    words = re.search(r"python -m runner (.*)", blocks["sh"])
+    assert words
+    own = {"PYTHONPATH": str(tmp_path), "RUNNER_EXPERIMENTS": str(tmp_path)}
+    ran = run_cli(*words[1].split(), "iterations=5", env=own)
+    assert ran.status == 0, ran.out + ran.err
+    records = [read_cell(ran.sweep, folder.name) for folder in (ran.sweep / "cells").iterdir()]
+    assert len(records) == 4
+    assert all(record is not None and record.quality == "ok" for record in records)
+
+
+@pytest.mark.parametrize("model", ["bert_base_uncased", "vit_base"])
+def test_a_transformer_of_two_layers_runs_in_bf16_as_a_graph(run_cli: Runner, model: str) -> None:
+    small = ("+model.kwargs.num_hidden_layers=2", "batch_size=1", "iterations=3", "warmup=2")
+    ran = run_cli(f"model={model}", "precision=bf16", "graph=torchscript", *small)
+    assert ran.status == 0, ran.out + ran.err
+
+
 # -- what is in git runs ------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("file", sorted((ROOT / "experiments/experiment").glob("*.yaml")), ids=lambda file: file.stem)
 def test_each_experiment_runs_on_a_tiny_workload(run_cli: Runner, file: Path) -> None:
-    # IPEX's import alone takes ten seconds a job; the main job's test has the cells with it.
-    small = ("model=tiny", "batch_size=2", "warmup=1", "iterations=3", "rounds=1", "ipex=off")
+    # IPEX's import takes ten seconds a job and a compilation as long: smoke has one cell of each.
+    small = ["model=tiny", "batch_size=2", "warmup=1", "iterations=3", "rounds=1"]
+    if file.stem != "smoke":
+        small += ["ipex=off"] if file.stem != "graph_conv_relu" else []
+        small += ["graph=eager,torchscript"] if "headline" in file.stem else []
     ran = run_cli("-m", f"+experiment={file.stem}", *small)
     assert ran.status == 0, ran.out + ran.err
     assert all(record.evidence == "ok" for record in ran.cells().values())
+    if "expect:" in file.read_text():
+        assert "tutorial" in ran.out
+        assert "| here " in ran.out
+
+
+def test_smoke_has_every_value_of_every_axis() -> None:
+    text = (ROOT / "experiments/experiment/smoke.yaml").read_text()
+    for axis in ("allocator", "ipex", "memory_format", "precision", "graph", "launcher"):
+        for file in (ROOT / "conf" / axis).glob("*.yaml"):
+            first = file.stem in ("ptmalloc", "off", "channels_first", "fp32", "eager", "ipexrun")
+            assert first or f"{axis}: {file.stem}" in text, (axis, file.stem)

@@ -78,7 +78,8 @@ def test_the_owner_of_malloc_is_a_file_that_exists() -> None:
     [
         (torch.zeros(2, 3, 4, 5), "channels_first"),
         (torch.zeros(2, 3, 4, 5).to(memory_format=torch.channels_last), "channels_last"),
-        (torch.zeros(2, 1, 1, 1), "contiguous"),
+        (torch.zeros(2, 1, 1, 1), "either"),
+        (torch.zeros(2, 3, 4, 5).transpose(1, 3)[:, :, ::2], "strided"),
         (torch.zeros(4), "contiguous"),
         (torch.zeros(4, 4).t(), "strided"),
     ],

@@ -44,3 +44,93 @@ def exits(batch_size: int) -> tuple[nn.Module, tuple[torch.Tensor, ...]]:
 def sets_threads(batch_size: int) -> tuple[nn.Module, tuple[torch.Tensor, ...]]:
     torch.set_num_threads(7)
     return nn.Identity(), (torch.zeros(batch_size),)
+
+
+# -- transformations gone wrong: each patches the worker it runs in ------------------------------------
+
+
+def _tiny(batch_size: int) -> Any:
+    from runner.worker import models
+
+    return models.tiny(batch_size)
+
+
+def perturbed(batch_size: int) -> Any:
+    """Weights 1 % off after the reference was taken."""
+    from runner.worker import transform
+
+    apply = transform._apply_memory_format
+
+    def wrong(spec: Any, subject: Any) -> None:
+        apply(spec, subject)
+        for weight in subject.module.parameters():
+            weight.mul_(1.01)
+
+    transform._apply_memory_format = wrong
+    return _tiny(batch_size)
+
+
+def makes_nan(batch_size: int) -> Any:
+    """One weight that is not a number after the reference was taken."""
+    from runner.worker import transform
+
+    apply = transform._apply_memory_format
+
+    def wrong(spec: Any, subject: Any) -> None:
+        apply(spec, subject)
+        next(subject.module.parameters()).view(-1)[0] = float("nan")
+
+    transform._apply_memory_format = wrong
+    return _tiny(batch_size)
+
+
+def uncalibrated(batch_size: int) -> Any:
+    """int8 whose observers saw nothing."""
+    from runner.worker import quantize
+
+    quantize.calibrate = lambda module, calibration: None
+    return _tiny(batch_size)
+
+
+def ipex_does_nothing(batch_size: int) -> Any:
+    """ipex.optimize that returns what it was given."""
+    import intel_extension_for_pytorch as ipex
+
+    ipex.optimize = lambda module, **_: module
+    return _tiny(batch_size)
+
+
+def stays_fp32(batch_size: int) -> Any:
+    """bf16 that is fp32."""
+    from runner.worker import transform
+
+    transform.DTYPES["bf16"] = torch.float32
+    return _tiny(batch_size)
+
+
+def is_not_compiled(batch_size: int) -> Any:
+    """torch.compile that returns what it was given."""
+    torch.compile = lambda module, **_: module  # type: ignore[assignment]
+    return _tiny(batch_size)
+
+
+def falls_back_to_eager(batch_size: int) -> Any:
+    """torch.compile that gives up without a word."""
+    compile_it = torch.compile
+    torch.compile = lambda module, **_: compile_it(module, backend="eager", disable=False)  # type: ignore[assignment]
+    return _tiny(batch_size)
+
+
+class LosesChannelsLast(nn.Module):
+    def __init__(self, module: nn.Module) -> None:
+        super().__init__()
+        self.module = module
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.module(x.contiguous())  # type: ignore[no-any-return]
+
+
+def loses_channels_last(batch_size: int) -> Any:
+    """Activations that go back to channels first on the way."""
+    module, inputs = _tiny(batch_size)
+    return LosesChannelsLast(module), inputs
