@@ -17,7 +17,7 @@ from runner.host import Cpu, Machine, Topology
 from runner.jobs import this_machine
 from runner.launch import environment, libraries
 from runner.launch.placement import UnplaceableError, place
-from runner.matrix import Allocator, Cell, Launcher
+from runner.matrix import Allocator, Cell, Graph, Launcher
 
 from .conftest import CELL as SOME_CELL
 
@@ -101,6 +101,33 @@ def test_without_ipex_the_other_launchers_still_run_cells_without_it() -> None:
     assert launch.plan(cell, replace(HERE, ipex=None), {}, "/venv/bin/python").placement.cores == (0, 1)
 
 
+@pytest.mark.parametrize(
+    ("change", "cores", "each"),
+    [({"instances": 2}, (0, 1), (1,)), ({"instances": 2, "cores_per_instance": 1, "cores": 2}, (0, 1), (1,))],
+)
+def test_instances_get_cores_of_their_own(
+    change: dict[str, int], cores: tuple[int, ...], each: tuple[int, ...]
+) -> None:
+    placed = launch.plan(replace(CELL, **change), HERE, {}, "/venv/bin/python").placement
+    assert placed.cores == cores
+    assert placed.of_instance(1).cores == each
+    assert placed.threads == 1
+
+
+@pytest.mark.parametrize(
+    "change", [{"instances": 3}, {"instances": 2, "cores_per_instance": 2}, {"instances": 2, "cores": 1}]
+)
+def test_instances_without_enough_cores_are_excluded_by_name(change: dict[str, int]) -> None:
+    with pytest.raises(UnplaceableError, match="^instances="):
+        launch.plan(replace(CELL, **change), HERE, {}, "/venv/bin/python")
+
+
+def test_compile_without_a_compiler_names_the_line_that_installs_one() -> None:
+    cell = replace(CELL, graph=Graph("compile"), memory_format="channels_last")
+    with pytest.raises(RunnerError, match=r"apt-get install g\+\+"):
+        launch.plan(cell, HERE, {}, "/venv/bin/python")
+
+
 # -- libraries ----------------------------------------------------------------------------------------
 
 
@@ -158,9 +185,9 @@ def test_no_variable_is_lost_between_kept_and_scrubbed(caller: dict[str, str]) -
 def test_ipexrun_is_told_everything_it_would_otherwise_choose(tmp_path: Path) -> None:
     command = argv_of(tmp_path, replace(CELL, allocator=JEMALLOC))
     words = command.argv[2:]
-    assert words[:11] == (
+    assert words[:13] == (
         "cpu", "--memory-allocator", "jemalloc", "--omp-runtime", "default", "--cores-list", "0-1", "--ninstances", "1",
-        "--multi-task-manager", "numactl",
+        "--ncores-per-instance", "2",        "--multi-task-manager", "numactl",
     )  # fmt: skip
     assert words[-2:] == (str(launch.WORKER), "/jobs/job.json")
     assert command.env["MALLOC_CONF"] == "background_thread:true"
@@ -193,8 +220,8 @@ def test_the_plain_launcher_differs_only_in_what_starts_it(tmp_path: Path) -> No
 def test_torchs_launcher_gets_its_own_spelling(tmp_path: Path) -> None:
     cell = replace(CELL, allocator=TCMALLOC, launcher=Launcher("xeon", False, "taskset"))
     assert argv_of(tmp_path, cell).argv[1:-2] == (
-        "-m", "torch.backends.xeon.run_cpu", "--enable-tcmalloc", "--core-list", "0,1", "--ncores-per-instance", "2",
-        "--disable-iomp", "--disable-numactl",
+        "-m", "torch.backends.xeon.run_cpu", "--enable-tcmalloc", "--core-list", "0,1", "--ninstances", "1",
+        "--ncores-per-instance", "2",        "--disable-iomp", "--disable-numactl",
     )  # fmt: skip
 
 

@@ -102,7 +102,12 @@ def test_a_reference_that_fails_is_told(tmp_path: Path, capfd: pytest.CaptureFix
 def test_a_model_that_kills_the_reference_kills_the_worker_alike(tmp_path: Path) -> None:
     pid = os.fork()
     if pid == 0:
-        reference.compute_in_child(lambda: os.kill(os.getpid(), signal.SIGSEGV) or [], tmp_path / "r.pt")
+
+        def dies() -> list[torch.Tensor]:
+            os.kill(os.getpid(), signal.SIGSEGV)
+            return []
+
+        reference.compute_in_child(dies, tmp_path / "r.pt")
         os._exit(0)
     _, status = os.waitpid(pid, 0)
     assert os.WTERMSIG(status) == signal.SIGSEGV

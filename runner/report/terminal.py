@@ -15,7 +15,6 @@ from runner.outcome import FINISHED, Outcome
 from runner.report.expected import count
 from runner.report.ranking import Row
 
-
 # What the widest table needs: a terminal that is narrower wraps its lines, and nothing is cut off.
 _WIDTH = 200
 
