@@ -160,7 +160,7 @@ def _check_graph(plan: Plan, evidence: Evidence) -> Iterator[Mismatch]:
     found, wanted = evidence["graph"], plan.cell.graph.name
     regions = evidence["operators"]["compiled_regions"]
     if found["kind"] != wanted:
-        yield Mismatch("graph", wanted, found["kind"], "the worker is of another version")
+        yield Mismatch("graph", wanted, found["kind"], "the model's callable must return a plain, eager module")
     elif wanted == "torchscript" and not (found["frozen"] and found["nodes"]):
         yield Mismatch(
             "graph", wanted, "a module that is not frozen, or an empty graph", "torch.jit.freeze did not work"
@@ -184,15 +184,17 @@ _IN_PRECISION = {"fp32": 0.99, "bf16": 0.9, "fp16": 0.9, "int8": 0.5}
 
 
 def computed_in(evidence: Evidence) -> dict[str, dict[str, float]]:
-    """Witness (``operators``, ``onednn``) -> dtype -> share of the time of the operations that compute."""
-    seconds: dict[str, float] = {}
+    """Witness (``operators``, ``onednn``) -> dtype -> share of the time of the operations that compute, as far as it
+    is known; a witness that doesn't know half of that time is no witness."""
+    operators: dict[str, float] = {}
     for row in evidence["operators"]["compute"]:
-        if row["dtype"]:
-            seconds[row["dtype"]] = seconds.get(row["dtype"], 0.0) + row["time_s"]
-    total = sum(seconds.values())
-    found = {"operators": {dtype: value / total for dtype, value in seconds.items()}} if total else {}
-    kernels = {dtype: share for dtype, share in evidence["onednn"]["dtypes"].items() if dtype}
-    return {**found, **({"onednn": kernels} if kernels else {})}
+        operators[row["dtype"]] = operators.get(row["dtype"], 0.0) + row["time_s"]
+    found = {}
+    for witness, weights in (("operators", operators), ("onednn", evidence["onednn"]["dtypes"])):
+        known = {dtype: weight for dtype, weight in weights.items() if dtype}
+        if known and sum(known.values()) >= 0.5 * sum(weights.values()):
+            found[witness] = {dtype: weight / sum(known.values()) for dtype, weight in known.items()}
+    return found
 
 
 def _check_precision(plan: Plan, evidence: Evidence) -> Iterator[Mismatch]:
@@ -264,12 +266,20 @@ def _check_memory_format(plan: Plan, evidence: Evidence) -> Iterator[Mismatch]:
 def _check_work(plan: Plan, evidence: Evidence) -> Iterator[Mismatch]:
     """The work of one iteration is the same in every cell: inference mode, the batch asked for."""
     batches = {shape[0] for shape in evidence["tensors"]["inputs"]["shapes"] if shape}
-    if batches != {plan.cell.batch_size}:
+    if plan.cell.batch_size not in batches:
         yield Mismatch(
             "batch_size",
             str(plan.cell.batch_size),
             f"inputs of {', '.join(map(str, sorted(batches))) or 'no batch'}",
             "the model's callable must honour batch_size: throughput is computed from it",
+        )
+    if evidence["float32_matmul_precision"] != "highest":
+        # oneDNN then computes float32 products in bf16, in the reference as well, and names them f32.
+        yield Mismatch(
+            "precision",
+            "float32 products in float32",
+            f"torch.set_float32_matmul_precision({evidence['float32_matmul_precision']!r})",
+            "the model's code sets it: leave it at 'highest'",
         )
     if evidence["grad_mode"] != "inference_mode":
         yield Mismatch("work", "inference_mode", str(evidence["grad_mode"]), "the worker is of another version")

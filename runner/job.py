@@ -28,6 +28,10 @@ TUNING = re.compile(
 )
 
 
+# What an instance says that stopped because of another: the other's reason is the one to show.
+OTHER_FAILED = "another instance of this job failed"
+
+
 class FormatError(ValueError):
     """A job or result file that is torn, not JSON, or of another version."""
 

@@ -22,7 +22,16 @@ from runner.capture import onednn
 from runner.config import Config, cell_of
 from runner.errors import RunnerError
 from runner.host import Machine, isa, read_topology, version_of
-from runner.job import FormatError, JobSpec, WorkerResult, onednn_log, read_result, result_file, write_json
+from runner.job import (
+    OTHER_FAILED,
+    FormatError,
+    JobSpec,
+    WorkerResult,
+    onednn_log,
+    read_result,
+    result_file,
+    write_json,
+)
 from runner.launch import environment
 from runner.matrix import Cell
 from runner.metrics import evidence_figures
@@ -104,7 +113,7 @@ def _attempt(cell: Cell, config: Config, folder: Path, run_id: str) -> Outcome:
     try:
         command = launch.command(planned, folder / "job.json", shim, os.environ, sys.executable, marker)
         result_path = folder / RESULT_FILE
-        for old in (*folder.glob("result*.json"), *folder.glob(".warm-*"), *folder.glob(".measured-*")):
+        for old in (*folder.glob("result*.json"), *folder.glob(".*")):
             old.unlink()
         write_json(folder / "job.json", _spec(planned, config, result_path))
         write_json(
@@ -134,8 +143,8 @@ def _attempt(cell: Cell, config: Config, folder: Path, run_id: str) -> Outcome:
     finally:
         shutil.rmtree(shim, ignore_errors=True)
 
-    for mark in (*folder.glob(".warm-*"), *folder.glob(".measured-*")):
-        mark.unlink()
+    for left in folder.glob(".*"):  # marks of instances, and what a killed worker could not remove
+        left.unlink()
     unfinished = Outcome(cell.cell_id, number, cell.axes, FAILED, settings=cell.settings, run_id=run_id)
     instances = range(cell.instances)
     judged = [
@@ -146,7 +155,9 @@ def _attempt(cell: Cell, config: Config, folder: Path, run_id: str) -> Outcome:
     failures = [failure for _, failure in judged if failure is not None]
     cost = {"job": ended.wall_s}
     if len(results) < len(judged):
-        return replace(unfinished, failure=failures[0], cost_s=cost)
+        # An instance that stopped because of another has no reason of its own to show.
+        own = [failure for failure in failures if OTHER_FAILED not in failure]
+        return replace(unfinished, failure=(own or failures)[0], cost_s=cost)
     cost |= {"launch": results[0].started_at_s - ended.started_at_s, **results[0].phases_s}
     findings = [_found(planned, result, folder, i) for i, result in enumerate(results)]
     failures = [str(mismatch) for found in findings for mismatch in found.mismatches]
@@ -217,7 +228,7 @@ def _judge_end(
     ended: execute.Ended, result_path: Path, cell: Cell, number: int, folder: Path, timeout_s: float
 ) -> tuple[WorkerResult | None, str | None]:
     """(the worker's result when it measured, the failure when it did not). The exit status alone proves nothing."""
-    if ended.timed_out:
+    if ended.timed_out and not result_path.exists():
         return (
             None,
             f"timeout_s={timeout_s:g}: the job was still running and was stopped; raise timeout_s or do less work",

@@ -54,8 +54,7 @@ class CellRecord:
     axes: Mapping[str, str]
     outcomes: Sequence[Outcome]
     results: Mapping[tuple[int, int], WorkerResult]
-    """(round, instance) -> what that process measured."""
-    """Round -> result, of the FINISHED jobs only: a failed job's samples are never summarised."""
+    """(round, instance) -> result, of the FINISHED jobs only: a failed job's samples are never summarised."""
 
     def only(self, number: int) -> CellRecord:
         """The same cell with one round."""

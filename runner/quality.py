@@ -24,9 +24,7 @@ def judge(quality: Mapping[str, Any], tolerance: Mapping[str, float]) -> str:
     if not quality:
         return UNOBSERVED
     if not quality.get("comparable"):
-        return (
-            f"output of another shape than fp32's: {quality.get('shapes')} instead of {quality.get('reference_shapes')}"
-        )
+        return str(quality.get("why"))
     if not quality.get("finite"):
         return "output with nan or inf"
     for figure, more_is_better in _FIGURES.items():

@@ -264,6 +264,9 @@ class Store:
         widths = {
             "metrics.`latency/p50_ms`": 130,
             "tags.`evidence`": 90,
+            "tags.`quality`": 90,
+            "metrics.`quality/rel_l2`": 130,
+            "tags.`isa`": 150,
             "metrics.`faults/minor_per_step`": 170,
             "metrics.`latency/cv_pct`": 120,
             "metrics.`throughput/samples_per_s`": 180,

@@ -22,7 +22,8 @@ def _launcher(cell: Cell, isa: frozenset[str]) -> str | None:
 def _memory_format(cell: Cell, isa: frozenset[str]) -> str | None:
     images = "channels_last" in cell.model.memory_formats
     if cell.memory_format not in cell.model.memory_formats:
-        return f"memory_format={cell.memory_format}: model={cell.model.name} has no images, it changes nothing"
+        known = ", ".join(cell.model.memory_formats)
+        return f"memory_format={cell.memory_format}: model={cell.model.name} has {known} only (model.memory_formats)"
     if cell.memory_format == "channels_first" and images:
         if cell.graph.name == "compile":
             return "memory_format=channels_first graph=compile: inductor lays convolutions out channels last by itself"

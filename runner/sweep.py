@@ -351,13 +351,15 @@ def _write_csv(rows: Sequence[Row], file: Path) -> None:
     axes = list(rows[0].axes) if rows else []
     with file.open("w", newline="", encoding="utf-8") as out:
         writer = csv.writer(out)
-        writer.writerow(["cell_id", *axes, "evidence", "failure", "speedup", *figures])
+        writer.writerow(["cell_id", *axes, "evidence", "output", "isa", "failure", "speedup", *figures])
         for row in rows:
             writer.writerow(
                 [
                     row.record.cell_id,
                     *row.axes.values(),
                     row.record.evidence,
+                    row.record.quality,
+                    row.record.isa,
                     row.record.failure or "",
                     row.speedup or "",
                 ]

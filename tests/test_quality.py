@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from runner.quality import judge
-from runner.worker import models, reference
+from runner.worker import models, quantize, reference
 from runner.worker.call import Call, flat
 
 TOLERANCE = {"rel_l2": 1e-2, "cosine": 0.999, "top1_match_pct": 90.0}
@@ -33,7 +33,7 @@ def test_an_output_within_tolerance_is_ok() -> None:
         ({"top1_match_pct": 50.0}, "top1_match_pct"),
         ({"rel_l2": float("nan")}, "rel_l2"),
         ({"finite": False}, "nan or inf"),
-        ({"comparable": False}, "another shape"),
+        ({"comparable": False, "why": "output of shapes [[1]]"}, "output of shapes"),
     ],
 )
 def test_an_output_past_tolerance_is_named_with_its_figure(change: dict[str, Any], words: str) -> None:
@@ -59,6 +59,31 @@ def test_the_figures_are_those_of_their_definition() -> None:
     assert found["rel_l2"] == pytest.approx((0.5**2 + 1) ** 0.5 / 5)
     assert found["top1_match_pct"] == 100
     assert reference.compare([right], [right])["cosine"] == pytest.approx(1)
+
+
+def test_integer_outputs_are_compared_too_and_none_at_all_is_said() -> None:
+    assert reference.compare([torch.tensor([1, 2])], [torch.tensor([1, 3])])["max_abs_err"] == 1
+    assert "without a tensor" in reference.compare([], [])["why"]
+
+
+def test_arguments_that_can_only_be_named_are_refused_where_they_would_be_lost() -> None:
+    class ByName(torch.nn.Module):
+        def forward(self, **inputs: torch.Tensor) -> torch.Tensor:
+            return inputs["a"]
+
+    call = Call.of({"a": ONE})
+    assert torch.equal(call(ByName()), ONE)
+    with pytest.raises(TypeError, match="by keyword only"):
+        call.positional(ByName())
+
+
+def test_a_model_whose_optional_branch_fx_would_lose_is_not_traceable() -> None:
+    class Optional(torch.nn.Module):
+        def forward(self, x: torch.Tensor, shift: torch.Tensor | None = None) -> torch.Tensor:
+            return x if shift is None else x + 1
+
+    assert not quantize.traceable(Optional(), Call.of(ONE))
+    assert quantize.traceable(models.ConvRelu(), Call.of(torch.ones(1, 16, 8, 8)))
 
 
 def test_outputs_of_another_shape_or_number_are_not_comparable() -> None:

@@ -113,6 +113,8 @@ def test_a_cell_with_a_wrong_output_is_shown_but_never_first() -> None:
     rows = rank([WRONG, SLOW], "ptmalloc")
     assert [row.record.cell_id for row in rows] == ["ptmalloc", "tcmalloc"]
     assert "WRONG" in shown([WRONG, SLOW])
+    assert rows[1].speedup is None
+    assert rank([WRONG, SLOW], "tcmalloc")[0].speedup is None
     assert "past the tolerance" in " ".join(terminal.notes(rows, ["allocator"], rounds=3))
 
 
@@ -126,7 +128,10 @@ def test_the_published_figure_stands_beside_ours_with_what_explains_it() -> None
     assert expected.lines([asked], rows) == ["tutorial: 1.16x | here 2.00x - because oneDNN reorders a step 158 -> 0"]
     best = expected.Expectation("tutorial", 7.71, {"allocator": ("ptmalloc",)}, {})
     assert "here 2.00x" in expected.lines([best], rows)[0]
-    assert "one of its two cells is missing" in expected.lines([asked], rank([slow], "ptmalloc"))[0]
+    assert (
+        "one of its two cells is missing, failed or has a wrong output"
+        in expected.lines([asked], rank([slow], "ptmalloc"))[0]
+    )
 
 
 def test_a_wrong_output_is_never_the_fastest_cell_beside_a_published_figure() -> None:

@@ -31,7 +31,10 @@ IMPOSSIBLE: list[tuple[dict[str, Any], str]] = [
         {"precision": INT8, "ipex": "on", "graph": COMPILE, "memory_format": "channels_last"},
         "torch.compile can't trace",
     ),
-    ({"model": Model("bert", "a.b", {}, ("channels_first",)), "memory_format": "channels_last"}, "has no images"),
+    (
+        {"model": Model("bert", "a.b", {}, ("channels_first",)), "memory_format": "channels_last"},
+        "has channels_first only",
+    ),
     ({"instances": 2, "launcher": Launcher("none", False, "auto")}, "one process"),
 ]
 

@@ -47,7 +47,7 @@ class Primitive:
     @property
     def dtype(self) -> str:
         """Element type of the source, as torch calls it (``float32``, ``int8``), else as oneDNN spells it."""
-        source = self.tensors.get("src") or self.tensors.get("src_0")
+        source = next((tensor for name, tensor in self.tensors.items() if name.startswith("src")), None)
         return _DTYPES.get(source.dtype, source.dtype) if source else ""
 
     @property
@@ -99,7 +99,7 @@ def parse(lines: Iterable[str]) -> Log:
         # A timestamp, when there is one, stands between the version and the component.
         if len(words) > 2 and re.fullmatch(r"[\d.]+", words[2]):
             del words[2]
-        if words[1:4] == ["v1", "primitive", "info"] and words[4].startswith("template:"):
+        if words[1:4] == ["v1", "primitive", "info"] and len(words) > 4 and words[4].startswith("template:"):
             columns = [words[4].removeprefix("template:"), *words[5:]]
         elif words[1:4] == ["v1", "primitive", "exec"]:
             row = dict(zip(columns, words[3:], strict=False))
@@ -107,7 +107,7 @@ def parse(lines: Iterable[str]) -> Log:
                 if len(words) - 3 != len(columns):
                     raise ValueError("columns")
                 log.primitives.append(_primitive(row))
-            except (KeyError, ValueError):
+            except (LookupError, ValueError):
                 log.unparsed.append(line.rstrip("\n"))
         elif len(words) < 4 or words[1] != "v1" or words[2] not in ("info", "primitive", "graph"):
             log.unparsed.append(line.rstrip("\n"))
@@ -190,14 +190,21 @@ def summarize(log: Log, wall_s: float) -> Summary:
 def _layouts(primitives: Iterable[Primitive]) -> dict[str, int]:
     names = {"abcd": "channels_first", "acdb": "channels_last"}
     found: dict[str, int] = {}
-    # Reorders since the last convolution, by the layout they made: one of them may have made this one's input.
-    made: dict[str, str] = {}
+    # Reorders since the last convolution, by (shape, layout made): one of them may have made this one's input.
+    made: dict[tuple[str, str], str] = {}
     for primitive in primitives:
-        source = primitive.tensors.get("src")
-        if primitive.kind == "reorder" and source:
-            made[primitive.tensors["dst"].tag] = source.tag
+        source, target = primitive.tensors.get("src"), primitive.tensors.get("dst")
+        if primitive.kind == "reorder" and source and target:
+            made[_image_shape(primitive.shape), target.tag] = source.tag
         elif primitive.kind == "convolution" and source:
-            name = names.get(made.get(source.tag, source.tag), "blocked")
+            name = names.get(made.get((_image_shape(primitive.shape), source.tag), source.tag), "blocked")
             found[name] = found.get(name, 0) + 1
             made = {}
     return found
+
+
+def _image_shape(shape: str) -> str:
+    """Batch, channels, height and width of a reorder (``20x16x50x100``) or of a convolution's source
+    (``mb20_ic16oc33_ih50oh24kh3..._iw100ow49...``; with groups ``g16mb20_...``)."""
+    convolution = re.search(r"mb(\d+)_ic(\d+)oc\d+_ih(\d+)oh.*_iw(\d+)ow", shape)
+    return "x".join(convolution.groups()) if convolution else shape

@@ -60,7 +60,7 @@ def lines(expectations: Sequence[Expectation], rows: Sequence[Row]) -> list[str]
         fast = next((row for row in right if matches(expected.fast, row.axes)), None)
         text = f"{expected.source}: {expected.speedup:.2f}x"
         if slow is None or fast is None or not slow.p50_ms or not fast.p50_ms:
-            said.append(f"{text} | here: not measured, one of its two cells is missing")
+            said.append(f"{text} | here: one of its two cells is missing, failed or has a wrong output")
             continue
         reason = because(slow, fast)
         said.append(f"{text} | here {slow.p50_ms / fast.p50_ms:.2f}x" + (f" - because {reason}" if reason else ""))

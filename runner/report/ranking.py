@@ -18,7 +18,7 @@ class Row:
     record: CellRecord
     metrics: Mapping[str, float]
     speedup: float | None
-    """Baseline's p50 over this cell's; None when either was not measured or an iteration of theirs is other work."""
+    """Baseline's p50 over this cell's; None when either was not measured or is wrong, or an iteration is other work."""
     is_baseline: bool
 
     @property
@@ -68,9 +68,11 @@ def rank(records: Sequence[CellRecord], baseline_id: str) -> list[Row]:
     metrics = {record.cell_id: cell_metrics(record) for record in records}
     base = metrics.get(baseline_id, {}).get("latency/p50_ms")
     work = next((_work(record) for record in records if record.cell_id == baseline_id), None)
+    wrong = {record.cell_id for record in records if record.quality != "ok"}
     rows = []
     for record in records:
         p50 = metrics[record.cell_id].get("latency/p50_ms")
-        speedup = base / p50 if base and p50 and _work(record) == work else None
+        right = not {record.cell_id, baseline_id} & wrong
+        speedup = base / p50 if base and p50 and right and _work(record) == work else None
         rows.append(Row(record, metrics[record.cell_id], speedup, record.cell_id == baseline_id))
     return sorted(rows, key=lambda row: (row.p50_ms is None, not row.is_right, row.p50_ms or 0.0))

@@ -142,7 +142,6 @@ def notes(rows: Sequence[Row], shown: Sequence[str], rounds: int) -> list[str]:
             said.append(f"the runner used {busy:.1f} % of a core while {label(row.axes, shown)} measured")
     if rounds == 1 and sum(row.p50_ms is not None for row in rows) > 1:
         said.append(
-            "one process a cell: how much processes differ is not known; "
-            "rounds=5 shows it before a small difference is believed"
+            "one round: how much processes differ is not known; rounds=5 shows it before a small difference is believed"
         )
     return said

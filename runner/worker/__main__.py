@@ -56,6 +56,8 @@ def _build(spec: JobSpec, seed: int) -> tuple[Any, Any]:
     from runner.worker.call import Call
 
     random.seed(seed)
+    if "numpy" in sys.modules:
+        sys.modules["numpy"].random.seed(seed)
     torch.manual_seed(seed)
     module, inputs = _resolve(spec.model_target)(batch_size=spec.batch_size, **spec.model_kwargs)
     return module.eval(), Call.of(inputs)
@@ -104,7 +106,7 @@ def run(spec: JobSpec, folder: Path, instance: int) -> WorkerResult:
         with torch.inference_mode():
             with phases("warmup"):
                 # torch.compile works in the first call, TorchScript in the first two: never part of what is timed.
-                for _ in range(max(spec.warmup, 1)):
+                for _ in range(max(spec.warmup, 2)):
                     output = step()
             together.wait("warm")
             with phases("measure"):
@@ -143,10 +145,15 @@ def main(argv: list[str]) -> int:
     allowed = os.sched_getaffinity(0)
     instance = next((i for i, cpus in enumerate(spec.instances) if allowed <= set(cpus)), 0)
     result_path = path.with_name(result_file(instance, len(spec.instances), path.name))
+    if "TORCHINDUCTOR_CACHE_DIR" in os.environ:
+        # Nothing is shared, not even between instances of one job.
+        os.environ["TORCHINDUCTOR_CACHE_DIR"] += f"/{instance}"
     try:
         result = run(spec, result_path.parent, instance)
     except Exception as error:
         traceback.print_exc()
+        if len(spec.instances) > 1:
+            (result_path.parent / f".failed-{instance}").touch()  # the others need not wait
         result = WorkerResult(
             cell_id=spec.cell_id, round=spec.round, error=f"{type(error).__name__}: {error}", started_at_s=_STARTED
         )

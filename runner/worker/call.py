@@ -53,12 +53,26 @@ class Call:
         return Call(tuple(args), kwargs)
 
     def positional(self, module: nn.Module) -> tuple[Any, ...]:
-        """All arguments by position, for tools that take no keywords; what lies between is the default."""
+        """All arguments by position, for tools that take no keywords; what lies between is the default.
+
+        Raises:
+            TypeError: some can only be given by keyword.
+        """
+        if not self.kwargs:
+            return self.args
         signature = inspect.signature(module.forward)
-        bound = signature.bind(*self.args, **(self.kwargs or {}))
+        bound = signature.bind(*self.args, **self.kwargs)
         last = max(list(signature.parameters).index(name) for name in bound.arguments)
         bound.apply_defaults()
-        return tuple(bound.arguments[name] for name in list(signature.parameters)[: last + 1])
+        by_keyword = (inspect.Parameter.KEYWORD_ONLY, inspect.Parameter.VAR_KEYWORD)
+        names = list(signature.parameters)[: last + 1]
+        for name in names:
+            if signature.parameters[name].kind in by_keyword and bound.arguments[name]:
+                raise TypeError(
+                    f"forward() of {type(module).__name__} takes {name!r} by keyword only, which IPEX and torch.ao's "
+                    "FX can't give: name the arguments in forward()"
+                )
+        return tuple(bound.arguments[name] for name in names if signature.parameters[name].kind not in by_keyword)
 
 
 def flat(value: Any) -> list[torch.Tensor]:

@@ -223,7 +223,8 @@ def _node_kinds(graph: Any) -> dict[str, int]:
 
 def _graph(subject: Subject) -> dict[str, Any]:
     """What the module is now, by looking at it: eager, torchscript or compile. Call it right after a step ran."""
-    found: dict[str, Any] = {"kind": "eager"}
+    inside = any(isinstance(child, torch.jit.ScriptModule) for child in subject.eager.modules())
+    found: dict[str, Any] = {"kind": "torchscript inside" if inside else "eager"}
     if isinstance(subject.module, torch.jit.ScriptModule):
         executed = torch._C._last_executed_optimized_graph()
         found = {
@@ -271,6 +272,7 @@ def collect(subject: Subject, output: Any, grad_mode: str) -> dict[str, Any]:
         "ipex": _ipex(subject.eager),
         "tensors": _tensors(subject, output),
         "grad_mode": grad_mode,
+        "float32_matmul_precision": torch.get_float32_matmul_precision(),
         "environment": {name: value for name, value in sorted(os.environ.items()) if TUNING.fullmatch(name)},
         "transparent_hugepages": _transparent_hugepages(),
         "versions": {

@@ -20,7 +20,7 @@ from typing import Any
 import torch
 
 # Operators that do the arithmetic of a model: the others move, allocate or add up.
-_COMPUTE = re.compile(r"conv|linear|addmm|baddbmm|matmul|::mm\b|::bmm\b|attention|MKLSGEMM|gemm", re.I)
+_COMPUTE = re.compile(r"conv|linear|addmm|baddbmm|matmul|::mm\b|::bmm\b|attention|MKLSGEMM|gemm|lstm|::gru|rnn_", re.I)
 # Operators on images: the memory format of what they are given is that of the activations.
 _IMAGE = re.compile(r"conv|pool|batch_norm|relu|upsample", re.I)
 # Preparations that have such a name.

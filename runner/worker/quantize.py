@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from runner.worker.call import Call
+from runner.worker.call import Call, flat
 
 
 def calibrate(module: nn.Module, calibration: Sequence[Call]) -> None:
@@ -100,15 +100,19 @@ def static(
         torch.backends.quantized.engine = "x86"
         if compiled:
             return pt2e_static(module, call, calibration)
-        if traceable(module):
+        if traceable(module, call):
             return fx_static(module, call, calibration)
         return module_static(module, call, calibration)
 
 
-def traceable(module: nn.Module) -> bool:
-    """Whether torch.fx can follow the model's control flow."""
+def traceable(module: nn.Module, call: Call) -> bool:
+    """Whether torch.fx can follow the model's control flow, and what it followed computes the same.
+
+    It may trace past a branch (an optional argument that is not None while tracing) without a word.
+    """
     try:
-        torch.fx.symbolic_trace(module)
+        traced = torch.fx.symbolic_trace(module)
+        pairs = zip(flat(call(traced)), flat(call(module)), strict=True)
+        return all(torch.allclose(a, b, rtol=1e-3, atol=1e-5) for a, b in pairs)
     except Exception:
         return False
-    return True

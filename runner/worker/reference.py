@@ -44,24 +44,23 @@ def load(file: Path) -> list[torch.Tensor]:
 
 
 def compare(outputs: Sequence[torch.Tensor], reference: Sequence[torch.Tensor]) -> dict[str, Any]:
-    """How far ``outputs`` are from ``reference``, over all floating-point tensors of a model's output.
+    """How far ``outputs`` are from ``reference``, over all tensors of a model's output.
 
     Returns max_abs_err, rel_l2 (norm of the difference over norm of the reference), cosine (all values
     as one vector), top1_match_pct (positions whose argmax over the last dimension agrees, of the first
     output of two or three dimensions; None when there is none); values are None where not finite, and
-    ``finite`` says so.
+    ``finite`` says so; ``comparable`` is false, with ``why``, for outputs of another shape or without numbers.
     """
+    shapes, wanted = [list(tensor.shape) for tensor in outputs], [list(tensor.shape) for tensor in reference]
+    if shapes != wanted:
+        return {"comparable": False, "why": f"output of shapes {shapes} instead of fp32's {wanted}"}
     pairs = [
         (a.detach().to(torch.float64).cpu(), b.to(torch.float64))
-        for a, b in zip(outputs, reference, strict=False)
-        if b.is_floating_point()
+        for a, b in zip(outputs, reference, strict=True)
+        if not b.is_complex()
     ]
-    if len(outputs) != len(reference) or any(a.shape != b.shape for a, b in pairs) or not pairs:
-        return {
-            "comparable": False,
-            "shapes": [list(tensor.shape) for tensor in outputs],
-            "reference_shapes": [list(tensor.shape) for tensor in reference],
-        }
+    if not pairs:
+        return {"comparable": False, "why": "output without a tensor of numbers that could be compared"}
     a = torch.cat([pair[0].flatten() for pair in pairs])
     b = torch.cat([pair[1].flatten() for pair in pairs])
     finite = bool(torch.isfinite(a).all() and torch.isfinite(b).all())

@@ -31,6 +31,7 @@ class Subject:
     compiled_graphs: list[int] = field(default_factory=list)
     """Number of operations in each graph handed to the compiler."""
     compiler: str | None = None
+    """Whose compiler was called with them: ``ipex``, ``inductor``."""
 
 
 def _apply_memory_format(spec: JobSpec, subject: Subject) -> None:
@@ -95,11 +96,11 @@ def _apply_graph(spec: JobSpec, subject: Subject) -> None:
         from torch._dynamo import lookup_backend
 
         inductor.freezing = True  # without it oneDNN reorders the weights in every step
-        subject.compiler = "ipex" if spec.ipex == "on" else "inductor"
-        compiler = lookup_backend(subject.compiler)
+        compiler: Any = lookup_backend("ipex" if spec.ipex == "on" else "inductor")
 
         def counted(graph: torch.fx.GraphModule, inputs: list[torch.Tensor]) -> Callable[..., Any]:
             subject.compiled_graphs.append(sum(node.op.startswith("call_") for node in graph.graph.nodes))
+            subject.compiler = "ipex" if compiler.__module__.startswith("intel_extension") else compiler.__name__
             compiled: Callable[..., Any] = compiler(graph, inputs)
             return compiled
 
