@@ -228,7 +228,7 @@ FAILURES = {
     "raises": "the worker failed: ValueError: no model of batch size 2",
     "killed": "killed by SIGKILL",
     "segfaults": "killed by SIGSEGV",
-    "exits": "the fp32 eager reference could not be computed",
+    "exits": "the worker left no result: exit status 0",
     "hangs": "timeout_s=25: the job was still running and was stopped",
 }
 
@@ -319,7 +319,7 @@ def test_a_transformation_that_does_nothing_fails_the_cell_by_axis(run_cli: Runn
     [
         ("perturbed", (), "rel_l2"),
         ("makes_nan", (), "nan or inf"),
-        ("uncalibrated", ("precision=int8", "memory_format=channels_last", "graph=compile"), "rel_l2"),
+        ("uncalibrated", ("precision=int8", "memory_format=channels_last"), "rel_l2"),
     ],
 )
 def test_a_wrong_output_is_marked_and_never_wins(
@@ -377,7 +377,7 @@ def test_each_experiment_runs_on_a_tiny_workload(run_cli: Runner, file: Path) ->
     # IPEX's import takes ten seconds a job and a compilation as long: smoke has one cell of each.
     small = ["model=tiny", "batch_size=2", "warmup=1", "iterations=3", "rounds=1"]
     if file.stem != "smoke":
-        small += ["ipex=off"] if file.stem != "graph_conv_relu" else []
+        small += ["ipex=off"] if file.stem not in ("graph_conv_relu", "operator_conv_relu") else []
         small += ["graph=eager,torchscript"] if "headline" in file.stem else []
     ran = run_cli("-m", f"+experiment={file.stem}", *small)
     assert ran.status == 0, ran.out + ran.err

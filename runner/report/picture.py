@@ -9,6 +9,14 @@ from runner.report.expected import count
 from runner.report.ranking import Row
 
 
+def name(row: Row, shown: Sequence[str]) -> str:
+    """A cell by its values; a value that says nothing by itself (on, 2) with its axis."""
+    return ", ".join(
+        f"{axis}={row.axes[axis]}" if row.axes[axis] in ("on", "off") or row.axes[axis].isdigit() else row.axes[axis]
+        for axis in shown
+    )
+
+
 def draw(rows: Sequence[Row], shown: Sequence[str], file: Path, title: str) -> None:
     """Write an image of the measured rows (the format is the file name's ending); nothing when none was measured."""
     measured = [row for row in rows if row.p50_ms is not None]
@@ -19,8 +27,11 @@ def draw(rows: Sequence[Row], shown: Sequence[str], file: Path, title: str) -> N
     matplotlib.use("Agg")
     from matplotlib import pyplot as plt
 
-    names = [", ".join(f"{axis} {row.axes[axis]}" for axis in shown) for row in measured]
-    figure, axes = plt.subplots(figsize=(9, 1.4 + 0.55 * len(measured)), layout="constrained")
+    names = [name(row, shown) for row in measured]
+    # Bars get nine inches whatever the names need (about 0.075 inches a character).
+    width = 9 + 0.075 * max(map(len, names))
+    figure, axes = plt.subplots(figsize=(width, 1.4 + (0.55 if len(measured) < 10 else 0.32) * len(measured)))
+    figure.set_layout_engine("constrained")
     positions = range(len(measured))
     # Okabe & Ito's palette: told apart in print and by colour-blind readers.
     colors = ["#999999" if row.is_baseline else "#56B4E9" for row in measured]
@@ -42,9 +53,9 @@ def draw(rows: Sequence[Row], shown: Sequence[str], file: Path, title: str) -> N
     axes.set_yticks(positions, names)
     axes.invert_yaxis()
     axes.set_xlabel("latency of one iteration, ms (bar: p50; ticks: every timed iteration)")
-    axes.set_title(title, loc="left", fontsize=10)
+    axes.set_title(f"{title}\n{', '.join(shown)}", loc="left", fontsize=10)
     axes.spines[["top", "right"]].set_visible(False)
-    axes.margins(x=0.45)
+    axes.margins(x=0.45, y=0.02)
     axes.set_xlim(left=0)
     figure.savefig(file, dpi=130)
     plt.close(figure)
