@@ -6,7 +6,7 @@ ARGS ?= -m allocator=ptmalloc,jemalloc ipex=off,on
 
 PY := .venv/bin/python
 READY := .venv/.ready
-DEBIAN := libjemalloc2 libgoogle-perftools4 numactl linux-perf
+DEBIAN := libjemalloc2 libgoogle-perftools4 numactl linux-perf g++
 
 .PHONY: sweep test ui system clean help
 

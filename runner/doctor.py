@@ -79,7 +79,9 @@ def findings() -> list[Finding]:
     if machine.compiler:
         found.append(Finding("graph", "compile", CAN, machine.compiler))
     else:
-        found.append(Finding("graph", "compile", MISSING, "no C++ compiler", "apt-get install g++"))
+        found.append(
+            Finding("graph", "compile", MISSING, "no C++ compiler, or no Python.h", "apt-get install g++ python3-dev")
+        )
     found.append(Finding("launcher", "xeon, none", CAN))
     if machine.task_manager == "numactl":
         found.append(Finding("pinning", "numactl", CAN, "cores and memory"))

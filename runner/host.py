@@ -68,7 +68,7 @@ class Machine:
     ipex: str | None
     """Installed version of intel-extension-for-pytorch, None when there is none."""
     compiler: str | None = None
-    """Path of the C++ compiler that torch.compile would call, None when there is none."""
+    """Path of the C++ compiler that torch.compile would call, None when it or Python's headers are missing."""
 
 
 def parse_cpu_list(text: str) -> tuple[int, ...]:

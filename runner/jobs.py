@@ -12,6 +12,7 @@ import re
 import shutil
 import signal
 import sys
+import sysconfig
 import tempfile
 import traceback
 from dataclasses import asdict, dataclass, replace
@@ -44,7 +45,9 @@ def this_machine() -> Machine:
     """What this process has to run on; asked once."""
     topology = read_topology()
     manager = execute.working_task_manager(min(topology.allowed), topology.nodes()[0])
-    compiler = shutil.which(os.environ.get("CXX", "g++"))
+    # Inductor's code is a Python extension: without Python's headers the compiler is of no use.
+    headers = Path(sysconfig.get_path("include")) / "Python.h"
+    compiler = shutil.which(os.environ.get("CXX", "g++")) if headers.exists() else None
     return Machine(topology, manager, isa(), version_of("intel-extension-for-pytorch"), compiler)
 
 

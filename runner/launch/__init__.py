@@ -103,7 +103,10 @@ def _check_installed(cell: Cell, machine: Machine) -> None:
     if machine.ipex is None and cell.launcher.name == "ipexrun":
         raise RunnerError("launcher=ipexrun: it comes with IPEX, which is not installed; choose launcher=xeon")
     if cell.graph.name == "compile" and machine.compiler is None:
-        raise RunnerError("graph=compile: inductor needs a C++ compiler; install it with: apt-get install g++")
+        raise RunnerError(
+            "graph=compile: inductor needs a C++ compiler and Python's headers; install them with: "
+            "apt-get install g++ python3-dev"
+        )
 
 
 def command(planned: Plan, job_file: Path, shim: Path, caller: Mapping[str, str], python: str, marker: str) -> Command:
