@@ -59,10 +59,15 @@ def test_the_runner_sleeps_while_a_job_runs(tmp_path: Path) -> None:
 
 
 def test_an_interrupt_stops_the_job_and_is_passed_on(tmp_path: Path) -> None:
+    # A shell starts background jobs with SIGINT ignored, and the tests with them.
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
     timer = threading.Timer(0.7, lambda: os.kill(os.getpid(), signal.SIGINT))
     timer.start()
-    with pytest.raises(KeyboardInterrupt):
-        run(tmp_path, "import time; time.sleep(60)", marker="test/interrupt")
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            run(tmp_path, "import time; time.sleep(60)", marker="test/interrupt")
+    finally:
+        signal.signal(signal.SIGINT, before)
     assert execute.marked("test/interrupt") == []
 
 
