@@ -85,7 +85,7 @@ def run(config: Config, resolved_yaml: str) -> Outcome:
     try:
         if cell.cell_id != config.sweep.cell_id:
             raise RunnerError("the configuration changed while the sweep ran: start the sweep again")
-        outcome = _attempt(cell, config, folder, run_id)
+        outcome = _attempt(cell, config, folder, unfinished)
     except RunnerError as error:
         outcome = replace(unfinished, failure=str(error))
     except KeyboardInterrupt as error:  # recorded, then passed on
@@ -102,8 +102,8 @@ def run(config: Config, resolved_yaml: str) -> Outcome:
     return outcome
 
 
-def _attempt(cell: Cell, config: Config, folder: Path, run_id: str) -> Outcome:
-    """Launch, wait and judge.
+def _attempt(cell: Cell, config: Config, folder: Path, unfinished: Outcome) -> Outcome:
+    """Launch, wait and judge: ``unfinished`` with what became of it.
 
     Raises:
         RunnerError: the cell can't be launched here.
@@ -148,7 +148,6 @@ def _attempt(cell: Cell, config: Config, folder: Path, run_id: str) -> Outcome:
 
     for left in folder.glob(".*"):  # marks of instances, and what a killed worker could not remove
         left.unlink()
-    unfinished = Outcome(cell.cell_id, number, cell.axes, FAILED, settings=cell.settings, run_id=run_id)
     instances = range(cell.instances)
     judged = [
         _judge_end(ended, folder / result_file(i, cell.instances), cell, number, folder, config.timeout_s)

@@ -29,7 +29,7 @@ def build(request: Request) -> Built:
         "--ninstances",
         str(placement.instances),
         "--ncores-per-instance",
-        str(len(placement.cores) // placement.instances),
+        str(placement.cores_per_instance),
         "--multi-task-manager",
         placement.task_manager,
         # The list of cores is complete as it stands: no E-core filter on top of it.

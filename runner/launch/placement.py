@@ -31,9 +31,14 @@ class Placement:
     """Some core is not its physical core's first logical CPU, which ipexrun would drop unasked."""
     instances: int = 1
 
+    @property
+    def cores_per_instance(self) -> int:
+        """Physical cores of each instance."""
+        return len(self.cores) // self.instances
+
     def of_instance(self, instance: int) -> Placement:
         """Where one of the instances runs: consecutive cores, as both launchers hand them out."""
-        each = len(self.cores) // self.instances
+        each = self.cores_per_instance
         return replace(self, cores=self.cores[instance * each : (instance + 1) * each], instances=1)
 
     @property

@@ -21,7 +21,7 @@ def build(request: Request) -> Built:
         "--ninstances",
         str(placement.instances),
         "--ncores-per-instance",
-        str(len(placement.cores) // placement.instances),
+        str(placement.cores_per_instance),
     ]
     if cell.openmp == "default":
         options.append("--disable-iomp")

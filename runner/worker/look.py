@@ -103,19 +103,15 @@ def operators(step: Callable[[], object]) -> dict[str, Any]:
         profiler.export_chrome_trace(str(trace))
         events = json.loads(trace.read_text(encoding="utf-8"))["traceEvents"]
     complete = [event for event in events if event.get("ph") == "X"]
-    compute = [
-        event
-        for event in complete
-        if event.get("cat") == "cpu_op" and _COMPUTE.search(event["name"]) and not _NOT_COMPUTE.search(event["name"])
-    ]
+    working = [e for e in complete if e.get("cat") == "cpu_op" and not _NOT_COMPUTE.search(e["name"])]
     layouts: dict[str, int] = {}
-    for event in complete:
-        if event.get("cat") == "cpu_op" and _IMAGE.search(event["name"]) and not _NOT_COMPUTE.search(event["name"]):
+    for event in working:
+        if _IMAGE.search(event["name"]):
             form = _first_tensor(event.get("args", {}))[1]
             if form:
                 layouts[form] = layouts.get(form, 0) + 1
     rows: dict[tuple[str, str, str], list[float]] = {}
-    for event in _innermost(compute):
+    for event in _innermost([e for e in working if _COMPUTE.search(e["name"])]):
         dtype, form = _first_tensor(event.get("args", {}))
         if not dtype and "sgemm" in event["name"].lower():
             dtype = "float32"  # the s in MKL's sgemm

@@ -28,10 +28,8 @@ def ipex_static(module: nn.Module, call: Call, calibration: Sequence[Call]) -> t
     import intel_extension_for_pytorch as ipex
     from intel_extension_for_pytorch.quantization import convert, prepare
 
-    example: dict[str, Any] = (
-        {"example_inputs": call.args} if not call.kwargs else {"example_inputs": call.positional(module)}
-    )
-    prepared = prepare(module, ipex.quantization.default_static_qconfig_mapping, inplace=False, **example)
+    recipe = ipex.quantization.default_static_qconfig_mapping
+    prepared = prepare(module, recipe, example_inputs=call.positional(module), inplace=False)
     calibrate(prepared, calibration)
     return convert(prepared), "ipex static"
 

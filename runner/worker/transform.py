@@ -34,6 +34,12 @@ class Subject:
     """Whose compiler was called with them: ``ipex``, ``inductor``."""
 
 
+def _channels_last(call: Call) -> Call:
+    return call.map(
+        lambda tensor: tensor.contiguous(memory_format=torch.channels_last) if tensor.dim() == 4 else tensor
+    )
+
+
 def _apply_memory_format(spec: JobSpec, subject: Subject) -> None:
     if spec.ipex == "on":
         import intel_extension_for_pytorch as ipex
@@ -44,18 +50,13 @@ def _apply_memory_format(spec: JobSpec, subject: Subject) -> None:
             ipex.enable_auto_channels_last()
     if spec.memory_format == "channels_last":
         subject.module.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # missing in torch's own stub
-        subject.call = subject.call.map(
-            lambda tensor: tensor.contiguous(memory_format=torch.channels_last) if tensor.dim() == 4 else tensor
-        )
+        subject.call = _channels_last(subject.call)
 
 
 def _apply_precision(spec: JobSpec, subject: Subject, calibration: Sequence[Call]) -> None:
     if spec.precision == "int8":
         if spec.memory_format == "channels_last":
-            calibration = [
-                call.map(lambda t: t.contiguous(memory_format=torch.channels_last) if t.dim() == 4 else t)
-                for call in calibration
-            ]
+            calibration = [_channels_last(call) for call in calibration]
         subject.module, subject.int8_recipe = quantize.static(
             subject.module, subject.call, calibration, spec.ipex == "on", spec.graph == "compile"
         )
