@@ -13,10 +13,10 @@ DEBIAN := libjemalloc2 libgoogle-perftools4 numactl linux-perf g++
 help:
 	@sed -n '1,2p' Makefile
 
-sweep: $(READY) system
+sweep: system $(READY)
 	$(PY) -m runner $(ARGS)
 
-test: $(READY) system
+test: system $(READY)
 	.venv/bin/ruff check .
 	.venv/bin/ruff format --check .
 	.venv/bin/mypy
@@ -25,13 +25,15 @@ test: $(READY) system
 ui: $(READY)
 	$(PY) -m runner ui
 
-$(READY): requirements.lock pyproject.toml
+$(READY): requirements.lock requirements-toplev.lock pyproject.toml setup.py runner/worker/itt_collector.c
 	@$(PYTHON) -c 'import sys; v = sys.version_info[:2]; sys.exit(0 if (3, 10) <= v <= (3, 13) else \
 	    f"Python {v[0]}.{v[1]} is not supported: install Python 3.10 to 3.13 and run: make $(MAKECMDGOALS) PYTHON=/path/to/python")'
 	@echo "installing into .venv from requirements.lock: about 8 GB, several minutes, once"
 	@test -x $(PY) || $(PYTHON) -m venv .venv
 	@$(PY) -m pip install -q --disable-pip-version-check --require-hashes -r requirements.lock
 	@$(PY) -m pip install -q --disable-pip-version-check --no-deps --no-build-isolation -e .
+	@$(PY) -m pip install -q --disable-pip-version-check --no-deps --require-hashes --upgrade \
+	    --target .venv/pmu-tools -r requirements-toplev.lock
 	@touch $@
 
 # Shared libraries of the allocators, numactl and perf. Without root or password-less sudo the line to run is

@@ -18,7 +18,7 @@ from runner import refusal
 from runner.errors import RunnerError
 
 ROOT = Path(__file__).resolve().parents[1]
-COMMANDS = ("doctor", "ui")
+COMMANDS = ("compare", "doctor", "explain", "ui")
 
 
 @functools.cache

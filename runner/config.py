@@ -13,6 +13,8 @@ from typing import Any
 from hydra.core.config_store import ConfigStore
 from omegaconf import MISSING, DictConfig, OmegaConf
 
+from runner.capture.settings import CaptureConf
+from runner.capture.settings import check as check_capture
 from runner.errors import RunnerError
 from runner.matrix import Allocator, Cell, Graph, Launcher, Model, Precision
 
@@ -198,6 +200,7 @@ class Config:
     precision: PrecisionConf = field(default_factory=PrecisionConf)
     graph: GraphConf = field(default_factory=GraphConf)
     launcher: LauncherConf = field(default_factory=LauncherConf)
+    capture: CaptureConf = field(default_factory=CaptureConf)
     batch_size: int = MISSING
     sequence_length: int | None = None
     instances: int = 1
@@ -268,6 +271,7 @@ def check(config: Config) -> None:
         # Written so that nan, which compares false with everything, is refused as well.
         if not (0 < value < float("inf")):
             raise RunnerError(f"{name}={value}: {name} is in {meaning} and must be a finite number above 0")
+    check_capture(config.capture)
     if config.precision.calibration_batches < 1:
         raise RunnerError(
             f"precision.calibration_batches={config.precision.calibration_batches}: int8 needs at least 1 to see values"

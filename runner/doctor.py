@@ -14,7 +14,8 @@ from typing import Any
 from rich import box
 from rich.table import Table
 
-from runner import execute, host, jobs
+from runner import host, passes, probe, topdown
+from runner.capture.settings import CaptureConf, IttCaptureConf, ToplevCaptureConf
 from runner.launch import libraries
 from runner.report import terminal
 
@@ -62,7 +63,7 @@ def _precisions(isa: frozenset[str]) -> Iterator[Finding]:
 
 def findings() -> list[Finding]:
     """Every axis whose values depend on the machine."""
-    machine = jobs.this_machine()
+    machine = passes.this_machine()
     found = [*_allocators(), *_precisions(machine.isa)]
     if machine.ipex is None:
         pip = "pip install intel-extension-for-pytorch==2.8.0"
@@ -91,16 +92,17 @@ def findings() -> list[Finding]:
         )
     else:
         found.append(Finding("pinning", "numactl", MISSING, "taskset pins cores only", "apt-get install numactl"))
-    perf, pmu = shutil.which("perf"), execute.counts_cycles()
-    if pmu:
-        found.append(Finding("counters", "hardware", CAN, str(perf)))
-    elif perf:
-        found.append(
-            Finding("counters", "hardware", CAN_NOT, "perf counts no cycles: a VM without PMU, or no permission")
-        )
-    else:
-        found.append(Finding("counters", "hardware", MISSING, "no perf", "apt-get install linux-perf"))
-    return found
+    return [*found, *_captures()]
+
+
+def _captures() -> Iterator[Finding]:
+    yield Finding("capture", "onednn, profiler", CAN, "part of torch and IPEX")
+    reasons = probe.unavailable(CaptureConf(itt=IttCaptureConf(), toplev=ToplevCaptureConf()))
+    for name, found in (("itt", str(probe.collector())), ("toplev", str(topdown.SCRIPT))):
+        yield Finding("capture", name, CAN_NOT if name in reasons else CAN, reasons.get(name, found))
+    missing = shutil.which("perf") is None
+    mend = "apt-get install linux-perf" if missing else ""
+    yield Finding("capture", "counters", MISSING if missing else CAN, probe.perf_counters().source, mend)
 
 
 def machine_lines(fingerprint: dict[str, Any]) -> list[tuple[str, str]]:

@@ -15,6 +15,7 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 # What a process gets to end by itself after SIGTERM before it is killed.
 GRACE_S = 3.0
@@ -120,36 +121,37 @@ def marked(marker: str) -> list[int]:
     return found
 
 
-def capture(argv: Sequence[str], cwd: Path | None = None, timeout_s: float = 20) -> tuple[int, str]:
-    """Run a short command and return (exit status, standard output); (127, "") when it is not there."""
+class Output(NamedTuple):
+    """What a short command left; status 127 when it could not be started or did not end in time."""
+
+    status: int
+    out: str
+    err: str
+
+
+def capture(argv: Sequence[str], cwd: Path | None = None, timeout_s: float = 20) -> Output:
+    """Run a short command."""
     try:
         done = subprocess.run(
             list(argv), cwd=cwd, stdin=subprocess.DEVNULL, capture_output=True, timeout=timeout_s, check=False
         )
-    except (OSError, subprocess.TimeoutExpired):
-        return 127, ""
-    return done.returncode, done.stdout.decode(errors="replace")
+    except (OSError, subprocess.TimeoutExpired) as error:
+        return Output(127, "", str(error))
+    return Output(done.returncode, done.stdout.decode(errors="replace"), done.stderr.decode(errors="replace"))
 
 
 def working_task_manager(cpu: int, node: int) -> str:
     """``numactl`` when it is installed and may set a memory policy here, else ``taskset``."""
-    status, _ = capture(["numactl", "-C", str(cpu), "-m", str(node), "true"])
-    return "numactl" if status == 0 else "taskset"
-
-
-def counts_cycles() -> bool:
-    """Whether perf really counts cycles here. Its exit status says nothing: without a PMU it is 0 as well."""
-    status, out = capture(["perf", "stat", "-x,", "--log-fd", "1", "-e", "{cycles,instructions}", "true"])
-    return status == 0 and all(line.split(",")[0].isdigit() for line in out.strip().splitlines()) and bool(out.strip())
+    tried = capture(["numactl", "-C", str(cpu), "-m", str(node), "true"])
+    return "numactl" if tried.status == 0 else "taskset"
 
 
 def git_state(folder: Path) -> tuple[str | None, str]:
     """(commit, diff against it, untracked files named) of the checkout around ``folder``; (None, "") outside one."""
-    status, commit = capture(["git", "rev-parse", "HEAD"], folder)
-    if status:
+    head = capture(["git", "rev-parse", "HEAD"], folder)
+    if head.status:
         return None, ""
-    status, diff = capture(["git", "diff", "HEAD"], folder)
-    if status:
-        diff = "git diff HEAD failed: what differs from the commit is not known\n"
-    _, untracked = capture(["git", "ls-files", "--others", "--exclude-standard"], folder)
-    return commit.strip(), diff + "".join(f"untracked: {name}\n" for name in untracked.splitlines())
+    changed = capture(["git", "diff", "HEAD"], folder)
+    diff = "git diff HEAD failed: what differs from the commit is not known\n" if changed.status else changed.out
+    untracked = capture(["git", "ls-files", "--others", "--exclude-standard"], folder)
+    return head.out.strip(), diff + "".join(f"untracked: {name}\n" for name in untracked.out.splitlines())

@@ -14,8 +14,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-# History of the job and result files: 1 = first version; 2 = precision, memory format, graph, instances.
-FORMAT = 2
+# History of the job and result files: 1 = first version; 2 = precision, memory format, graph, instances;
+# 3 = captures, several logged steps, passes of their own.
+FORMAT = 3
 
 # Environment variables that tune allocators, OpenMP, MKL, oneDNN, torch's compilers, or load foreign code: what the
 # runner scrubs from the caller's environment, and what the worker reports of its own.
@@ -27,6 +28,15 @@ TUNING = re.compile(
     r"|INTEL_LIBITTNOTIFY.*|INTEL_ITTNOTIFY_.*|CCL_.*|LOCAL_WORLD_SIZE|LOCAL_RANK|RUNNER_JOB"
 )
 
+
+# What the first instance's captures leave in the job's folder; the runner reads them and makes tables of them.
+CAPTURES_FILE = "captures.json"
+ITT_FILE = "itt.bin"
+COUNTERS_FILE = "counters.csv"
+PROFILER_FOLDER = "profiler"
+
+# On record while a capture is under way, and after it when nothing came after it.
+NOT_SURVIVED = "the worker did not survive it; see stderr.log"
 
 # What an instance says that stopped because of another: the other's reason is the one to show.
 OTHER_FAILED = "another instance of this job failed"
@@ -70,7 +80,24 @@ class JobSpec:
     """Of a single instance; instance i of several writes ``<stem>-<i>.json`` beside it."""
     instances: list[list[int]]
     """Logical CPUs of each instance: by its own affinity a worker knows which one it is."""
+    onednn: dict[str, Any] = field(default_factory=dict)
+    """How many steps oneDNN logs (``iterations``), and the seconds after which no further one is begun (``max_s``)."""
+    captures: dict[str, dict[str, Any]] = field(default_factory=dict)
+    """Capture -> its settings, for those that run in the timing pass after the timed loop: clean (steps to set the
+    others against), counters (``perf``: its command; empty: getrusage), itt (``library``: the collector), profiler."""
+    region: dict[str, Any] | None = None
+    """In a pass of its own (toplev): perf's control FIFOs (``ctl``, ``ack``). The timed loop is what perf counts, and
+    neither evidence nor captures follow it."""
+    marked: bool = False
+    """In a pass of its own (VTune): every timed step and operator is an ITT range, and nothing follows the loop."""
+    private: str = ""
+    """A folder of the job's own with a short path without commas, gone afterwards."""
     format: int = FORMAT
+
+    @property
+    def apart(self) -> bool:
+        """Whether this pass is for a program around it, and not for evidence."""
+        return self.region is not None or self.marked
 
 
 @dataclass(frozen=True)
@@ -110,9 +137,25 @@ class WorkerResult:
     """CLOCK_MONOTONIC at the first line of the worker."""
     quality: dict[str, Any] = field(default_factory=dict)
     """How far the output is from the fp32 eager reference: see runner.worker.reference.compare()."""
-    onednn_wall_s: float | None = None
-    """Wall time of the step whose oneDNN log is in the result's folder; None when it was not looked at."""
+    onednn_step_s: dict[str, list[float]] = field(default_factory=dict)
+    """Copy of oneDNN (``torch``, ``ipex``) -> wall time of each step that it logged."""
     format: int = FORMAT
+
+
+@dataclass(frozen=True)
+class Captured:
+    """What one capture left behind, beside its files."""
+
+    name: str
+    step_s: list[float] = field(default_factory=list)
+    """Wall time of each captured step."""
+    failure: str | None = None
+    window: Window | None = None
+    """What the operating system counted in the captured steps; only ``counters`` asks."""
+    note: str | None = None
+    """What of it went wrong where something else could do."""
+    wall_s: float = 0.0
+    """All that it took, preparation and writing included."""
 
 
 def result_file(instance: int, instances: int, name: str = "result.json") -> str:
@@ -122,7 +165,7 @@ def result_file(instance: int, instances: int, name: str = "result.json") -> str
 
 
 def onednn_log(instance: int) -> str:
-    """Name of the file with oneDNN's verbose log of one step, beside the result file."""
+    """Name of the file with oneDNN's verbose log, beside the result file."""
     return f"onednn-{instance}.log"
 
 
@@ -173,3 +216,22 @@ def read_result(path: Path) -> WorkerResult:
         return WorkerResult(window=Window(**window) if window else None, **data)
     except TypeError as error:
         raise FormatError(f"{path.name} does not hold a worker's result: {error}") from error
+
+
+def write_captures(path: Path, captures: list[Captured]) -> None:
+    """Write what became of the captures so far, whole or not at all."""
+    write_json(path, {"format": FORMAT, "captures": [dataclasses.asdict(captured) for captured in captures]})
+
+
+def read_captures(path: Path) -> dict[str, Captured]:
+    """Capture -> what became of it.
+
+    Raises:
+        FormatError: the file is torn, missing or of another version.
+    """
+    try:
+        rows = _load(path)["captures"]
+        found = [Captured(**{**row, "window": Window(**row["window"]) if row["window"] else None}) for row in rows]
+    except (TypeError, KeyError) as error:
+        raise FormatError(f"{path.name} does not hold captures: {error}") from error
+    return {captured.name: captured for captured in found}

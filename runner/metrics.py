@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from statistics import median
 from typing import Any
 
 from runner import stats
-from runner.capture.onednn import Summary
+from runner.capture.kernels import Summary
+from runner.capture.onednn import COMPUTE
 from runner.job import Window
 from runner.outcome import CellRecord
 
@@ -15,14 +16,22 @@ from runner.outcome import CellRecord
 RUNNER_CPU_LIMIT_PCT = 1.0
 
 
-def _of_window(window: Window, steps: int) -> dict[str, float]:
+# What captures measure: in the first round of a cell only.
+CAPTURED = ("captures/", "itt/", "profiler/", "counters/", "tma/", "overhead/", "cost/")
+
+
+def _of_window(window: Window, samples_s: Sequence[float]) -> dict[str, float]:
+    steps = len(samples_s)
+    kernel = window.system_s / max(window.user_s + window.system_s, 1e-9)
     figures: dict[str, float | None] = {
         "faults/minor_per_step": window.minor_faults / steps,
         "faults/major_per_step": window.major_faults / steps,
         "cpu/voluntary_switches_per_step": window.voluntary_switches / steps,
         "cpu/involuntary_switches_per_step": window.involuntary_switches / steps,
         "cpu/cores_busy": (window.user_s + window.system_s) / window.wall_s,
-        "cpu/system_pct": 100 * window.system_s / max(window.user_s + window.system_s, 1e-9),
+        "cpu/system_pct": 100 * kernel,
+        # Of a step's median, if the kernel's work was spread over the busy cores like the rest.
+        "cpu/kernel_ms_per_step": 1e3 * median(samples_s) * kernel,
         "memory/rss_peak_mb": _scaled(window.rss_peak_bytes, 1e-6),
         "selfaudit/runner_cpu_pct": _scaled(window.runner_cpu_s, 100 / window.wall_s),
         "selfaudit/launcher_cpu_pct": _scaled(window.launcher_cpu_s, 100 / window.wall_s),
@@ -32,13 +41,24 @@ def _of_window(window: Window, steps: int) -> dict[str, float]:
 
 def evidence_figures(kernels: Summary, quality: Mapping[str, Any]) -> dict[str, float]:
     """What oneDNN's log of one step and the comparison with fp32 come to; shares in percent."""
+    reorder_s, compute_s = kernels.seconds_in("reorder"), kernels.seconds_in(*COMPUTE)
     figures = {
         "onednn/coverage_pct": 100 * kernels.coverage,
-        "onednn/primitives_per_step": float(kernels.calls),
-        "onednn/reorders_per_step": float(kernels.reorders),
+        "onednn/compute_ms_per_step": 1e3 * compute_s,
+        "onednn/other_ms_per_step": 1e3 * kernels.seconds_in(*set(kernels.by_kind) - COMPUTE - {"reorder"}),
+        "onednn/primitives_per_step": kernels.calls,
+        "onednn/reorders_per_step": kernels.reorders,
+        "onednn/activation_reorders_per_step": kernels.reorders - kernels.weight_reorders,
+        "onednn/weight_reorders_per_step": kernels.weight_reorders,
+        "onednn/reorder_mb_per_step": 1e-6 * kernels.reorder_bytes,
         "onednn/reorder_pct": 100 * kernels.reorder_share,
-        "onednn/fused_per_step": float(kernels.fused),
+        "onednn/reorder_ms_per_step": 1e3 * reorder_s,
+        "onednn/fused_per_step": kernels.fused,
+        "onednn/cache_hits_per_step": kernels.cache_hits,
+        "onednn/cache_misses_per_step": kernels.cache_misses,
         "onednn/unparsed_lines": float(kernels.unparsed),
+        **{f"onednn/{kind}_ms_per_step": 1e3 * seconds for kind, (_, seconds) in kernels.by_kind.items()},
+        **{f"onednn/{kind}_calls_per_step": calls for kind, (calls, _) in kernels.by_kind.items()},
         **{f"onednn/isa_{family}_pct": 100 * share for family, share in kernels.isa.items()},
         **{f"onednn/dtype_{dtype}_pct": 100 * share for dtype, share in kernels.dtypes.items() if dtype},
     }
@@ -80,10 +100,14 @@ def cell_metrics(record: CellRecord) -> dict[str, float]:
         "latency/processes": float(estimate.processes),
         "throughput/samples_per_s": median(per_round.values()),
     }
-    windows = [_of_window(r.window, len(r.samples_s)) for r in finished.values() if r.window is not None]
+    interval = stats.interval(record.rounds)
+    if interval is not None:
+        latency |= {"latency/ci95_low_ms": interval.low * 1e3, "latency/ci95_high_ms": interval.high * 1e3}
+    windows = [_of_window(r.window, r.samples_s) for r in finished.values() if r.window is not None]
     return {
         **{name: value for name, value in latency.items() if value is not None},
         **_over_rounds(windows),
         **_over_rounds([dict(outcome.figures) for outcome in record.outcomes]),
+        **{name: value for name, value in record.outcomes[0].figures.items() if name.startswith(CAPTURED)},
         **costs,
     }

@@ -37,7 +37,9 @@ class Outcome:
     isa: str = "unobserved"
     """Instruction family that oneDNN spent most of the step in."""
     figures: Mapping[str, float] = field(default_factory=dict)
-    """Metrics that come from evidence: onednn/*, quality/*."""
+    """Metrics that come from evidence and captures: onednn/*, quality/*, itt/*, tma/*, overhead/*."""
+    captures: Mapping[str, str] = field(default_factory=dict)
+    """Tags of the captures: ``ok``, where the figures are from, or why there are none."""
     settings: Mapping[str, str] = field(default_factory=dict)
     """What else tells the cell apart: see matrix.Cell.settings."""
     cost_s: Mapping[str, float] = field(default_factory=dict)
@@ -63,6 +65,14 @@ class CellRecord:
         return CellRecord(self.cell_id, self.axes, outcomes, results)
 
     @property
+    def rounds(self) -> list[list[float]]:
+        """Samples of each finished round, in seconds: instances of one round ran together and are no replicates."""
+        found: dict[int, list[float]] = {}
+        for (number, _), result in sorted(self.results.items()):
+            found.setdefault(number, []).extend(result.samples_s)
+        return [samples for samples in found.values() if samples]
+
+    @property
     def labels(self) -> dict[str, str]:
         """Axes and settings: everything a table may have a column for."""
         return {**self.axes, **self.outcomes[0].settings}
@@ -84,9 +94,20 @@ class CellRecord:
         return next((outcome.quality for outcome in self.outcomes if outcome.quality != "ok"), "ok")
 
     @property
+    def run_id(self) -> str:
+        """Of its MLflow run; empty for a cell that was not launched."""
+        return self.outcomes[0].run_id
+
+    @property
+    def captures(self) -> Mapping[str, str]:
+        """Tags of the captures: of the round that took them."""
+        return next((outcome.captures for outcome in self.outcomes if outcome.captures), {})
+
+    @property
     def isa(self) -> str:
-        """Main instruction family; several, joined by +, when rounds differ."""
-        return "+".join(sorted({outcome.isa for outcome in self.outcomes}))
+        """Main instruction family; several, joined by +, when rounds differ; of those rounds that could tell."""
+        seen = {outcome.isa for outcome in self.outcomes}
+        return "+".join(sorted(seen - {"unobserved"})) or "unobserved"
 
 
 def job_folder(sweep: Path, cell_id: str, number: int) -> Path:

@@ -56,6 +56,16 @@ def _translate(text: str) -> str | None:
         group, value = missing["group"], missing["value"]
         known = f"; choose one of {', '.join(options)}" if options else ""
         return f"{group}={value}: there is no such {group}{known}{_close(value, options)}"
+    # Of a group that takes a list, Hydra names no options.
+    one_of_list = re.search(r"Could not load '(?P<group>capture)/(?P<value>[^'/]*)'", text)
+    if one_of_list:
+        from dataclasses import fields
+
+        from runner.capture.settings import CaptureConf
+
+        names = [field.name for field in fields(CaptureConf)]
+        value = one_of_list["value"]
+        return f"capture=[{value}]: there is no such capture; choose among {', '.join(names)}{_close(value, names)}"
     no_group = re.search(r"Could not override '(?P<key>[^']+)'", text)
     if no_group:
         key = no_group["key"]

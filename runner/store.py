@@ -18,6 +18,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from runner.captured import TABLES, read_table
 from runner.errors import RunnerError
 from runner.matrix import AXES, Cell
 from runner.metrics import RUNNER_CPU_LIMIT_PCT, cell_metrics
@@ -195,13 +196,14 @@ class Store:
         if not last:
             # A metric can't be taken back, and a later round may still fail the cell: only costs until then.
             figures = {name: value for name, value in figures.items() if name.startswith("cost/")}
-        tags = {"evidence": record.evidence, "quality": record.quality[:_TAG_LIMIT], "isa": record.isa}
+        tags = {"evidence": record.evidence, "quality": record.quality, "isa": record.isa, **record.captures}
         if record.failure:
-            tags["failure"] = record.failure[:_TAG_LIMIT]
+            tags["failure"] = record.failure
         if figures.get("selfaudit/runner_cpu_pct", 0) > RUNNER_CPU_LIMIT_PCT:
             tags["disturbed"] = f"the runner used more than {RUNNER_CPU_LIMIT_PCT:g} % of a core while measuring"
         self._log_files(outcome.run_id, folder, f"logs/round-{outcome.round}")
         self._log_top_files(outcome.run_id, folder)
+        self._log_captures(outcome.run_id, folder)
         if record.results:
             self._log_samples(outcome.run_id, sweep / "cells" / outcome.cell_id / "samples.parquet", record.results)
         figures["cost/log_s"] = time.perf_counter() - start
@@ -209,6 +211,11 @@ class Store:
         if last:
             failed = [o.status for o in record.outcomes if o.status != FINISHED]
             self._client.set_terminated(outcome.run_id, failed[0] if failed else FINISHED)
+
+    def tag_cells(self, name: str, values: Mapping[str, str]) -> None:
+        """Set one tag on many cells: run id -> value."""
+        for run_id, value in values.items():
+            self._client.set_tag(run_id, name, value[:_TAG_LIMIT])
 
     def _log_batch(self, run_id: str, figures: Mapping[str, float], tags: Mapping[str, str], step: int) -> None:
         from mlflow.entities import Metric, RunTag
@@ -218,7 +225,7 @@ class Store:
             run_id,
             # Six digits: the UI shows all it is given, and the raw samples are kept beside.
             metrics=[Metric(name, float(f"{value:.6g}"), now_ms, step) for name, value in figures.items()],
-            tags=[RunTag(name, value) for name, value in tags.items()],
+            tags=[RunTag(name, value[:_TAG_LIMIT]) for name, value in tags.items()],
         )
 
     def _log_files(self, run_id: str, folder: Path, into: str | None) -> None:
@@ -230,6 +237,15 @@ class Store:
         for name in ("evidence.json", "config.yaml"):
             if (folder / name).is_file():
                 self._client.log_artifact(run_id, str(folder / name))
+
+    def _log_captures(self, run_id: str, folder: Path) -> None:
+        """The captures' folders under their own names; tables so that MLflow compares them across runs."""
+        for capture in sorted(path for path in folder.iterdir() if path.is_dir()):
+            for file in sorted(path for path in capture.iterdir() if path.is_file()):
+                if file.name in TABLES:
+                    self._client.log_table(run_id, read_table(file), f"{capture.name}/{file.name}")
+                else:
+                    self._client.log_artifact(run_id, str(file), capture.name)
 
     def _log_samples(self, run_id: str, file: Path, results: Mapping[tuple[int, int], Any]) -> None:
         """samples.parquet: one row an iteration (round, process, i, latency_s)."""
@@ -248,7 +264,7 @@ class Store:
     def fail_before_launch(self, parent: str, sweep_id: str, cell: Cell, command: str, reason: str) -> None:
         """A child run for a cell that this machine lacks something for: FAILED, with the reason."""
         run_id = self.start_cell(parent, sweep_id, cell.cell_id, cell, command)
-        self._log_batch(run_id, {}, {"failure": reason[:_TAG_LIMIT]}, step=0)
+        self._log_batch(run_id, {}, {"failure": reason}, step=0)
         self._client.set_terminated(run_id, FAILED)
 
     # -- views ---------------------------------------------------------------------------------
@@ -267,6 +283,8 @@ class Store:
             "tags.`quality`": 90,
             "metrics.`quality/rel_l2`": 130,
             "tags.`isa`": 150,
+            "tags.`main_cause`": 330,
+            "tags.`tma.bottleneck`": 150,
             "metrics.`faults/minor_per_step`": 170,
             "metrics.`latency/cv_pct`": 120,
             "metrics.`throughput/samples_per_s`": 180,

@@ -6,7 +6,6 @@ that the Hydra sweeper stays a thin shell.
 
 from __future__ import annotations
 
-import csv
 import os
 import shlex
 import signal
@@ -19,16 +18,17 @@ from types import FrameType
 from rich.console import Console
 from rich.markup import escape
 
-from runner import execute, host, jobs
+from runner import execute, host, passes, probe
 from runner.config import Config, cell_of
 from runner.errors import RunnerError
 from runner.job import write_json
 from runner.launch.placement import UnplaceableError
 from runner.matrix import Cell, check_rule, combinations, matches, rounds_in_order, telling
 from runner.metrics import cell_metrics
-from runner.outcome import FAILED, FINISHED, KILLED, OUTCOME_FILE, CellRecord, Outcome, job_folder, read_cell
-from runner.report import expected, picture, terminal
-from runner.report.ranking import Row, pick_baseline, rank
+from runner.outcome import FAILED, FINISHED, KILLED, OUTCOME_FILE, Outcome, job_folder, read_cell
+from runner.report import closing, expected, html, terminal
+from runner.report.cause import main_causes
+from runner.report.ranking import pick_baseline, rank
 from runner.store import Store
 
 ALL_RAN, SOME_FAILED, INTERRUPTED = 0, 1, 130
@@ -122,7 +122,7 @@ def plan(request: Request, compose: Compose) -> Matrix:
             continue
         seen.add(cell.cell_id)
         try:
-            jobs.plan_here(cell)
+            passes.plan_here(cell)
         except UnplaceableError as error:
             matrix.excluded.append((cell.labels, str(error)))
         except RunnerError as error:
@@ -167,6 +167,8 @@ def run(request: Request, compose: Compose, launch: Launch) -> int:
         console.print(f"  [yellow]excluded[/yellow] {escape(line)}")
     for rule in matrix.idle_rules:
         console.print(f"  [yellow]note[/yellow] the rule {_as_text(rule)} excludes no cell of this matrix")
+    for capture, reason in probe.unavailable(settings.capture).items():
+        console.print(f"  [yellow]unavailable[/yellow] capture {capture}: {escape(reason)}")
     for planned, reason in matrix.lacking:
         console.print(f"  [red]FAILED[/red] {terminal.label(planned.cell.labels, shown)}: {reason}")
 
@@ -175,18 +177,39 @@ def run(request: Request, compose: Compose, launch: Launch) -> int:
     _write_plan(request, matrix, order, settings)
     for number in execute.STOPS:
         signal.signal(number, _as_interrupt)
+    command = shlex.join(["python", "-m", "runner", *sys.argv[1:]])
+    git = execute.git_state(Path(__file__).parent)
     parent = store.open_sweep(
         request.experiment,
         request.sweep_id,
-        shlex.join(["python", "-m", "runner", *sys.argv[1:]]),
+        command,
         fingerprint,
-        execute.git_state(Path(__file__).parent),
+        git,
         request.directory,
     )
     try:
         _record_lacking(request, matrix, parent, store)
         interrupted = _run_jobs(request, order, parent, shown, settings, console, launch)
-        return _report(request, asked, baseline, shown, rounds, parent, store, console, interrupted)
+        found = [read_cell(request.directory, planned.cell.cell_id) for planned in asked]
+        records = [record for record in found if record is not None]
+        rows = rank(records, baseline.cell.cell_id)
+        title = f"{request.experiment}, sweep {request.sweep_id}"
+        published = expected.lines(_expectations(settings), rows)
+        origin = html.Origin(command, git[0] or "", tuple(published))
+        changes = closing.leave(rows, shown, request.directory, title, origin)
+        causes = main_causes(rows)
+        store.tag_cells("main_cause", {row.record.run_id: cause for row, cause in causes if row.record.run_id})
+        failed = any(record.failure for record in records) or len(records) < len(asked)
+        status = KILLED if interrupted else FAILED if failed else FINISHED
+        figures = {
+            "sweep/cells_measured": float(sum(row.p50_ms is not None for row in rows)),
+            "sweep/cells_failed": float(sum(bool(record.failure) for record in records)),
+        }
+        store.close_sweep(parent, status, figures, request.directory)
+        links = store.save_views(parent, shown)
+        said = [*changes, *published]
+        closing.show(console, rows, shown, rounds, said, request.directory, store.root, links)
+        return INTERRUPTED if interrupted else SOME_FAILED if failed else ALL_RAN
     except BaseException as error:  # no run is left open, whatever ended the sweep
         status = KILLED if isinstance(error, KeyboardInterrupt) else FAILED
         store.close_sweep(parent, status, {}, request.directory)
@@ -279,50 +302,6 @@ def _write_plan(request: Request, matrix: Matrix, order: Sequence[tuple[int, Pla
     )
 
 
-def _report(
-    request: Request,
-    asked: Sequence[Planned],
-    baseline: Planned,
-    shown: Sequence[str],
-    rounds: int,
-    parent: str,
-    store: Store,
-    console: Console,
-    interrupted: bool,
-) -> int:
-    """Table, picture, CSV, links; returns the exit status."""
-    found = [read_cell(request.directory, planned.cell.cell_id) for planned in asked]
-    records: list[CellRecord] = [record for record in found if record is not None]
-    rows = rank(records, baseline.cell.cell_id)
-    failed = any(record.failure for record in records) or len(records) < len(asked)
-    measured = sum(row.p50_ms is not None for row in rows)
-
-    picture.draw(rows, shown, request.directory / "comparison.png", f"{request.experiment}, sweep {request.sweep_id}")
-    _write_csv(rows, request.directory / "comparison.csv")
-    status = KILLED if interrupted else FAILED if failed else FINISHED
-    figures = {
-        "sweep/cells_measured": float(measured),
-        "sweep/cells_failed": float(sum(bool(r.failure) for r in records)),
-    }
-    store.close_sweep(parent, status, figures, request.directory)
-    links = store.save_views(parent, shown)
-
-    console.print()
-    if rows:
-        console.print(terminal.table(rows, shown, rounds))
-    for line in expected.lines(_expectations(asked[0].config), rows):
-        console.print(line, markup=False)
-    for note in terminal.notes(rows, shown, rounds):
-        console.print(f"note: {note}", markup=False)
-    console.print(f"files   {_near(request.directory)}", markup=False)
-    elsewhere = "" if store.root == Path("mlruns").resolve() else f" --mlruns {_near(store.root)}"
-    make = "" if elsewhere else "make ui   (or: "
-    console.print(f"MLflow  {make}python -m runner ui{elsewhere}{')' if make else ''}, then", markup=False)
-    for name, link in links.items():
-        console.print(f"        {link}   {name}", markup=False)
-    return INTERRUPTED if interrupted else SOME_FAILED if failed else ALL_RAN
-
-
 def _expectations(config: Config) -> list[expected.Expectation]:
     """The ``expect`` block, its rules checked.
 
@@ -338,30 +317,3 @@ def _expectations(config: Config) -> list[expected.Expectation]:
         )
         for e in config.expect
     ]
-
-
-def _near(path: Path) -> Path:
-    """Relative to the working directory where it is below it."""
-    return path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path
-
-
-def _write_csv(rows: Sequence[Row], file: Path) -> None:
-    """comparison.csv: a line a cell, fastest first; every axis, every figure."""
-    figures = sorted({name for row in rows for name in row.metrics})
-    axes = list(rows[0].axes) if rows else []
-    with file.open("w", newline="", encoding="utf-8") as out:
-        writer = csv.writer(out)
-        writer.writerow(["cell_id", *axes, "evidence", "output", "isa", "failure", "speedup", *figures])
-        for row in rows:
-            writer.writerow(
-                [
-                    row.record.cell_id,
-                    *row.axes.values(),
-                    row.record.evidence,
-                    row.record.quality,
-                    row.record.isa,
-                    row.record.failure or "",
-                    row.speedup or "",
-                ]
-                + [row.metrics.get(name, "") for name in figures]
-            )

@@ -35,8 +35,13 @@ class Ran:
 
     def cells(self) -> dict[tuple[str, str], CellRecord]:
         """(allocator, ipex) -> record of every cell with an outcome."""
-        records = [read_cell(self.sweep, folder.name) for folder in (self.sweep / "cells").iterdir()]
-        return {(r.axes["allocator"], r.axes["ipex"]): r for r in records if r is not None}
+        return {(r.axes["allocator"], r.axes["ipex"]): r for r in records_of(self)}
+
+
+def records_of(ran: Ran) -> list[CellRecord]:
+    """Every cell of the sweep that has an outcome."""
+    found = [read_cell(ran.sweep, folder.name) for folder in (ran.sweep / "cells").iterdir()]
+    return [record for record in found if record is not None]
 
 
 Runner = Callable[..., Ran]

@@ -79,6 +79,11 @@ def test_no_module_is_a_drawer_for_everything() -> None:
     assert not [file.name for file in FILES if file.stem in {"utils", "util", "helpers", "common", "misc"}]
 
 
+def test_no_benchmark_hides_a_module_of_the_standard_library_from_the_scripts_beside_it() -> None:
+    # A script's own folder comes first on its path: benchmarks/bare.py is run by path.
+    assert not {file.stem for file in (ROOT / "benchmarks").glob("*.py")} & sys.stdlib_module_names
+
+
 def test_no_file_has_grown_past_two_concepts() -> None:
     assert not {file.name: n for file in FILES if (n := len(file.read_text().splitlines())) > 400}
 

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict, fields
 from pathlib import Path
 
 import pytest
 import yaml
 
+from runner.capture import settings
+from runner.capture.settings import CaptureConf
 from runner.config import Config, check
 from runner.errors import RunnerError
 
 from .conftest import ROOT, Ran, Runner
 
+CAPTURES = {file.stem for file in (ROOT / "conf" / "capture").glob("*.yaml")}
 GROUPS = ("model", "allocator", "ipex", "memory_format", "precision", "graph", "launcher")
 OPTIONS = [(group, file.stem) for group in GROUPS for file in sorted((ROOT / "conf" / group).glob("*.yaml"))]
 
@@ -30,7 +34,20 @@ def test_each_option_is_named_as_its_file_and_listed_by_help(group: str, name: s
 
 
 def test_every_axis_that_is_a_group_is_a_folder() -> None:
-    assert {folder.name for folder in (ROOT / "conf").iterdir() if folder.is_dir()} - {"hydra"} == set(GROUPS)
+    assert {folder.name for folder in (ROOT / "conf").iterdir() if folder.is_dir()} - {"hydra", "capture"} == set(
+        GROUPS
+    )
+
+
+def test_every_capture_of_the_schema_has_a_file_and_is_on_by_default() -> None:
+    assert {field.name for field in fields(CaptureConf)} == CAPTURES
+    default = yaml.load((ROOT / "conf" / "config.yaml").read_text(), Loader=yaml.BaseLoader)["defaults"]
+    assert {"capture": ["onednn", "itt", "profiler", "counters", "toplev"]} in default
+    for name in CAPTURES:
+        data = yaml.safe_load((ROOT / "conf" / "capture" / f"{name}.yaml").read_text())
+        schema = next(field for field in fields(CaptureConf) if field.name == name)
+        assert str(schema.type).startswith(f"{name.capitalize()}CaptureConf")
+        assert data == asdict(getattr(settings, f"{name.capitalize()}CaptureConf")())
 
 
 @pytest.mark.parametrize("file", sorted((ROOT / "conf").rglob("*.yaml")), ids=lambda file: file.stem)

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from runner import doctor, execute, jobs
+from runner import doctor, execute, passes, probe
 
 from .conftest import Runner, invoke
 
@@ -15,7 +15,7 @@ def test_doctor_says_what_runs_here_and_its_json_says_the_same() -> None:
     found = json.loads(data.out)
     assert found["host"]["host_id"] in shown.out
     axes = {finding["axis"] for finding in found["findings"]}
-    assert axes >= {"allocator", "ipex", "memory_format", "precision", "graph", "launcher", "openmp", "counters"}
+    assert axes >= {"allocator", "ipex", "memory_format", "precision", "graph", "launcher", "openmp", "capture"}
     for finding in found["findings"]:
         assert finding["verdict"] in ("can run", "can't run", "missing")
         assert finding["value"] in shown.out
@@ -32,7 +32,7 @@ def test_what_is_missing_comes_with_the_line_that_mends_it(monkeypatch: pytest.M
 
 def test_doctor_and_the_sweep_agree_on_fp16(run_cli: Runner) -> None:
     fp16 = next(finding for finding in doctor.findings() if finding.value == "fp16")
-    has_it = bool(jobs.this_machine().isa & {"avx512_fp16", "amx_fp16"})
+    has_it = bool(passes.this_machine().isa & {"avx512_fp16", "amx_fp16"})
     assert (fp16.verdict == doctor.CAN) == has_it
     if not has_it:
         ran = run_cli("model=tiny", "precision=fp16")
@@ -46,5 +46,5 @@ def test_a_perf_that_counts_nothing_counts_no_cycles(monkeypatch: pytest.MonkeyP
         ("", False),
         ("1234,,cycles,100,100.00,,\n5678,,instructions,100,100.00,,\n", True),
     ):
-        monkeypatch.setattr(execute, "capture", lambda *_, text=text: (0, text))
-        assert execute.counts_cycles() is expected
+        monkeypatch.setattr(execute, "capture", lambda *_, text=text: execute.Output(0, text.replace(",", ";"), ""))
+        assert probe._counts("perf", ("{cycles,instructions}",)) is expected

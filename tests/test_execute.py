@@ -87,7 +87,7 @@ def test_a_program_that_is_not_there_is_an_os_error(tmp_path: Path) -> None:
 
 
 def test_a_missing_command_is_captured_as_status_127() -> None:
-    assert execute.capture(["/no/such/program"]) == (127, "")
+    assert execute.capture(["/no/such/program"])[:2] == (127, "")
 
 
 def test_git_state_is_none_outside_a_checkout(tmp_path: Path) -> None:

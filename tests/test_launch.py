@@ -15,10 +15,10 @@ from hypothesis import strategies as st
 from runner import execute, launch
 from runner.errors import LibraryMissingError, RunnerError
 from runner.host import Cpu, Machine, Topology
-from runner.jobs import this_machine
 from runner.launch import environment, libraries
 from runner.launch.placement import UnplaceableError, place
 from runner.matrix import Allocator, Cell, Graph, Launcher
+from runner.passes import this_machine
 
 from .conftest import CELL as SOME_CELL
 

@@ -17,6 +17,9 @@ RUNNER = sorted({line for line in LINES if line.startswith("python -m runner")})
 MAKE = sorted({line for line in LINES if line.startswith("make ")})
 
 
+APART = (" ui", " doctor", "=smoke", " compare", " explain slowest fastest")
+
+
 def test_the_readme_has_its_two_set_up_commands() -> None:
     assert "make sweep" in MAKE
     assert "make test" in MAKE
@@ -28,9 +31,9 @@ def test_each_make_line_is_a_target(line: str) -> None:
     assert done.returncode == 0, done.stderr
 
 
-# The commands ui and doctor, and every experiment, have tests of their own.
+# The commands ui, doctor, compare and explain, and every experiment, have tests of their own.
 @pytest.mark.slow
-@pytest.mark.parametrize("line", [line for line in RUNNER if not line.endswith((" ui", " doctor", "=smoke"))])
+@pytest.mark.parametrize("line", [line for line in RUNNER if not line.endswith(APART)])
 def test_each_runner_line_runs(run_cli: Runner, line: str) -> None:
     words = shlex.split(line)[3:]
     if {"--help", "--cfg"} & set(words):

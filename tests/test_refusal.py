@@ -63,6 +63,12 @@ REFUSED = [
     (["+experiment=empty_list"], "hydra.sweeper.params.allocator: the list is empty"),
     (["+experiment=nested"], "hydra.sweeper.params.allocator"),
     (["mlruns=/proc/nothing"], "mlruns=/proc/nothing"),
+    (["capture=[nope]"], "capture=[nope]: there is no such capture; choose among onednn, itt"),
+    (["-m", "capture=[itt],[onednn]"], "a sweep takes one value of capture"),
+    (["-m", "capture.itt.iterations=1,2"], "a sweep takes one value of capture.itt.iterations"),
+    (["capture.toplev.level=7"], "capture.toplev.level=7: choose 1, 2 or 3"),
+    (["capture.itt.iterations=0"], "capture.itt.iterations=0: it is a number of steps"),
+    (["capture.profiler.max_trace_mb=nan"], "capture.profiler.max_trace_mb=nan"),
     (["ui", "--mlruns", "/nowhere"], "there is no mlflow.db in it"),
 ]
 

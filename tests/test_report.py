@@ -1,7 +1,9 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 from rich.console import Console
 
@@ -10,7 +12,7 @@ from runner.job import Window, WorkerResult
 from runner.matrix import AXES
 from runner.metrics import cell_metrics
 from runner.outcome import CellRecord, Outcome
-from runner.report import expected, picture, terminal
+from runner.report import cause, expected, picture, terminal
 from runner.report.ranking import pick_baseline, rank
 
 
@@ -100,10 +102,71 @@ def shown(rows: list[CellRecord]) -> str:
 
 
 def test_the_table_has_every_cell_and_marks_the_baseline_and_the_failure() -> None:
-    lines = [line.split() for line in shown([SLOW, FAST, BROKEN]).splitlines() if "malloc" in line]
+    lines = [line.split()[:10] for line in shown([SLOW, FAST, BROKEN]).splitlines() if "malloc" in line]
     assert lines[0] == ["tcmalloc", "11", "9.1", "1.91x", "363.6", "10", "3.0e-07", "avx512", "ok", "ok"]
     assert lines[1][3:5] == ["1.00x", "(baseline)"]
     assert lines[2] == ["jemalloc", "-", "-", "-", "-", "-", "-", "-", "-", "FAILED"]
+
+
+def rounds_of(name: str, *medians: float) -> CellRecord:
+    """A cell with a round a median, five samples each."""
+    one = record(name, [medians[0]])
+    outcomes = [replace(one.outcomes[0], round=number) for number in range(len(medians))]
+    results = {
+        (number, 0): replace(one.results[0, 0], round=number, samples_s=[m * f for f in (0.98, 0.99, 1, 1.01, 1.02)])
+        for number, m in enumerate(medians)
+    }
+    return CellRecord(name, one.axes, outcomes, results)
+
+
+STEADY = rounds_of("ptmalloc", 0.0200, 0.0201, 0.0199, 0.0202)
+QUICK = rounds_of("tcmalloc", 0.0100, 0.0101, 0.0099, 0.0100)
+ALIKE = rounds_of("jemalloc", 0.0200, 0.0198, 0.0202, 0.0201)
+
+
+def test_with_rounds_every_speedup_has_an_interval_and_an_answer() -> None:
+    rows = {row.record.cell_id: row for row in rank([STEADY, QUICK, ALIKE], "ptmalloc")}
+    quick = rows["tcmalloc"].verdict
+    assert quick is not None
+    assert quick.interval is not None
+    assert quick.interval.low < 2.0 < quick.interval.high
+    assert rows["tcmalloc"].answer == "faster"
+    assert rows["jemalloc"].answer.startswith("undecided (< ")
+    assert rows["ptmalloc"].verdict is None
+    assert rank([QUICK, STEADY], "tcmalloc")[1].answer == "slower"
+    figures = cell_metrics(QUICK)
+    assert figures["latency/ci95_low_ms"] < figures["latency/p50_ms"] < figures["latency/ci95_high_ms"]
+
+
+def test_with_one_round_nothing_is_decided_and_no_interval_is_made_up() -> None:
+    rows = rank([SLOW, FAST], "ptmalloc")
+    assert [row.answer for row in rows] == ["-", "-"]
+    assert "latency/ci95_low_ms" not in cell_metrics(FAST)
+
+
+def test_a_wrong_or_failed_cell_is_no_part_of_the_comparisons() -> None:
+    wrong = rounds_of("tcmalloc", 0.01, 0.01, 0.01)
+    wrong = replace(wrong, outcomes=[replace(outcome, quality="off by 3") for outcome in wrong.outcomes])
+    rows = rank([STEADY, wrong, BROKEN], "ptmalloc")
+    assert all(row.verdict is None for row in rows)
+
+
+def test_the_table_of_several_rounds_shows_interval_and_answer() -> None:
+    console = Console(width=250, force_terminal=False)
+    with console.capture() as capture:
+        console.print(terminal.table(rank([STEADY, QUICK, ALIKE], "ptmalloc"), ["allocator"], 4))
+    assert "95 % interval" in capture.get()
+    assert "faster" in capture.get()
+    notes = terminal.notes(rank([STEADY, QUICK, ALIKE], "ptmalloc"), ["allocator"], 4)
+    assert any(note.startswith("undecided: ") for note in notes)
+
+
+def test_samples_of_two_speeds_are_said_to_be_so() -> None:
+    rng = np.random.default_rng(0)
+    two = np.concatenate([rng.normal(10e-3, 1e-4, 140), rng.normal(13e-3, 1e-4, 60)])
+    rng.shuffle(two)
+    notes = terminal.notes(rank([record("ptmalloc", list(map(float, two)))], "ptmalloc"), ["allocator"], 1)
+    assert any("allocator=ptmalloc, round 1: bimodal" in note for note in notes)
 
 
 WRONG = record("tcmalloc", [0.001] * 3, quality="rel_l2 0.5 is past the tolerance of 0.0001")
@@ -125,7 +188,7 @@ def test_the_published_figure_stands_beside_ours_with_what_explains_it() -> None
     slow.outcomes[0].figures["onednn/reorders_per_step"] = 158.0  # type: ignore[index]
     rows = rank([slow, fast], "ptmalloc")
     asked = expected.Expectation("tutorial", 1.16, {"allocator": ("ptmalloc",)}, {"allocator": ("jemalloc",)})
-    assert expected.lines([asked], rows) == ["tutorial: 1.16x | here 2.00x - because oneDNN reorders a step 158 -> 0"]
+    assert expected.lines([asked], rows) == ["tutorial: 1.16x | here 2.00x - because reorders a step 158 -> 0"]
     best = expected.Expectation("tutorial", 7.71, {"allocator": ("ptmalloc",)}, {})
     assert "here 2.00x" in expected.lines([best], rows)[0]
     assert (
@@ -160,7 +223,7 @@ def test_notes_name_failures_disturbance_and_what_one_round_can_not_tell() -> No
     ("value", "text"), [(0, "0"), (12, "12"), (999, "999"), (1340, "1.34 k"), (1_345_000, "1.34 M"), (0.5, "0.5")]
 )
 def test_counts_keep_three_digits(value: float, text: str) -> None:
-    assert expected.count(value) == text
+    assert cause.count(value) == text
 
 
 @pytest.mark.parametrize(("seconds", "text"), [(45, "45 s"), (200, "3 min 20 s"), (7500, "2 h 05 min")])

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from runner.stats import estimate, quantile, samples_needed
+from runner.stats import estimate, needs, quantile, samples_needed
 
 LATENCY = st.floats(min_value=1e-6, max_value=100)
 PROCESSES = st.lists(st.lists(LATENCY, min_size=1, max_size=40), min_size=1, max_size=5)
@@ -45,6 +45,12 @@ def test_a_quantile_is_refused_under_the_samples_it_needs(q: float, needed: int)
     assert samples_needed(q) == needed
     assert quantile(samples[:-1], q) is None
     assert quantile(samples, q) == pytest.approx(1 + q)
+
+
+def test_ten_samples_never_yield_a_p99() -> None:
+    assert estimate([[1.0] * 10] * 5).p99_s is None
+    assert needs(0.99) == "needs 200 samples"
+    assert needs(0.9) == "needs 20 samples"
 
 
 @pytest.mark.parametrize("processes", [[], [[]], [[1.0], []], [[float("nan")]], [[0.0]], [[-1.0]], [[float("inf")]]])

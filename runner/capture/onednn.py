@@ -1,48 +1,90 @@
-"""oneDNN's verbose log (oneDNN 3.3 and later, ``onednn_verbose,v1,...``), line by line.
+"""oneDNN's verbose log, line by line: the formats of oneDNN 2.0 to 3.13, each line filed once, none dropped.
 
-Format: the library prints ``info`` lines, among them a ``template:`` that names the columns of the lines that
-follow, then one ``exec`` line a primitive. Source: oneDNN Developer Guide, "Verbose Mode".
+Apart from runner.capture.kernels, which says what the lines mean for a step.
+
+Formats (oneDNN Developer Guide of each version, "Verbose Mode", and ``src/common/verbose.cpp``; recorded ones of 18
+versions in ``tests/data/onednn-verbose/versions``), where ``T`` is a timestamp, printed on request:
+
+======== ========================================= ============================ ============================
+version  a line begins                             columns are named by         a tensor
+======== ========================================= ============================ ============================
+2.0      ``dnnl_verbose,exec,``                    nothing: fixed               ``src_f32::blocked:ab:f0``
+2.1-2.4  ``dnnl_verbose,[T,]exec,``                ``info,prim_template:``      as in 2.0
+2.5-3.1  ``onednn_verbose,[T,]exec,``              ``info,prim_template:``      as in 2.0
+3.2      as in 2.5                                 as in 2.5                    ``src_f32:a:blocked:ab::f0``
+3.0-3.2  ``onednn_graph_verbose,exec,``            nothing: fixed
+3.3-3.5  ``onednn_verbose,[T,]primitive,exec,``    ``primitive,info,template:`` as in 3.2
+         ``onednn_verbose,[T,]graph,exec,``        ``graph,info,template:``
+3.6-3.13 ``onednn_verbose,v1,[T,]primitive,exec,`` ``primitive,info,template:`` ``src:f32:a:blocked:ab::f0``
+         ``onednn_verbose,v1,[T,]graph,exec,``     ``graph,info,template:``
+======== ========================================= ============================ ============================
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 # Primitives that do the arithmetic of a model.
 COMPUTE = frozenset({"convolution", "deconvolution", "inner_product", "matmul", "rnn"})
 
-_DTYPES = {
-    "f32": "float32",
-    "bf16": "bfloat16",
-    "f16": "float16",
-    "f64": "float64",
-    "u8": "int8",
-    "s8": "int8",
+# Below this share of a step's wall time, oneDNN's kernels say nothing of the step as a whole.
+MOSTLY = 0.5
+
+_DTYPES = {"f32": "float32", "bf16": "bfloat16", "f16": "float16", "f64": "float64", "u8": "int8", "s8": "int8"}
+
+# Of the versions without a template. Source of graphs' columns: src/graph/utils/verbose.cpp of 3.2, and its log.
+_PRIMITIVE = "operation,engine,primitive,implementation,prop_kind,memory_descriptors,attributes,auxiliary,problem_desc"
+_GRAPH = "operation,engine,partition_id,partition_kind,op_names,data_formats,logical_tensors,fpmath_mode,backend"
+_FIXED = {
+    ("dnnl_verbose", "primitive"): [*_PRIMITIVE.split(","), "exec_time"],
+    ("onednn_graph_verbose", "graph"): [*_GRAPH.split(","), "exec_time"],
 }
+
+_Columns = dict[tuple[str, str], list[str]]  # by (how a line begins, component)
+
+_HEADS = ("dnnl_verbose", "onednn_verbose", "onednn_graph_verbose")
+_MARKER = re.compile(r"#### step (\d{1,9}) (\S+)")
+# What printf and C++ streams make of a time; float() would take "1." of a torn line, "nan" and "1_0" as well.
+_TIME = re.compile(r"\d+(\.\d+)?(e[+-]\d+)?")
+_DTYPE = r"undef|boolean|bf16|e8m0|[fsu]\d+(?:_e\dm\d)?"
 
 
 @dataclass(frozen=True)
 class Tensor:
-    """One memory descriptor, ``src:f32::blocked:abcd::f0``."""
+    """One memory descriptor, ``src:f32::blocked:abcd::f0`` or, before 3.6, ``src_f32::blocked:abcd:f0``."""
 
     dtype: str
-    """As oneDNN spells it: f32, bf16, s8."""
+    """As oneDNN spells it: f32, bf16, s8; ``undef`` of a tensor that is not there, such as no bias."""
     tag: str
-    """Layout: ``abcd`` is NCHW, ``acdb`` NHWC, ``aBcd16b`` blocked by 16 channels."""
+    """Layout: ``abcd`` is NCHW, ``acdb`` NHWC, ``aBcd16b`` blocked by 16 channels; empty where there is none."""
 
 
 @dataclass(frozen=True)
 class Primitive:
     """One executed primitive."""
 
+    step: int
+    """Of the last ``#### step`` marker; 0 before any."""
+    copy: str
+    """Whose oneDNN the last marker names, such as ``torch``; empty before any."""
+    engine: str
     kind: str
     implementation: str
+    prop_kind: str
     tensors: Mapping[str, Tensor]
+    """By the name oneDNN prints (src, wei, bia, dst); a name's repeats, as of a sum's sources, are src_1, src_2."""
     attributes: str
+    """As printed, less surrounding blanks."""
+    post_ops: tuple[str, ...]
+    """What is computed along, in order: eltwise_relu, sum, binary_add; without their arguments."""
+    auxiliary: str
     shape: str
+    """oneDNN's problem descriptor: ``mb2_ic16oc32_ih12...`` of a convolution, ``512x768:768x768`` of a matmul."""
     seconds: float
+    timestamp_s: float | None
+    """Start, since the epoch; None when the log has no timestamps."""
 
     @property
     def dtype(self) -> str:
@@ -56,20 +98,57 @@ class Primitive:
         return isa_family(self.implementation)
 
 
+@dataclass(frozen=True)
+class GraphPartition:
+    """One executed partition of oneDNN's graph API; its primitives are logged on their own as well."""
+
+    step: int
+    copy: str
+    engine: str
+    kind: str
+    """Pattern the partition matched, such as ``matmul_post_ops``."""
+    operations: tuple[str, ...]
+    implementation: str
+    """Empty before 3.6, which does not print it."""
+    backend: str
+    seconds: float
+    timestamp_s: float | None
+
+
 @dataclass
 class Log:
-    """A parsed log."""
+    """A parsed log; each line is in exactly one of the fields that ``lines`` adds up."""
 
     primitives: list[Primitive] = field(default_factory=list)
+    graphs: list[GraphPartition] = field(default_factory=list)
+    """Apart from primitives, whose time theirs repeats."""
+    created: dict[str, int] = field(default_factory=dict)
+    """Creation lines by outcome: ``cache_hit``, ``cache_miss``, ``dispatch`` (an implementation refused), ``check``;
+    prefixed ``graph:`` for partitions, ``nested:`` for primitives of primitives."""
+    info: list[str] = field(default_factory=list)
+    messages: list[str] = field(default_factory=list)
+    """Errors, warnings, failed checks of an execution, and debug output."""
     unparsed: list[str] = field(default_factory=list)
-    """Lines that begin like oneDNN's and could not be read: kept, never dropped."""
+    """oneDNN's lines that could not be read: torn, glued to other text, or with more or fewer columns than named."""
+    markers: int = 0
+    others: int = 0
+    """Lines that are not oneDNN's."""
+    versions: list[str] = field(default_factory=list)
+    """As info lines say, in order: ``3.7.1``."""
+    isa: list[str] = field(default_factory=list)
+    """As info lines say, in order: ``Intel AVX-512 with Intel DL Boost``."""
+
+    @property
+    def lines(self) -> int:
+        """Number of lines that were read."""
+        kept = len(self.primitives) + len(self.graphs) + len(self.info) + len(self.messages) + len(self.unparsed)
+        return kept + sum(self.created.values()) + self.markers + self.others
 
 
 def isa_family(implementation: str) -> str:
     """amx, avx512_core_fp16, avx512_core_bf16, avx512_core_vnni, avx512, avx2, sse41, gemm, ref, or other.
 
-    The first that an implementation's name has, for example ``brg_conv_fwd:avx512_core_bf16``; ``jit:uni`` does
-    not tell and is ``other``.
+    The first that the name has, such as ``brg_conv_fwd:avx512_core_bf16``; ``jit:uni`` does not tell: ``other``.
     """
     name = implementation.lower()
     for family, pattern in (
@@ -89,122 +168,133 @@ def isa_family(implementation: str) -> str:
 
 
 def parse(lines: Iterable[str]) -> Log:
-    """Read a verbose log; lines that are not oneDNN's are skipped, its own that can't be read are kept."""
+    """Read a verbose log; a line ``#### step <i> <copy>`` starts step i, run by that copy of oneDNN."""
     log = Log()
-    columns: list[str] = []
-    for line in lines:
-        words = line.rstrip("\n").split(",")
-        if words[0] != "onednn_verbose":
-            continue
-        # A timestamp, when there is one, stands between the version and the component.
-        if len(words) > 2 and re.fullmatch(r"[\d.]+", words[2]):
-            del words[2]
-        if words[1:4] == ["v1", "primitive", "info"] and len(words) > 4 and words[4].startswith("template:"):
-            columns = [words[4].removeprefix("template:"), *words[5:]]
-        elif words[1:4] == ["v1", "primitive", "exec"]:
-            row = dict(zip(columns, words[3:], strict=False))
+    columns: _Columns = dict(_FIXED)
+    step, copy = 0, ""
+    for raw in lines:
+        line = raw.rstrip("\r\n")
+        if marker := _MARKER.fullmatch(line):
+            step, copy = int(marker[1]), marker[2]
+            log.markers += 1
+        elif not any(f"{head}," in line or line == head for head in _HEADS):
+            log.others += 1
+        else:
             try:
-                if len(words) - 3 != len(columns):
-                    raise ValueError("columns")
-                log.primitives.append(_primitive(row))
+                _file(log, line, columns, step, copy)
             except (LookupError, ValueError):
-                log.unparsed.append(line.rstrip("\n"))
-        elif len(words) < 4 or words[1] != "v1" or words[2] not in ("info", "primitive", "graph"):
-            log.unparsed.append(line.rstrip("\n"))
+                log.unparsed.append(line)
     return log
 
 
-def _primitive(row: Mapping[str, str]) -> Primitive:
-    tensors = {}
-    for descriptor in row["memory_descriptors"].split():
-        parts = descriptor.split(":")
-        # name:dtype:flags:format kind:tag:strides:extra
-        tensors[parts[0]] = Tensor(parts[1], parts[4] if len(parts) > 4 else "")
+def _file(log: Log, line: str, columns: _Columns, step: int, copy: str) -> None:
+    """Put one of oneDNN's lines where it belongs; raises LookupError or ValueError, and files nothing, if unread."""
+    head, *words = line.split(",")
+    if head not in _HEADS:
+        raise ValueError("glued to other text")
+    if words[0] == "v1":
+        head += words.pop(0)
+    timestamp_s = float(words.pop(0)) / 1e3 if _TIME.fullmatch(words[0]) else None
+    component = "graph" if head == "onednn_graph_verbose" else "primitive"
+    if words[0] in ("primitive", "graph", "ukernel", "common"):
+        component = words.pop(0)
+    operation, _, outcome = words[0].partition(":")
+    if operation == "info":
+        _info(log, ",".join(words[1:]), columns, (head, component))
+        log.info.append(line)
+    elif operation in ("error", "warn", "debuginfo") or (operation == "exec" and outcome):
+        log.messages.append(line)
+    elif operation in ("create", "create_nested", "compile") and outcome:
+        # These two tell why, in free text, and end in the source line that says so.
+        if outcome not in ("dispatch", "check"):
+            _row(words, columns[head, component])
+        elif not re.search(r":\d+$", words[-1]):
+            raise ValueError("torn")
+        key = {"create_nested": "nested:", "compile": "graph:"}.get(operation, "") + outcome
+        log.created[key] = log.created.get(key, 0) + 1
+    elif operation == "exec":
+        row = _row(words, columns[head, component])
+        if component == "graph":
+            log.graphs.append(_graph(row, step, copy, timestamp_s))
+        else:
+            log.primitives.append(_primitive(row, step, copy, timestamp_s))
+    else:
+        raise ValueError(operation)
+
+
+def _info(log: Log, text: str, columns: _Columns, kind: tuple[str, str]) -> None:
+    if template := re.fullmatch(r"(?:prim_)?template:(.*)", text):
+        # The template lists the timestamp among the columns; lines have it before the component.
+        columns[kind] = [name for name in template[1].split(",") if name != "timestamp"]
+    elif version := re.fullmatch(r"oneDNN v(\d[\w.-]*) \(commit .+\)", text):
+        log.versions.append(version[1])
+    elif text.startswith("cpu,isa:"):
+        log.isa.append(text.removeprefix("cpu,isa:"))
+
+
+def _row(words: Sequence[str], columns: Sequence[str]) -> dict[str, str]:
+    """Column -> text. More or fewer words than columns are no row: oneDNN puts no comma inside a field."""
+    if "partition_id" in columns and "scratchpad" not in columns:
+        # 3.13 prints ``scratchpad:library:1472`` for graphs and leaves it out of their template.
+        words = [word for word in words if not word.startswith("scratchpad:")]
+    row = dict(zip(columns, words, strict=True))
+    if not _TIME.fullmatch(row["exec_time"]):
+        raise ValueError("exec_time")
+    return row
+
+
+def _primitive(row: Mapping[str, str], step: int, copy: str, timestamp_s: float | None) -> Primitive:
     return Primitive(
+        step=step,
+        copy=copy,
+        engine=row["engine"],
         kind=row["primitive"],
         implementation=row["implementation"],
-        tensors=tensors,
-        attributes=row["attributes"],
+        prop_kind=row["prop_kind"],
+        tensors=_tensors(row["memory_descriptors"]),
+        attributes=row["attributes"].strip(),
+        post_ops=_post_ops(row["attributes"]),
+        auxiliary=row["auxiliary"],
         shape=row["problem_desc"],
         seconds=float(row["exec_time"]) / 1e3,
+        timestamp_s=timestamp_s,
     )
 
 
-@dataclass(frozen=True)
-class Summary:
-    """What one step spent where, in shares of its primitives' time."""
-
-    seconds: float
-    coverage: float
-    """Primitives' time over the step's wall time; can pass 1 when primitives nest."""
-    isa: Mapping[str, float]
-    """Family -> share of the time of the primitives that compute."""
-    dtypes: Mapping[str, float]
-    """Source dtype -> share of the time of the primitives that compute."""
-    calls: int
-    reorders: int
-    reorder_share: float
-    fused: int
-    """Primitives with a post-op (relu, sum, ...) computed along."""
-    layouts: Mapping[str, int]
-    """channels_first or channels_last -> number of convolutions that were given it (through a reorder, or as is)."""
-    unparsed: int
-
-    @property
-    def main_isa(self) -> str:
-        """The family with the largest share; ``unobserved`` when oneDNN did less than half of the step's work."""
-        return max(self.isa, key=lambda f: self.isa[f]) if self.isa and self.coverage >= MOSTLY else "unobserved"
-
-
-# Below this share of a step's wall time, oneDNN's kernels say nothing of the step as a whole.
-MOSTLY = 0.5
-
-
-def summarize(log: Log, wall_s: float) -> Summary:
-    """Shares over all primitives of one step that took ``wall_s``."""
-    total = sum(p.seconds for p in log.primitives)
-    compute = [p for p in log.primitives if p.kind in COMPUTE]
-    reorders = [p for p in log.primitives if p.kind == "reorder"]
-    compute_s = sum(p.seconds for p in compute)
-
-    def shares(pairs: Iterable[tuple[str, float]], whole: float) -> dict[str, float]:
-        sums: dict[str, float] = {}
-        for name, seconds in pairs:
-            sums[name] = sums.get(name, 0.0) + seconds
-        return {name: seconds / whole for name, seconds in sorted(sums.items())} if whole else {}
-
-    return Summary(
-        seconds=total,
-        coverage=total / wall_s if wall_s else 0.0,
-        isa=shares(((p.family, p.seconds) for p in compute), compute_s),
-        dtypes=shares(((p.dtype, p.seconds) for p in compute), compute_s),
-        calls=len(log.primitives),
-        reorders=len(reorders),
-        reorder_share=sum(p.seconds for p in reorders) / total if total else 0.0,
-        fused=sum("attr-post-ops" in p.attributes for p in log.primitives),
-        layouts=_layouts(log.primitives),
-        unparsed=len(log.unparsed),
+def _graph(row: Mapping[str, str], step: int, copy: str, timestamp_s: float | None) -> GraphPartition:
+    return GraphPartition(
+        step=step,
+        copy=copy,
+        engine=row["engine"],
+        kind=row["partition_kind"],
+        operations=tuple(row["op_names"].split(";")),
+        implementation=row.get("implementation", ""),
+        backend=row["backend"],
+        seconds=float(row["exec_time"]) / 1e3,
+        timestamp_s=timestamp_s,
     )
 
 
-def _layouts(primitives: Iterable[Primitive]) -> dict[str, int]:
-    names = {"abcd": "channels_first", "acdb": "channels_last"}
-    found: dict[str, int] = {}
-    # Reorders since the last convolution, by (shape, layout made): one of them may have made this one's input.
-    made: dict[tuple[str, str], str] = {}
-    for primitive in primitives:
-        source, target = primitive.tensors.get("src"), primitive.tensors.get("dst")
-        if primitive.kind == "reorder" and source and target:
-            made[_image_shape(primitive.shape), target.tag] = source.tag
-        elif primitive.kind == "convolution" and source:
-            name = names.get(made.get((_image_shape(primitive.shape), source.tag), source.tag), "blocked")
-            found[name] = found.get(name, 0) + 1
-            made = {}
-    return found
+def _tensors(descriptors: str) -> dict[str, Tensor]:
+    """Told apart descriptor by descriptor, as dnnl_sgemm's lines (``gemm_api``) keep the old spelling in 3.10."""
+    tensors: dict[str, Tensor] = {}
+    seen: dict[str, int] = {}
+    for descriptor in descriptors.split():
+        # name:dtype:flags:kind:tag:strides:extra, or name_dtype:flags:kind:tag[:strides]:extra
+        name, *parts = descriptor.split(":")
+        if not re.fullmatch(_DTYPE, parts[0]):
+            old = re.fullmatch(rf"(.+?)_({_DTYPE})", name)
+            if not old:
+                raise ValueError(descriptor)
+            name, parts = old[1], [old[2], *parts]
+        seen[name] = seen.get(name, -1) + 1
+        tensors[f"{name}_{seen[name]}" if seen[name] else name] = Tensor(parts[0], parts[3] if len(parts) > 3 else "")
+    return tensors
 
 
-def _image_shape(shape: str) -> str:
-    """Batch, channels, height and width of a reorder (``20x16x50x100``) or of a convolution's source
-    (``mb20_ic16oc33_ih50oh24kh3..._iw100ow49...``; with groups ``g16mb20_...``)."""
-    convolution = re.search(r"mb(\d+)_ic(\d+)oc\d+_ih(\d+)oh.*_iw(\d+)ow", shape)
-    return "x".join(convolution.groups()) if convolution else shape
+def _post_ops(attributes: str) -> tuple[str, ...]:
+    """``attr-post-ops:sum:0.5+eltwise_relu``, before 2.3 ``post_ops:'sum:0.5;eltwise_relu;'``."""
+    found = re.search(r"attr-post-ops:(\S+)|post_ops:'([^']*)'", attributes)
+    entries = re.split(r"[+;]", found[1] or found[2] or "") if found else []
+    # A scale such as 1e+10 has a plus as well, and is followed by a number.
+    return tuple(entry.partition(":")[0] for entry in entries if entry[:1].isalpha())

@@ -109,13 +109,22 @@ def _check_installed(cell: Cell, machine: Machine) -> None:
         )
 
 
-def command(planned: Plan, job_file: Path, shim: Path, caller: Mapping[str, str], python: str, marker: str) -> Command:
+def command(
+    planned: Plan,
+    job_file: Path,
+    shim: Path,
+    caller: Mapping[str, str],
+    python: str,
+    marker: str,
+    collector: Path | None = None,
+) -> Command:
     """The command line and environment for one job.
 
     Args:
         job_file: the file that tells the worker what to do.
         shim: a folder, short and without spaces, that will hold ``lib/`` links; it need not exist yet.
         marker: value of RUNNER_JOB in the worker's environment, by which its processes are found again.
+        collector: library that torch, IPEX and oneDNN load for their ITT ranges; idle until the worker wakes it.
     """
     cell = planned.cell
     base, scrubbed = environment.scrub(caller)
@@ -131,6 +140,7 @@ def command(planned: Plan, job_file: Path, shim: Path, caller: Mapping[str, str]
         # Both launchers look for lib{jemalloc,tcmalloc,iomp5}.so here before the system's folders.
         "VIRTUAL_ENV": str(shim),
         "RUNNER_JOB": marker,
+        **({"INTEL_LIBITTNOTIFY64": str(collector)} if collector else {}),
     }
     request = Request(
         cell=cell,

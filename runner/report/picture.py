@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from runner.report.expected import count
+from runner.report.cause import count
 from runner.report.ranking import Row
 
 

@@ -10,13 +10,14 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from runner import stats
 from runner.metrics import RUNNER_CPU_LIMIT_PCT
 from runner.outcome import FINISHED, Outcome
-from runner.report.expected import count
+from runner.report.cause import count, main_causes
 from runner.report.ranking import Row
 
 # What the widest table needs: a terminal that is narrower wraps its lines, and nothing is cut off.
-_WIDTH = 200
+_WIDTH = 280
 
 
 def make_console() -> Console:
@@ -102,30 +103,34 @@ def table(rows: Sequence[Row], shown: Sequence[str], rounds: int) -> Table:
     for name in ("p50 ms", "cv %", "speed-up", "samples/s", "faults/step", "rel. error", *words):
         result.add_column(name, justify="left" if name in words else "right", no_wrap=True)
     if rounds > 1:
-        result.add_column("between processes %", justify="right")
-    for row in rows:
+        for name in ("95 % interval", "difference"):
+            result.add_column(name, no_wrap=True)
+    result.add_column("main cause", no_wrap=True)
+    for row, cause in main_causes(rows):
         figures = row.metrics
         speedup = "-" if row.speedup is None else f"{row.speedup:.2f}x" + (" (baseline)" if row.is_baseline else "")
         verdict = row.record.evidence if not row.record.failure else f"{row.record.outcomes[-1].status}"
         cells = [
             *(row.axes[axis] for axis in shown),
-            _figure(figures, "latency/p50_ms", ".4g"),
-            _figure(figures, "latency/cv_pct", ".1f"),
+            figure(figures, "latency/p50_ms", ".4g"),
+            figure(figures, "latency/cv_pct", ".1f"),
             speedup,
-            _figure(figures, "throughput/samples_per_s", ".4g"),
+            figure(figures, "throughput/samples_per_s", ".4g"),
             count(figures["faults/minor_per_step"]) if "faults/minor_per_step" in figures else "-",
-            _figure(figures, "quality/rel_l2", ".1e"),
+            figure(figures, "quality/rel_l2", ".1e"),
             row.record.isa if row.p50_ms is not None else "-",
             "-" if row.p50_ms is None else "[green]ok[/green]" if row.is_right else "[red]WRONG[/red]",
             f"[green]{verdict}[/green]" if verdict == "ok" else f"[red]{verdict}[/red]",
         ]
         if rounds > 1:
-            cells.append(_figure(figures, "latency/between_processes_pct", ".1f"))
-        result.add_row(*cells)
+            interval = row.verdict.interval if row.verdict else None
+            cells += ["-" if interval is None else f"{interval.low:.2f}x to {interval.high:.2f}x", row.answer]
+        result.add_row(*cells, cause)
     return result
 
 
-def _figure(figures: Mapping[str, float], name: str, form: str) -> str:
+def figure(figures: Mapping[str, float], name: str, form: str) -> str:
+    """A figure in that format; ``-`` where there is none."""
     return format(figures[name], form) if name in figures else "-"
 
 
@@ -140,8 +145,28 @@ def notes(rows: Sequence[Row], shown: Sequence[str], rounds: int) -> list[str]:
         busy = row.metrics.get("selfaudit/runner_cpu_pct", 0.0)
         if busy > RUNNER_CPU_LIMIT_PCT:
             said.append(f"the runner used {busy:.1f} % of a core while {label(row.axes, shown)} measured")
+    said += _shapes(rows, shown)
+    if any(row.answer.startswith("undecided") for row in rows):
+        said.append("undecided: no difference shown; one smaller than the figure in brackets could not have shown here")
     if rounds == 1 and sum(row.p50_ms is not None for row in rows) > 1:
         said.append(
             "one round: how much processes differ is not known; rounds=5 shows it before a small difference is believed"
         )
     return said
+
+
+# Cells whose samples are described: the others' descriptions are in the samples themselves.
+_DESCRIBED = 5
+
+
+def _shapes(rows: Sequence[Row], shown: Sequence[str]) -> list[str]:
+    """What stands out in the samples of a process (drift, several speeds), of the first process that has it."""
+    said = []
+    for row in rows:
+        for number, samples in enumerate(row.record.rounds):
+            notes = stats.describe(samples).notes
+            if notes:
+                said.append(f"{label(row.axes, shown)}, round {number + 1}: {'; '.join(notes)}")
+                break
+    more = len(said) - _DESCRIBED
+    return said[:_DESCRIBED] + ([f"{plural(more, 'further cell')} with samples like these"] if more > 0 else [])

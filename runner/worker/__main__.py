@@ -17,6 +17,7 @@ import sys  # noqa: E402
 import traceback  # noqa: E402
 from collections.abc import Callable, Iterator  # noqa: E402
 from contextlib import contextmanager  # noqa: E402
+from dataclasses import replace  # noqa: E402
 from pathlib import Path  # noqa: E402
 from typing import Any  # noqa: E402
 
@@ -25,6 +26,9 @@ from typing import Any  # noqa: E402
 sys.path[0] = str(Path(__file__).resolve().parents[2])
 
 from runner.job import JobSpec, WorkerResult, onednn_log, read_spec, result_file, write_json  # noqa: E402
+
+# How long further instances keep up the load for the first one's captures.
+_CAPTURES_AT_MOST_S = 120.0
 
 
 class Phases:
@@ -74,24 +78,26 @@ def _reference(spec: JobSpec) -> list[Any]:
         return flat(call(module))
 
 
-def run(spec: JobSpec, folder: Path, instance: int) -> WorkerResult:
-    """One timing pass. Any exception is the caller's to report."""
+def run(spec: JobSpec, folder: Path, instance: int, keep: Callable[[WorkerResult], None]) -> None:
+    """One pass; its result goes to ``keep`` before any capture begins. Any exception is the caller's to report."""
     phases = Phases()
     with phases("import"):
         import torch
 
-        from runner.worker import evidence, instances, look, measure, reference
+        from runner.worker import captures, evidence, instances, look, measure, reference
         from runner.worker.call import flat
+        from runner.worker.region import PerfControl
         from runner.worker.transform import transform
 
     together = instances.Together(folder, instance, len(spec.instances))
     reference_file = folder / f".reference-{os.getpid()}.pt"
     try:
-        with phases("reference"):
-            has_reference = reference.compute_in_child(lambda: _reference(spec), reference_file)
+        if not spec.apart:
+            with phases("reference"):
+                has_reference = reference.compute_in_child(lambda: _reference(spec), reference_file)
         with phases("build"):
             module, call = _build(spec, spec.seed)
-            if not has_reference:
+            if not spec.apart and not has_reference:
                 raise RuntimeError("the fp32 eager reference could not be computed; its traceback is in stderr.log")
             drawn = spec.calibration_batches if spec.precision == "int8" else 0
             calibration = [_build(spec, spec.seed + 1 + i)[1] for i in range(drawn)]
@@ -109,30 +115,44 @@ def run(spec: JobSpec, folder: Path, instance: int) -> WorkerResult:
                 for _ in range(max(spec.warmup, 2)):
                     output = step()
             together.wait("warm")
+            timed, around = step, None
+            if spec.region is not None:
+                around = PerfControl(**spec.region)
+            elif spec.marked:
+                timed, around = captures.marked(step), captures.emit_itt()
             with phases("measure"):
-                samples_s, window = measure.measure(step, spec.iterations, spec.min_time_s, spec.runner_pid)
+                samples_s, window = measure.measure(timed, spec.iterations, spec.min_time_s, spec.runner_pid, around)
             # The others are still measuring: the load that their samples were promised goes on.
             together.announce("measured")
             while not together.all("measured"):
                 step()
+            result = WorkerResult(
+                cell_id=spec.cell_id,
+                round=spec.round,
+                samples_s=samples_s,
+                window=window,
+                phases_s=phases.seconds,
+                started_at_s=_STARTED,
+            )
+            if spec.apart:
+                keep(result)
+                return
             with phases("quality"):
                 quality = reference.compare(flat(output), reference.load(reference_file))
             with phases("evidence"):
                 found = evidence.collect(subject, output, grad_mode="inference_mode")
-                onednn_wall_s = look.onednn(step, folder / onednn_log(instance))
+            with phases("onednn"):
+                onednn_step_s = look.onednn(step, folder / onednn_log(instance), **spec.onednn)
+            keep(replace(result, evidence=found, quality=quality, onednn_step_s=onednn_step_s))
+            if instance == 0:
+                captures.run(step, spec, folder)
+            together.announce("captured")
+            # Captured under the load that the samples were taken under; not for ever, should the first be gone.
+            end = time.monotonic() + _CAPTURES_AT_MOST_S
+            while instance and time.monotonic() < end and not together.reached("captured", 0):
+                step()
     finally:
         reference_file.unlink(missing_ok=True)
-    return WorkerResult(
-        cell_id=spec.cell_id,
-        round=spec.round,
-        samples_s=samples_s,
-        window=window,
-        phases_s=phases.seconds,
-        evidence=found,
-        started_at_s=_STARTED,
-        quality=quality,
-        onednn_wall_s=onednn_wall_s,
-    )
 
 
 def main(argv: list[str]) -> int:
@@ -148,17 +168,28 @@ def main(argv: list[str]) -> int:
     if "TORCHINDUCTOR_CACHE_DIR" in os.environ:
         # Nothing is shared, not even between instances of one job.
         os.environ["TORCHINDUCTOR_CACHE_DIR"] += f"/{instance}"
+    kept = False
+
+    def keep(result: WorkerResult) -> None:
+        nonlocal kept
+        write_json(result_path, result)
+        kept = True
+
     try:
-        result = run(spec, result_path.parent, instance)
+        run(spec, result_path.parent, instance, keep)
     except Exception as error:
         traceback.print_exc()
+        if kept:
+            return 1  # what was measured stays measured
         if len(spec.instances) > 1:
             (result_path.parent / f".failed-{instance}").touch()  # the others need not wait
-        result = WorkerResult(
-            cell_id=spec.cell_id, round=spec.round, error=f"{type(error).__name__}: {error}", started_at_s=_STARTED
+        message = f"{type(error).__name__}: {error}"
+        write_json(
+            result_path,
+            WorkerResult(cell_id=spec.cell_id, round=spec.round, error=message, started_at_s=_STARTED),
         )
-    write_json(result_path, result)
-    return 0 if result.error is None else 1
+        return 1
+    return 0
 
 
 if __name__ == "__main__":

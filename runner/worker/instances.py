@@ -22,15 +22,19 @@ class Together:
         if self._instances > 1:
             self._mark(point, self._instance).touch()
 
+    def reached(self, point: str, instance: int) -> bool:
+        """Whether that instance has said so."""
+        return self._mark(point, instance).exists()
+
     def all(self, point: str) -> bool:
         """Whether every instance has said so.
 
         Raises:
             RuntimeError: one has failed, and says why in its own result.
         """
-        if any(self._mark("failed", i).exists() for i in range(self._instances)):
+        if any(self.reached("failed", i) for i in range(self._instances)):
             raise RuntimeError(OTHER_FAILED)
-        return self._instances == 1 or all(self._mark(point, i).exists() for i in range(self._instances))
+        return self._instances == 1 or all(self.reached(point, i) for i in range(self._instances))
 
     def wait(self, point: str) -> None:
         """Announce, then sleep until all have; see all() for what it raises."""

@@ -10,14 +10,16 @@ import ctypes
 import json
 import os
 import re
+import sys
 import tempfile
-import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import torch
+
+from runner.worker.measure import several
 
 # Operators that do the arithmetic of a model: the others move, allocate or add up.
 _COMPUTE = re.compile(r"conv|linear|addmm|baddbmm|matmul|::mm\b|::bmm\b|attention|MKLSGEMM|gemm|lstm|::gru|rnn_", re.I)
@@ -146,12 +148,37 @@ def _c_stdout_to(file: Path) -> Iterator[None]:
         os.close(target)
 
 
-def onednn(step: Callable[[], object], file: Path) -> float:
-    """Run ``step`` once with oneDNN's verbose log going to ``file``; returns its wall time in seconds.
+def _copies() -> dict[str, Callable[[int], int]]:
+    """Each copy of oneDNN in this process -> the function that sets its verbose level: torch's, and IPEX's own."""
+    copies: dict[str, Callable[[int], int]] = {"torch": torch._C._verbose.mkldnn_set_verbose}
+    ipex = sys.modules.get("intel_extension_for_pytorch")
+    if ipex is not None:
+        copies["ipex"] = ipex._C.mkldnn_set_verbose
+    return copies
 
-    Do it last: oneDNN's verbose level can't be put back to what it was.
+
+def onednn(step: Callable[[], object], file: Path, iterations: int, max_s: float) -> dict[str, list[float]]:
+    """Run steps with oneDNN's verbose log (executions and creations) going to ``file``, a copy of oneDNN at a time.
+
+    Their lines do not say which copy printed them, so a marker line ``#### step 0 torch`` goes before each step.
+    Returns copy -> wall time of its steps in seconds: ``iterations`` of them, or fewer (none is begun after ``max_s``).
     """
-    with _c_stdout_to(file), torch.backends.mkldnn.verbose(torch.backends.mkldnn.VERBOSE_ON):
-        start = time.perf_counter()
-        step()
-        return time.perf_counter() - start
+    libc = ctypes.CDLL(None)
+    seconds = {}
+    # Read by oneDNN when it first logs something.
+    os.environ["ONEDNN_VERBOSE_TIMESTAMP"] = "1"
+    with _c_stdout_to(file):
+        for copy, set_level in _copies().items():
+
+            def logged(i: int, copy: str = copy) -> None:
+                libc.fflush(None)
+                os.write(1, f"#### step {i} {copy}\n".encode())
+                step()
+
+            set_level(torch.backends.mkldnn.VERBOSE_ON_CREATION)
+            try:
+                seconds[copy] = several(logged, iterations, max_s)
+            finally:
+                set_level(torch.backends.mkldnn.VERBOSE_OFF)
+    del os.environ["ONEDNN_VERBOSE_TIMESTAMP"]
+    return seconds

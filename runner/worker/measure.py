@@ -9,6 +9,7 @@ import os
 import resource
 import time
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 
 from runner.job import Window
@@ -38,6 +39,18 @@ def timed_loop(step: Callable[[], object], iterations: int | None, min_time_s: f
         step()
         record(clock() - start)
     return samples
+
+
+def several(step: Callable[[int], object], iterations: int, max_s: float) -> list[float]:
+    """Call ``step`` with 0, 1, ... ``iterations`` times, or fewer: none is begun after ``max_s``. Seconds of each."""
+    clock = time.perf_counter
+    begin = clock()
+    seconds: list[float] = []
+    while not seconds or (len(seconds) < iterations and clock() - begin < max_s):
+        start = clock()
+        step(len(seconds))
+        seconds.append(clock() - start)
+    return seconds
 
 
 def process_cpu_clock(pid: int) -> int:
@@ -89,16 +102,25 @@ def _rss_peak_bytes() -> int | None:
 
 
 def measure(
-    step: Callable[[], object], iterations: int | None, min_time_s: float, runner_pid: int
+    step: Callable[[], object],
+    iterations: int | None,
+    min_time_s: float,
+    runner_pid: int,
+    around: AbstractContextManager[object] | None = None,
 ) -> tuple[list[float], Window]:
-    """Run the timed loop; returns each iteration's latency in seconds and the window's counters."""
+    """Run the timed loop; returns each iteration's latency in seconds and the window's counters.
+
+    Args:
+        around: entered right before the loop and left right after it, as perf's region is.
+    """
     between = ancestors_below(runner_pid)
     peak_is_ours = _reset_rss_peak()
     runner_before, between_before = _cpu_seconds([runner_pid]), _cpu_seconds(between)
     before = resource.getrusage(resource.RUSAGE_SELF)
     start = time.perf_counter_ns()
 
-    samples = timed_loop(step, iterations, min_time_s)
+    with around or nullcontext():
+        samples = timed_loop(step, iterations, min_time_s)
 
     wall_s = (time.perf_counter_ns() - start) / 1e9
     after = resource.getrusage(resource.RUSAGE_SELF)

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import atexit
+import itertools
 import os
 import signal
 import time
+from pathlib import Path
 from typing import Any
 
 import torch
 from torch import nn
+
+from runner.worker import models
 
 
 class Step(nn.Module):
@@ -134,3 +139,36 @@ def loses_channels_last(batch_size: int) -> Any:
     """Activations that go back to channels first on the way."""
     module, inputs = _tiny(batch_size)
     return LosesChannelsLast(module), inputs
+
+
+# -- death during a capture ------------------------------------------------------------------------------
+
+
+def _tiny_then(action: Any) -> tuple[nn.Module, tuple[torch.Tensor, ...]]:
+    module, inputs = models.tiny(2)
+    return nn.Sequential(module, Step(action)), inputs
+
+
+def dies_under_itt(batch_size: int) -> tuple[nn.Module, tuple[torch.Tensor, ...]]:
+    """Killed in the first step that emits ITT ranges."""
+    profiler: Any = torch._C._autograd
+
+    def action() -> None:
+        if "ITT" in str(profiler._profiler_type()):
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    return _tiny_then(action)
+
+
+def dies_in_the_second_process(batch_size: int, mark: str) -> tuple[nn.Module, tuple[torch.Tensor, ...]]:
+    """The first process that ends leaves the mark; one that finds it is killed in its tenth call."""
+    calls = itertools.count(1)
+
+    def action() -> None:
+        if next(calls) == 10:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    if Path(mark).exists():
+        return _tiny_then(action)
+    atexit.register(Path(mark).touch)
+    return models.tiny(batch_size)

@@ -48,7 +48,7 @@ def _yaml12_loader() -> type[Any]:
 
 
 # Of the sweep as a whole: read once, from the configuration all its cells share.
-_ONE_VALUE = ("experiment", "rounds", "mlruns", "baseline", "timeout_s")
+_ONE_VALUE = ("experiment", "rounds", "mlruns", "baseline", "timeout_s", "capture")
 
 
 class FileConfigSource(file_config_source.FileConfigSource):  # type: ignore[misc]  # Hydra's plugins are untyped
@@ -136,7 +136,7 @@ class MatrixSweeper(Sweeper):  # type: ignore[misc]
         for override in parser.parse_overrides([*self._from_params(), *arguments]):
             key, values = _expanded(override)
             choices[key] = values
-            if len(values) > 1 and key.lstrip("+") in _ONE_VALUE:
+            if len(values) > 1 and key.lstrip("+").partition(".")[0] in _ONE_VALUE:
                 raise RunnerError(
                     f"{key}={','.join(values)}: a sweep takes one value of {key.lstrip('+')}; run one sweep for each"
                 )

@@ -1,7 +1,7 @@
-"""From samples to estimates. Pure; seconds in, seconds out.
+"""One cell's figures: what was measured, and what too few samples can't say. Pure; seconds in, seconds out.
 
-The process is the unit of replication: iterations of one process share its memory layout and its
-moment, so a cell's figure is the median over its processes of each process's figure.
+A cell's figure is the median over its processes of each process's figure. How sure that figure is belongs to
+`intervals`, whether two differ to `decision`.
 """
 
 from __future__ import annotations
@@ -10,6 +10,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
+
+Processes = Sequence[Sequence[float]]
+"""A cell's samples: latencies in seconds, one sequence a process."""
+Floats = NDArray[np.float64]
 
 # A quantile q is estimated only from samples of which at least this many lie beyond it.
 BEYOND = 2
@@ -34,7 +39,10 @@ class Estimate:
 
 
 def samples_needed(quantile: float) -> int:
-    """Samples of one process for at least BEYOND of them to lie beyond ``quantile``."""
+    """Samples of one process for at least BEYOND of them to lie beyond ``quantile``, which is above 0 and below 1.
+
+    A count a process can't reach leaves the quantile to the one or two largest samples: extrapolation, not an estimate.
+    """
     return int(np.ceil(BEYOND / (1 - quantile) - 1e-9))
 
 
@@ -43,6 +51,25 @@ def quantile(samples: Sequence[float], q: float) -> float | None:
     if len(samples) < samples_needed(q):
         return None
     return float(np.quantile(np.asarray(samples), q))
+
+
+def needs(quantile: float) -> str:
+    """Why a quantile is absent, for a reader: "needs 200 samples"; a count per process, see `samples_needed`."""
+    return f"needs {samples_needed(quantile)} samples"
+
+
+def checked(processes: Processes) -> list[Floats]:
+    """One array a process, in seconds.
+
+    Raises:
+        ValueError: no process, or one without samples, or a sample that is not a finite positive number.
+    """
+    if not processes or not all(len(samples) for samples in processes):
+        raise ValueError("a cell needs at least one process with at least one sample")
+    arrays = [np.asarray(samples, dtype=np.float64) for samples in processes]
+    if not all(np.isfinite(a).all() and (a > 0).all() for a in arrays):
+        raise ValueError("a latency must be a finite number above 0")
+    return arrays
 
 
 def estimate(processes: Sequence[Sequence[float]]) -> Estimate:
@@ -54,11 +81,7 @@ def estimate(processes: Sequence[Sequence[float]]) -> Estimate:
     Raises:
         ValueError: no process, or one without samples, or a sample that is not a finite positive number.
     """
-    if not processes or not all(len(samples) for samples in processes):
-        raise ValueError("a cell needs at least one process with at least one sample")
-    arrays = [np.asarray(samples, dtype=float) for samples in processes]
-    if not all(np.isfinite(a).all() and (a > 0).all() for a in arrays):
-        raise ValueError("a latency must be a finite number above 0")
+    arrays = checked(processes)
     medians = [float(np.median(a)) for a in arrays]
 
     def over_processes(q: float) -> float | None:

@@ -1,0 +1,246 @@
+"""cells.parquet: a row a cell, all that comparing needs of a sweep in one file that is read in a moment.
+
+Apart from outcome.py, whose files a job each are the record: this one is made from them at the end of a sweep, and
+made again in memory for a sweep that has none (an older one, one that was killed). pyarrow is imported at first use.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+from runner.errors import RunnerError
+from runner.job import FormatError
+from runner.outcome import FINISHED, read_cell
+from runner.report.cause import main_causes
+from runner.report.ranking import Row, rank
+
+FILE = "cells.parquet"
+# History: 1 = first version.
+FORMAT = "1"
+# What the value of an axis or setting is called in sweeps that did not have it yet.
+ABSENT = "-"
+
+# Of host.json, what can change between two sweeps of one machine and changes their times.
+_STATE = ("cpus_allowed", "transparent_hugepages", "governor", "numa_balancing")
+_TEXTS = ("sweep", "cell_id", "status", "failure", "evidence", "quality", "isa", "main_cause", "run_id")
+
+
+@dataclass(frozen=True)
+class CellRow:
+    """One cell of one sweep."""
+
+    sweep: str
+    """Name of its folder."""
+    cell_id: str
+    status: str
+    """FINISHED, or what became of the first round that did not finish."""
+    failure: str
+    """One sentence; empty when FINISHED."""
+    evidence: str
+    quality: str
+    """``ok``, what is wrong with the output, or ``unobserved``."""
+    isa: str
+    main_cause: str
+    """Of the distance from its sweep's baseline; ``-`` where there is none."""
+    run_id: str
+    is_baseline: bool
+    """Of its sweep."""
+    axes: Mapping[str, str]
+    settings: Mapping[str, str]
+    metrics: Mapping[str, float]
+    """Names and units as in MLflow; absent where not measured, or not asked for when reading."""
+    medians_s: tuple[float, ...]
+    """Of each finished round, in seconds: a median stands for its process."""
+
+    @property
+    def labels(self) -> dict[str, str]:
+        """Axes and settings."""
+        return {**self.axes, **self.settings}
+
+    @property
+    def p50_ms(self) -> float | None:
+        """None when it was not measured."""
+        return self.metrics.get("latency/p50_ms")
+
+    @property
+    def is_right(self) -> bool:
+        """Measured, and its output is the model's: else it can't win."""
+        return self.quality == "ok" and self.p50_ms is not None
+
+
+@dataclass(frozen=True)
+class Origin:
+    """What a sweep ran on and with."""
+
+    sweep: str
+    host_id: str
+    state: Mapping[str, str]
+    """Settings of the machine that change times."""
+    versions: Mapping[str, str]
+    """Of Python, libc and the distributions; ABSENT where not installed."""
+
+
+@dataclass(frozen=True)
+class Cells:
+    """All cells of some sweeps, in the order of the sweeps."""
+
+    rows: Sequence[CellRow]
+    origins: Sequence[Origin]
+
+
+def origin(folder: Path) -> Origin:
+    """What host.json says of a sweep; ``unknown`` where it is not there."""
+    host = _json(folder / "host.json")
+    versions = {"python": host.get("python"), "libc": host.get("libc"), **host.get("versions", {})}
+    return Origin(
+        folder.name,
+        str(host.get("host_id", "unknown")),
+        {name: str(host.get(name) or ABSENT) for name in _STATE},
+        {name: str(version or ABSENT) for name, version in versions.items()},
+    )
+
+
+def _json(file: Path) -> dict[str, Any]:
+    try:
+        data = json.loads(file.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return {}
+    except ValueError as error:
+        raise RunnerError(f"{file} can't be read ({error}); name other sweeps, or move its folder away") from error
+    return data if isinstance(data, dict) else {}
+
+
+def of(rows: Sequence[Row], sweep: str) -> list[CellRow]:
+    """The ranked cells of a sweep."""
+    return [
+        CellRow(
+            sweep=sweep,
+            cell_id=row.record.cell_id,
+            status=next((o.status for o in row.record.outcomes if o.status != FINISHED), FINISHED),
+            failure=row.record.failure or "",
+            evidence=row.record.evidence,
+            quality=row.record.quality,
+            isa=row.record.isa,
+            main_cause=cause,
+            run_id=row.record.run_id,
+            is_baseline=row.is_baseline,
+            axes=dict(row.record.axes),
+            settings=dict(row.record.outcomes[0].settings),
+            metrics=dict(row.metrics),
+            medians_s=tuple(median(samples) for samples in row.record.rounds),
+        )
+        for row, cause in main_causes(rows)
+    ]
+
+
+def write(rows: Sequence[Row], folder: Path) -> None:
+    """Leave cells.parquet in a sweep's folder; nothing when no cell ended."""
+    if rows:
+        known = origin(folder)
+        save(of(rows, known.sweep), known, folder)
+
+
+def save(cells: Sequence[CellRow], known: Origin, folder: Path) -> None:
+    """Write cells.parquet whole or not at all; texts are dictionary-encoded, so equal ones cost nothing."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    def names(maps: Sequence[Mapping[str, object]]) -> list[str]:
+        return list(dict.fromkeys(name for found in maps for name in found))
+
+    columns: dict[str, Any] = {name: pa.array([getattr(cell, name) for cell in cells], pa.string()) for name in _TEXTS}
+    columns["is_baseline"] = pa.array([cell.is_baseline for cell in cells], pa.bool_())
+    for prefix, maps in (("axis", [cell.axes for cell in cells]), ("setting", [cell.settings for cell in cells])):
+        for name in names(maps):
+            columns[f"{prefix}.{name}"] = pa.array([found.get(name) for found in maps], pa.string())
+    for name in sorted(names([cell.metrics for cell in cells])):
+        columns[f"metric.{name}"] = pa.array([cell.metrics.get(name) for cell in cells], pa.float64())
+    columns["medians_s"] = pa.array([list(cell.medians_s) for cell in cells], pa.list_(pa.float64()))
+    columns["host_id"] = pa.array([known.host_id] * len(cells), pa.string())
+    for name, value in (("host_state", known.state), ("versions", known.versions)):
+        columns[name] = pa.array([json.dumps(dict(value), sort_keys=True)] * len(cells), pa.string())
+    table = pa.table(columns).replace_schema_metadata({"runner.format": FORMAT})
+    temporary = folder / f".{FILE}.{os.getpid()}.tmp"
+    pq.write_table(table, temporary)
+    temporary.replace(folder / FILE)
+
+
+def read(folders: Sequence[Path], metrics: Sequence[str] | None = None) -> Cells:
+    """All cells of these sweeps.
+
+    Args:
+        folders: of sweeps.
+        metrics: the figures to read; None reads all of them.
+
+    Raises:
+        RunnerError: a file can't be read, or is of another version.
+    """
+    rows: list[CellRow] = []
+    origins = []
+    for folder in folders:
+        found, known = _read_file(folder / FILE, metrics) if (folder / FILE).exists() else _made_of_jobs(folder)
+        rows += found
+        origins.append(known)
+    return Cells(rows, origins)
+
+
+def _read_file(file: Path, metrics: Sequence[str] | None) -> tuple[list[CellRow], Origin]:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        opened = pq.ParquetFile(file)
+        found = (opened.schema_arrow.metadata or {}).get(b"runner.format", b"none").decode()
+        if found != FORMAT:
+            raise RunnerError(
+                f"{file} has format {found}; this version reads {FORMAT}: compare with the one that made it"
+            )
+        wanted = None if metrics is None else {f"metric.{name}" for name in metrics}
+        kept = [n for n in opened.schema_arrow.names if not n.startswith("metric.") or wanted is None or n in wanted]
+        table = opened.read(columns=kept)
+    except (pa.ArrowException, OSError) as error:
+        raise RunnerError(f"{file} can't be read ({error}); delete it, and it is made again from the jobs") from error
+    data: dict[str, list[Any]] = {name: table.column(name).to_pylist() for name in table.column_names}
+
+    def maps(prefix: str) -> list[dict[str, Any]]:
+        names = [name for name in data if name.startswith(prefix)]
+        keys = [name[len(prefix) :] for name in names]
+        columns = [data[name] for name in names]
+        values = zip(*columns, strict=True) if columns else iter([()] * table.num_rows)
+        return [{key: value for key, value in zip(keys, row, strict=True) if value is not None} for row in values]
+
+    maps_of = [maps(prefix) for prefix in ("axis.", "setting.", "metric.")]
+    data["sweep"] = [file.parent.name] * table.num_rows  # its folder may have been copied or renamed
+    rows = [
+        CellRow(
+            **{name: data[name][i] for name in _TEXTS},
+            is_baseline=data["is_baseline"][i],
+            axes=maps_of[0][i],
+            settings=maps_of[1][i],
+            metrics=maps_of[2][i],
+            medians_s=tuple(data["medians_s"][i]),
+        )
+        for i in range(table.num_rows)
+    ]
+    state, versions = (json.loads(data[name][0]) for name in ("host_state", "versions"))
+    return rows, Origin(file.parent.name, data["host_id"][0], state, versions)
+
+
+def _made_of_jobs(folder: Path) -> tuple[list[CellRow], Origin]:
+    """The same from the files of the jobs, in the order of the plan; the first right cell stands for the baseline."""
+    known = origin(folder)
+    planned = [cell["cell_id"] for cell in _json(folder / "plan.json").get("cells", [])]
+    there = sorted(path.name for path in (folder / "cells").iterdir() if path.is_dir())
+    order = [name for name in dict.fromkeys([*planned, *there]) if name in set(there)]
+    try:
+        records = [record for name in order if (record := read_cell(folder, name)) is not None]
+    except FormatError as error:
+        raise RunnerError(f"sweep {folder.name}: {error}; compare it with the version that made it") from error
+    first = next((r.cell_id for r in records if r.quality == "ok" and r.results and not r.failure), "")
+    return of(rank(records, first), known.sweep), known

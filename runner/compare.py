@@ -1,0 +1,131 @@
+"""``python -m runner compare [SWEEP ...]``: which cell is best, what each axis does, and what is a trade."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from rich.markup import escape
+
+from runner.cells import FILE, Cells, read
+from runner.errors import RunnerError
+from runner.matrix import AXES, check_rule
+from runner.report import comparison_formats as formats
+from runner.report import terminal
+from runner.report.comparison import FIGURES, Comparison, compare
+from runner.report.mixing import HOST, SETTINGS, VERSIONS, differences
+
+_EPILOG = """SWEEP is a sweep's name or the beginning of one, or all; none means the newest. Cells of other work (model,
+batch size, ...) are ranked in groups of their own. csv has the rankings, a line a cell; json has everything."""
+_KINDS = (HOST, VERSIONS, SETTINGS)
+
+
+def main(arguments: list[str]) -> int:
+    """Print the comparison; exit status 0."""
+    options = _parser().parse_args(arguments)
+    if options.top < 1:
+        raise RunnerError(f"--top {options.top}: it must be at least 1")
+    baseline = _axes(options.baseline)
+    by = _words(options.by, AXES, "--by", "an axis; the axes are")
+    allowed = _words(options.allow, _KINDS, "--allow", "something that may differ; choose of")
+    cells = read(sweeps(options.sweeps, Path(options.mlruns)), FIGURES)
+    if not cells.rows:
+        raise RunnerError(f"no cell of {', '.join(o.sweep for o in cells.origins)} has ended; name another sweep")
+    refuse_mixing(cells, allowed)
+    found = compare(cells, baseline, by, options.best_under)
+    if options.format == "json":
+        print(json.dumps(formats.as_data(found), indent=1, allow_nan=False))
+    elif options.format == "csv":
+        sys.stdout.write(formats.as_csv(found))
+    elif options.format == "md":
+        print(formats.markdown(found, options.top))
+    else:
+        _show(found, options.top)
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m runner compare", description=__doc__, epilog=_EPILOG)
+    parser.add_argument("sweeps", metavar="SWEEP", nargs="*")
+    parser.add_argument("--baseline", metavar="AXIS=VALUE,...", help="what speed-ups are over (default: the sweep's)")
+    parser.add_argument("--by", metavar="AXIS,...", help="rank each value of these axes apart")
+    parser.add_argument("--best-under", metavar="X", type=float, help="name the fastest cell with max_abs_err <= X")
+    parser.add_argument("--allow", metavar="KIND,...", help=f"compare although these differ: {', '.join(_KINDS)}")
+    parser.add_argument("--format", choices=("table", "md", "csv", "json"), default="table")
+    parser.add_argument("--top", metavar="N", type=int, default=20, help="rows of each table (default: %(default)s)")
+    parser.add_argument("--mlruns", default="mlruns", help="folder with the results (default: %(default)s)")
+    return parser
+
+
+def _axes(text: str | None) -> Mapping[str, Sequence[str]]:
+    """``allocator=ptmalloc,ipex=off`` as axis -> values.
+
+    Raises:
+        RunnerError: not of that form, or one is not an axis.
+    """
+    if text is None:
+        return {}
+    pairs = [word.partition("=") for word in text.split(",")]
+    if not all(name and equals and value for name, equals, value in pairs):
+        raise RunnerError(f"--baseline {text}: it must be axis=value,..., like allocator=ptmalloc,ipex=off")
+    return check_rule({name: value for name, _, value in pairs}, "--baseline")
+
+
+def _words(text: str | None, known: Sequence[str], option: str, wanted: str) -> list[str]:
+    words = text.split(",") if text else []
+    for word in words:
+        if word not in known:
+            raise RunnerError(f"{option} {text}: {word!r} is not {wanted} {', '.join(known)}")
+    return words
+
+
+def sweeps(names: Sequence[str], mlruns: Path) -> list[Path]:
+    """The folders that are meant, each once; the newest where none is named.
+
+    Raises:
+        RunnerError: there is no sweep, or a name means none or several.
+    """
+    below = mlruns / "sweeps"
+    there = sorted(path for path in below.glob("*") if (path / FILE).exists() or (path / "cells").is_dir())
+    if not there:
+        raise RunnerError(f"--mlruns={mlruns}: there is no sweep in it; run one first (make sweep)")
+    if not names:
+        return there[-1:]
+    found: dict[Path, None] = {}
+    for name in names:
+        exact = [path for path in there if path.name == name]
+        meant = there if name == "all" else exact or [path for path in there if path.name.startswith(name)]
+        if name != "all" and len(meant) != 1:
+            problem = "means several sweeps" if meant else "is no sweep"
+            some = [path.name for path in (meant or there)[-5:]]
+            raise RunnerError(f"{name}: {problem} of {below}; choose one of {', '.join(some)}, or all")
+        found.update(dict.fromkeys(meant))
+    return list(found)
+
+
+def refuse_mixing(cells: Cells, allowed: Sequence[str]) -> None:
+    """Let only sweeps through whose times differ by the axes alone, or whose differences are ``allowed``.
+
+    Raises:
+        RunnerError: names every difference, and what allows it.
+    """
+    found = [difference for difference in differences(cells) if difference.kind not in allowed]
+    if found:
+        kinds = list(dict.fromkeys([*allowed, *(difference.kind for difference in found)]))
+        raise RunnerError(
+            f"the sweeps differ in more than their axes: {'; '.join(difference.text for difference in found)}. "
+            f"Compare them one by one, or say --allow {','.join(kinds)}"
+        )
+
+
+def _show(found: Comparison, top: int) -> None:
+    console = terminal.make_console()
+    for section in formats.sections(found, top):
+        console.print(f"[bold]{escape(section.title)}[/bold]", highlight=False)
+        console.print(formats.table(section))
+        for note in section.notes:
+            console.print(note, markup=False)
+        console.print()

@@ -1,0 +1,166 @@
+"""``python -m runner explain A B``: why is B faster than A? What was captured of both cells, lined up."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from rich import box
+from rich.table import Table
+
+from runner.captured import read_table
+from runner.compare import sweeps
+from runner.errors import RunnerError
+from runner.matrix import telling
+from runner.outcome import CellRecord, job_folder, read_cell
+from runner.report import terminal
+from runner.report.cause import count, signed
+from runner.report.explanation import Explanation, explain
+from runner.report.ranking import rank, unequal_work
+
+_EPILOG = """A and B are cells of the newest sweep, or of --sweep: an id or its beginning, axes that one cell alone has
+(allocator=jemalloc,ipex=on), or fastest, slowest. SWEEP:CELL takes a cell of another sweep of the same machine."""
+
+
+@dataclass(frozen=True)
+class Found:
+    """A cell with the sweep it is of."""
+
+    sweep: Path
+    record: CellRecord
+
+
+def find(text: str, default: Path) -> Found:
+    """The measured cell that ``text`` means.
+
+    Raises:
+        RunnerError: no cell is meant, or several.
+    """
+    name, colon, cell = text.rpartition(":")
+    sweep = default.parent / name if colon else default
+    if not (sweep / "cells").is_dir():
+        raise RunnerError(f"{text}: there is no sweep {name or sweep.name} in {default.parent}")
+    read = [read_cell(sweep, folder.name) for folder in sorted((sweep / "cells").iterdir())]
+    records = [record for record in read if record is not None and record.results]
+    measured = rank(records, "")
+    if cell in ("fastest", "slowest"):
+        if not measured:
+            raise RunnerError(f"{text}: no cell of {sweep.name} was measured")
+        return Found(sweep, measured[0 if cell == "fastest" else -1].record)
+    if "=" in cell:
+        wanted = dict(pair.split("=", 1) for pair in cell.split(",") if "=" in pair)
+        unknown = [axis for axis in wanted if records and axis not in records[0].labels]
+        if unknown:
+            raise RunnerError(f"{text}: {unknown[0]!r} is not an axis; the axes are {', '.join(records[0].axes)}")
+        meant = [record for record in records if all(record.labels[k] == v for k, v in wanted.items())]
+    else:
+        meant = [record for record in records if record.cell_id.startswith(cell)]
+    if len(meant) == 1:
+        return Found(sweep, meant[0])
+    shown = telling([record.labels for record in records]) or ("model",)
+    cells = "; ".join(f"{record.cell_id} ({terminal.label(record.labels, shown)})" for record in meant or records)
+    problem = "means several measured cells" if meant else "is no measured cell"
+    raise RunnerError(f"{text}: {problem} of {sweep.name}; choose one of {cells}")
+
+
+def _check_host(found: Sequence[Found]) -> None:
+    hosts = [json.loads((one.sweep / "host.json").read_text(encoding="utf-8"))["host_id"] for one in found]
+    if hosts[0] != hosts[1]:
+        raise RunnerError(f"the cells are of different machines ({hosts[0]}, {hosts[1]}): their times have no ratio")
+
+
+def _tables(found: Sequence[Found]) -> tuple[tuple[dict[str, list[object]], dict[str, list[object]]], str]:
+    """Operators of both cells from the same source, and its name."""
+    folders = [job_folder(one.sweep, one.record.cell_id, 0) for one in found]
+    for folder, name in (("itt", "ITT"), ("profiler", "PyTorch's profiler")):
+        before, after = (read_table(path / folder / "by_op.json") for path in folders)
+        if before and after:
+            return (before, after), name
+    return ({}, {}), ""
+
+
+def main(arguments: list[str]) -> int:
+    """Print the explanation; exit status 0."""
+    parser = argparse.ArgumentParser(prog="python -m runner explain", description=__doc__, epilog=_EPILOG)
+    parser.add_argument("before", metavar="A")
+    parser.add_argument("after", metavar="B")
+    parser.add_argument("--mlruns", default="mlruns", help="folder with the results (default: %(default)s)")
+    parser.add_argument("--sweep", help="the sweep of both cells (default: the newest)")
+    parser.add_argument("--top", type=int, default=10, help="rows of each table (default: %(default)s)")
+    parser.add_argument("--format", choices=("table", "json"), default="table")
+    options = parser.parse_args(arguments)
+    mlruns = Path(options.mlruns)
+    default = mlruns / "sweeps" / options.sweep if options.sweep else sweeps((), mlruns)[0]
+    found = find(options.before, default), find(options.after, default)
+    _check_host(found)
+    records = [one.record for one in found]
+    if records[0].cell_id == records[1].cell_id:
+        raise RunnerError(f"{options.before} and {options.after} are the same cell ({records[0].cell_id})")
+    unequal = unequal_work(*records)
+    if unequal:
+        raise RunnerError(f"the cells do different work ({unequal}): their latencies have no ratio")
+    rows = {row.record is records[0]: row for row in rank(records, records[0].cell_id)}
+    shown = telling([record.labels for record in records]) or ("model",)
+    names = tuple(terminal.label(record.labels, shown) for record in records)
+    operators, by = _tables(found)
+    folders = [job_folder(one.sweep, one.record.cell_id, 0) / "onednn" / "by_primitive.json" for one in found]
+    primitives = read_table(folders[0]), read_table(folders[1])
+    said = explain((names[0], names[1]), (rows[True], rows[False]), operators, by, primitives)
+    if options.format == "json":
+        print(json.dumps(said.as_data(), indent=1))
+    else:
+        show(said, options.top)
+    return 0
+
+
+def show(said: Explanation, top: int) -> None:
+    """Draw the explanation in the terminal."""
+    console = terminal.make_console()
+    console.print(f"A  {said.before}\nB  {said.after}", markup=False)
+    verdict = said.verdict
+    ratio = f"{said.before_ms / said.after_ms:.2f}x"
+    if verdict is not None and verdict.interval is not None:
+        ratio += f" (95 % interval {verdict.interval.low:.2f}x to {verdict.interval.high:.2f}x, {verdict.answer.value})"
+    else:
+        ratio += " (one round: whether that is real is not known; rounds=5 tells)"
+    console.print(
+        f"p50 {said.before_ms:.4g} -> {said.after_ms:.4g} ms, {signed(said.change_ms)} ms: {ratio}\n", markup=False
+    )
+    if said.parts:
+        table = _table("where the step's time went", "A ms", "B ms", "change ms", "what was counted")
+        for part in said.parts:
+            name = f"{part.name} (across the others)" if part.across else part.name
+            numbers = (f"{part.before_ms:.4g}", f"{part.after_ms:.4g}", signed(part.ms))
+            table.add_row(name, *numbers, part.words or "")
+        console.print(table)
+        console.print(f"left unexplained by what was counted: {signed(said.unexplained_ms or 0.0)} ms\n", markup=False)
+    else:
+        console.print(
+            "no capture of both cells says where the time went: run them with capture=[onednn,itt]\n", markup=False
+        )
+    for title, rows in (
+        (f"operator, own time (by {said.operators_by})", said.operators),
+        ("oneDNN primitive", said.primitives),
+    ):
+        if rows:
+            table = _table(title, "A ms", "B ms", "change ms")
+            for row in rows[:top]:
+                numbers = (f"{row.before_ms:.4g}", f"{row.after_ms:.4g}", signed(row.after_ms - row.before_ms))
+                table.add_row(row.name, *numbers)
+            console.print(table)
+    if said.figures:
+        table = _table("figure", "A", "B")
+        for name, before, after in said.figures:
+            table.add_row(name, count(before), count(after))
+        console.print(table)
+
+
+def _table(first: str, *numbers: str) -> Table:
+    table = Table(box=box.SIMPLE_HEAD, header_style="bold", pad_edge=False)
+    table.add_column(first)
+    for name in numbers:
+        table.add_column(name, justify="left" if name.startswith("what") else "right")
+    return table

@@ -1,0 +1,202 @@
+"""One pass: a launched process with a job file, and how it ended. What a pass is for is decided in runner.jobs."""
+
+from __future__ import annotations
+
+import functools
+import os
+import re
+import shutil
+import signal
+import sys
+import sysconfig
+import tempfile
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+from runner import execute, launch, probe
+from runner.capture.settings import CaptureConf
+from runner.config import Config
+from runner.errors import RunnerError
+from runner.host import Machine, isa, read_topology, version_of
+from runner.job import FormatError, JobSpec, WorkerResult, read_result, write_json
+from runner.launch import environment
+from runner.matrix import Cell
+from runner.outcome import RESULT_FILE
+
+# (argv, job, a private folder with a short path) -> what to start instead, with the job it then does.
+Around = Callable[[Sequence[str], JobSpec, Path], tuple[Sequence[str], JobSpec]]
+
+
+# What the evidence needs of oneDNN's log: a second step, because the first is longer by the log's header.
+_EVIDENCE_LOG = {"iterations": 2, "max_s": 2.0}
+
+
+@functools.cache
+def this_machine() -> Machine:
+    """What this process has to run on; asked once."""
+    topology = read_topology()
+    manager = execute.working_task_manager(min(topology.allowed), topology.nodes()[0])
+    # Inductor's code is a Python extension: without Python's headers the compiler is of no use.
+    headers = Path(sysconfig.get_path("include")) / "Python.h"
+    compiler = shutil.which(os.environ.get("CXX", "g++")) if headers.exists() else None
+    return Machine(topology, manager, isa(), version_of("intel-extension-for-pytorch"), compiler)
+
+
+def plan_here(cell: Cell) -> launch.Plan:
+    """Resolve a cell on this machine as the calling process sees it.
+
+    Raises:
+        RunnerError: see launch.plan().
+    """
+    return launch.plan(cell, this_machine(), os.environ, sys.executable)
+
+
+def spec_of(planned: launch.Plan, config: Config, result_path: Path, captures: CaptureConf) -> JobSpec:
+    """The timing pass of a cell, with the captures that follow the timed loop in its process."""
+    cell, placement = planned.cell, planned.placement
+    sequence = {} if cell.sequence_length is None else {"sequence_length": cell.sequence_length}
+    # In the worker's own process, after the timed loop; oneDNN's log is part of the evidence in any case.
+    unavailable = probe.unavailable(captures)
+    own: dict[str, dict[str, Any]] = {"clean": {}} if captures.asked else {}
+    if captures.counters is not None:
+        own["counters"] = {**asdict(captures.counters), "perf": list(probe.perf_counters().command)}
+    if captures.itt is not None and not captures.itt.vtune and "itt" not in unavailable:
+        own["itt"] = {**asdict(captures.itt), "library": str(probe.collector())}
+    if captures.profiler is not None:
+        own["profiler"] = asdict(captures.profiler)
+    return JobSpec(
+        cell_id=cell.cell_id,
+        round=config.sweep.round,
+        model_target=cell.model.target,
+        model_kwargs={**cell.model.kwargs, **sequence},
+        batch_size=cell.batch_size,
+        ipex=cell.ipex,
+        memory_format=cell.memory_format,
+        precision=cell.precision.name,
+        calibration_batches=cell.precision.calibration_batches,
+        graph=cell.graph.name,
+        fullgraph=cell.graph.fullgraph,
+        seed=cell.seed,
+        warmup=cell.warmup,
+        iterations=cell.iterations,
+        min_time_s=cell.min_time_s,
+        runner_pid=os.getpid(),
+        result_path=str(result_path),
+        instances=[list(placement.of_instance(i).cores) for i in range(placement.instances)],
+        onednn=_EVIDENCE_LOG if captures.onednn is None else asdict(captures.onednn),
+        captures=own,
+    )
+
+
+def start(
+    planned: launch.Plan, config: Config, folder: Path, spec: JobSpec, around: Around | None = None
+) -> execute.Ended:
+    """Start one pass, with its files in ``folder``, and wait for its end.
+
+    Args:
+        around: what to start instead, around the command.
+
+    Raises:
+        RunnerError: it can't be started.
+    """
+    marker = f"{config.sweep.id}/{planned.cell.cell_id}/{config.sweep.round}"
+    # Short and without spaces or colons whatever the project's path is: LD_PRELOAD is split at both.
+    shim = Path(tempfile.mkdtemp(prefix="runner-", dir="/tmp"))
+    try:
+        collector = probe.collector() if "itt" in spec.captures else None
+        command = launch.command(planned, folder / "job.json", shim, os.environ, sys.executable, marker, collector)
+        argv: Sequence[str] = command.argv
+        spec = replace(spec, private=str(shim))
+        if around is not None:
+            argv, spec = around(argv, spec, shim)
+        write_json(folder / "job.json", spec)
+        write_json(
+            folder / "launch.json",
+            {
+                "argv": argv,
+                # Only what tunes the job: the caller's environment may hold secrets, and results are shared.
+                "env": environment.visible(command.env),
+                "scrubbed": dict(command.scrubbed),
+                "links": {str(link): str(file) for link, file in command.links.items()},
+                "as_shell": command.as_shell(),
+                "placement": asdict(planned.placement),
+            },
+        )
+        try:
+            return execute.run(
+                argv,
+                command.env,
+                folder / "stdout.log",
+                folder / "stderr.log",
+                config.timeout_s,
+                marker,
+                command.links,
+            )
+        except OSError as error:
+            raise RunnerError(f"launcher={planned.cell.launcher.name}: {argv[0]} can't be started ({error})") from error
+    finally:
+        shutil.rmtree(shim, ignore_errors=True)
+
+
+def apart(
+    planned: launch.Plan, config: Config, folder: Path, min_time_s: float, around: Around
+) -> tuple[execute.Ended, WorkerResult | None, str | None]:
+    """Launch the cell again under another program, in a folder of its own: how it ended, its result, or its failure.
+
+    Its samples are never the cell's. ``min_time_s`` is how long its loop lasts.
+
+    Raises:
+        RunnerError: it can't be started.
+    """
+    folder.mkdir(exist_ok=True)
+    result_path = folder / RESULT_FILE
+    result_path.unlink(missing_ok=True)
+    spec = replace(spec_of(planned, config, result_path, CaptureConf()), iterations=None, min_time_s=min_time_s)
+    ended = start(planned, config, folder, spec, around)
+    return ended, *judge_end(ended, spec, result_path, config.timeout_s)
+
+
+def judge_end(
+    ended: execute.Ended, spec: JobSpec, result_path: Path, timeout_s: float
+) -> tuple[WorkerResult | None, str | None]:
+    """(the worker's result when it measured, the failure when it did not). The exit status alone proves nothing."""
+    if ended.timed_out and not result_path.exists():
+        return (
+            None,
+            f"timeout_s={timeout_s:g}: the job was still running and was stopped; raise timeout_s or do less work",
+        )
+    if not result_path.exists():
+        return None, f"the worker left no result: {_why(ended.returncode, result_path.parent)}"
+    try:
+        result = read_result(result_path)
+    except FormatError as error:
+        return None, f"the worker's result is unusable: {error}"
+    if (result.cell_id, result.round) != (spec.cell_id, spec.round):
+        return None, f"the worker's result is of another job ({result.cell_id}, round {result.round})"
+    if result.error is not None:
+        return None, f"the worker failed: {result.error}"
+    if spec.iterations is not None and len(result.samples_s) != spec.iterations:
+        return None, f"iterations={spec.iterations}: the worker timed {len(result.samples_s)}"
+    return result, None
+
+
+def _why(returncode: int, folder: Path) -> str:
+    """What ended a process that could not say so itself: a signal if one can be told, else its last line."""
+    text = (folder / "stderr.log").read_text(encoding="utf-8", errors="replace")
+    number = -returncode if returncode < 0 else 0
+    # A launcher reports its child as "died with <Signals.SIGKILL: 9>", or as the shell's 128 + signal;
+    # torch's launcher as "exitcode: -9".
+    named = re.findall(r"died with <Signals\.SIG\w+: (\d+)>|exit status (\d+)|exitcode: -(\d+)", text)
+    for died, status, negative in named:
+        number = int(died or negative or 0) or (int(status) - 128 if status and int(status) > 128 else number)
+    if number:
+        try:
+            name = signal.Signals(number).name
+        except ValueError:
+            name = f"signal {number}"
+        hint = " (the kernel's out-of-memory killer uses it too: see dmesg)" if name == "SIGKILL" else ""
+        return f"it was killed by {name}{hint}; see stderr.log"
+    last = next((line.strip() for line in reversed(text.splitlines()) if line.strip()), "nothing on stderr")
+    return f"exit status {returncode}, last line: {last[:300]}"

@@ -1,0 +1,56 @@
+"""Where a step's time goes, cell by cell, as stacked bars: arithmetic, reorders, the rest; top-down slots."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from runner.report.cause import STEP_PARTS, split
+from runner.report.picture import name
+from runner.report.ranking import Row
+
+_COLORS = ("#0072B2", "#D55E00", "#E69F00", "#BBBBBB")
+_TOP_DOWN = {
+    "tma/Retiring": "retiring",
+    "tma/Bad_Speculation": "bad speculation",
+    "tma/Frontend_Bound": "frontend bound",
+    "tma/Backend_Bound": "backend bound",
+}
+
+
+def draw(rows: Sequence[Row], shown: Sequence[str], file: Path, title: str) -> None:
+    """Write an image with a bar for each measured cell; a second panel of top-down slots where toplev measured."""
+    measured = [row for row in rows if row.p50_ms is not None and split(row)]
+    if not measured:
+        return
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot as plt
+
+    panels: list[tuple[str, list[tuple[str, list[float]]]]] = [
+        (
+            "ms of a step (p50)",
+            [(part.name, [split(row)[part.name] for row in measured]) for part in STEP_PARTS],
+        )
+    ]
+    if any(metric in row.metrics for row in measured for metric in _TOP_DOWN):
+        levels = [(label, [row.metrics.get(metric, 0.0) for row in measured]) for metric, label in _TOP_DOWN.items()]
+        panels.append(("% of pipeline slots (top-down level 1); no bar: not measured", levels))
+    names = [name(row, shown) for row in measured]
+    size = (6.5 * len(panels) + 0.075 * max(map(len, names)), 1.6 + 0.4 * len(measured))
+    figure, axes = plt.subplots(1, len(panels), figsize=size, sharey=True, squeeze=False)
+    figure.set_layout_engine("constrained")
+    for axis, (label, parts) in zip(axes[0], panels, strict=True):
+        left = [0.0] * len(measured)
+        for (part, values), color in zip(parts, _COLORS, strict=True):
+            axis.barh(range(len(measured)), values, left=left, height=0.65, color=color, label=part)
+            left = [a + b for a, b in zip(left, values, strict=True)]
+        axis.set_xlabel(label)
+        axis.set_yticks(range(len(measured)), names)
+        axis.spines[["top", "right"]].set_visible(False)
+        axis.legend(loc="lower right", bbox_to_anchor=(1, 1), ncols=4, fontsize=8, frameon=False)
+    axes[0][0].invert_yaxis()
+    figure.suptitle(title, x=0.01, ha="left", fontsize=10)
+    figure.savefig(file, dpi=130)
+    plt.close(figure)

@@ -1,0 +1,253 @@
+"""report.html and report.md of a sweep: what was found, how sure it is, why, and how to run it again.
+
+One file without scripts or anything to be loaded: it opens in MLflow's viewer, from a disk, and in print. The words and
+their order are in the two templates beside this module; here is what they are filled with.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from runner.metrics import RUNNER_CPU_LIMIT_PCT
+from runner.report import charts, effects, terminal
+from runner.report.cause import count, main_causes, split
+from runner.report.picture import name
+from runner.report.ranking import Row
+from runner.report.verdict import verdict
+
+# A larger picture stays a file of its own: the report must open at once.
+_EMBEDDED_BYTES = 400_000
+# What fits into a pull request; report.html has the rest.
+_ROWS_IN_MARKDOWN, _NOTES_IN_MARKDOWN = 20, 8
+# Whiskers reach this many times as far as the longest bar.
+_FURTHEST = 2.0
+
+
+@dataclass(frozen=True)
+class Origin:
+    """How the sweep came to be."""
+
+    command: str = ""
+    """The line that ran it."""
+    commit: str = ""
+    """Of the checkout; empty outside one."""
+    published: tuple[str, ...] = ()
+    """Lines of `expected.lines`: a published figure beside ours."""
+
+
+def write(
+    rows: Sequence[Row], shown: Sequence[str], directory: Path, title: str, said: Sequence[str], origin: Origin
+) -> None:
+    """Write report.html and report.md into the sweep's folder.
+
+    Args:
+        rows: ranked.
+        shown: keys that tell the cells apart.
+        directory: with plan.json, host.json and timeline.png, as far as there are any.
+        title: experiment and sweep.
+        said: lines about the fastest cell beside the baseline (operators).
+        origin: command, commit and published figures.
+    """
+    from jinja2 import Environment, FileSystemLoader, StrictUndefined, select_autoescape
+
+    environment = Environment(
+        loader=FileSystemLoader(Path(__file__).parent),
+        autoescape=select_autoescape(enabled_extensions=("html.j2",)),
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters |= {"md": _markdown, "arrows": _arrows}
+    facts = _facts(rows, shown, directory, title, said, origin)
+    short = environment.get_template("report.md.j2").render(
+        facts, most=_ROWS_IN_MARKDOWN, notes_most=_NOTES_IN_MARKDOWN
+    )
+    (directory / "report.md").write_text(short, encoding="utf-8")
+    pictures = {
+        "parts": charts.parts(rows, shown),
+        "distributions": charts.distributions(rows, shown),
+        "drift": charts.drift(rows, shown),
+        "timeline": _embedded(directory / "timeline.png"),
+    }
+    page = environment.get_template("report.html.j2").render(facts, **pictures)
+    (directory / "report.html").write_text(page, encoding="utf-8")
+
+
+def _facts(
+    rows: Sequence[Row], shown: Sequence[str], directory: Path, title: str, said: Sequence[str], origin: Origin
+) -> dict[str, Any]:
+    plan, machine = _read(directory / "plan.json"), _read(directory / "host.json")
+    rounds = max((len(row.record.outcomes) for row in rows), default=1)
+    found = effects.effects(rows, shown)
+    widest = _widest(rows)
+    commands = {cell["cell_id"]: cell.get("command", "") for cell in plan.get("cells", ())}
+    first = next((row for row in rows if row.speedup is not None), None)
+    ended = sum(len(row.record.outcomes) for row in rows if row.record.cell_id in commands)
+    excluded = [(dict(one["axes"]), str(one["reason"])) for one in plan.get("excluded", ())]
+    return {
+        "title": title,
+        "verdict": verdict(rows, shown),
+        "shown": shown,
+        "rounds": rounds,
+        "ranking": [_line(row, cause, widest, shown) for row, cause in main_causes(rows)],
+        "any_interval": any(row.verdict and row.verdict.interval for row in rows),
+        "said": said,
+        "unsplit": [name(row, shown) for row in rows if row.p50_ms is not None and not split(row)],
+        "effects": found,
+        "widest": 1.1 * max((one.mean.ratio for one in found), default=1.0),
+        "grid": effects.grid(rows, found),
+        "shade": _shade,
+        "published": [line.partition(" | ")[::2] for line in origin.published],
+        "signs": [(name(row, shown), _signs(row)) for row in rows],
+        "tags": _tags(rows, shown),
+        "notes": terminal.notes(rows, shown, rounds),
+        "excluded": terminal.exclusions(excluded, [key for key in shown if all(key in axes for axes, _ in excluded)]),
+        "host": _host(machine),
+        "machine": ", cores ".join(str(machine[key]) for key in ("cpu_model", "cpus_allowed") if key in machine),
+        "versions": machine.get("versions", {}),
+        "sweep_id": plan.get("sweep_id", directory.name),
+        "seed": plan.get("seed"),
+        "origin": origin,
+        "changed": (directory / "git.diff").exists(),
+        "fastest_command": commands.get(first.record.cell_id, "") if first else "",
+        "absent": len(plan.get("order", ())) - ended,
+    }
+
+
+def _widest(rows: Sequence[Row]) -> float:
+    """The speed-up at the right edge of the ranking's bars."""
+    longest = max([1.0, *(row.speedup or 0.0 for row in rows)])
+    highest = max([0.0, *(row.verdict.interval.high for row in rows if row.verdict and row.verdict.interval)])
+    # An interval that knows next to nothing is cut off at the edge, so that the bars stay readable; its figures stand.
+    return max(longest, min(highest, _FURTHEST * longest))
+
+
+def _line(row: Row, cause: str, widest: float, shown: Sequence[str]) -> dict[str, Any]:
+    """One cell in the ranking: its words, and its bar in percent of the widest."""
+    interval = row.verdict.interval if row.verdict else None
+    speedup = row.speedup
+    figures = row.metrics
+    latency = [figures.get(f"latency/ci95_{end}_ms") for end in ("low", "high")]
+    return {
+        "axes": [row.axes[key] for key in shown],
+        "name": name(row, shown),
+        "is_baseline": row.is_baseline,
+        "failed": row.record.failure is not None,
+        "wrong": row.p50_ms is not None and not row.is_right,
+        "p50": "-" if row.p50_ms is None else f"{row.p50_ms:.4g}",
+        "latency": "" if None in latency else f"{latency[0]:.4g} to {latency[1]:.4g}",
+        "speedup": "-" if speedup is None else f"{speedup:.2f}x",
+        "interval": "" if interval is None else f"{interval.low:.2f}x to {interval.high:.2f}x",
+        "bar": None if speedup is None else round(100 * speedup / widest, 2),
+        "ends": interval and [round(min(100 * end / widest, 100.0), 2) for end in (interval.low, interval.high)],
+        "one": round(100 / widest, 2),
+        "difference": row.answer,
+        "rate": _count(figures, "throughput/samples_per_s"),
+        "faults": _count(figures, "faults/minor_per_step"),
+        "isa": row.record.isa if row.p50_ms is not None else "-",
+        "output": "-" if row.p50_ms is None else "ok" if row.is_right else "WRONG",
+        "evidence": row.record.outcomes[-1].status if row.record.failure else row.record.evidence,
+        "cause": cause,
+    }
+
+
+# What tells a disturbed cell: metric, heading, format, and from where on it is marked.
+_SIGNS = (
+    ("quality/rel_l2", "rel. error", ".1e", None),
+    ("latency/cv_pct", "cv %", ".1f", 10.0),
+    ("latency/between_processes_pct", "between processes, %", ".1f", 5.0),
+    ("selfaudit/runner_cpu_pct", "runner's CPU, %", ".2g", RUNNER_CPU_LIMIT_PCT),
+    ("cpu/involuntary_switches_per_step", "involuntary switches a step", ".3g", None),
+    ("faults/major_per_step", "major faults a step", ".3g", 0.0),
+)
+
+
+def _signs(row: Row) -> list[tuple[str, str, bool]]:
+    """(heading, figure, whether it is marked): evidence, output, and what tells that others were at work."""
+    record = row.record
+    quality = "-" if row.p50_ms is None else record.quality
+    words = [("evidence", record.evidence, record.evidence != "ok"), ("output", quality, quality not in ("ok", "-"))]
+    figures = [
+        (
+            heading,
+            terminal.figure(row.metrics, metric, form),
+            limit is not None and row.metrics.get(metric, 0.0) > limit,
+        )
+        for metric, heading, form, limit in _SIGNS
+    ]
+    return [*words, *figures, ("failure", record.failure or "", bool(record.failure))]
+
+
+def _tags(rows: Sequence[Row], shown: Sequence[str]) -> list[tuple[str, str, str]]:
+    """(tag, value, cells that have it): what became of each capture."""
+    having: dict[tuple[str, str], list[str]] = {}
+    for row in rows:
+        for tag, value in row.record.captures.items():
+            having.setdefault((tag, value), []).append(name(row, shown))
+    return [
+        (tag, value, "all cells" if len(cells) == len(rows) else "; ".join(cells))
+        for (tag, value), cells in sorted(having.items())
+    ]
+
+
+def _host(machine: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """What of the fingerprint a reader compares; all of it is in host.json."""
+    words = {
+        "cpu_model": "CPU",
+        "cpus_allowed": "cores used",
+        "isa": "instructions",
+        "memory_gib": "memory, GiB",
+        "hypervisor": "virtual machine",
+        "governor": "frequency governor",
+        "transparent_hugepages": "transparent huge pages",
+        "numa_balancing": "NUMA balancing",
+        "kernel": "kernel",
+        "libc": "C library",
+        "python": "Python",
+    }
+    known = [(word, machine[key]) for key, word in words.items() if machine.get(key) is not None]
+    return [(word, ", ".join(map(str, v)) if isinstance(v, list) else str(v)) for word, v in known]
+
+
+def _count(figures: Mapping[str, float], metric: str) -> str:
+    return count(figures[metric]) if metric in figures else "-"
+
+
+def _shade(speedup: float, every: Sequence[float]) -> tuple[str, str]:
+    """(background, text) of a field of the heat map: white to blue, dark as ink in print as well."""
+    low, high = min(every), max(every)
+    share = (speedup - low) / (high - low) if high > low else 0.0
+    # From white to Okabe & Ito's blue.
+    mixed = [round(255 + share * (end - 255)) for end in (0x00, 0x72, 0xB2)]
+    return "#{:02x}{:02x}{:02x}".format(*mixed), "#ffffff" if share > 0.6 else "#111111"
+
+
+def _embedded(file: Path) -> str | None:
+    """A small PNG as a data URI; None when it is missing or too large."""
+    if not file.exists() or file.stat().st_size >= _EMBEDDED_BYTES:
+        return None
+    return f"data:image/png;base64,{base64.b64encode(file.read_bytes()).decode()}"
+
+
+def _read(file: Path) -> dict[str, Any]:
+    """A JSON object; empty when the sweep ended before it was written."""
+    if not file.exists():
+        return {}
+    found: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
+    return found
+
+
+def _arrows(text: str) -> str:
+    """What changed into what, with a sign that no line break parts."""
+    return text.replace(" -> ", "\N{NO-BREAK SPACE}\N{RIGHTWARDS ARROW} ")
+
+
+def _markdown(text: object) -> str:
+    """Text that stays itself in Markdown, also in a table, and can't end its line."""
+    return re.sub(r"([\\|*`\[\]])", r"\\\1", " ".join(str(text).split())).replace("<", "&lt;")

@@ -1,0 +1,30 @@
+"""Two cells operator by operator: which took how long in each. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Change:
+    """One operator in two cells; 0 where it did not run."""
+
+    name: str
+    before_ms: float
+    """Of its own time, a step."""
+    after_ms: float
+
+    @property
+    def text(self) -> str:
+        """ "aten::conv2d 16.4 -> 6.4 ms"."""
+        return f"{self.name} {self.before_ms:.3g} -> {self.after_ms:.3g} ms"
+
+
+def difference(before: Mapping[str, Sequence[Any]], after: Mapping[str, Sequence[Any]]) -> list[Change]:
+    """Operators of two tables (first column the name, second ms a step), largest change first."""
+    tables = [dict(zip(*list(table.values())[:2], strict=True)) if table else {} for table in (before, after)]
+    names = dict.fromkeys([*tables[0], *tables[1]])
+    changes = [Change(name, float(tables[0].get(name, 0.0)), float(tables[1].get(name, 0.0))) for name in names]
+    return sorted(changes, key=lambda change: -abs(change.after_ms - change.before_ms))

@@ -1,0 +1,124 @@
+"""The last step of a few cells as a picture: time from left to right, each range below the one that called it."""
+
+from __future__ import annotations
+
+import gzip
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from runner.capture.itt import STEP
+
+# Categories of the profiler's events that are no ranges of the model.
+_NOT_WORK = ("python_function", "Trace", "overhead")
+
+# Of the longest step: narrower ranges are drawn without their name, or not at all.
+_LABEL_SHARE, _DRAWN_SHARE = 0.05, 5e-4
+# Okabe & Ito's palette without the black of the text; names with most time of their own have a color, others grey.
+_COLORS = ("#E69F00", "#56B4E9", "#009E73", "#F0E442", "#0072B2", "#D55E00", "#CC79A7")
+_STEP_COLOR, _OTHER_COLOR = "#DDDDDD", "#999999"
+
+
+def last_step(events: Sequence[dict[str, Any]]) -> list[tuple[int, int, float, float, str]]:
+    """(thread, depth, start in ms, length in ms, name) of the ranges of the last step in a list of trace events.
+
+    Threads are numbered from 0, the one that runs the steps; depth 0 is the step, or a range of another thread.
+    """
+    # Of the profiler's events, those that ITT has as well.
+    complete = [
+        e for e in events if e.get("ph") == "X" and e.get("cat") not in ("python_function", "Trace", "overhead")
+    ]
+    steps = [event for event in complete if STEP.fullmatch(event["name"])]
+    if not steps:
+        return []
+    last = max(steps, key=lambda event: event["ts"])
+    begin, end = last["ts"], last["ts"] + last["dur"]
+    inside = [event for event in complete if begin <= event["ts"] and event["ts"] + event["dur"] <= end + 1e-3]
+    threads = {last["tid"]: 0}
+    open_until: dict[int, list[float]] = {}
+    found = []
+    for event in sorted(inside, key=lambda event: (event["ts"], -event["dur"])):
+        thread = threads.setdefault(event["tid"], len(threads))
+        stack = open_until.setdefault(thread, [])
+        while stack and stack[-1] <= event["ts"] + 1e-3:
+            stack.pop()
+        found.append((thread, len(stack), (event["ts"] - begin) / 1e3, event["dur"] / 1e3, event["name"]))
+        stack.append(event["ts"] + event["dur"])
+    return found
+
+
+def draw(cells: Sequence[tuple[str, Path]], file: Path, title: str) -> None:
+    """Write an image of (name, trace file) pairs, one below the other on the same scale; nothing without a step.
+
+    A file is ITT's timeline, or the gzipped trace of PyTorch's profiler, which is named in the cell's title.
+    """
+    drawn = []
+    for name, path in cells:
+        if not path.exists():
+            continue
+        by_itt = path.suffix == ".json"
+        text = path.read_text(encoding="utf-8") if by_itt else gzip.decompress(path.read_bytes()).decode()
+        ranges = last_step(json.loads(text)["traceEvents"])
+        if ranges:
+            drawn.append((name if by_itt else f"{name} (by PyTorch's profiler)", ranges))
+    if not drawn:
+        return
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot as plt
+    from matplotlib.patches import Patch
+
+    longest = max(length for _, ranges in drawn for _, _, _, length, _ in ranges)
+    drawn = [(name, [one for one in ranges if one[3] > _DRAWN_SHARE * longest]) for name, ranges in drawn]
+    colors = _colors([one for _, ranges in drawn for one in ranges])
+    rows = [_rows(ranges) for _, ranges in drawn]
+    figure, panels = plt.subplots(
+        len(drawn),
+        1,
+        figsize=(15, 1.4 + sum(0.28 * len(row) + 0.7 for row in rows)),
+        squeeze=False,
+        sharex=True,
+        gridspec_kw={"height_ratios": [len(row) + 1.5 for row in rows]},
+    )
+    figure.set_layout_engine("constrained")
+    for axes, (name, ranges), row in zip(panels[:, 0], drawn, rows, strict=True):
+        for thread, depth, start, length, text in ranges:
+            y = row[thread, depth]
+            color = _STEP_COLOR if STEP.fullmatch(text) else colors.get(text, _OTHER_COLOR)
+            axes.barh(y, length, left=start, height=0.92, color=color, edgecolor="white", linewidth=0.3)
+            if length > _LABEL_SHARE * longest:
+                fitting = text[: int(170 * length / longest)]
+                axes.text(start + length / 2, y, fitting, ha="center", va="center", fontsize=7, clip_on=True)
+        threads = sorted({thread for thread, _ in row})
+        labels = ["steps and operators" if thread == 0 else f"thread {thread}" for thread in threads]
+        axes.set_yticks([row[thread, 0] for thread in threads], labels, fontsize=8)
+        axes.invert_yaxis()
+        axes.set_xlim(0, longest)
+        axes.set_title(name, loc="left", fontsize=9)
+        axes.spines[["top", "right"]].set_visible(False)
+    panels[-1, 0].set_xlabel("ms from the beginning of the step; ranges of torch, IPEX and oneDNN")
+    patches = [Patch(color=color, label=name) for name, color in [*colors.items(), ("others", _OTHER_COLOR)]]
+    figure.legend(handles=patches, loc="outside lower center", ncols=4, fontsize=8, frameon=False)
+    figure.suptitle(title, x=0.01, ha="left", fontsize=10)
+    figure.savefig(file, dpi=110)
+    plt.close(figure)
+
+
+def _rows(ranges: Sequence[tuple[int, int, float, float, str]]) -> dict[tuple[int, int], int]:
+    """(thread, depth) -> row of the picture, from the top."""
+    return {key: row for row, key in enumerate(sorted({(thread, depth) for thread, depth, *_ in ranges}))}
+
+
+def _colors(ranges: Sequence[tuple[int, int, float, float, str]]) -> dict[str, str]:
+    """Name -> color, for the names with most time of their own."""
+    own: dict[str, float] = {}
+    above: dict[tuple[int, int], str] = {}
+    for thread, depth, _, length, name in ranges:  # in order of their starts: the caller comes first
+        above[thread, depth] = name
+        own[name] = own.get(name, 0.0) + length
+        if depth:
+            own[above[thread, depth - 1]] -= length
+    most = sorted((name for name in own if not STEP.fullmatch(name)), key=lambda name: -own[name])
+    return dict(zip(most, _COLORS, strict=False))

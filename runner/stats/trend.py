@@ -1,0 +1,115 @@
+"""Do a process's samples change as it runs, and how many independent ones are they worth?
+
+Ranks and medians throughout: latencies have outliers, and one of them must not make a trend or hide one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from runner.stats.distributions import normal_p, normal_quantile
+from runner.stats.estimates import Floats
+
+# Mann-Kendall compares all pairs: longer series are first reduced to medians of so many blocks.
+BLOCKS = 300
+# One-sided 5 %: an autocorrelation under it is taken for chance.
+CHANCE = 1.645
+
+
+@dataclass(frozen=True)
+class Trend:
+    """A monotone change over a series, in the unit of the series over its whole length."""
+
+    change: float
+    low: float
+    high: float
+    p: float
+    """Two-sided, of no trend."""
+
+
+def ranks(values: Floats) -> Floats:
+    """Ranks from 1, equal values sharing the mean of theirs."""
+    _, which, counts = np.unique(values, return_inverse=True, return_counts=True)
+    last = np.cumsum(counts)
+    return np.asarray((last - (counts - 1) / 2)[which])
+
+
+def autocorrelation_time(values: Floats) -> float:
+    """How many samples in a row are worth one independent one; at least 1.
+
+    1 + 2 sum (1 - k/n) rho_k (Bayley & Hammersley 1946, Suppl. J. R. Statist. Soc. 8(2)) over the first lags whose
+    autocorrelation of ranks stands out from chance (Hamed & Rao 1998, J. Hydrology 204). A trend counts as
+    autocorrelation: take it out first.
+    """
+    n = len(values)
+    centred = ranks(values) - (n + 1) / 2
+    power = float(centred @ centred)
+    if n < 4 or power == 0:
+        return 1.0
+    spectrum = np.abs(np.fft.rfft(centred, 2 * n)) ** 2
+    rho = np.fft.irfft(spectrum)[1 : n // 2] / power
+    chance = np.flatnonzero(rho < CHANCE / np.sqrt(n))
+    kept = rho[: chance[0]] if len(chance) else rho
+    return float(1 + 2 * ((1 - np.arange(1, len(kept) + 1) / n) * kept).sum())
+
+
+def effective_samples(samples: Sequence[float]) -> float:
+    """How many independent samples these are worth, at most their number; see `autocorrelation_time`.
+
+    Args:
+        samples: of one process, in the order measured, in seconds.
+    """
+    values = np.asarray(samples, dtype=np.float64)
+    return len(values) / autocorrelation_time(values)
+
+
+def trend(values: Floats, level: float = 0.95) -> Trend:
+    """Mann-Kendall's test and Theil-Sen's slope with its interval, autocorrelation taken into account.
+
+    Mann 1945, Econometrica 13(3); Kendall 1975, "Rank Correlation Methods"; slope and interval by Sen 1968, J. Am.
+    Statist. Assoc. 63(324); the variance is multiplied by the autocorrelation time of what the slope leaves (Hamed &
+    Rao 1998; Yue & Wang 2004, Water Resour. Manag. 18). Series past BLOCKS values are reduced to block medians.
+
+    Args:
+        values: at least four, in the order measured.
+        level: of the interval.
+    """
+    width = -(-len(values) // BLOCKS)
+    whole = len(values) // width * width
+    series = np.median(values[:whole].reshape(-1, width), axis=1)
+    n = len(series)
+    first, second = np.triu_indices(n, 1)
+    rises = series[second] - series[first]
+    slopes = np.sort(rises / (second - first))
+    slope = float(np.median(slopes))
+    _, ties = np.unique(series, return_counts=True)
+    variance = (n * (n - 1) * (2 * n + 5) - float((ties * (ties - 1) * (2 * ties + 5)).sum())) / 18
+    deviation = float(np.sqrt(variance * autocorrelation_time(series - slope * np.arange(n))))
+    excess = float(np.sign(rises).sum())
+    p = normal_p(max(abs(excess) - 1, 0) / deviation) if deviation else 1.0
+    half = normal_quantile((1 + level) / 2) * deviation
+    ends = np.clip([(len(slopes) - half) / 2, (len(slopes) + half) / 2], 0, len(slopes) - 1).astype(np.intp)
+    low, high = slopes[ends]
+    return Trend(slope * (n - 1), float(low) * (n - 1), float(high) * (n - 1), p)
+
+
+def first_part_p(values: Floats, first: int, time: float) -> float:
+    """One-sided p of the ``first`` values being no larger than the rest, by rank sums.
+
+    Mann & Whitney 1947, Ann. Math. Statist. 18(1), normal approximation with correction for continuity and ties.
+
+    Args:
+        values: in the order measured.
+        first: how many form the first part.
+        time: autocorrelation time of the series; multiplies the variance.
+    """
+    n, rest = len(values), len(values) - first
+    ranked = ranks(values)
+    variance = first * rest / n / (n - 1) * float(((ranked - (n + 1) / 2) ** 2).sum()) * time
+    excess = float(ranked[:first].sum()) - first * (n + 1) / 2 - 0.5
+    if not variance or excess <= 0:
+        return 1.0
+    return normal_p(excess / float(np.sqrt(variance))) / 2

@@ -1,0 +1,192 @@
+"""Captures: what is recorded of a few further steps once the timed loop is over and its result is safely written.
+
+Each returns the latency of its steps, so that what recording cost can be set against the clean ones. oneDNN's log is
+not here: the evidence needs it (``runner.worker.look``).
+"""
+
+from __future__ import annotations
+
+import ctypes
+import itertools
+import json
+import os
+import signal
+import time
+import traceback
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from runner.job import (
+    CAPTURES_FILE,
+    COUNTERS_FILE,
+    ITT_FILE,
+    NOT_SURVIVED,
+    PROFILER_FOLDER,
+    Captured,
+    JobSpec,
+    write_captures,
+)
+from runner.worker import measure
+from runner.worker.region import PerfControl
+
+Step = Callable[[], object]
+
+
+# In names of our own, because torch's stubs type neither.
+emit_itt: Any = torch.autograd.profiler.emit_itt
+_itt_api: Any = torch.profiler.itt
+
+
+def marked(step: Step) -> Step:
+    """``step`` as the ITT ranges ``step_0``, ``step_1``, ..."""
+    numbers = itertools.count()
+
+    def ranged() -> None:
+        _itt_api.range_push(f"step_{next(numbers)}")
+        step()
+        _itt_api.range_pop()
+
+    return ranged
+
+
+def _itt(step: Step, spec: JobSpec, folder: Path) -> Captured:
+    """ITT ranges of a few steps and of the operators in them, which emit_itt() marks."""
+    settings = spec.captures["itt"]
+    library = ctypes.CDLL(settings["library"])
+    ranged = marked(step)
+    library.runner_itt_start()
+    try:
+        with emit_itt():
+            step()  # names are registered when they are first used: not in a step that counts
+            seconds = measure.several(lambda _: ranged(), settings["iterations"], settings["max_s"])
+    finally:
+        library.runner_itt_stop()
+    if not library.runner_itt_connected():
+        raise RuntimeError("nothing loaded the ITT collector: this build of torch has no ITT")
+    if library.runner_itt_write(os.fsencode(folder / ITT_FILE)):
+        raise OSError(f"{ITT_FILE} can't be written")
+    return Captured("itt", seconds)
+
+
+def _profiler(step: Step, spec: JobSpec, folder: Path) -> Captured:
+    """PyTorch's profiler: its own table, the same as data, and its trace."""
+    settings = spec.captures["profiler"]
+    into = folder / PROFILER_FOLDER
+    into.mkdir(exist_ok=True)
+    step()  # as with ITT, the first step after a pause is not one that counts
+
+    def recorded(i: int) -> None:
+        with torch.profiler.record_function(f"step_{i}"):
+            step()
+
+    with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU]) as profiler:
+        seconds = measure.several(recorded, settings["iterations"], settings["max_s"])
+    averages = profiler.key_averages()
+    rows = [
+        {
+            "name": row.key,
+            "calls": row.count,
+            "total_s": row.cpu_time_total / 1e6,
+            "self_s": row.self_cpu_time_total / 1e6,
+        }
+        for row in averages
+    ]
+    (into / "ops.json").write_text(json.dumps(rows, indent=1), encoding="utf-8")
+    table = averages.table(sort_by="self_cpu_time_total", row_limit=100)
+    (into / "table.txt").write_text(table, encoding="utf-8")
+    trace = into / "trace.json.gz"
+    profiler.export_chrome_trace(str(trace))
+    size_mb = trace.stat().st_size / 1e6
+    if size_mb > settings["max_trace_mb"]:
+        trace.unlink()
+        said = f"The trace had {size_mb:.3g} MB; capture.profiler.max_trace_mb={settings['max_trace_mb']:g}.\n"
+        (into / "trace-left-out.txt").write_text(said, encoding="utf-8")
+    return Captured("profiler", seconds)
+
+
+# What perf gets to print its counts and end.
+_PERF_ENDS_S = 5.0
+
+
+@contextmanager
+def _attached_perf(argv: list[str], private: Path, file: Path) -> Iterator[PerfControl]:
+    """``perf stat`` on this process and all its threads, counting in the region that is handed out only.
+
+    Args:
+        private: a folder for the FIFOs, whose path has no comma, at which perf would split it.
+    """
+    pipes = [str(private / name) for name in ("counters-ctl", "counters-ack")]
+    for pipe in pipes:
+        os.mkfifo(pipe)
+    command = [*argv, "-o", str(file), "-p", str(os.getpid()), "-D", "-1", "--control", f"fifo:{','.join(pipes)}"]
+    # perf is not under test: it keeps the system's allocator.
+    env = {name: value for name, value in os.environ.items() if name != "LD_PRELOAD"}
+    pid = os.posix_spawnp(command[0], command, env)
+    try:
+        yield PerfControl(pipes[0], pipes[1])
+    finally:
+        os.kill(pid, signal.SIGINT)  # it prints its counts and ends
+        end = time.monotonic() + _PERF_ENDS_S
+        while os.waitpid(pid, os.WNOHANG) == (0, 0):
+            if time.monotonic() > end:
+                os.kill(pid, signal.SIGKILL)
+                os.waitpid(pid, 0)
+                break
+            time.sleep(0.005)
+
+
+def _counters(step: Step, spec: JobSpec, folder: Path) -> Captured:
+    """What perf counts in a few steps, and getrusage(2) of the same steps; only the latter where perf fails."""
+    settings = spec.captures["counters"]
+    once_s = measure.several(lambda _: step(), 1, 0.0)[0]
+    fitting = max(1, min(settings["iterations"], int(settings["max_s"] / max(once_s, 1e-9))))
+    note = None
+    if settings["perf"]:
+        try:
+            with _attached_perf(settings["perf"], Path(spec.private), folder / COUNTERS_FILE) as region:
+                seconds, window = measure.measure(step, fitting, 0.0, spec.runner_pid, region)
+            return Captured("counters", seconds, window=window)
+        except (RuntimeError, OSError) as error:
+            traceback.print_exc()
+            note = f"perf failed: {error}"
+    seconds, window = measure.measure(step, fitting, 0.0, spec.runner_pid)
+    return Captured("counters", seconds, window=window, note=note)
+
+
+def _clean(step: Step, spec: JobSpec, folder: Path) -> Captured:
+    """Nothing: steps that the others' are set against. The timed ones are some seconds and a profiler's look ago."""
+    return Captured("clean", measure.several(lambda _: step(), 10, 1.0))
+
+
+_CAPTURES: Mapping[str, Callable[[Step, JobSpec, Path], Captured]] = {
+    "clean": _clean,
+    "counters": _counters,
+    "itt": _itt,
+    "profiler": _profiler,
+}
+
+
+def run(step: Step, spec: JobSpec, folder: Path) -> None:
+    """Take every capture that the job asks for; one that fails says why, and costs neither the others nor the result.
+
+    captures.json is written anew after each: what ended the process can't take the earlier ones with it.
+    """
+    done: list[Captured] = []
+    for name, capture in _CAPTURES.items():
+        if name not in spec.captures:
+            continue
+        start = time.perf_counter()
+        # Until it is done, what is on record is that it ended the process.
+        write_captures(folder / CAPTURES_FILE, [*done, Captured(name, failure=NOT_SURVIVED)])
+        try:
+            captured = capture(step, spec, folder)
+        except Exception as error:
+            traceback.print_exc()
+            captured = Captured(name, failure=f"{type(error).__name__}: {error}")
+        done.append(replace(captured, wall_s=time.perf_counter() - start))
+        write_captures(folder / CAPTURES_FILE, done)

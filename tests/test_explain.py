@@ -1,0 +1,102 @@
+"""explain: which cells are meant, what is refused, and what stands side by side."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from runner import explain
+from runner.captured import write_table
+from runner.errors import RunnerError
+from runner.job import write_json
+from runner.outcome import OUTCOME_FILE, RESULT_FILE, job_folder
+
+from .test_report import axes, record
+
+FIGURES = {
+    "onednn/compute_ms_per_step": 10.0,
+    "onednn/reorder_ms_per_step": 8.0,
+    "onednn/other_ms_per_step": 0.0,
+    "onednn/reorders_per_step": 3.0,
+}
+
+
+def add_cell(sweep: Path, name: str, ms: float, figures: dict[str, float], **change: str) -> None:
+    """A finished cell of one round with its files."""
+    made = record(name, [ms / 1e3] * 5)
+    folder = job_folder(sweep, name, 0)
+    folder.mkdir(parents=True)
+    outcome = made.outcomes[0]
+    write_json(folder / RESULT_FILE, made.results[0, 0])
+    data = {**outcome.__dict__, "axes": axes(allocator=name, **change), "figures": {**outcome.figures, **figures}}
+    write_json(folder / OUTCOME_FILE, data)
+    write_table(folder / "itt" / "by_op.json", {"operator": ["aten::conv2d"], "self ms a step": [ms - 2]})
+
+
+@pytest.fixture
+def mlruns(tmp_path: Path) -> Path:
+    sweep = tmp_path / "sweeps" / "20260101-000000-abcd"
+    add_cell(sweep, "ptmalloc", 20, FIGURES)
+    add_cell(sweep, "tcmalloc", 12, {**FIGURES, "onednn/reorder_ms_per_step": 0.0, "onednn/reorders_per_step": 0.0})
+    add_cell(sweep, "jemalloc", 30, FIGURES, batch_size="8")
+    write_json(sweep / "host.json", {"host_id": "here"})
+    return tmp_path
+
+
+def shown(mlruns: Path, *words: str, capsys: pytest.CaptureFixture[str]) -> str:
+    assert explain.main([*words, "--mlruns", str(mlruns)]) == 0
+    return capsys.readouterr().out
+
+
+def test_the_part_that_changed_is_first_with_what_was_counted_and_the_rest_is_left(
+    mlruns: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = shown(mlruns, "allocator=ptmalloc", "fastest", capsys=capsys)
+    assert "20 -> 12 ms, -8 ms: 1.67x (one round" in out
+    first = next(line for line in out.splitlines() if line.strip().startswith("reorders"))
+    assert first.split()[:4] == ["reorders", "8", "0", "-8"]
+    assert "reorders a step 3 -> 0" in first
+    assert "left unexplained by what was counted: +0 ms" in out
+    assert "aten::conv2d" in out
+
+
+def test_json_holds_the_same(mlruns: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    data: dict[str, Any] = json.loads(shown(mlruns, "ptmalloc", "tcm", "--format", "json", capsys=capsys))
+    assert data["change_ms"] == pytest.approx(-8)
+    assert data["parts"][0]["words"] == "reorders a step 3 -> 0"
+    assert data["unexplained_ms"] == pytest.approx(0, abs=1e-9)
+    assert data["operators"][0] == {"name": "aten::conv2d", "before_ms": 18.0, "after_ms": 10.0}
+
+
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        (("ptmalloc", "nope"), "nope: is no measured cell"),
+        (("ipex=off", "tcmalloc"), "means several measured cells"),
+        (("ipx=off", "tcmalloc"), "'ipx' is not an axis"),
+        (("ptmalloc", "allocator=ptmalloc"), "are the same cell"),
+        (("ptmalloc", "jemalloc"), "different work (batch_size 4 and 8)"),
+        (("ptmalloc", "other:tcmalloc"), "there is no sweep other"),
+        (("ptmalloc", "tcmalloc", "--sweep", "none"), "there is no sweep none"),
+    ],
+)
+def test_what_is_not_two_cells_of_equal_work_is_refused(mlruns: Path, words: tuple[str, ...], sentence: str) -> None:
+    with pytest.raises(RunnerError) as refused:
+        explain.main([*words, "--mlruns", str(mlruns)])
+    assert sentence in str(refused.value)
+
+
+def test_cells_of_different_machines_are_refused(mlruns: Path) -> None:
+    other = mlruns / "sweeps" / "20250101-000000-0000"
+    add_cell(other, "tcmalloc", 12, FIGURES)
+    write_json(other / "host.json", {"host_id": "there"})
+    with pytest.raises(RunnerError, match="different machines"):
+        explain.main(["ptmalloc", f"{other.name}:tcmalloc", "--mlruns", str(mlruns)])
+
+
+def test_without_a_sweep_the_next_step_is_named(tmp_path: Path) -> None:
+    with pytest.raises(RunnerError, match="make sweep"):
+        explain.main(["a", "b", "--mlruns", str(tmp_path)])
