@@ -18,6 +18,9 @@ from runner.capture.settings import check as check_capture
 from runner.errors import RunnerError
 from runner.matrix import Allocator, Cell, Graph, Launcher, Model, Precision
 
+# rounds=auto: as many as it takes to tell the cells apart.
+AUTO = "auto"
+
 
 class Library(Enum):
     """Whose ``malloc`` the process must end up with."""
@@ -208,13 +211,18 @@ class Config:
     warmup: int = MISSING
     iterations: int | None = None
     min_time_s: float = MISSING
+    max_time_s: float = MISSING
+    target_ci_pct: float | None = None
     cores: int | None = None
     threads: int | None = None
     node: int | None = None
     openmp: OpenMP = MISSING
     seed: int = MISSING
     timeout_s: float = MISSING
-    rounds: int = MISSING
+    # a number, or AUTO
+    rounds: int | str = MISSING
+    budget_min: float = MISSING
+    smallest_pct: float = MISSING
     # Not a struct: `baseline={ipex: off}` on the command line may name any axis.
     baseline: Any = field(default_factory=lambda: OmegaConf.create({}, flags={"struct": False}))
     expect: list[ExpectConf] = field(default_factory=list)
@@ -255,9 +263,15 @@ _AT_LEAST: dict[str, tuple[float, str]] = {
     "threads": (1, "OpenMP threads"),
     "node": (0, "a NUMA node's number"),
     "seed": (0, "a seed"),
-    "rounds": (1, "processes a cell"),
 }
-_MORE_THAN_ZERO = {"min_time_s": "seconds", "timeout_s": "seconds"}
+_MORE_THAN_ZERO = {
+    "min_time_s": "seconds",
+    "max_time_s": "seconds",
+    "timeout_s": "seconds",
+    "target_ci_pct": "percent of the median",
+    "budget_min": "minutes",
+    "smallest_pct": "percent",
+}
 
 
 def check(config: Config) -> None:
@@ -269,8 +283,14 @@ def check(config: Config) -> None:
     for name, meaning in _MORE_THAN_ZERO.items():
         value = getattr(config, name)
         # Written so that nan, which compares false with everything, is refused as well.
-        if not (0 < value < float("inf")):
+        if value is not None and not (0 < value < float("inf")):
             raise RunnerError(f"{name}={value}: {name} is in {meaning} and must be a finite number above 0")
+    if config.max_time_s < config.min_time_s:
+        raise RunnerError(
+            f"max_time_s={config.max_time_s:g}: a pass lasts at least min_time_s={config.min_time_s:g}; set both"
+        )
+    if config.rounds != AUTO and (isinstance(config.rounds, str) or config.rounds < 1):
+        raise RunnerError(f"rounds={config.rounds}: rounds is processes a cell, at least 1, or {AUTO}")
     check_capture(config.capture)
     if config.precision.calibration_batches < 1:
         raise RunnerError(
@@ -358,5 +378,7 @@ def cell_of(config: Config) -> Cell:
         warmup=config.warmup,
         iterations=config.iterations,
         min_time_s=config.min_time_s,
+        max_time_s=config.max_time_s,
+        target_ci_pct=config.target_ci_pct,
         seed=config.seed,
     )

@@ -101,6 +101,8 @@ class Cell:
     warmup: int
     iterations: int | None
     min_time_s: float
+    max_time_s: float
+    target_ci_pct: float | None
     seed: int
 
     @property
@@ -141,6 +143,8 @@ class Cell:
             "warmup": str(self.warmup),
             "iterations": "null" if self.iterations is None else str(self.iterations),
             "min_time_s": f"{self.min_time_s:g}",
+            "max_time_s": f"{self.max_time_s:g}",
+            "target_ci_pct": "null" if self.target_ci_pct is None else f"{self.target_ci_pct:g}",
             "seed": str(self.seed),
         }
 

@@ -182,35 +182,42 @@ class Store:
         self._client.log_batch(run.info.run_id, params=[Param(axis, value) for axis, value in cell.axes.items()])
         return str(run.info.run_id)
 
-    def log_job(self, sweep: Path, outcome: Outcome, folder: Path, last: bool) -> None:
-        """Log what a job left in its folder, and the cell's figures over all rounds so far.
+    def log_job(self, sweep: Path, outcome: Outcome, folder: Path) -> None:
+        """Log what a job left in its folder, and what is known of its cell so far.
 
-        Args:
-            last: no further job of this cell follows: end its run.
+        Only costs of its figures: a metric can't be taken back, and a later round may still fail the cell.
         """
         start = time.perf_counter()
         record = read_cell(sweep, outcome.cell_id)
         if record is None:
             raise RuntimeError(f"{folder} has no outcome file")
+        figures = {name: value for name, value in cell_metrics(record).items() if name.startswith("cost/")}
+        self._log_files(outcome.run_id, folder, f"logs/round-{outcome.round}")
+        self._log_top_files(outcome.run_id, folder)
+        self._log_captures(outcome.run_id, folder)
+        figures["cost/log_s"] = time.perf_counter() - start
+        self._log_batch(outcome.run_id, figures, {}, step=outcome.round)
+
+    def end_cell(self, sweep: Path, cell_id: str, is_complete: bool = True) -> None:
+        """End a cell's run with its figures over all rounds; nothing when no job of it has ended.
+
+        Args:
+            is_complete: no round is missing; otherwise the run is KILLED.
+        """
+        record = read_cell(sweep, cell_id)
+        if record is None:
+            return
         figures = cell_metrics(record)
-        if not last:
-            # A metric can't be taken back, and a later round may still fail the cell: only costs until then.
-            figures = {name: value for name, value in figures.items() if name.startswith("cost/")}
         tags = {"evidence": record.evidence, "quality": record.quality, "isa": record.isa, **record.captures}
         if record.failure:
             tags["failure"] = record.failure
         if figures.get("selfaudit/runner_cpu_pct", 0) > RUNNER_CPU_LIMIT_PCT:
             tags["disturbed"] = f"the runner used more than {RUNNER_CPU_LIMIT_PCT:g} % of a core while measuring"
-        self._log_files(outcome.run_id, folder, f"logs/round-{outcome.round}")
-        self._log_top_files(outcome.run_id, folder)
-        self._log_captures(outcome.run_id, folder)
         if record.results:
-            self._log_samples(outcome.run_id, sweep / "cells" / outcome.cell_id / "samples.parquet", record.results)
-        figures["cost/log_s"] = time.perf_counter() - start
-        self._log_batch(outcome.run_id, figures, tags, step=outcome.round)
-        if last:
-            failed = [o.status for o in record.outcomes if o.status != FINISHED]
-            self._client.set_terminated(outcome.run_id, failed[0] if failed else FINISHED)
+            self._log_samples(record.run_id, sweep / "cells" / cell_id / "samples.parquet", record.results)
+        self._log_batch(record.run_id, figures, tags, step=record.outcomes[-1].round)
+        failed = [outcome.status for outcome in record.outcomes if outcome.status != FINISHED]
+        self._client.set_terminated(record.run_id, (failed or [FINISHED if is_complete else KILLED])[0])
 
     def tag_cells(self, name: str, values: Mapping[str, str]) -> None:
         """Set one tag on many cells: run id -> value."""

@@ -56,7 +56,10 @@ def test_each_file_says_what_it_is_in_its_first_line(file: Path) -> None:
 
 
 def config(**change: object) -> Config:
-    value = Config(batch_size=1, warmup=0, min_time_s=1.0, node=0, seed=0, timeout_s=1.0, rounds=1, mlruns="mlruns")
+    value = Config(
+        batch_size=1, warmup=0, min_time_s=1.0, max_time_s=2.0, node=0, seed=0, timeout_s=1.0, rounds=1,
+        budget_min=1.0, smallest_pct=1.0, mlruns="mlruns",
+    )  # fmt: skip
     value.model._target_ = "a.b"
     for name, wanted in change.items():
         setattr(value, name, wanted)
@@ -81,12 +84,17 @@ def test_a_sound_configuration_passes() -> None:
         ("cores_per_instance", 0),
         ("sequence_length", 0),
         ("rounds", 0),
+        ("rounds", "often"),
+        ("target_ci_pct", 0.0),
+        ("max_time_s", 0.5),
+        ("budget_min", -1.0),
+        ("smallest_pct", float("nan")),
         ("min_time_s", 0.0),
         ("min_time_s", float("nan")),
         ("timeout_s", float("inf")),
     ],
 )
-def test_a_value_out_of_range_is_refused_by_name_and_value(name: str, value: float) -> None:
+def test_a_value_out_of_range_is_refused_by_name_and_value(name: str, value: float | str) -> None:
     with pytest.raises(RunnerError, match=f"^{name}={value}: "):
         check(config(**{name: value}))
 

@@ -51,7 +51,7 @@ def only_job(ran: Ran) -> Path:
 
 @pytest.fixture(scope="module")
 def main_job(run_cli: Runner) -> Ran:
-    return run_cli("-m", "allocator=ptmalloc,jemalloc", "ipex=off,on", "rounds=2", *TINY)
+    return run_cli("-m", "allocator=ptmalloc,jemalloc", "ipex=off,on", *TINY, "rounds=2")
 
 
 def test_the_main_job_finishes_with_evidence_for_every_cell(main_job: Ran, mlruns: Path) -> None:
@@ -256,7 +256,7 @@ def test_every_kind_of_death_is_a_failed_cell_with_its_reason_and_the_others_fin
 
 def started(mlruns: Path, iterations: str) -> tuple[subprocess.Popen[str], int]:
     """A sweep of one long job, and the pid of its worker once that is measuring."""
-    words = ["-m", "runner", "model=tiny", f"iterations={iterations}", f"mlruns={mlruns}"]
+    words = ["-m", "runner", "model=tiny", "rounds=1", f"iterations={iterations}", f"mlruns={mlruns}"]
     runner = subprocess.Popen(
         [sys.executable, *words], cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     )

@@ -14,7 +14,7 @@ from runner.captured import read_table
 from runner.outcome import job_folder
 from runner.report import breakdown, html, operators, picture, terminal, timeline
 from runner.report.cause import main_causes
-from runner.report.ranking import Row
+from runner.report.ranking import Row, most_rounds
 
 _VERDICTS = (
     "evidence", "output", "isa", "failure",
@@ -58,13 +58,13 @@ def show(
     console: Console,
     rows: Sequence[Row],
     shown: Sequence[str],
-    rounds: int,
     said: Sequence[str],
     directory: Path,
     mlruns: Path,
     links: Mapping[str, str],
 ) -> None:
     """Print the table, what was ``said`` of it, the notes, and where everything is."""
+    rounds = most_rounds(rows)
     console.print()
     if rows:
         console.print(terminal.table(rows, shown, rounds))

@@ -19,7 +19,7 @@ from runner.errors import RunnerError
 from runner.matrix import AXES, matches
 from runner.report.effects import largest_first
 from runner.report.mixing import MEASURING, SETTINGS, differences
-from runner.report.ranking import WORK
+from runner.report.ranking import LEVEL, WORK
 from runner.stats.effects import Effect, Interaction, design, interactions, main_effects
 from runner.stats.estimates import Floats
 
@@ -107,7 +107,7 @@ def compare(
         groups.setdefault(tuple(found[key] for key in apart), []).append(index)
     chosen = _baselines(cells.rows, labels, keys, list(groups.values()), baseline, apart)
     ranked = [
-        _group(dict(zip(apart, name, strict=True)), cells.rows, labels, members, index, bound)
+        _group(dict(zip(apart, name, strict=True)), cells, labels, members, index, bound)
         for (name, members), index in zip(groups.items(), chosen, strict=True)
     ]
     # Of the sweep's own baseline where it is one here.
@@ -190,19 +190,22 @@ def _baselines(
 
 def _group(
     name: Labels,
-    rows: Sequence[CellRow],
+    cells: Cells,
     labels: Sequence[Labels],
     members: Sequence[int],
     baseline: int | None,
     bound: float | None,
 ) -> Group:
+    rows = cells.rows
+    # Of sweeps that looked more often than once, the strictest level keeps all of them honest.
+    level = min((origin.level for origin in cells.origins), default=LEVEL)
     right = [index for index in members if rows[index].is_right]
     verdicts: dict[int, stats.Verdict] = {}
     rated = [index for index in right if index != baseline] if baseline is not None else []
     if baseline is not None and rated:
         # A process's median stands for its process.
         processes = [[[value] for value in rows[index].medians_s] for index in rated]
-        judged = stats.compare([[value] for value in rows[baseline].medians_s], processes)
+        judged = stats.compare([[value] for value in rows[baseline].medians_s], processes, level)
         verdicts = dict(zip(rated, judged, strict=True))
     figures, front = _front([rows[index] for index in right])
     on_front = {index for index, is_on in zip(right, front, strict=True) if is_on}

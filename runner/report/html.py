@@ -18,7 +18,7 @@ from runner.metrics import RUNNER_CPU_LIMIT_PCT
 from runner.report import charts, effects, terminal
 from runner.report.cause import count, main_causes, split
 from runner.report.picture import name
-from runner.report.ranking import Row
+from runner.report.ranking import Row, most_rounds
 from runner.report.verdict import verdict
 
 # A larger picture stays a file of its own: the report must open at once.
@@ -83,7 +83,7 @@ def _facts(
     rows: Sequence[Row], shown: Sequence[str], directory: Path, title: str, said: Sequence[str], origin: Origin
 ) -> dict[str, Any]:
     plan, machine = _read(directory / "plan.json"), _read(directory / "host.json")
-    rounds = max((len(row.record.outcomes) for row in rows), default=1)
+    rounds = most_rounds(rows)
     found = effects.effects(rows, shown)
     widest = _widest(rows)
     commands = {cell["cell_id"]: cell.get("command", "") for cell in plan.get("cells", ())}

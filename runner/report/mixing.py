@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from runner.cells import ABSENT, Cells, Origin
 
 # How a cell is measured: the settings that follow no axis.
-MEASURING = ("warmup", "iterations", "min_time_s", "seed")
+MEASURING = ("warmup", "iterations", "min_time_s", "max_time_s", "target_ci_pct", "seed")
 # Versions of what does not run in a measured step.
 _OUTSIDE = {"mlflow", "hydra-core", "numpy"}
 HOST, VERSIONS, SETTINGS = "host", "versions", "settings"

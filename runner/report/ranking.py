@@ -11,6 +11,9 @@ from runner.matrix import check_rule, matches
 from runner.metrics import cell_metrics
 from runner.outcome import CellRecord
 
+# Chance of calling any cell of a sweep different when all are equal.
+LEVEL = 0.05
+
 
 def in_words(verdict: stats.Verdict | None) -> str:
     """``faster``, ``slower``, ``undecided (< 4 %)``, or ``-`` when one round can't tell."""
@@ -60,6 +63,11 @@ class Row:
         return self.metrics.get("latency/p50_ms")
 
 
+def most_rounds(rows: Sequence[Row]) -> int:
+    """Rounds of the cell that had most."""
+    return max((len(row.record.outcomes) for row in rows), default=1)
+
+
 def pick_baseline(cells: Sequence[Mapping[str, str]], wanted: Mapping[str, object]) -> int:
     """Index of the baseline among cells in the order they were asked for: the first that has the wanted axes.
 
@@ -88,8 +96,12 @@ def unequal_work(one: CellRecord, other: CellRecord) -> str:
     return ", ".join(f"{key} {before} and {after}" for key, before, after in pairs if before != after)
 
 
-def rank(records: Sequence[CellRecord], baseline_id: str) -> list[Row]:
-    """Rows fastest first; then those whose output is wrong, then those without a measurement, in the order given."""
+def rank(records: Sequence[CellRecord], baseline_id: str, level: float = LEVEL) -> list[Row]:
+    """Rows fastest first; then those whose output is wrong, then those without a measurement, in the order given.
+
+    Args:
+        level: chance of calling any cell different when all are equal: see runner.rounds.level_of().
+    """
     metrics = {record.cell_id: cell_metrics(record) for record in records}
     base = metrics.get(baseline_id, {}).get("latency/p50_ms")
     wrong = {record.cell_id for record in records if record.quality != "ok"}
@@ -101,15 +113,15 @@ def rank(records: Sequence[CellRecord], baseline_id: str) -> list[Row]:
         alike = baseline is not None and not unequal_work(baseline, record)
         speedup = base / p50 if base and p50 and right and alike else None
         rows.append(Row(record, metrics[record.cell_id], speedup, record.cell_id == baseline_id))
-    rows = _judged(rows, baseline)
+    rows = _judged(rows, baseline, level)
     return sorted(rows, key=lambda row: (row.p50_ms is None, not row.is_right, row.p50_ms or 0.0))
 
 
-def _judged(rows: list[Row], baseline: CellRecord | None) -> list[Row]:
+def _judged(rows: list[Row], baseline: CellRecord | None, level: float) -> list[Row]:
     """The rows that have a speed-up, with a verdict each: all of them together are one family of comparisons."""
     rated = [row for row in rows if row.speedup is not None and not row.is_baseline]
     if baseline is None or not rated:
         return rows
-    verdicts = stats.compare(baseline.rounds, [row.record.rounds for row in rated])
+    verdicts = stats.compare(baseline.rounds, [row.record.rounds for row in rated], level)
     by_cell = {row.record.cell_id: verdict for row, verdict in zip(rated, verdicts, strict=True)}
     return [replace(row, verdict=by_cell.get(row.record.cell_id)) for row in rows]

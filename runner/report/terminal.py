@@ -59,30 +59,48 @@ def exclusions(excluded: Sequence[tuple[Mapping[str, str], str]], shown: Sequenc
 class Progress:
     """Lines between jobs. Draws nothing by itself: no thread, no timer."""
 
-    def __init__(self, console: Console, jobs: int, rounds: int, shown: Sequence[str], timeout_s: float) -> None:
-        self._console, self._jobs, self._rounds, self._shown, self._timeout_s = console, jobs, rounds, shown, timeout_s
-        self._done = 0
+    def __init__(self, console: Console, rounds: int | str, shown: Sequence[str], timeout_s: float) -> None:
+        self._console, self._rounds, self._shown, self._timeout_s = console, rounds, shown, timeout_s
+        self.done = self._jobs = 0
         self._start = time.monotonic()
         self._began = self._start
+
+    def add(self, stage: Sequence[tuple[int, object]]) -> None:
+        """So many jobs, (round, cell) each, are to come; why, when it is not the first time."""
+        if self._jobs:
+            cells = plural(len({id(cell) for _, cell in stage}), "cell")
+            first, last = min(number for number, _ in stage) + 1, max(number for number, _ in stage) + 1
+            which = f"round {first}" if first == last else f"rounds {first} to {last}"
+            self._console.print(f"[bold]undecided[/bold]: {which} for {cells}")
+        self._jobs += len(stage)
+
+    def out_of_budget(self, minutes: float) -> None:
+        """Say why no more jobs are started."""
+        self._console.print(
+            f"[yellow]budget_min={minutes:g}[/yellow]: the next job would end after it; "
+            f"{plural(self._jobs - self.done, 'planned job')} left out"
+        )
 
     def begin(self, number: int, axes: Mapping[str, str]) -> None:
         """Say what starts now, and when it will be stopped at the latest."""
         self._began = time.monotonic()
         since = time.strftime("%H:%M:%S")
-        which = f"round {number + 1} of {self._rounds}, " if self._rounds > 1 else ""
+        of = f" of {self._rounds}" if isinstance(self._rounds, int) else ""
+        which = f"round {number + 1}{of}, " if self._rounds != 1 else ""
         self._console.print(
-            f"[dim]\\[{self._done + 1}/{self._jobs}][/dim] {escape(label(axes, self._shown))}"
+            f"[dim]\\[{self.done + 1}/{self._jobs}][/dim] {escape(label(axes, self._shown))}"
             f"  [dim]{which}since {since}, at most {duration(self._timeout_s)}[/dim]"
         )
 
-    def end(self, outcome: Outcome, figures: Mapping[str, float]) -> None:
-        """Say how it went, and how long the rest will take."""
-        self._done += 1
+    def end(self, outcome: Outcome, figures: Mapping[str, float]) -> float:
+        """Say how it went, and how long the rest will take; returns the seconds that it took."""
+        self.done += 1
         elapsed = time.monotonic() - self._start
-        left = self._jobs - self._done
-        rest = f", about {duration(elapsed / self._done * left)} left" if left else ""
-        took = f"[dim]{duration(time.monotonic() - self._began)}{rest}[/dim]"
-        indent = " " * (len(f"[{self._done}/{self._jobs}]") + 1)
+        left = self._jobs - self.done
+        rest = f", about {duration(elapsed / self.done * left)} left" if left else ""
+        took_s = time.monotonic() - self._began
+        took = f"[dim]{duration(took_s)}{rest}[/dim]"
+        indent = " " * (len(f"[{self.done}/{self._jobs}]") + 1)
         if outcome.status == FINISHED:
             p50 = figures.get("latency/p50_ms")
             faults = figures.get("faults/minor_per_step")
@@ -92,6 +110,7 @@ class Progress:
             self._console.print(f"{indent}[green]{outcome.evidence}[/green] {measured}  {took}")
         else:
             self._console.print(f"{indent}[red]{outcome.status}[/red] {escape(outcome.failure or '')}  {took}")
+        return took_s
 
 
 def table(rows: Sequence[Row], shown: Sequence[str], rounds: int) -> Table:

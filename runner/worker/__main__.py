@@ -121,7 +121,7 @@ def run(spec: JobSpec, folder: Path, instance: int, keep: Callable[[WorkerResult
             elif spec.marked:
                 timed, around = captures.marked(step), captures.emit_itt()
             with phases("measure"):
-                samples_s, window = measure.measure(timed, spec.iterations, spec.min_time_s, spec.runner_pid, around)
+                samples_s, window = measure.measure(timed, spec.rule, spec.runner_pid, around)
             # The others are still measuring: the load that their samples were promised goes on.
             together.announce("measured")
             while not together.all("measured"):
