@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from statistics import median
 from typing import Any
 
@@ -11,6 +11,7 @@ from runner.capture.kernels import Summary
 from runner.capture.onednn import COMPUTE
 from runner.job import Window
 from runner.outcome import CellRecord
+from runner.stopping import relative_width
 
 # Above this share of one core the runner itself is a disturbance, and the cell says so.
 RUNNER_CPU_LIMIT_PCT = 1.0
@@ -70,6 +71,12 @@ def _scaled(value: float | None, factor: float) -> float | None:
     return None if value is None else value * factor
 
 
+def _median(values: Iterable[float | None]) -> float | None:
+    """Of those that are known."""
+    known = [value for value in values if value is not None]
+    return median(known) if known else None
+
+
 def _over_rounds(tables: list[dict[str, float]]) -> dict[str, float]:
     """The median over rounds of each figure that every round has."""
     names = set.intersection(*(set(table) for table in tables)) if tables else set()
@@ -96,6 +103,7 @@ def cell_metrics(record: CellRecord) -> dict[str, float]:
         "latency/mean_ms": estimate.mean_s * 1e3,
         "latency/cv_pct": estimate.cv * 100,
         "latency/between_processes_pct": _scaled(estimate.between, 100),
+        "latency/process_ci95_pct": _scaled(_median(map(relative_width, record.rounds)), 100),
         "latency/iterations": float(estimate.iterations),
         "latency/processes": float(estimate.processes),
         "throughput/samples_per_s": median(per_round.values()),

@@ -169,6 +169,19 @@ def test_samples_of_two_speeds_are_said_to_be_so() -> None:
     assert any("allocator=ptmalloc, round 1: bimodal" in note for note in notes)
 
 
+def test_a_median_that_is_known_less_well_than_asked_is_said_to_be_so() -> None:
+    free = {"iterations": "null", "target_ci_pct": "1", "max_time_s": "10"}
+    loose, sharp = record("ptmalloc", [0.01, 0.02] * 10), record("tcmalloc", [0.01] * 20)
+    cells = [
+        replace(cell, outcomes=[replace(o, settings={**o.settings, **free}) for o in cell.outcomes])
+        for cell in (loose, sharp)
+    ]
+    said = " ".join(terminal.notes(rank(cells, "ptmalloc"), ["allocator"], 1))
+    assert "1 cell reached max_time_s=10 before" in said
+    assert "allocator=ptmalloc: to 67 %" in said
+    assert "target_ci_pct" not in " ".join(terminal.notes(rank([loose, sharp], "ptmalloc"), ["allocator"], 1))
+
+
 WRONG = record("tcmalloc", [0.001] * 3, quality="rel_l2 0.5 is past the tolerance of 0.0001")
 
 

@@ -18,9 +18,10 @@ from mlflow.entities import Run
 from mlflow.tracking import MlflowClient
 
 from runner.outcome import job_folder, read_cell
+from runner.stopping import relative_width
 from runner.store import Store
 
-from .conftest import ROOT, TINY, Ran, Runner, alive, invoke
+from .conftest import ROOT, TINY, Ran, Runner, alive, invoke, records_of
 
 pytestmark = pytest.mark.slow
 
@@ -121,6 +122,35 @@ def test_rounds_visit_every_cell_once_in_an_order_of_their_own(main_job: Ran) ->
     order = [(job["round"], job["cell_id"]) for job in plan["order"]]
     assert len(set(order)) == 8
     assert [number for number, _ in order] == [0] * 4 + [1] * 4
+
+
+def test_auto_goes_on_with_what_is_undecided_and_stops_within_its_budget(run_cli: Runner, mlruns: Path) -> None:
+    # Two cells that are equal: that they are told apart at the first look is out of the question, nearly.
+    start = time.monotonic()
+    ran = run_cli(
+        "-m", "launcher=none,xeon", *TINY, "rounds=auto", "budget_min=1", "smallest_pct=0.001", "capture=[]"
+    )  # fmt: skip
+    took_s = time.monotonic() - start
+    assert ran.status == 0, ran.out + ran.err
+    assert "2 cells x 3 to 20 rounds, at most 1 min 00 s" in ran.out
+    assert "undecided: rounds 4 to 5 for 2 cells" in ran.out
+    assert "budget_min=1: the next job would end after it" in ran.out or "undecided (<" not in ran.out
+    assert took_s < 60 + 30  # start and end of the sweep are no jobs
+    assert max(len(record.outcomes) for record in records_of(ran)) > 3
+    for run in runs_of(mlruns, ran.sweep)[2]:
+        assert run.info.status == "FINISHED"
+        assert run.data.metrics["latency/processes"] >= 3
+    assert read(ran.sweep / "plan.json")["level"] == 0.01
+
+
+def test_a_process_stops_when_its_median_is_known(run_cli: Runner) -> None:
+    ran = run_cli("model=tiny", "rounds=1", "min_time_s=0.2", "max_time_s=60", "target_ci_pct=20", "capture=[]")
+    assert ran.status == 0, ran.out + ran.err
+    [record] = records_of(ran)
+    [result] = record.results.values()
+    assert result.window is not None
+    assert 0.2 <= result.window.wall_s < 30
+    assert 100 * (relative_width(result.samples_s) or 99) < 25
 
 
 def test_the_runner_used_less_than_a_hundredth_of_a_core_while_measuring(main_job: Ran, mlruns: Path) -> None:

@@ -165,6 +165,7 @@ def notes(rows: Sequence[Row], shown: Sequence[str], rounds: int) -> list[str]:
         if busy > RUNNER_CPU_LIMIT_PCT:
             said.append(f"the runner used {busy:.1f} % of a core while {label(row.axes, shown)} measured")
     said += _shapes(rows, shown)
+    said += _short(rows, shown)
     if any(row.answer.startswith("undecided") for row in rows):
         said.append("undecided: no difference shown; one smaller than the figure in brackets could not have shown here")
     if rounds == 1 and sum(row.p50_ms is not None for row in rows) > 1:
@@ -172,6 +173,23 @@ def notes(rows: Sequence[Row], shown: Sequence[str], rounds: int) -> list[str]:
             "one round: how much processes differ is not known; rounds=5 shows it before a small difference is believed"
         )
     return said
+
+
+def _short(rows: Sequence[Row], shown: Sequence[str]) -> list[str]:
+    """Cells that max_time_s ended before the median of a process was known as well as asked."""
+    short = []
+    for row in rows:
+        target, width = row.axes.get("target_ci_pct", "null"), row.metrics.get("latency/process_ci95_pct")
+        if row.axes.get("iterations") == "null" and target != "null" and width is not None and width > float(target):
+            short.append((width, row))
+    if not short:
+        return []
+    width, widest = max(short, key=lambda found: found[0])
+    settings = widest.axes
+    return [
+        f"{plural(len(short), 'cell')} reached max_time_s={settings['max_time_s']} before the median of a process was "
+        f"known to target_ci_pct={settings['target_ci_pct']}; {label(settings, shown)}: to {width:.2g} %"
+    ]
 
 
 # Cells whose samples are described: the others' descriptions are in the samples themselves.
