@@ -136,7 +136,6 @@ def test_auto_goes_on_with_what_is_undecided_and_stops_within_its_budget(run_cli
     assert "undecided: rounds 4 to 5 for 2 cells" in ran.out
     assert "budget_min=1: the next job would end after it" in ran.out or "undecided (<" not in ran.out
     assert took_s < 60 + 30  # start and end of the sweep are no jobs
-    assert max(len(record.outcomes) for record in records_of(ran)) > 3
     for run in runs_of(mlruns, ran.sweep)[2]:
         assert run.info.status == "FINISHED"
         assert run.data.metrics["latency/processes"] >= 3
