@@ -215,6 +215,7 @@ class Config:
     seed: int = MISSING
     timeout_s: float = MISSING
     rounds: int = MISSING
+    reruns: int = MISSING
     # Not a struct: `baseline={ipex: off}` on the command line may name any axis.
     baseline: Any = field(default_factory=lambda: OmegaConf.create({}, flags={"struct": False}))
     expect: list[ExpectConf] = field(default_factory=list)
@@ -256,6 +257,7 @@ _AT_LEAST: dict[str, tuple[float, str]] = {
     "node": (0, "a NUMA node's number"),
     "seed": (0, "a seed"),
     "rounds": (1, "processes a cell"),
+    "reruns": (0, "further attempts at a contaminated pass"),
 }
 _MORE_THAN_ZERO = {"min_time_s": "seconds", "timeout_s": "seconds"}
 

@@ -56,7 +56,9 @@ def test_each_file_says_what_it_is_in_its_first_line(file: Path) -> None:
 
 
 def config(**change: object) -> Config:
-    value = Config(batch_size=1, warmup=0, min_time_s=1.0, node=0, seed=0, timeout_s=1.0, rounds=1, mlruns="mlruns")
+    value = Config(
+        batch_size=1, warmup=0, min_time_s=1.0, node=0, seed=0, timeout_s=1.0, rounds=1, reruns=0, mlruns="mlruns"
+    )
     value.model._target_ = "a.b"
     for name, wanted in change.items():
         setattr(value, name, wanted)
@@ -81,6 +83,7 @@ def test_a_sound_configuration_passes() -> None:
         ("cores_per_instance", 0),
         ("sequence_length", 0),
         ("rounds", 0),
+        ("reruns", -1),
         ("min_time_s", 0.0),
         ("min_time_s", float("nan")),
         ("timeout_s", float("inf")),
