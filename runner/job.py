@@ -111,7 +111,7 @@ class Surroundings:
     busy_s: float | None
     """Time that the watched CPUs were at work for anybody, summed."""
     steal_s: float | None
-    """Time that the hypervisor ran something else on them, summed."""
+    """Time that the hypervisor ran something else on them, as it reports it, summed."""
     pressure_s: dict[str, float]
     """``cpu_some``, ``memory_full``, ...: time that some or all processes of the machine stood still for want of it."""
     quota_s: float | None
