@@ -29,6 +29,8 @@ ABSENT = "-"
 # Of host.json, what can change between two sweeps of one machine and changes their times.
 _STATE = ("cpus_allowed", "transparent_hugepages", "governor", "numa_balancing")
 _TEXTS = ("sweep", "cell_id", "status", "failure", "evidence", "quality", "isa", "main_cause", "run_id")
+# Of every file that is not older than it; empty in those that are.
+_LATER = ("contamination",)
 
 
 @dataclass(frozen=True)
@@ -57,6 +59,8 @@ class CellRow:
     """Names and units as in MLflow; absent where not measured, or not asked for when reading."""
     medians_s: tuple[float, ...]
     """Of each finished round, in seconds: a median stands for its process."""
+    contamination: str = ""
+    """Why the first of its contaminated rounds is one; empty without one. How many: contamination/rounds."""
 
     @property
     def labels(self) -> dict[str, str]:
@@ -67,6 +71,11 @@ class CellRow:
     def p50_ms(self) -> float | None:
         """None when it was not measured."""
         return self.metrics.get("latency/p50_ms")
+
+    @property
+    def contaminated_rounds(self) -> int:
+        """How many of its rounds somebody else took part in."""
+        return int(self.metrics.get("contamination/rounds", 0))
 
     @property
     def is_right(self) -> bool:
@@ -137,6 +146,7 @@ def of(rows: Sequence[Row], sweep: str) -> list[CellRow]:
             settings=dict(row.record.outcomes[0].settings),
             metrics=dict(row.metrics),
             medians_s=tuple(median(samples) for samples in row.record.rounds),
+            contamination=next(iter(row.record.contamination.values()), ""),
         )
         for row, cause in main_causes(rows)
     ]
@@ -157,7 +167,9 @@ def save(cells: Sequence[CellRow], known: Origin, folder: Path) -> None:
     def names(maps: Sequence[Mapping[str, object]]) -> list[str]:
         return list(dict.fromkeys(name for found in maps for name in found))
 
-    columns: dict[str, Any] = {name: pa.array([getattr(cell, name) for cell in cells], pa.string()) for name in _TEXTS}
+    columns: dict[str, Any] = {
+        name: pa.array([getattr(cell, name) for cell in cells], pa.string()) for name in (*_TEXTS, *_LATER)
+    }
     columns["is_baseline"] = pa.array([cell.is_baseline for cell in cells], pa.bool_())
     for prefix, maps in (("axis", [cell.axes for cell in cells]), ("setting", [cell.settings for cell in cells])):
         for name in names(maps):
@@ -222,7 +234,7 @@ def _read_file(file: Path, metrics: Sequence[str] | None) -> tuple[list[CellRow]
     data["sweep"] = [file.parent.name] * table.num_rows  # its folder may have been copied or renamed
     rows = [
         CellRow(
-            **{name: data[name][i] for name in _TEXTS},
+            **{name: data[name][i] for name in (*_TEXTS, *_LATER) if name in data},
             is_baseline=data["is_baseline"][i],
             axes=maps_of[0][i],
             settings=maps_of[1][i],

@@ -123,6 +123,8 @@ def refuse_mixing(cells: Cells, allowed: Sequence[str]) -> None:
 
 def _show(found: Comparison, top: int) -> None:
     console = terminal.make_console()
+    if found.warning:
+        console.print(f"[bold red]{escape(found.warning)}[/bold red]\n")
     for section in formats.sections(found, top):
         console.print(f"[bold]{escape(section.title)}[/bold]", highlight=False)
         console.print(formats.table(section))

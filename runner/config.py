@@ -223,6 +223,7 @@ class Config:
     rounds: int | str = MISSING
     budget_min: float = MISSING
     smallest_pct: float = MISSING
+    reruns: int = MISSING
     # Not a struct: `baseline={ipex: off}` on the command line may name any axis.
     baseline: Any = field(default_factory=lambda: OmegaConf.create({}, flags={"struct": False}))
     expect: list[ExpectConf] = field(default_factory=list)
@@ -263,6 +264,7 @@ _AT_LEAST: dict[str, tuple[float, str]] = {
     "threads": (1, "OpenMP threads"),
     "node": (0, "a NUMA node's number"),
     "seed": (0, "a seed"),
+    "reruns": (0, "further attempts at a contaminated pass"),
 }
 _MORE_THAN_ZERO = {
     "min_time_s": "seconds",

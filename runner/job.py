@@ -110,6 +110,33 @@ class JobSpec:
 
 
 @dataclass(frozen=True)
+class Surroundings:
+    """What else went on in the machine in the window; None where this machine does not tell."""
+
+    cpus: list[int]
+    """CPUs watched: the process's own, and their hyper-threads that no instance of the job has."""
+    resolution_s: float
+    """How far ``busy_s`` and ``steal_s`` may be off: a clock tick each CPU."""
+    busy_s: float | None
+    """Time that the watched CPUs were at work for anybody, summed."""
+    steal_s: float | None
+    """Time that the hypervisor ran something else on them, as it reports it, summed."""
+    pressure_s: dict[str, float]
+    """``cpu_some``, ``memory_full``, ...: time that some or all processes of the machine stood still for want of it."""
+    quota_s: float | None
+    """Time that a cgroup's CPU quota stopped the job, summed over CPUs."""
+    frequency_before_hz: float | None
+    frequency_after_hz: float | None
+    """Mean over the watched CPUs."""
+    throttle_events: int | None
+    """How often heat slowed them."""
+    swapped_pages: int | None
+    allocation_stalls: int | None
+    """Allocations of anybody that had to wait until memory was freed."""
+    oom_kills: int | None
+
+
+@dataclass(frozen=True)
 class Window:
     """What the operating system counted from the first timed iteration to the last."""
 
@@ -126,6 +153,8 @@ class Window:
     """CPU time the runner used in the window; None when its clock can't be read."""
     launcher_cpu_s: float | None
     """CPU time of the worker's ancestors below the runner (shell, launcher) in the window."""
+    surroundings: Surroundings | None = None
+    """None where nobody asked."""
 
 
 @dataclass(frozen=True)
@@ -213,6 +242,13 @@ def read_spec(path: Path) -> JobSpec:
         raise FormatError(f"{path.name} does not hold a job: {error}") from error
 
 
+def _window(data: dict[str, Any] | None) -> Window | None:
+    if not data:
+        return None
+    around = data.pop("surroundings", None)
+    return Window(**data, surroundings=Surroundings(**around) if around else None)
+
+
 def read_result(path: Path) -> WorkerResult:
     """Read a worker's result file.
 
@@ -221,8 +257,7 @@ def read_result(path: Path) -> WorkerResult:
     """
     data = _load(path)
     try:
-        window = data.pop("window", None)
-        return WorkerResult(window=Window(**window) if window else None, **data)
+        return WorkerResult(window=_window(data.pop("window", None)), **data)
     except TypeError as error:
         raise FormatError(f"{path.name} does not hold a worker's result: {error}") from error
 
@@ -240,7 +275,7 @@ def read_captures(path: Path) -> dict[str, Captured]:
     """
     try:
         rows = _load(path)["captures"]
-        found = [Captured(**{**row, "window": Window(**row["window"]) if row["window"] else None}) for row in rows]
+        found = [Captured(**{**row, "window": _window(row["window"])}) for row in rows]
     except (TypeError, KeyError) as error:
         raise FormatError(f"{path.name} does not hold captures: {error}") from error
     return {captured.name: captured for captured in found}

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from statistics import median
 from typing import Any
 
-from runner import stats
+from runner import contamination, stats
 from runner.capture.kernels import Summary
 from runner.capture.onednn import COMPUTE
 from runner.job import Window
@@ -67,6 +67,17 @@ def evidence_figures(kernels: Summary, quality: Mapping[str, Any]) -> dict[str, 
     return figures | {f"quality/{name}": quality[name] for name in names if quality.get(name) is not None}
 
 
+def _of_surroundings(record: CellRecord, windows: Sequence[Window]) -> dict[str, float]:
+    """What others did, of the worst round: a median would hide the one that matters. Absent = unobserved in a round."""
+    seen = [contamination.figures(window) for window in windows]
+    names = set.intersection(*(set(table) for table in seen)) if seen else set()
+    return {
+        **{f"contamination/{name}": max((table[name] for table in seen), key=abs) for name in sorted(names)},
+        "contamination/rounds": float(len(record.contamination)),
+        "contamination/reruns": float(record.reruns),
+    }
+
+
 def _scaled(value: float | None, factor: float) -> float | None:
     return None if value is None else value * factor
 
@@ -111,10 +122,11 @@ def cell_metrics(record: CellRecord) -> dict[str, float]:
     interval = stats.interval(record.rounds)
     if interval is not None:
         latency |= {"latency/ci95_low_ms": interval.low * 1e3, "latency/ci95_high_ms": interval.high * 1e3}
-    windows = [_of_window(r.window, r.samples_s) for r in finished.values() if r.window is not None]
+    windows = [(result.window, result.samples_s) for result in finished.values() if result.window is not None]
     return {
         **{name: value for name, value in latency.items() if value is not None},
-        **_over_rounds(windows),
+        **_over_rounds([_of_window(window, samples_s) for window, samples_s in windows]),
+        **_of_surroundings(record, [window for window, _ in windows]),
         **_over_rounds([dict(outcome.figures) for outcome in record.outcomes]),
         **{name: value for name, value in record.outcomes[0].figures.items() if name.startswith(CAPTURED)},
         **costs,

@@ -45,6 +45,10 @@ class Outcome:
     cost_s: Mapping[str, float] = field(default_factory=dict)
     """Wall time by phase, the runner's and the worker's."""
     run_id: str = ""
+    contamination: Sequence[str] = ()
+    """Why the times that count are not the job's own, see runner.contamination; empty: nothing was seen."""
+    attempts: int = 1
+    """Passes launched: those before the last were contaminated and are kept beside it."""
     format: int = FORMAT
 
 
@@ -94,6 +98,16 @@ class CellRecord:
         return next((outcome.quality for outcome in self.outcomes if outcome.quality != "ok"), "ok")
 
     @property
+    def contamination(self) -> dict[int, str]:
+        """Round -> why it is contaminated, for those that are."""
+        return {outcome.round: "; ".join(outcome.contamination) for outcome in self.outcomes if outcome.contamination}
+
+    @property
+    def reruns(self) -> int:
+        """Passes that were contaminated and run again, over all rounds."""
+        return sum(outcome.attempts - 1 for outcome in self.outcomes)
+
+    @property
     def run_id(self) -> str:
         """Of its MLflow run; empty for a cell that was not launched."""
         return self.outcomes[0].run_id
@@ -113,6 +127,11 @@ class CellRecord:
 def job_folder(sweep: Path, cell_id: str, number: int) -> Path:
     """Where everything about one job is kept."""
     return sweep / "cells" / cell_id / f"round-{number}"
+
+
+def attempt_folders(job: Path) -> list[Path]:
+    """What earlier attempts of a job left, in their order: the last attempt's files are the job's own."""
+    return sorted(job.glob("attempt-*"), key=lambda folder: int(folder.name.partition("-")[2]))
 
 
 def read_outcome(path: Path) -> Outcome:

@@ -22,7 +22,7 @@ from runner.captured import TABLES, read_table
 from runner.errors import RunnerError
 from runner.matrix import AXES, Cell
 from runner.metrics import RUNNER_CPU_LIMIT_PCT, cell_metrics
-from runner.outcome import FAILED, FINISHED, KILLED, Outcome, read_cell
+from runner.outcome import FAILED, FINISHED, KILLED, CellRecord, Outcome, attempt_folders, read_cell
 
 if TYPE_CHECKING:
     from mlflow.tracking import MlflowClient
@@ -35,6 +35,14 @@ os.environ.setdefault("DO_NOT_TRACK", "true")
 _TAG_LIMIT = 5000
 
 SERVER = "http://127.0.0.1:5000"
+
+
+def _contaminated(record: CellRecord, figures: Mapping[str, float]) -> str:
+    """``no``, in how many rounds and why, or ``unobserved`` where others' CPU time could not be told."""
+    found = record.contamination
+    if found:
+        return f"{len(found)} of {len(record.outcomes)} rounds: {next(iter(found.values()))}"
+    return "no" if "contamination/foreign_cpu_pct" in figures else "unobserved"
 
 
 class Store:
@@ -193,6 +201,8 @@ class Store:
             raise RuntimeError(f"{folder} has no outcome file")
         figures = {name: value for name, value in cell_metrics(record).items() if name.startswith("cost/")}
         self._log_files(outcome.run_id, folder, f"logs/round-{outcome.round}")
+        for attempt in attempt_folders(folder):
+            self._log_files(outcome.run_id, attempt, f"logs/round-{outcome.round}/{attempt.name}")
         self._log_top_files(outcome.run_id, folder)
         self._log_captures(outcome.run_id, folder)
         figures["cost/log_s"] = time.perf_counter() - start
@@ -208,7 +218,9 @@ class Store:
         if record is None:
             return
         figures = cell_metrics(record)
+        contaminated = _contaminated(record, figures)
         tags = {"evidence": record.evidence, "quality": record.quality, "isa": record.isa, **record.captures}
+        tags["contaminated"] = contaminated
         if record.failure:
             tags["failure"] = record.failure
         if figures.get("selfaudit/runner_cpu_pct", 0) > RUNNER_CPU_LIMIT_PCT:
@@ -247,7 +259,8 @@ class Store:
 
     def _log_captures(self, run_id: str, folder: Path) -> None:
         """The captures' folders under their own names; tables so that MLflow compares them across runs."""
-        for capture in sorted(path for path in folder.iterdir() if path.is_dir()):
+        captures = {path for path in folder.iterdir() if path.is_dir()} - set(attempt_folders(folder))
+        for capture in sorted(captures):
             for file in sorted(path for path in capture.iterdir() if path.is_file()):
                 if file.name in TABLES:
                     self._client.log_table(run_id, read_table(file), f"{capture.name}/{file.name}")
@@ -288,6 +301,7 @@ class Store:
             "metrics.`latency/p50_ms`": 130,
             "tags.`evidence`": 90,
             "tags.`quality`": 90,
+            "tags.`contaminated`": 120,
             "metrics.`quality/rel_l2`": 130,
             "tags.`isa`": 150,
             "tags.`main_cause`": 330,

@@ -81,7 +81,9 @@ def run_cli(mlruns: Path) -> Runner:
     """Run ``python -m runner ARGUMENTS`` on the tiny model, in a process of its own."""
 
     def run(*arguments: str, prefix: Sequence[str] = (), env: Mapping[str, str] | None = None, cwd: Path = ROOT) -> Ran:
-        return invoke([*arguments, f"mlruns={mlruns}"], prefix, env, cwd)
+        # A machine that is not quiet must not change how many jobs a test counts.
+        once = [] if any(word.startswith("reruns=") for word in arguments) else ["reruns=0"]
+        return invoke([*arguments, *once, f"mlruns={mlruns}"], prefix, env, cwd)
 
     return run
 

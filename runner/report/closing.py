@@ -8,13 +8,14 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from rich.console import Console
+from rich.markup import escape
 
 from runner import cells
 from runner.captured import read_table
 from runner.outcome import job_folder
 from runner.report import breakdown, html, operators, picture, terminal, timeline
 from runner.report.cause import main_causes
-from runner.report.ranking import Row, most_rounds
+from runner.report.ranking import Row, most_rounds, warning
 
 _VERDICTS = (
     "evidence", "output", "isa", "failure",
@@ -66,6 +67,8 @@ def show(
     """Print the table, what was ``said`` of it, the notes, and where everything is."""
     rounds = most_rounds(rows)
     console.print()
+    if warning(rows):
+        console.print(f"[bold red]{escape(warning(rows))}[/bold red]")
     if rows:
         console.print(terminal.table(rows, shown, rounds))
     for line in said:

@@ -19,7 +19,7 @@ from runner.errors import RunnerError
 from runner.matrix import AXES, matches
 from runner.report.effects import largest_first
 from runner.report.mixing import MEASURING, SETTINGS, differences
-from runner.report.ranking import LEVEL, WORK
+from runner.report.ranking import LEVEL, WORK, distrust
 from runner.stats.effects import Effect, Interaction, design, interactions, main_effects
 from runner.stats.estimates import Floats
 
@@ -34,7 +34,7 @@ FRONT = {
 }
 ERROR = "quality/max_abs_err"
 # All that a comparison reads of a cell's figures.
-FIGURES = (*FRONT, ERROR, "latency/cv_pct")
+FIGURES = (*FRONT, ERROR, "latency/cv_pct", "contamination/rounds")
 
 
 @dataclass(frozen=True)
@@ -51,6 +51,8 @@ class Ranked:
     """What the rounds say about the speed-up; None for the baseline and where there is none."""
     on_front: bool
     """Right, and no other right cell is as good in every figure of the front and better in one."""
+    untrusted: bool
+    """Measured, and a round of it or of the baseline is contaminated."""
 
 
 @dataclass(frozen=True)
@@ -83,6 +85,12 @@ class Comparison:
     interactions: Sequence[Interaction]
     bound: float | None
     """Of max_abs_err, as asked for."""
+
+    @property
+    def warning(self) -> str:
+        """What must be said first: see ranking.distrust()."""
+        cells = [row.cell for group in self.groups for row in group.rows if row.cell.p50_ms is not None]
+        return distrust((cell.contaminated_rounds, len(cell.medians_s), cell.contamination) for cell in cells)
 
 
 def compare(
@@ -215,7 +223,10 @@ def _group(
         p50 = rows[index].p50_ms
         speedup = base / p50 if base and p50 and rows[index].is_right else None
         is_baseline = index == baseline
-        return Ranked(rows[index], labels[index], is_baseline, speedup, verdicts.get(index), index in on_front)
+        disturbed = any(rows[i].contaminated_rounds for i in (index, baseline) if i is not None)
+        untrusted = p50 is not None and disturbed
+        verdict = verdicts.get(index)
+        return Ranked(rows[index], labels[index], is_baseline, speedup, verdict, index in on_front, untrusted)
 
     def place(row: Ranked) -> tuple[bool, bool, float]:
         return row.cell.p50_ms is None, not row.cell.is_right, row.cell.p50_ms or 0.0

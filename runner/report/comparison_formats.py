@@ -82,13 +82,16 @@ def _mean_cells(mean: Mean, *words: str) -> tuple[str, str, str, str]:
 def _ranking(found: Comparison, group: Group, top: int) -> Section:
     shown = [key for key in found.shown if key not in group.name] or ["model"]
     rounds = any(len(row.cell.medians_s) > 1 for row in group.rows)
+    difference = rounds or any(row.untrusted for row in group.rows)
     columns = [*shown, "p50 ms", "cv %", "speed-up"]
-    columns += ["95 % interval", "difference"] if rounds else []
+    columns += ["95 % interval"] if rounds else []
+    columns += ["difference"] if difference else []
     columns += ["samples/s", "RSS MB", "rel. error", "max abs. error", "output", "front"]
     rows = []
     for row in group.rows:
         speedup = "-" if row.speedup is None else f"{row.speedup:.2f}x" + (" (baseline)" if row.is_baseline else "")
-        verdict = [_interval(row.verdict.interval if row.verdict else None), in_words(row.verdict)] if rounds else []
+        verdict = [_interval(row.verdict.interval if row.verdict else None)] if rounds else []
+        verdict += [in_words(row.verdict, row.untrusted)] if difference else []
         output = "-" if row.cell.p50_ms is None else "ok" if row.cell.is_right else "WRONG"
         rows.append(
             [
@@ -129,7 +132,7 @@ def _said(found: Comparison, group: Group, shown: Sequence[str], rounds: bool) -
             speedup = "" if group.best.speedup is None else f", {group.best.speedup:.2f}x"
             p50 = figure(group.best.cell.metrics, "latency/p50_ms", ".4g")
             said.append(f"{asked}: {label(group.best.labels, shown)}, {p50} ms{speedup}")
-    if any(in_words(row.verdict).startswith("undecided") for row in group.rows):
+    if any(in_words(row.verdict, row.untrusted).startswith("undecided") for row in group.rows):
         said.append("undecided: no difference shown; one smaller than the figure in brackets could not have shown here")
     if not rounds and len(group.rows) > 1:
         said.append("one round: whether a difference is real is not known; rounds=5 tells")
@@ -169,6 +172,7 @@ def table(section: Section) -> Table:
 def markdown(found: Comparison, top: int) -> str:
     """All sections as GitHub's tables."""
     lines = [f"Sweeps: {', '.join(found.sweeps)}", ""]
+    lines += [f"**{found.warning}**", ""] if found.warning else []
     for section in sections(found, top):
         lines += [f"## {section.title}", "", _line(section.columns)]
         lines.append(
@@ -188,6 +192,7 @@ def as_csv(found: Comparison) -> str:
     keys = list(dict.fromkeys(key for group in found.groups for row in group.rows for key in row.labels))
     head = ["rank", "sweep", "cell_id", *(key for key in keys if key != "sweep"), *_FIGURES.values()]
     head += ["speedup", "speedup_low", "speedup_high", "difference", "p_holm", "is_baseline", "on_front", "is_best"]
+    head += ["contaminated_rounds", "contamination"]
     head += ["output", "status", "failure", "main_cause"]
     out = io.StringIO()
     writer = csv.DictWriter(out, head, lineterminator="\n", restval="")
@@ -205,6 +210,7 @@ def as_data(found: Comparison) -> dict[str, Any]:
         "sweeps": list(found.sweeps),
         "shown": list(found.shown),
         "best_under": found.bound,
+        "warning": found.warning or None,
         "groups": [
             {
                 "work": dict(group.name),
@@ -259,10 +265,12 @@ def _cell(row: Ranked, rank: int, is_best: bool) -> dict[str, Any]:
         "labels": {key: value for key, value in row.labels.items() if key != "sweep"},
         **figures,
         "rounds": len(cell.medians_s),
+        "contaminated_rounds": cell.contaminated_rounds,
+        "contamination": cell.contamination or None,
         "speedup": row.speedup,
         "speedup_low": low,
         "speedup_high": high,
-        "difference": in_words(row.verdict),
+        "difference": in_words(row.verdict, row.untrusted),
         "p_holm": verdict.p_holm if verdict else None,
         "is_baseline": row.is_baseline,
         "on_front": row.on_front,

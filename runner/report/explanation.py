@@ -10,7 +10,7 @@ from runner import stats
 from runner.report.cause import Change, changes
 from runner.report.operators import Change as OperatorChange
 from runner.report.operators import difference
-from runner.report.ranking import Row
+from runner.report.ranking import Row, warning
 
 # Figures set side by side, where both cells have them.
 _FIGURES = (
@@ -55,6 +55,8 @@ class Explanation:
     """oneDNN's, by kind and implementation."""
     figures: tuple[tuple[str, float, float], ...]
     """(metric, before, after) where they differ."""
+    warning: str = ""
+    """What must be said first, see ranking.distrust()."""
 
     @property
     def change_ms(self) -> float:
@@ -105,6 +107,7 @@ def explain(
             for name in (*_FIGURES, *sorted(name for name in before.metrics if name.startswith("tma/")))
             if name in before.metrics and name in after.metrics and before.metrics[name] != after.metrics[name]
         ),
+        warning=warning(rows),
     )
 
 

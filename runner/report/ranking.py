@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from runner import stats
@@ -13,10 +13,29 @@ from runner.outcome import CellRecord
 
 # Chance of calling any cell of a sweep different when all are equal.
 LEVEL = 0.05
+# What stands in the place of an answer where a contaminated round takes part.
+UNTRUSTED = "can't be trusted"
 
 
-def in_words(verdict: stats.Verdict | None) -> str:
-    """``faster``, ``slower``, ``undecided (< 4 %)``, or ``-`` when one round can't tell."""
+def distrust(cells: Iterable[tuple[int, int, str]]) -> str:
+    """What must be said first of a comparison with contaminated rounds in it; empty without one.
+
+    Args:
+        cells: of each, how many rounds are contaminated, how many it has, and why.
+    """
+    parts = [(bad, rounds, why) for bad, rounds, why in cells if rounds]
+    contaminated, every = sum(bad for bad, _, _ in parts), sum(rounds for _, rounds, _ in parts)
+    if not contaminated:
+        return ""
+    why = next(why for bad, _, why in parts if bad)
+    were = "round was" if every == 1 else "rounds were"
+    return f"This comparison {UNTRUSTED}: {contaminated} of {every} {were} contaminated ({why})."
+
+
+def in_words(verdict: stats.Verdict | None, untrusted: bool = False) -> str:
+    """``faster``, ``slower``, ``undecided (< 4 %)``, ``-`` when one round can't tell, or UNTRUSTED."""
+    if untrusted:
+        return UNTRUSTED
     if verdict is None or verdict.answer is stats.Answer.UNKNOWN:
         return "-"
     if verdict.answer is stats.Answer.UNDECIDED and verdict.detectable is not None:
@@ -36,6 +55,8 @@ class Row:
     is_baseline: bool
     verdict: stats.Verdict | None = None
     """What the rounds say about the speed-up; None for the baseline and where there is none."""
+    untrusted: bool = False
+    """Measured, and a round of it or of the baseline is contaminated."""
 
     @property
     def is_undecided(self) -> bool:
@@ -45,7 +66,7 @@ class Row:
     @property
     def answer(self) -> str:
         """See `in_words`."""
-        return in_words(self.verdict)
+        return in_words(self.verdict, self.untrusted)
 
     @property
     def axes(self) -> Mapping[str, str]:
@@ -66,6 +87,12 @@ class Row:
 def most_rounds(rows: Sequence[Row]) -> int:
     """Rounds of the cell that had most."""
     return max((len(row.record.outcomes) for row in rows), default=1)
+
+
+def warning(rows: Sequence[Row]) -> str:
+    """See `distrust`; of the cells that were measured."""
+    records = [row.record for row in rows if row.p50_ms is not None]
+    return distrust((len(r.contamination), len(r.rounds), next(iter(r.contamination.values()), "")) for r in records)
 
 
 def pick_baseline(cells: Sequence[Mapping[str, str]], wanted: Mapping[str, object]) -> int:
@@ -112,7 +139,10 @@ def rank(records: Sequence[CellRecord], baseline_id: str, level: float = LEVEL) 
         right = not {record.cell_id, baseline_id} & wrong
         alike = baseline is not None and not unequal_work(baseline, record)
         speedup = base / p50 if base and p50 and right and alike else None
-        rows.append(Row(record, metrics[record.cell_id], speedup, record.cell_id == baseline_id))
+        disturbed = bool(record.contamination or (baseline and baseline.contamination))
+        untrusted = p50 is not None and disturbed
+        is_baseline = record.cell_id == baseline_id
+        rows.append(Row(record, metrics[record.cell_id], speedup, is_baseline, untrusted=untrusted))
     rows = _judged(rows, baseline, level)
     return sorted(rows, key=lambda row: (row.p50_ms is None, not row.is_right, row.p50_ms or 0.0))
 

@@ -14,7 +14,7 @@ from runner import stats
 from runner.metrics import RUNNER_CPU_LIMIT_PCT
 from runner.outcome import FINISHED, Outcome
 from runner.report.cause import count, main_causes
-from runner.report.ranking import Row
+from runner.report.ranking import Row, warning
 
 # What the widest table needs: a terminal that is narrower wraps its lines, and nothing is cut off.
 _WIDTH = 280
@@ -107,6 +107,10 @@ class Progress:
             measured = f"p50 {p50:.4g} ms" if p50 is not None else "not measured"
             if faults is not None:
                 measured += f", {count(faults)} faults/step"
+            if outcome.contamination:
+                measured += f", [red]contaminated[/red] ({escape('; '.join(outcome.contamination))})"
+            if outcome.attempts > 1:
+                measured += f", attempt {outcome.attempts}"
             self._console.print(f"{indent}[green]{outcome.evidence}[/green] {measured}  {took}")
         else:
             self._console.print(f"{indent}[red]{outcome.status}[/red] {escape(outcome.failure or '')}  {took}")
@@ -122,8 +126,9 @@ def table(rows: Sequence[Row], shown: Sequence[str], rounds: int) -> Table:
     for name in ("p50 ms", "cv %", "speed-up", "samples/s", "faults/step", "rel. error", *words):
         result.add_column(name, justify="left" if name in words else "right", no_wrap=True)
     if rounds > 1:
-        for name in ("95 % interval", "difference"):
-            result.add_column(name, no_wrap=True)
+        result.add_column("95 % interval", no_wrap=True)
+    if has_difference := rounds > 1 or bool(warning(rows)):
+        result.add_column("difference", no_wrap=True)
     result.add_column("main cause", no_wrap=True)
     for row, cause in main_causes(rows):
         figures = row.metrics
@@ -143,7 +148,9 @@ def table(rows: Sequence[Row], shown: Sequence[str], rounds: int) -> Table:
         ]
         if rounds > 1:
             interval = row.verdict.interval if row.verdict else None
-            cells += ["-" if interval is None else f"{interval.low:.2f}x to {interval.high:.2f}x", row.answer]
+            cells.append("-" if interval is None else f"{interval.low:.2f}x to {interval.high:.2f}x")
+        if has_difference:
+            cells.append(row.answer)
         result.add_row(*cells, cause)
     return result
 
@@ -161,6 +168,11 @@ def notes(rows: Sequence[Row], shown: Sequence[str], rounds: int) -> list[str]:
             said.append(f"{row.record.outcomes[-1].status} {label(row.axes, shown)}: {row.record.failure}")
         if row.p50_ms is not None and not row.is_right:
             said.append(f"WRONG output of {label(row.axes, shown)}: {row.record.quality}; it is out of the ranking")
+        for number, why in row.record.contamination.items():
+            said.append(f"contaminated {label(row.axes, shown)}, round {number + 1}: {why}")
+        if row.record.reruns:
+            again = plural(row.record.reruns, "contaminated attempt")
+            said.append(f"{label(row.axes, shown)}: {again} run again, and kept in the job's folder as attempt-N")
         busy = row.metrics.get("selfaudit/runner_cpu_pct", 0.0)
         if busy > RUNNER_CPU_LIMIT_PCT:
             said.append(f"the runner used {busy:.1f} % of a core while {label(row.axes, shown)} measured")

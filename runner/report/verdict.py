@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from runner import stats
 from runner.report.cause import main_causes
 from runner.report.picture import name
-from runner.report.ranking import Row
+from runner.report.ranking import Row, warning
 
 _ONE_ROUND = "one round can't tell whether that is real (rounds=5 does)"
+_CONTAMINATED = "whether that is real can't be told from contaminated rounds"
 
 
 @dataclass(frozen=True)
@@ -23,7 +24,15 @@ class Found:
 
 
 def verdict(rows: Sequence[Row], shown: Sequence[str]) -> Found:
-    """The verdict on rows that are ranked: fastest first, then wrong outputs, then failures."""
+    """The verdict on rows that are ranked: fastest first, then wrong outputs, then failures.
+
+    Where a contaminated round takes part, that comes first.
+    """
+    found = _found(rows, shown)
+    return replace(found, sentence=" ".join(filter(None, (warning(rows), found.sentence))))
+
+
+def _found(rows: Sequence[Row], shown: Sequence[str]) -> Found:
     measured = [row for row in rows if row.p50_ms is not None]
     right = [row for row in measured if row.is_right]
     failed = [row for row in rows if row.record.failure]
@@ -68,18 +77,21 @@ def _rated(rated: Sequence[Row], rows: Sequence[Row], shown: Sequence[str]) -> s
     base = next(row for row in rated if row.is_baseline)
     text = f"{name(fastest, shown)} was fastest: {fastest.speedup:.2f}x the baseline ({name(base, shown)})"
     text += f", {base.p50_ms:.4g} -> {_ms(fastest)}"
-    return _decided(text, fastest.verdict, stats.Answer.FASTER, "the difference is real", _cause(fastest, rows))
+    return _decided(text, fastest, stats.Answer.FASTER, "the difference is real", _cause(fastest, rows))
 
 
 def _baseline_first(rated: Sequence[Row], shown: Sequence[str]) -> str:
     base, second = rated[0], rated[1]
     text = f"No cell is faster than the baseline, {name(base, shown)} ({_ms(base)}): the next, {name(second, shown)}"
     text += f", has {second.speedup:.2f}x of its speed"
-    return _decided(text, second.verdict, stats.Answer.SLOWER, "that difference is real")
+    return _decided(text, second, stats.Answer.SLOWER, "that difference is real")
 
 
-def _decided(text: str, found: stats.Verdict | None, real: stats.Answer, words: str, cause: str = "") -> str:
+def _decided(text: str, row: Row, real: stats.Answer, words: str, cause: str = "") -> str:
     """What was found, with how sure it is; the cause where there may be one."""
+    found = row.verdict
+    if row.untrusted:
+        return f"{text}; {_CONTAMINATED}."
     if found is None or found.interval is None:
         return f"{text}; {_ONE_ROUND}{cause}."
     text += f", 95 % interval {found.interval.low:.2f}x to {found.interval.high:.2f}x"
@@ -95,7 +107,7 @@ def _runner_up(rated: Sequence[Row], shown: Sequence[str]) -> str:
     first, second = rated[0], rated[1]
     interval = stats.ratio_interval(second.record.rounds, first.record.rounds)
     text = f"The next, {name(second, shown)}, has {second.speedup:.2f}x"
-    if interval is None:
+    if interval is None or first.untrusted or second.untrusted:
         return f"{text}."
     ends = f"the fastest is {interval.low:.2f}x to {interval.high:.2f}x as fast as it"
     return f"{text}: {ends}." if interval.low > 1 else f"{text}, and which of the two is faster is not shown: {ends}."

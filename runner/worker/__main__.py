@@ -84,7 +84,7 @@ def run(spec: JobSpec, folder: Path, instance: int, keep: Callable[[WorkerResult
     with phases("import"):
         import torch
 
-        from runner.worker import captures, evidence, instances, look, measure, reference
+        from runner.worker import captures, evidence, instances, look, measure, reference, surroundings
         from runner.worker.call import flat
         from runner.worker.region import PerfControl
         from runner.worker.transform import transform
@@ -120,8 +120,10 @@ def run(spec: JobSpec, folder: Path, instance: int, keep: Callable[[WorkerResult
                 around = PerfControl(**spec.region)
             elif spec.marked:
                 timed, around = captures.marked(step), captures.emit_itt()
+            # Not its own affinity: an OpenMP runtime may have bound this thread to one CPU.
+            watched = surroundings.watched(spec.instances[instance], spec.instances)
             with phases("measure"):
-                samples_s, window = measure.measure(timed, spec.rule, spec.runner_pid, around)
+                samples_s, window = measure.measure(timed, spec.rule, spec.runner_pid, around, watched)
             # The others are still measuring: the load that their samples were promised goes on.
             together.announce("measured")
             while not together.all("measured"):

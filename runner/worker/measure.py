@@ -8,12 +8,13 @@ from __future__ import annotations
 import os
 import resource
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 
 from runner.job import Window
 from runner.stopping import GROWTH, MIN_ITERATIONS, Rule, enough
+from runner.worker import surroundings
 
 
 def timed_loop(step: Callable[[], object], rule: Rule) -> list[int]:
@@ -110,14 +111,17 @@ def measure(
     rule: Rule,
     runner_pid: int,
     around: AbstractContextManager[object] | None = None,
+    watched: Sequence[int] = (),
 ) -> tuple[list[float], Window]:
     """Run the timed loop; returns each iteration's latency in seconds and the window's counters.
 
     Args:
         around: entered right before the loop and left right after it, as perf's region is.
+        watched: CPUs to look around on, see surroundings.watched(); empty: nobody looks.
     """
     between = ancestors_below(runner_pid)
     peak_is_ours = _reset_rss_peak()
+    around_before = surroundings.read(watched) if watched else None
     runner_before, between_before = _cpu_seconds([runner_pid]), _cpu_seconds(between)
     before = resource.getrusage(resource.RUSAGE_SELF)
     start = time.perf_counter_ns()
@@ -128,6 +132,7 @@ def measure(
     wall_s = (time.perf_counter_ns() - start) / 1e9
     after = resource.getrusage(resource.RUSAGE_SELF)
     runner_after, between_after = _cpu_seconds([runner_pid]), _cpu_seconds(between)
+    seen = surroundings.between(around_before, surroundings.read(watched), watched) if around_before else None
 
     def used(end: float | None, begin: float | None) -> float | None:
         return None if end is None or begin is None else end - begin
@@ -143,5 +148,6 @@ def measure(
         rss_peak_bytes=_rss_peak_bytes() if peak_is_ours else None,
         runner_cpu_s=used(runner_after, runner_before),
         launcher_cpu_s=used(between_after, between_before),
+        surroundings=seen,
     )
     return [sample / 1e9 for sample in samples], window
