@@ -16,7 +16,7 @@ from omegaconf import MISSING, DictConfig, OmegaConf
 from runner.capture.settings import CaptureConf
 from runner.capture.settings import check as check_capture
 from runner.errors import RunnerError
-from runner.matrix import Allocator, Cell, Graph, Launcher, Model, Precision
+from runner.matrix import ABSENT, Allocator, Cell, Graph, Launcher, Model, Precision
 
 
 class Library(Enum):
@@ -213,6 +213,7 @@ class Config:
     node: int | None = None
     openmp: OpenMP = MISSING
     seed: int = MISSING
+    twin: str | None = None
     timeout_s: float = MISSING
     rounds: int = MISSING
     # Not a struct: `baseline={ipex: off}` on the command line may name any axis.
@@ -283,6 +284,8 @@ def check(config: Config) -> None:
             f"sequence_length={config.sequence_length}: model={config.model.name} has no sequences; leave it out, or "
             "give the model's file a default sequence_length"
         )
+    if config.twin in ("", ABSENT):
+        raise RunnerError(f"twin={config.twin}: a twin needs a name of its own, as in twin=a,b; null for none")
     if "." not in config.model._target_:
         raise RunnerError(
             f"model._target_={config.model._target_}: it must be the dotted path of a callable, "
@@ -359,4 +362,5 @@ def cell_of(config: Config) -> Cell:
         iterations=config.iterations,
         min_time_s=config.min_time_s,
         seed=config.seed,
+        twin=config.twin,
     )

@@ -14,9 +14,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from runner import stats
-from runner.cells import ABSENT, CellRow, Cells
+from runner.cells import CellRow, Cells
 from runner.errors import RunnerError
-from runner.matrix import AXES, matches
+from runner.matrix import ABSENT, AXES, matches
 from runner.report.effects import largest_first
 from runner.report.mixing import MEASURING, SETTINGS, differences
 from runner.report.ranking import WORK
