@@ -18,7 +18,7 @@ from types import FrameType
 from rich.console import Console
 from rich.markup import escape
 
-from runner import execute, host, passes, probe
+from runner import execute, host, noise, passes, probe
 from runner.config import Config, cell_of
 from runner.errors import RunnerError
 from runner.job import write_json
@@ -192,10 +192,11 @@ def run(request: Request, compose: Compose, launch: Launch) -> int:
         interrupted = _run_jobs(request, order, parent, shown, settings, console, launch)
         found = [read_cell(request.directory, planned.cell.cell_id) for planned in asked]
         records = [record for record in found if record is not None]
-        rows = rank(records, baseline.cell.cell_id)
+        floor = noise.told(records, request.directory, store.root, str(fingerprint["host_id"]))
+        rows = rank(records, baseline.cell.cell_id, floor.floors)
         title = f"{request.experiment}, sweep {request.sweep_id}"
         published = expected.lines(_expectations(settings), rows)
-        origin = html.Origin(command, git[0] or "", tuple(published))
+        origin = html.Origin(command, git[0] or "", tuple(published), floor.said)
         changes = closing.leave(rows, shown, request.directory, title, origin)
         causes = main_causes(rows)
         store.tag_cells("main_cause", {row.record.run_id: cause for row, cause in causes if row.record.run_id})
@@ -204,10 +205,11 @@ def run(request: Request, compose: Compose, launch: Launch) -> int:
         figures = {
             "sweep/cells_measured": float(sum(row.p50_ms is not None for row in rows)),
             "sweep/cells_failed": float(sum(bool(record.failure) for record in records)),
+            **floor.figures,
         }
         store.close_sweep(parent, status, figures, request.directory)
         links = store.save_views(parent, shown)
-        said = [*changes, *published]
+        said = [*changes, *published, *floor.said]
         closing.show(console, rows, shown, rounds, said, request.directory, store.root, links)
         return INTERRUPTED if interrupted else SOME_FAILED if failed else ALL_RAN
     except BaseException as error:  # no run is left open, whatever ended the sweep

@@ -17,6 +17,7 @@ from runner import stats
 from runner.cells import CellRow, Cells
 from runner.errors import RunnerError
 from runner.matrix import ABSENT, AXES, matches
+from runner.noise import Noise
 from runner.report.effects import largest_first
 from runner.report.mixing import MEASURING, SETTINGS, differences
 from runner.report.ranking import WORK
@@ -83,10 +84,16 @@ class Comparison:
     interactions: Sequence[Interaction]
     bound: float | None
     """Of max_abs_err, as asked for."""
+    noise: Noise | None = None
+    """What equal cells look like on the host; None: not known."""
 
 
 def compare(
-    cells: Cells, baseline: Mapping[str, Sequence[str]], by: Sequence[str] = (), bound: float | None = None
+    cells: Cells,
+    baseline: Mapping[str, Sequence[str]],
+    by: Sequence[str] = (),
+    bound: float | None = None,
+    noise: Noise | None = None,
 ) -> Comparison:
     """Rank, pair, and look for the best.
 
@@ -95,6 +102,7 @@ def compare(
         baseline: axis -> accepted values; empty for the sweeps' own baselines.
         by: axes whose values are ranked apart, like work.
         bound: largest absolute error of the best cell.
+        noise: of the host of all sweeps, as far as one is known.
 
     Raises:
         RunnerError: no right cell is a baseline as asked for.
@@ -107,7 +115,7 @@ def compare(
         groups.setdefault(tuple(found[key] for key in apart), []).append(index)
     chosen = _baselines(cells.rows, labels, keys, list(groups.values()), baseline, apart)
     ranked = [
-        _group(dict(zip(apart, name, strict=True)), cells.rows, labels, members, index, bound)
+        _group(dict(zip(apart, name, strict=True)), cells.rows, labels, members, index, bound, noise)
         for (name, members), index in zip(groups.items(), chosen, strict=True)
     ]
     # Of the sweep's own baseline where it is one here.
@@ -116,7 +124,7 @@ def compare(
     effects, together = _effects(cells.rows, labels, keys, reference)
     seen = {row.cell_id for row in cells.rows}
     shown = (*keys, "sweep") if len(seen) < len(cells.rows) else tuple(keys)
-    return Comparison([o.sweep for o in cells.origins], shown, ranked, effects, together, bound)
+    return Comparison([o.sweep for o in cells.origins], shown, ranked, effects, together, bound, noise)
 
 
 def _labelled(cells: Cells) -> tuple[list[dict[str, str]], list[str]]:
@@ -195,6 +203,7 @@ def _group(
     members: Sequence[int],
     baseline: int | None,
     bound: float | None,
+    noise: Noise | None,
 ) -> Group:
     right = [index for index in members if rows[index].is_right]
     verdicts: dict[int, stats.Verdict] = {}
@@ -202,7 +211,8 @@ def _group(
     if baseline is not None and rated:
         # A process's median stands for its process.
         processes = [[[value] for value in rows[index].medians_s] for index in rated]
-        judged = stats.compare([[value] for value in rows[baseline].medians_s], processes)
+        floors = noise.floors if noise else None
+        judged = stats.compare([[value] for value in rows[baseline].medians_s], processes, floors=floors)
         verdicts = dict(zip(rated, judged, strict=True))
     figures, front = _front([rows[index] for index in right])
     on_front = {index for index, is_on in zip(right, front, strict=True) if is_on}

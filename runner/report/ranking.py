@@ -13,13 +13,13 @@ from runner.outcome import CellRecord
 
 
 def in_words(verdict: stats.Verdict | None) -> str:
-    """``faster``, ``slower``, ``undecided (< 4 %)``, or ``-`` when one round can't tell."""
+    """``faster``, ``slower``, ``undecided (< 4 %)``, or ``-`` when one round can't tell; with the floor's word."""
     if verdict is None or verdict.answer is stats.Answer.UNKNOWN:
         return "-"
     if verdict.answer is stats.Answer.UNDECIDED and verdict.detectable is not None:
         least = 100 * verdict.detectable
         return f"undecided (< {least:.0f} %)" if least >= 10 else f"undecided (< {least:.1f} %)"
-    return str(verdict.answer.value)
+    return f"{verdict.answer.value}, under the noise floor" if verdict.is_under_floor else str(verdict.answer.value)
 
 
 @dataclass(frozen=True)
@@ -36,8 +36,9 @@ class Row:
 
     @property
     def is_undecided(self) -> bool:
-        """Whether the rounds show no difference from the baseline."""
-        return self.verdict is not None and self.verdict.answer is stats.Answer.UNDECIDED
+        """Whether the rounds show no difference from the baseline, or none that equal cells would not show as well."""
+        found = self.verdict
+        return found is not None and (found.answer is stats.Answer.UNDECIDED or found.is_under_floor)
 
     @property
     def answer(self) -> str:
@@ -88,8 +89,14 @@ def unequal_work(one: CellRecord, other: CellRecord) -> str:
     return ", ".join(f"{key} {before} and {after}" for key, before, after in pairs if before != after)
 
 
-def rank(records: Sequence[CellRecord], baseline_id: str) -> list[Row]:
-    """Rows fastest first; then those whose output is wrong, then those without a measurement, in the order given."""
+def rank(records: Sequence[CellRecord], baseline_id: str, floors: Mapping[int, float] | None = None) -> list[Row]:
+    """Rows fastest first; then those whose output is wrong, then those without a measurement, in the order given.
+
+    Args:
+        records: the cells.
+        baseline_id: of one of them, or empty.
+        floors: see `stats.compare`.
+    """
     metrics = {record.cell_id: cell_metrics(record) for record in records}
     base = metrics.get(baseline_id, {}).get("latency/p50_ms")
     wrong = {record.cell_id for record in records if record.quality != "ok"}
@@ -101,15 +108,15 @@ def rank(records: Sequence[CellRecord], baseline_id: str) -> list[Row]:
         alike = baseline is not None and not unequal_work(baseline, record)
         speedup = base / p50 if base and p50 and right and alike else None
         rows.append(Row(record, metrics[record.cell_id], speedup, record.cell_id == baseline_id))
-    rows = _judged(rows, baseline)
+    rows = _judged(rows, baseline, floors)
     return sorted(rows, key=lambda row: (row.p50_ms is None, not row.is_right, row.p50_ms or 0.0))
 
 
-def _judged(rows: list[Row], baseline: CellRecord | None) -> list[Row]:
+def _judged(rows: list[Row], baseline: CellRecord | None, floors: Mapping[int, float] | None) -> list[Row]:
     """The rows that have a speed-up, with a verdict each: all of them together are one family of comparisons."""
     rated = [row for row in rows if row.speedup is not None and not row.is_baseline]
     if baseline is None or not rated:
         return rows
-    verdicts = stats.compare(baseline.rounds, [row.record.rounds for row in rated])
+    verdicts = stats.compare(baseline.rounds, [row.record.rounds for row in rated], floors=floors)
     by_cell = {row.record.cell_id: verdict for row, verdict in zip(rated, verdicts, strict=True)}
     return [replace(row, verdict=by_cell.get(row.record.cell_id)) for row in rows]
