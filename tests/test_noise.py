@@ -50,7 +50,7 @@ def measured(
 ) -> CellRecord:
     """A cell as a sweep reads it: processes differ by 1 %, iterations by 5 %, each half like the one before it.
 
-    One iteration in a hundred takes half as long again, on average.
+    One iteration in a hundred is late, by half of its time on average.
     """
     shocks = np.sqrt(0.75) * rng.standard_normal((rounds, iterations))
     steps, _ = lfilter([1.0], [1.0, -0.5], shocks, zi=0.5 * rng.standard_normal((rounds, 1)))
