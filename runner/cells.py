@@ -16,6 +16,7 @@ from typing import Any
 
 from runner.errors import RunnerError
 from runner.job import FormatError
+from runner.matrix import ABSENT
 from runner.outcome import FINISHED, read_cell
 from runner.report.cause import main_causes
 from runner.report.ranking import LEVEL, Row, rank
@@ -23,8 +24,6 @@ from runner.report.ranking import LEVEL, Row, rank
 FILE = "cells.parquet"
 # History: 1 = first version; 2 = with the level of the comparisons.
 FORMAT = "2"
-# What the value of an axis or setting is called in sweeps that did not have it yet.
-ABSENT = "-"
 
 # Of host.json, what can change between two sweeps of one machine and changes their times.
 _STATE = ("cpus_allowed", "transparent_hugepages", "governor", "numa_balancing")

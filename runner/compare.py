@@ -6,6 +6,7 @@ import argparse
 import json
 import sys
 from collections.abc import Mapping, Sequence
+from datetime import datetime, timezone
 from pathlib import Path
 
 from rich.markup import escape
@@ -13,6 +14,7 @@ from rich.markup import escape
 from runner.cells import FILE, Cells, read
 from runner.errors import RunnerError
 from runner.matrix import AXES, check_rule
+from runner.noise import Noise, in_words, newest
 from runner.report import comparison_formats as formats
 from runner.report import terminal
 from runner.report.comparison import FIGURES, Comparison, compare
@@ -35,15 +37,16 @@ def main(arguments: list[str]) -> int:
     if not cells.rows:
         raise RunnerError(f"no cell of {', '.join(o.sweep for o in cells.origins)} has ended; name another sweep")
     refuse_mixing(cells, allowed)
-    found = compare(cells, baseline, by, options.best_under)
+    noise, notes = _noise(cells, Path(options.mlruns))
+    found = compare(cells, baseline, by, options.best_under, noise)
     if options.format == "json":
         print(json.dumps(formats.as_data(found), indent=1, allow_nan=False))
     elif options.format == "csv":
         sys.stdout.write(formats.as_csv(found))
     elif options.format == "md":
-        print(formats.markdown(found, options.top))
+        print(formats.markdown(found, options.top, notes))
     else:
-        _show(found, options.top)
+        _show(found, options.top, notes)
     return 0
 
 
@@ -121,7 +124,19 @@ def refuse_mixing(cells: Cells, allowed: Sequence[str]) -> None:
         )
 
 
-def _show(found: Comparison, top: int) -> None:
+def _noise(cells: Cells, mlruns: Path) -> tuple[Noise | None, list[str]]:
+    """What equal cells look like on the host of these cells, and what is to be said of it."""
+    if len(cells.rows) < 2:
+        return None, []
+    hosts = {origin.host_id for origin in cells.origins}
+    if len(hosts) > 1:
+        return None, ["the cells are of several hosts: no noise floor holds for all of them"]
+    noise, passed_over = newest(mlruns, hosts.pop())
+    rounds = max(len(row.medians_s) for row in cells.rows)
+    return noise, [in_words(noise, rounds, datetime.now(timezone.utc)), *passed_over]
+
+
+def _show(found: Comparison, top: int, notes: Sequence[str]) -> None:
     console = terminal.make_console()
     if found.warning:
         console.print(f"[bold red]{escape(found.warning)}[/bold red]\n")
@@ -131,3 +146,5 @@ def _show(found: Comparison, top: int) -> None:
         for note in section.notes:
             console.print(note, markup=False)
         console.print()
+    for note in notes:
+        console.print(note, markup=False)

@@ -16,7 +16,7 @@ from omegaconf import MISSING, DictConfig, OmegaConf
 from runner.capture.settings import CaptureConf
 from runner.capture.settings import check as check_capture
 from runner.errors import RunnerError
-from runner.matrix import Allocator, Cell, Graph, Launcher, Model, Precision
+from runner.matrix import ABSENT, Allocator, Cell, Graph, Launcher, Model, Precision
 
 # rounds=auto: as many as it takes to tell the cells apart.
 AUTO = "auto"
@@ -218,6 +218,7 @@ class Config:
     node: int | None = None
     openmp: OpenMP = MISSING
     seed: int = MISSING
+    twin: str | None = None
     timeout_s: float = MISSING
     # a number, or AUTO
     rounds: int | str = MISSING
@@ -305,6 +306,8 @@ def check(config: Config) -> None:
             f"sequence_length={config.sequence_length}: model={config.model.name} has no sequences; leave it out, or "
             "give the model's file a default sequence_length"
         )
+    if config.twin in ("", ABSENT):
+        raise RunnerError(f"twin={config.twin}: a twin needs a name of its own, as in twin=a,b; null for none")
     if "." not in config.model._target_:
         raise RunnerError(
             f"model._target_={config.model._target_}: it must be the dotted path of a callable, "
@@ -383,4 +386,5 @@ def cell_of(config: Config) -> Cell:
         max_time_s=config.max_time_s,
         target_ci_pct=config.target_ci_pct,
         seed=config.seed,
+        twin=config.twin,
     )

@@ -17,6 +17,9 @@ from runner.errors import RunnerError
 
 T = TypeVar("T")
 
+# What the value of an axis or setting is called where there is none, as in results from before there was such an axis.
+ABSENT = "-"
+
 
 @dataclass(frozen=True)
 class Model:
@@ -76,6 +79,7 @@ _AUTOMATIC = {
     "node": "first",
     "sequence_length": "none",
     "cores_per_instance": "equal",
+    "twin": ABSENT,
 }
 
 
@@ -104,6 +108,8 @@ class Cell:
     max_time_s: float
     target_ci_pct: float | None
     seed: int
+    twin: str | None = None
+    """A second name, so that a cell can be run against itself; changes nothing of what is measured."""
 
     @property
     def axes(self) -> dict[str, str]:
@@ -124,6 +130,7 @@ class Cell:
             "cores": self.cores,
             "threads": self.threads,
             "node": self.node,
+            "twin": self.twin,
         }
         return {axis: _AUTOMATIC[axis] if value is None else str(value) for axis, value in values.items()}
 
@@ -156,13 +163,17 @@ class Cell:
     @property
     def cell_id(self) -> str:
         """Content address: equal for equal cells on any machine and in any order of keys."""
-        text = json.dumps(asdict(self), sort_keys=True, separators=(",", ":"), default=str)
+        content = asdict(self)
+        if self.twin is None:
+            del content["twin"]  # cells have been stored since before there were twins
+        text = json.dumps(content, sort_keys=True, separators=(",", ":"), default=str)
         return hashlib.sha256(text.encode()).hexdigest()[:12]
 
 
 AXES = (
     "model", "allocator", "ipex", "memory_format", "precision", "graph", "launcher", "openmp",
     "batch_size", "sequence_length", "instances", "cores_per_instance", "cores", "threads", "node",
+    "twin",
 )  # fmt: skip
 
 

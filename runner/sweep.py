@@ -18,14 +18,14 @@ from types import FrameType
 from rich.console import Console
 from rich.markup import escape
 
-from runner import execute, host, passes, probe
+from runner import execute, host, noise, passes, probe
 from runner.config import AUTO, Config, cell_of
 from runner.errors import RunnerError
 from runner.job import write_json
 from runner.launch.placement import UnplaceableError
 from runner.matrix import Cell, check_rule, combinations, matches, telling
 from runner.metrics import cell_metrics
-from runner.outcome import FAILED, FINISHED, KILLED, OUTCOME_FILE, Outcome, job_folder, read_cell
+from runner.outcome import FAILED, FINISHED, KILLED, OUTCOME_FILE, CellRecord, Outcome, job_folder, read_cell
 from runner.report import closing, expected, html, terminal
 from runner.report.cause import main_causes
 from runner.report.ranking import Row, pick_baseline, rank
@@ -189,28 +189,33 @@ def run(request: Request, compose: Compose, launch: Launch) -> int:
     try:
         _record_lacking(request, matrix, parent, store)
 
-        def ranked() -> list[Row]:
+        def records() -> list[CellRecord]:
             found = [read_cell(request.directory, planned.cell.cell_id) for planned in asked]
-            return rank([record for record in found if record is not None], baseline.cell.cell_id, level)
+            return [record for record in found if record is not None]
+
+        def ranked() -> list[Row]:
+            return rank(records(), baseline.cell.cell_id, level)
 
         interrupted = _run_jobs(request, matrix.runnable, parent, shown, settings, console, launch, store, ranked)
-        rows = ranked()
-        records = [row.record for row in rows]
+        ended = records()
+        floor = noise.told(ended, request.directory, store.root, str(fingerprint["host_id"]))
+        rows = rank(ended, baseline.cell.cell_id, level, floor.floors)
         title = f"{request.experiment}, sweep {request.sweep_id}"
         published = expected.lines(_expectations(settings), rows)
-        origin = html.Origin(command, git[0] or "", tuple(published))
+        origin = html.Origin(command, git[0] or "", tuple(published), floor.said)
         changes = closing.leave(rows, shown, request.directory, title, origin)
         causes = main_causes(rows)
         store.tag_cells("main_cause", {row.record.run_id: cause for row, cause in causes if row.record.run_id})
-        failed = any(record.failure for record in records) or len(records) < len(asked)
+        failed = any(record.failure for record in ended) or len(ended) < len(asked)
         status = KILLED if interrupted else FAILED if failed else FINISHED
         figures = {
             "sweep/cells_measured": float(sum(row.p50_ms is not None for row in rows)),
-            "sweep/cells_failed": float(sum(bool(record.failure) for record in records)),
+            "sweep/cells_failed": float(sum(bool(record.failure) for record in ended)),
+            **floor.figures,
         }
         store.close_sweep(parent, status, figures, request.directory)
         links = store.save_views(parent, shown)
-        said = [*changes, *published]
+        said = [*changes, *published, *floor.said]
         closing.show(console, rows, shown, said, request.directory, store.root, links)
         return INTERRUPTED if interrupted else SOME_FAILED if failed else ALL_RAN
     except BaseException as error:  # no run is left open, whatever ended the sweep

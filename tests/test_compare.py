@@ -238,6 +238,19 @@ def test_the_same_cell_of_two_sweeps_is_shown_twice_with_its_sweep(tmp_path: Pat
     assert [effect["pairs"] for effect in data["effects"]] == [1]
 
 
+def test_twins_do_equal_work_and_a_sweep_from_before_there_were_any_is_compared(tmp_path: Path, show: Show) -> None:
+    old = [made(0, 0.1), made(1, 0.05, ipex="on")]
+    for row in old:
+        del row.axes["twin"]  # type: ignore[attr-defined]
+    put(tmp_path, "a", old)
+    put(tmp_path, "b", [made(2, 0.1, graph="torchscript"), made(3, 0.1, twin="a"), made(4, 0.1, twin="b")])
+    assert as_json(show, "a")["shown"] == ["ipex"]
+    data = as_json(show, "all")
+    assert data["shown"] == ["ipex", "graph", "twin"]
+    (group,) = data["groups"]
+    assert {cell["labels"]["twin"] for cell in group["cells"]} == {"-", "a", "b"}
+
+
 OTHER_TORCH = replace(HERE, versions={**HERE.versions, "torch": "2.9.0"})
 OTHER_SEED = {**CELL.settings, "seed": "7"}
 OTHER_ENV = {**CELL.settings, "allocator.env": "MALLOC_CONF=b:2"}

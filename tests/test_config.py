@@ -100,6 +100,13 @@ def test_a_value_out_of_range_is_refused_by_name_and_value(name: str, value: flo
         check(config(**{name: value}))
 
 
+@pytest.mark.parametrize("name", ["", "-"])
+def test_a_twin_without_a_name_is_refused(name: str) -> None:
+    check(config(twin="a"))
+    with pytest.raises(RunnerError, match=f"^twin={name}: a twin needs a name"):
+        check(config(twin=name))
+
+
 def test_a_sequence_length_for_a_model_without_sequences_is_refused() -> None:
     with pytest.raises(RunnerError, match="has no sequences"):
         check(config(sequence_length=128))

@@ -100,3 +100,13 @@ def test_cells_of_different_machines_are_refused(mlruns: Path) -> None:
 def test_without_a_sweep_the_next_step_is_named(tmp_path: Path) -> None:
     with pytest.raises(RunnerError, match="make sweep"):
         explain.main(["a", "b", "--mlruns", str(tmp_path)])
+
+
+def test_cells_from_before_there_were_twins_are_still_explained(
+    mlruns: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for file in mlruns.rglob(OUTCOME_FILE):
+        data = json.loads(file.read_text())
+        del data["axes"]["twin"]
+        write_json(file, data)
+    assert "20 -> 12 ms" in shown(mlruns, "allocator=ptmalloc", "fastest", capsys=capsys)

@@ -49,6 +49,8 @@ CHANGES: list[dict[str, Any]] = [
     {"max_time_s": 3.0},
     {"target_ci_pct": 1.0},
     {"seed": 1},
+    {"twin": "a"},
+    {"twin": "b"},
 ]
 
 
@@ -59,6 +61,12 @@ def test_every_setting_that_changes_the_result_changes_the_cell_id() -> None:
 
 def test_the_cell_id_does_not_depend_on_the_order_of_keys() -> None:
     assert replace(CELL, model=Model("tiny", "a.tiny", {"y": 2, "x": 1})).cell_id == CELL.cell_id
+
+
+def test_a_twin_is_the_same_cell_under_another_name() -> None:
+    twin = replace(CELL, twin="a")
+    assert {key for key in CELL.labels if CELL.labels[key] != twin.labels[key]} == {"twin"}
+    assert telling([twin.labels, replace(CELL, twin="b").labels]) == ("twin",)
 
 
 def test_the_cell_id_is_stable_over_time() -> None:

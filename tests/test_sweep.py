@@ -83,7 +83,7 @@ def test_params_are_the_axes_and_nothing_else(main_job: Ran, mlruns: Path) -> No
     for run in runs_of(mlruns, main_job.sweep)[2]:
         assert set(run.data.params) == {
             "model", "allocator", "ipex", "memory_format", "precision", "graph", "launcher", "openmp", "batch_size",
-            "sequence_length", "instances", "cores_per_instance", "cores", "threads", "node",
+            "sequence_length", "instances", "cores_per_instance", "cores", "threads", "node", "twin",
         }  # fmt: skip
 
 

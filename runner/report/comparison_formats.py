@@ -6,7 +6,7 @@ import csv
 import io
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from rich import box
@@ -169,10 +169,11 @@ def table(section: Section) -> Table:
     return drawn
 
 
-def markdown(found: Comparison, top: int) -> str:
-    """All sections as GitHub's tables."""
+def markdown(found: Comparison, top: int, notes: Sequence[str] = ()) -> str:
+    """All sections as GitHub's tables, below what is to be said of them all."""
     lines = [f"Sweeps: {', '.join(found.sweeps)}", ""]
     lines += [f"**{found.warning}**", ""] if found.warning else []
+    lines += [*(f"- {note}" for note in notes), ""] if notes else []
     for section in sections(found, top):
         lines += [f"## {section.title}", "", _line(section.columns)]
         lines.append(
@@ -191,8 +192,8 @@ def as_csv(found: Comparison) -> str:
     """The rankings, a line a cell; effects are in the other formats."""
     keys = list(dict.fromkeys(key for group in found.groups for row in group.rows for key in row.labels))
     head = ["rank", "sweep", "cell_id", *(key for key in keys if key != "sweep"), *_FIGURES.values()]
-    head += ["speedup", "speedup_low", "speedup_high", "difference", "p_holm", "is_baseline", "on_front", "is_best"]
-    head += ["contaminated_rounds", "contamination"]
+    head += ["speedup", "speedup_low", "speedup_high", "difference", "noise_floor_pct", "p_holm"]
+    head += ["is_baseline", "on_front", "is_best", "contaminated_rounds", "contamination"]
     head += ["output", "status", "failure", "main_cause"]
     out = io.StringIO()
     writer = csv.DictWriter(out, head, lineterminator="\n", restval="")
@@ -211,6 +212,7 @@ def as_data(found: Comparison) -> dict[str, Any]:
         "shown": list(found.shown),
         "best_under": found.bound,
         "warning": found.warning or None,
+        "noise": asdict(found.noise) if found.noise else None,
         "groups": [
             {
                 "work": dict(group.name),
@@ -271,6 +273,7 @@ def _cell(row: Ranked, rank: int, is_best: bool) -> dict[str, Any]:
         "speedup_low": low,
         "speedup_high": high,
         "difference": in_words(row.verdict, row.untrusted),
+        "noise_floor_pct": None if verdict is None or verdict.floor is None else 100 * verdict.floor,
         "p_holm": verdict.p_holm if verdict else None,
         "is_baseline": row.is_baseline,
         "on_front": row.on_front,

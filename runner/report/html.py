@@ -39,6 +39,8 @@ class Origin:
     """Of the checkout; empty outside one."""
     published: tuple[str, ...] = ()
     """Lines of `expected.lines`: a published figure beside ours."""
+    noise: tuple[str, ...] = ()
+    """What is known of the host's noise: `noise.Told.said`."""
 
 
 def write(
@@ -107,7 +109,7 @@ def _facts(
         "published": [line.partition(" | ")[::2] for line in origin.published],
         "signs": [(name(row, shown), _signs(row)) for row in rows],
         "tags": _tags(rows, shown),
-        "notes": terminal.notes(rows, shown, rounds),
+        "notes": [*origin.noise, *terminal.notes(rows, shown, rounds)],
         "excluded": terminal.exclusions(excluded, [key for key in shown if all(key in axes for axes, _ in excluded)]),
         "host": _host(machine),
         "machine": ", cores ".join(str(machine[key]) for key in ("cpu_model", "cpus_allowed") if key in machine),

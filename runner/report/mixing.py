@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
-from runner.cells import ABSENT, Cells, Origin
+from runner.cells import Cells, Origin
+from runner.matrix import ABSENT
 
 # How a cell is measured: the settings that follow no axis.
 MEASURING = ("warmup", "iterations", "min_time_s", "max_time_s", "target_ci_pct", "seed")

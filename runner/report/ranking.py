@@ -33,7 +33,7 @@ def distrust(cells: Iterable[tuple[int, int, str]]) -> str:
 
 
 def in_words(verdict: stats.Verdict | None, untrusted: bool = False) -> str:
-    """``faster``, ``slower``, ``undecided (< 4 %)``, ``-`` when one round can't tell, or UNTRUSTED."""
+    """``faster``, ``slower``, ``undecided (< 4 %)``, with the floor's word; ``-`` of one round; or UNTRUSTED."""
     if untrusted:
         return UNTRUSTED
     if verdict is None or verdict.answer is stats.Answer.UNKNOWN:
@@ -41,7 +41,7 @@ def in_words(verdict: stats.Verdict | None, untrusted: bool = False) -> str:
     if verdict.answer is stats.Answer.UNDECIDED and verdict.detectable is not None:
         least = 100 * verdict.detectable
         return f"undecided (< {least:.0f} %)" if least >= 10 else f"undecided (< {least:.1f} %)"
-    return str(verdict.answer.value)
+    return f"{verdict.answer.value}, under the noise floor" if verdict.is_under_floor else str(verdict.answer.value)
 
 
 @dataclass(frozen=True)
@@ -60,8 +60,9 @@ class Row:
 
     @property
     def is_undecided(self) -> bool:
-        """Whether the rounds show no difference from the baseline."""
-        return self.verdict is not None and self.verdict.answer is stats.Answer.UNDECIDED
+        """Whether the rounds show no difference from the baseline, or none that equal cells would not show as well."""
+        found = self.verdict
+        return found is not None and (found.answer is stats.Answer.UNDECIDED or found.is_under_floor)
 
     @property
     def answer(self) -> str:
@@ -123,11 +124,19 @@ def unequal_work(one: CellRecord, other: CellRecord) -> str:
     return ", ".join(f"{key} {before} and {after}" for key, before, after in pairs if before != after)
 
 
-def rank(records: Sequence[CellRecord], baseline_id: str, level: float = LEVEL) -> list[Row]:
+def rank(
+    records: Sequence[CellRecord],
+    baseline_id: str,
+    level: float = LEVEL,
+    floors: Mapping[int, float] | None = None,
+) -> list[Row]:
     """Rows fastest first; then those whose output is wrong, then those without a measurement, in the order given.
 
     Args:
+        records: the cells.
+        baseline_id: of one of them, or empty.
         level: chance of calling any cell different when all are equal: see runner.rounds.level_of().
+        floors: see `stats.compare`.
     """
     metrics = {record.cell_id: cell_metrics(record) for record in records}
     base = metrics.get(baseline_id, {}).get("latency/p50_ms")
@@ -143,15 +152,17 @@ def rank(records: Sequence[CellRecord], baseline_id: str, level: float = LEVEL) 
         untrusted = p50 is not None and disturbed
         is_baseline = record.cell_id == baseline_id
         rows.append(Row(record, metrics[record.cell_id], speedup, is_baseline, untrusted=untrusted))
-    rows = _judged(rows, baseline, level)
+    rows = _judged(rows, baseline, level, floors)
     return sorted(rows, key=lambda row: (row.p50_ms is None, not row.is_right, row.p50_ms or 0.0))
 
 
-def _judged(rows: list[Row], baseline: CellRecord | None, level: float) -> list[Row]:
+def _judged(
+    rows: list[Row], baseline: CellRecord | None, level: float, floors: Mapping[int, float] | None
+) -> list[Row]:
     """The rows that have a speed-up, with a verdict each: all of them together are one family of comparisons."""
     rated = [row for row in rows if row.speedup is not None and not row.is_baseline]
     if baseline is None or not rated:
         return rows
-    verdicts = stats.compare(baseline.rounds, [row.record.rounds for row in rated], level)
+    verdicts = stats.compare(baseline.rounds, [row.record.rounds for row in rated], level, floors)
     by_cell = {row.record.cell_id: verdict for row, verdict in zip(rated, verdicts, strict=True)}
     return [replace(row, verdict=by_cell.get(row.record.cell_id)) for row in rows]
