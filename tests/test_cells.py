@@ -8,6 +8,7 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
+import pyarrow.parquet as pq
 import pytest
 
 from runner import cells
@@ -92,6 +93,16 @@ def test_a_figure_or_setting_that_a_cell_lacks_stays_absent(tmp_path: Path) -> N
     known = cells.Origin("s", "h", {"governor": "-"}, {"torch": "1"})
     cells.save([base, other], known, folder)
     assert cells.read([folder]) == cells.Cells([base, other], [known])
+
+
+def test_a_file_from_before_contamination_was_known_is_read_without_it(sweep: Path) -> None:
+    record = read_cell(sweep, "ptmalloc")
+    assert record is not None
+    cells.write(rank([record], "ptmalloc"), sweep)
+    table = pq.read_table(sweep / cells.FILE)
+    pq.write_table(table.drop_columns(["contamination", "metric.contamination/rounds"]), sweep / cells.FILE)
+    (row,) = cells.read([sweep]).rows
+    assert (row.contamination, row.contaminated_rounds) == ("", 0)
 
 
 def test_a_sweep_leaves_the_file_with_its_other_files(sweep: Path) -> None:

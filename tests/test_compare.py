@@ -180,6 +180,31 @@ def test_by_an_axis_ranks_its_values_apart(tmp_path: Path, show: Show) -> None:
         assert (base["labels"]["allocator"], len(group["cells"])) == ("jemalloc", 12)
 
 
+def with_contaminated(rows: list[CellRow], number: int) -> list[CellRow]:
+    """The cells, one of them with 2 contaminated rounds."""
+    figures = {**rows[number].metrics, "contamination/rounds": 2.0}
+    found = replace(rows[number], metrics=figures, contamination="other processes took 48 % of a core")
+    return [*rows[:number], found, *rows[number + 1 :]]
+
+
+@pytest.mark.parametrize(("number", "untrusted"), [(0, 24), (5, 1)], ids=["baseline", "another cell"])
+def test_a_comparison_with_a_contaminated_cell_says_so_first(
+    tmp_path: Path, show: Show, number: int, untrusted: int
+) -> None:
+    rows = with_contaminated(matrix(), number)
+    put(tmp_path, "a", rows)
+    said = "This comparison can't be trusted: 2 of 120 rounds were contaminated (other processes took 48 % of a core)."
+    assert show().startswith(said)
+    assert said in show("--format", "md")
+    data = as_json(show)
+    assert data["warning"] == said
+    cells = {cell["cell_id"]: cell for cell in data["groups"][0]["cells"]}
+    assert cells[rows[number].cell_id]["contaminated_rounds"] == 2
+    assert sum(cell["difference"] == "can't be trusted" for cell in cells.values()) == untrusted
+    lines = list(csv.DictReader(io.StringIO(show("--format", "csv"))))
+    assert sorted(line["contaminated_rounds"] for line in lines) == ["0"] * 23 + ["2"]
+
+
 def test_all_formats_say_the_same(tmp_path: Path, show: Show) -> None:
     put(tmp_path, "a", matrix())
     (group,) = as_json(show)["groups"]

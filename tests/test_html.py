@@ -16,7 +16,7 @@ from runner.report import closing, effects, html
 from runner.report.ranking import Row, rank
 from runner.report.verdict import verdict
 
-from .test_report import axes
+from .test_report import axes, contaminated
 
 SHOWN = ("allocator", "ipex")
 HOSTILE = "<script>alert(1)</script>|`x`\n# $\\frac$ \"'&"
@@ -105,6 +105,32 @@ def test_an_undecided_difference_is_not_called_real() -> None:
     said = verdict(ranked(BASE, NEAR), SHOWN).sentence
     assert "is undecided (one under" in said
     assert "is real" not in said
+
+
+@pytest.mark.parametrize("which", [0, 1], ids=["baseline", "fastest"])
+def test_with_a_contaminated_round_that_is_said_first_and_no_difference_is_real(which: int, tmp_path: Path) -> None:
+    records = [BASE, FAST]
+    records[which] = contaminated(records[which], 1)
+    rows = ranked(*records)
+    said = verdict(rows, SHOWN).sentence
+    assert said.startswith("This comparison can't be trusted: 1 of 6 rounds were contaminated (other processes took")
+    assert "is real;" not in said
+    assert said.endswith("whether that is real can't be told from contaminated rounds.")
+    text, markdown = written(tmp_path, rows)
+    assert text.index("This comparison can&#39;t be trusted") < text.index("was fastest")
+    assert "| can't be trusted |" in markdown
+    assert text.count("<td>can&#39;t be trusted</td>") == (2 if which == 0 else 1)
+
+
+def test_a_contaminated_round_of_another_cell_is_said_and_leaves_the_fastest_its_difference() -> None:
+    said = verdict(ranked(BASE, FAST, contaminated(cell("jemalloc", 15.0, 15.1, 14.9), 0)), SHOWN).sentence
+    assert said.startswith("This comparison can't be trusted")
+    assert "the difference is real" in said
+
+
+def test_the_fastest_is_not_told_apart_from_a_contaminated_next_cell() -> None:
+    slower = contaminated(cell("jemalloc", 15.0, 15.1, 14.9), 0)
+    assert verdict(ranked(BASE, FAST, slower), SHOWN).beside[0].endswith("has 1.33x.")
 
 
 def test_one_round_can_not_tell() -> None:

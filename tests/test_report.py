@@ -8,12 +8,12 @@ import pytest
 from rich.console import Console
 
 from runner.errors import RunnerError
-from runner.job import Window, WorkerResult
+from runner.job import Surroundings, Window, WorkerResult
 from runner.matrix import AXES
 from runner.metrics import cell_metrics
 from runner.outcome import CellRecord, Outcome
 from runner.report import cause, expected, picture, terminal
-from runner.report.ranking import pick_baseline, rank
+from runner.report.ranking import pick_baseline, rank, warning
 
 
 def axes(**change: str) -> dict[str, str]:
@@ -159,6 +159,72 @@ def test_the_table_of_several_rounds_shows_interval_and_answer() -> None:
     assert "faster" in capture.get()
     notes = terminal.notes(rank([STEADY, QUICK, ALIKE], "ptmalloc"), ["allocator"], 4)
     assert any(note.startswith("undecided: ") for note in notes)
+
+
+def contaminated(cell: CellRecord, *rounds: int, attempts: int = 1) -> CellRecord:
+    """The cell with those rounds contaminated."""
+    why = ["other processes took 48 % of a core"]
+    outcomes = [
+        replace(outcome, contamination=why, attempts=attempts) if outcome.round in rounds else outcome
+        for outcome in cell.outcomes
+    ]
+    return replace(cell, outcomes=outcomes)
+
+
+def test_a_contaminated_cell_has_no_answer_and_the_others_keep_theirs() -> None:
+    rows = {row.record.cell_id: row for row in rank([STEADY, contaminated(QUICK, 1), ALIKE], "ptmalloc")}
+    assert rows["tcmalloc"].answer == "can't be trusted"
+    assert rows["jemalloc"].answer.startswith("undecided")
+    assert rows["ptmalloc"].answer == "-"
+
+
+def test_a_contaminated_baseline_leaves_no_comparison_to_be_trusted() -> None:
+    failed = record("tcmalloc_2", None, failure="it crashed")
+    rows = rank([contaminated(STEADY, 0), QUICK, ALIKE, failed], "ptmalloc")
+    assert [row.answer for row in rows] == ["can't be trusted"] * 3 + ["-"]
+
+
+def test_contaminated_rounds_are_counted_and_the_reason_is_given() -> None:
+    said = warning(rank([contaminated(STEADY, 0, 2), QUICK], "ptmalloc"))
+    assert said == (
+        "This comparison can't be trusted: 2 of 8 rounds were contaminated (other processes took 48 % of a core)."
+    )
+    assert warning(rank([STEADY, QUICK], "ptmalloc")) == ""
+
+
+def test_one_contaminated_round_shows_in_the_table_and_the_notes() -> None:
+    rows = rank([SLOW, contaminated(FAST, 0, attempts=3)], "ptmalloc")
+    console = Console(width=250, force_terminal=False)
+    with console.capture() as capture:
+        console.print(terminal.table(rows, ["allocator"], 1))
+    assert "can't be trusted" in capture.get()
+    said = terminal.notes(rows, ["allocator"], 1)
+    assert "contaminated allocator=tcmalloc, round 1: other processes took 48 % of a core" in said
+    assert any("2 contaminated attempts run again" in note for note in said)
+    assert cell_metrics(rows[0].record)["contamination/reruns"] == 2
+    assert cell_metrics(rows[0].record)["contamination/rounds"] == 1
+
+
+def test_the_line_of_a_job_says_that_it_was_contaminated() -> None:
+    console = Console(width=250, force_terminal=False)
+    progress = terminal.Progress(console, 1, 1, ["allocator"], 60)
+    [outcome] = contaminated(FAST, 0, attempts=3).outcomes
+    with console.capture() as capture:
+        progress.end(outcome, {})
+    assert "contaminated (other processes took 48 % of a core), attempt 3" in capture.get()
+
+
+def test_figures_of_others_are_those_of_the_worst_round() -> None:
+    one = rounds_of("ptmalloc", 0.02, 0.02, 0.02)
+    calm = Surroundings([0], 0.001, 1.5, 0.0, {"memory_some": 0.0}, None, None, None, None, 0, 0, 0)
+    window = replace(one.results[0, 0].window or Window(1, 0, 0, 0, 0, 0, 0, None, None, None), wall_s=1.0)
+    results = {
+        (number, 0): replace(result, window=replace(window, surroundings=replace(calm, busy_s=1.5 + foreign_s)))
+        for ((number, _), result), foreign_s in zip(one.results.items(), (0.0, 0.5, 0.01), strict=True)
+    }
+    figures = cell_metrics(replace(one, results=results))
+    assert figures["contamination/foreign_cpu_pct"] == pytest.approx(50)
+    assert "contamination/quota_pct" not in figures
 
 
 def test_samples_of_two_speeds_are_said_to_be_so() -> None:

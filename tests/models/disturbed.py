@@ -1,0 +1,47 @@
+"""A model that disturbs itself: somebody else's busy loop on its cores, for the tests of contamination."""
+
+from __future__ import annotations
+
+import itertools
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from runner.worker import models
+
+STEP_S = 0.01
+# Past the warm-up, and well inside the timed loop.
+_STARTS_AT = 20
+
+
+class Spins(nn.Module):
+    """Computes for STEP_S, and starts a busy loop in one of its calls unless it finds the mark."""
+
+    def __init__(self, mark: str) -> None:
+        super().__init__()
+        self.mark = mark
+        self.calls = itertools.count(1)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        end = time.perf_counter() + STEP_S
+        while time.perf_counter() < end:
+            pass
+        if next(self.calls) == _STARTS_AT and not (self.mark and Path(self.mark).exists()):
+            subprocess.Popen([sys.executable, "-c", "while True: pass"])
+            if self.mark:
+                Path(self.mark).touch()
+        return x
+
+
+def hogged(batch_size: int, mark: str = "") -> tuple[nn.Module, tuple[torch.Tensor, ...]]:
+    """A busy loop starts while a process measures, and lives until its job is over: the runner ends what a job left.
+
+    Args:
+        mark: a file that the first such process leaves; where it is found, nothing is started. Empty: always started.
+    """
+    module, inputs = models.tiny(batch_size)
+    return nn.Sequential(module, Spins(mark)), inputs
