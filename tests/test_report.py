@@ -207,7 +207,7 @@ def test_one_contaminated_round_shows_in_the_table_and_the_notes() -> None:
 
 def test_the_line_of_a_job_says_that_it_was_contaminated() -> None:
     console = Console(width=250, force_terminal=False)
-    progress = terminal.Progress(console, 1, 1, ["allocator"], 60)
+    progress = terminal.Progress(console, 1, ["allocator"], 60)
     [outcome] = contaminated(FAST, 0, attempts=3).outcomes
     with console.capture() as capture:
         progress.end(outcome, {})
