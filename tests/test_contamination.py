@@ -265,7 +265,8 @@ def test_a_real_busy_loop_on_the_same_cpu_is_seen(one_cpu: int) -> None:
 # -- whole sweeps -------------------------------------------------------------------------------------
 
 HOGGED = (
-    "model=tiny", "model._target_=disturbed.hogged", "batch_size=2", "warmup=2", "iterations=100", "capture=[]",
+    "model=tiny", "model._target_=disturbed.hogged", "batch_size=2", "warmup=2", "iterations=100", "rounds=1",
+    "capture=[]",
 )  # fmt: skip
 MODELS = {"PYTHONPATH": str(ROOT / "tests/models")}
 
