@@ -45,8 +45,8 @@ def timed(argv: Sequence[str], env: dict[str, str] | None = None) -> Timed:
 
 
 def sweep_argv(arguments: Sequence[str], mlruns: Path) -> list[str]:
-    """The runner as a command."""
-    return [sys.executable, "-m", "runner", "-m", *arguments, f"mlruns={mlruns}"]
+    """The runner as a command; the jobs are those asked for and no further attempts, so that costs can be compared."""
+    return [sys.executable, "-m", "runner", "-m", "reruns=0", *arguments, f"mlruns={mlruns}"]
 
 
 def rows_of(out: str) -> list[dict[str, str]]:

@@ -1,12 +1,13 @@
 """Was somebody else at work while a pass measured? Judged from what the worker read around the timed loop. Pure.
 
 What is whose. CPU time is others' after the job's own has been taken off: its worker, launcher and runner, each by its
-own exact clock. Steal is the hypervisor's, quota the cgroup's, throttling the heat's: never the job's choice. Pressure
-(PSI) is of the whole machine, the job included: ``memory_some`` counts in any case, since a job that waits for memory
-has no clean times whoever took it; ``io_some`` counts together with page faults of the job that went to the disk,
-because others that wait for a disk disturb nobody; ``cpu_some`` is only shown, because more threads than cores make it
-all by themselves. So do involuntary switches: they are named beside others' CPU time and are no evidence alone. The
-frequency is shown and not judged: turbo comes and goes with the job's own work.
+own exact clock; the kernel's threads are others, also where they work for the job. Steal is the hypervisor's, quota the
+cgroup's, throttling the heat's: never the job's choice. Pressure (PSI) is of the whole machine, the job included:
+``memory_some`` counts in any case, since a job that waits for memory has no clean times whoever took it; ``io_some``
+counts together with page faults of the job that went to the disk, because others that wait for a disk disturb nobody;
+``cpu_some`` is only shown, because more threads than cores make it all by themselves. So do involuntary switches: they
+are named beside others' CPU time and are no evidence alone. The frequency is shown and not judged: turbo comes and goes
+with the job's own work.
 
 Not seen: work on other cores that shares the caches, the memory's bandwidth or the turbo budget.
 """
@@ -17,13 +18,15 @@ from collections.abc import Sequence
 
 from runner.job import Window
 
-# Percent of one core. A parallel step waits for its slowest core and is late by as much; kernel threads and daemons of
-# a quiet machine take under 1 %.
+# Percent of one core. A parallel step waits for its slowest core and is late by as much; what a
+# machine does beside (measured on two cores) takes 1 to 2 %.
 LIMIT_PCT = 5.0
 # Percent of the wall time that processes stood still. Pressure is exact, and 0 on a machine with enough memory.
 STALL_LIMIT_PCT = 1.0
 # A busy loop that shares a core takes half of it. Ticks that can't tell that much from nothing tell nothing.
 COARSE_PCT = 50.0
+# The longest that a page of a file takes from a disk that is not asked by others: a seek.
+_SEEK_S = 0.01
 
 
 def figures(window: Window) -> dict[str, float]:
@@ -72,6 +75,8 @@ def judge(window: Window | None) -> tuple[str, ...]:
 
     ticks = LIMIT_PCT + found.get("resolution_pct", 0.0)
     cpus = len(window.surroundings.cpus) if window.surroundings else 0
+    # Others that wait for the disk make the pressure, and one page of ours does not make it ours.
+    disk = min(found.get("psi_io_pct", 0.0), 100 * window.major_faults * _SEEK_S / window.wall_s)
     beside = f"{cpus} CPUs watched, {window.involuntary_switches} involuntary switches"
     reasons = (
         (over("foreign_cpu_pct", ticks), f"other processes took {{:.0f}} % of a core; {beside}"),
@@ -79,8 +84,8 @@ def judge(window: Window | None) -> tuple[str, ...]:
         (over("quota_pct", STALL_LIMIT_PCT), "the cgroup's CPU quota stopped it for {:.0f} % of the time"),
         (over("psi_memory_pct", STALL_LIMIT_PCT), "processes waited for memory for {:.0f} % of the time (PSI)"),
         (
-            over("psi_io_pct", STALL_LIMIT_PCT) if window.major_faults else 0.0,
-            f"{window.major_faults} page faults went to the disk, waited for during {{:.0f}} % of the time (PSI)",
+            disk if disk > STALL_LIMIT_PCT else 0.0,
+            f"{window.major_faults} page faults waited for the disk up to {{:.0f}} % of the time (PSI)",
         ),
         (over("oom_kills", 0.0), "the kernel killed {:.0f} processes for lack of memory"),
         (over("throttle_events", 0.0), "heat slowed the cores {:.0f} times"),

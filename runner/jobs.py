@@ -96,15 +96,16 @@ def _undisturbed(cell: Cell, config: Config, folder: Path, unfinished: Outcome) 
     Raises:
         RunnerError: see _attempt().
     """
-    outcome = _attempt(cell, config, folder, unfinished)
+    outcome, spent_s = _attempt(cell, config, folder, unfinished), 0.0
     for again in range(1, config.reruns + 1):
         if outcome.status != FINISHED or not outcome.contamination:
             break
         why = "; ".join(outcome.contamination)
         print(f"      contaminated ({why}), run again {again} of {config.reruns}", flush=True)
         _set_aside(folder, again)
+        spent_s += outcome.cost_s["job"]
         outcome = _attempt(cell, config, folder, unfinished)
-    return outcome
+    return replace(outcome, cost_s={**outcome.cost_s, "reruns": spent_s})
 
 
 def _set_aside(folder: Path, attempt: int) -> None:

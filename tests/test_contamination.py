@@ -205,7 +205,7 @@ def test_a_window_of_a_few_ticks_is_unobserved_and_not_clean() -> None:
         ({"steal_s": 0.2}, "the hypervisor took 10 % of a core"),
         ({"quota_s": 0.5}, "quota stopped it for 25 % of the time"),
         ({"pressure_s": {"memory_some": 0.1}}, "waited for memory for 5 % of the time"),
-        ({"pressure_s": {"io_some": 0.4}, "major_faults": 7}, "7 page faults went to the disk"),
+        ({"pressure_s": {"io_some": 0.4}, "major_faults": 7}, "7 page faults waited for the disk up to 4 %"),
         ({"oom_kills": 1}, "lack of memory"),
         ({"throttle_events": 2}, "heat"),
     ],
@@ -220,6 +220,8 @@ def test_what_is_never_the_jobs_own_choice_is_a_reason(change: dict[str, object]
     [
         {"pressure_s": {"cpu_some": 2.0}},
         {"pressure_s": {"io_some": 2.0}},
+        {"pressure_s": {"io_some": 2.0}, "major_faults": 1},
+        {"pressure_s": {"io_some": 0.01}, "major_faults": 1000},
         {"involuntary_switches": 100_000},
         {"frequency_after_hz": 2e9},
         {"busy_s": None, "steal_s": None, "quota_s": None, "throttle_events": None, "oom_kills": None},
@@ -293,6 +295,7 @@ def test_a_pass_disturbed_by_a_busy_loop_is_kept_marked_and_run_again(
     assert {"result.json", "stderr.log", "launch.json"} <= {file.name for file in aside[0].iterdir()}
     assert bool(outcome.contamination) == bool(json.loads((folder / "contamination.json").read_text())["reasons"])
     assert len(record.rounds) == 1
+    assert outcome.cost_s["reruns"] > outcome.cost_s["measure"]
     client = MlflowClient(tracking_uri=Store(mlruns).uri)
     run = client.get_run(outcome.run_id)
     assert run.data.metrics["contamination/reruns"] == len(aside)

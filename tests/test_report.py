@@ -268,6 +268,8 @@ def test_the_published_figure_stands_beside_ours_with_what_explains_it() -> None
     rows = rank([slow, fast], "ptmalloc")
     asked = expected.Expectation("tutorial", 1.16, {"allocator": ("ptmalloc",)}, {"allocator": ("jemalloc",)})
     assert expected.lines([asked], rows) == ["tutorial: 1.16x | here 2.00x - because reorders a step 158 -> 0"]
+    disturbed = rank([slow, contaminated(fast, 0)], "ptmalloc")
+    assert "here 2.00x (can't be trusted: contaminated) - because" in expected.lines([asked], disturbed)[0]
     best = expected.Expectation("tutorial", 7.71, {"allocator": ("ptmalloc",)}, {})
     assert "here 2.00x" in expected.lines([best], rows)[0]
     assert (

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from runner.matrix import matches
 from runner.report.cause import differences
-from runner.report.ranking import Row
+from runner.report.ranking import UNTRUSTED, Row
 
 
 @dataclass(frozen=True)
@@ -33,5 +33,7 @@ def lines(expectations: Sequence[Expectation], rows: Sequence[Row]) -> list[str]
             said.append(f"{text} | here: one of its two cells is missing, failed or has a wrong output")
             continue
         reason = differences(slow, fast)
-        said.append(f"{text} | here {slow.p50_ms / fast.p50_ms:.2f}x" + (f" - because {reason}" if reason else ""))
+        doubt = f" ({UNTRUSTED}: contaminated)" if slow.record.contamination or fast.record.contamination else ""
+        because = f" - because {reason}" if reason else ""
+        said.append(f"{text} | here {slow.p50_ms / fast.p50_ms:.2f}x{doubt}{because}")
     return said

@@ -49,7 +49,7 @@ def _yaml12_loader() -> type[Any]:
 
 # Of the sweep as a whole: read once, from the configuration all its cells share.
 _ONE_VALUE = (
-    "experiment", "rounds", "budget_min", "smallest_pct", "mlruns", "baseline", "timeout_s", "capture",
+    "experiment", "rounds", "budget_min", "smallest_pct", "reruns", "mlruns", "baseline", "timeout_s", "capture",
 )  # fmt: skip
 
 
