@@ -171,6 +171,10 @@ def test_too_few_processes_for_a_floor_keep_what_they_can_tell_and_are_not_gone_
     assert noise.newest(tmp_path, "here") == (None, [])
 
 
+def test_the_figures_in_words_are_for_the_default_rounds() -> None:
+    assert noise.USUAL_ROUNDS == DEFAULT_ROUNDS
+
+
 # -- what is known of a host --------------------------------------------------------------------------
 
 
