@@ -17,6 +17,7 @@ from runner import stats
 from runner.cells import ABSENT, CellRow, Cells
 from runner.errors import RunnerError
 from runner.matrix import AXES, matches
+from runner.metrics import INTERVALS
 from runner.report.effects import largest_first
 from runner.report.mixing import MEASURING, SETTINGS, differences
 from runner.report.ranking import WORK
@@ -34,7 +35,11 @@ FRONT = {
 }
 ERROR = "quality/max_abs_err"
 # All that a comparison reads of a cell's figures.
-FIGURES = (*FRONT, ERROR, "latency/cv_pct")
+FIGURES = (
+    *dict.fromkeys([*FRONT, *INTERVALS, *(end for ends in INTERVALS.values() for end in ends)]),
+    ERROR,
+    "latency/cv_pct",
+)
 
 
 @dataclass(frozen=True)
