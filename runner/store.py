@@ -285,7 +285,8 @@ class Store:
         if any(ranked.values()):
             groups = dict.fromkeys(name.partition("/")[0] for cell in cells for name in sorted(cell.data.metrics))
             tables = any("mlflow.loggedArtifacts" in cell.data.tags for cell in cells)
-            found |= views.of_sweep(sweep_id, axes, list(groups), tables)
+            undrawn = views.undrawable([cell.data.params for cell in cells], axes)
+            found |= views.of_sweep(sweep_id, axes, undrawn, list(groups), tables)
         if not all(ranked.values()):
             found["the others: wrong output, or failed"] = views.of_the_rest(sweep_id, axes)
         found["the same of every sweep of this experiment"] = views.of_all()

@@ -82,19 +82,34 @@ def is_ranked(metrics: Mapping[str, float], quality: str | None) -> bool:
     return _P50 in metrics and quality == "ok"
 
 
-def of_sweep(sweep_id: str, axes: Sequence[str], groups: Sequence[str], tables: bool) -> dict[str, View]:
+def undrawable(cells: Sequence[Mapping[str, str]], axes: Sequence[str]) -> list[str]:
+    """Axes of both numbers and words, such as threads=cores,1: the UI's parallel coordinates lose the cells of either.
+
+    Args:
+        cells: axis -> value.
+    """
+
+    def is_number(text: str) -> bool:
+        return text.replace(".", "", 1).isdigit()
+
+    return [axis for axis in axes if len({is_number(cell[axis]) for cell in cells if axis in cell}) > 1]
+
+
+def of_sweep(
+    sweep_id: str, axes: Sequence[str], undrawn: Sequence[str], groups: Sequence[str], tables: bool
+) -> dict[str, View]:
     """What a reader is told a view shows -> view.
 
     Args:
         axes: that vary; settings among them are no params in MLflow and have no column.
+        undrawn: of these axes, those that parallel coordinates can't draw, see `undrawable`.
         groups: of its cells' metrics, the part before the slash.
         tables: whether captures left any.
     """
     rows, key = f"{_CELLS} and tags.sweep_id = '{sweep_id}'", f"sweep-{sweep_id}"
     varying = [axis for axis in axes if axis in AXES]
-    columns = {f"params.`{axis}`": 120 for axis in varying}
-    ranking = _state(f"{rows} and {_RANKED}", columns | _WIDTHS)
-    charts = {**ranking, **_charts(varying, groups)}
+    ranking = _state(f"{rows} and {_RANKED}", _ranking(varying))
+    charts = {**ranking, **_charts(varying, undrawn, groups)}
     drawn = f"{sweep_id}: charts, right output only"
     found = {
         "cells with the right output, fastest first": View(
@@ -110,9 +125,10 @@ def of_sweep(sweep_id: str, axes: Sequence[str], groups: Sequence[str], tables: 
 
 def of_the_rest(sweep_id: str, axes: Sequence[str]) -> View:
     """The cells of a sweep that `of_sweep` leaves out, with their reasons."""
-    columns = {f"params.`{axis}`": 120 for axis in axes if axis in AXES}
-    columns |= {"tags.`quality`": 330, "tags.`failure`": 450}
-    state = _state(f"{_CELLS} and tags.sweep_id = '{sweep_id}' and tags.{RANKED} = 'no'", columns | _WIDTHS | columns)
+    reasons = {"tags.`quality`": 330, "tags.`failure`": 450}
+    # The reasons come early, and keep their width.
+    columns = _axes(axes) | reasons | _WIDTHS | reasons
+    state = _state(f"{_CELLS} and tags.sweep_id = '{sweep_id}' and tags.{RANKED} = 'no'", columns)
     return View(f"sweep-{sweep_id}-rest", f"{sweep_id}: wrong output or failed", state)
 
 
@@ -121,9 +137,18 @@ def of_all() -> View:
 
     Sweeps of one experiment vary different axes: it shows those that make two cells comparable.
     """
-    columns = {_P50_COLUMN: 130} | {f"params.`{axis}`": 120 for axis in (*AXES[:6], "batch_size", "instances")}
+    columns = _ranking((*AXES[:6], "batch_size", "instances"))
     name = "all sweeps: fastest first, right output only"
-    return View("matrix", name, _state(f"{_CELLS} and {_RANKED}", columns | _WIDTHS))
+    return View("matrix", name, _state(f"{_CELLS} and {_RANKED}", columns))
+
+
+def _axes(axes: Sequence[str]) -> dict[str, int]:
+    return {f"params.`{axis}`": 160 if axis == "model" else 120 for axis in axes if axis in AXES}
+
+
+def _ranking(axes: Sequence[str]) -> dict[str, int]:
+    """Latency first: behind many axes it would be out of sight."""
+    return {_P50_COLUMN: _WIDTHS[_P50_COLUMN]} | _axes(axes) | _WIDTHS
 
 
 def _state(rows: str, widths: Mapping[str, int]) -> dict[str, Any]:
@@ -156,12 +181,14 @@ def _state(rows: str, widths: Mapping[str, int]) -> dict[str, Any]:
     }
 
 
-def _charts(axes: Sequence[str], groups: Sequence[str]) -> dict[str, Any]:
+def _charts(axes: Sequence[str], undrawn: Sequence[str], groups: Sequence[str]) -> dict[str, Any]:
     """Our sections of charts, open; below them, folded, those in which the UI puts every metric without a chart."""
-    parallel = {"type": "PARALLEL", "selectedParams": list(axes), "selectedMetrics": [_P50], "showAllRuns": False}
+    drawn = [axis for axis in axes if axis not in undrawn]
+    parallel = {"type": "PARALLEL", "selectedParams": drawn, "selectedMetrics": [_P50], "showAllRuns": False}
+    left_out = f", without {', '.join(undrawn)}" if undrawn else ""
     # Section -> (cards in a row, charts).
     ours: dict[str, tuple[int, list[dict[str, Any]]]] = {
-        "Axes against latency": (1, [parallel] if axes else []),
+        f"Axes against latency{left_out}": (1, [parallel] if drawn else []),
         "Trade-offs": (
             2,
             [_scatter(_P50, "memory/rss_peak_mb"), _scatter("quality/rel_l2", "throughput/samples_per_s")],

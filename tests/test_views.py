@@ -24,16 +24,16 @@ PAGE = {
 GROUPS = ("cost", "latency", "onednn")
 
 
-def of_sweep(*axes: str, tables: bool = True) -> dict[str, View]:
-    return views.of_sweep(SWEEP, axes, GROUPS, tables)
+def of_sweep(*axes: str, undrawn: tuple[str, ...] = (), tables: bool = True) -> dict[str, View]:
+    return views.of_sweep(SWEEP, axes, undrawn, GROUPS, tables)
 
 
 def every_view() -> list[View]:
     return [*of_sweep(*AXES).values(), views.of_the_rest(SWEEP, AXES), views.of_all()]
 
 
-def charts(*axes: str) -> View:
-    return next(view for view in of_sweep(*axes).values() if view.mode == "CHART")
+def charts(*axes: str, undrawn: tuple[str, ...] = ()) -> View:
+    return next(view for view in of_sweep(*axes, undrawn=undrawn).values() if view.mode == "CHART")
 
 
 @pytest.mark.parametrize("view", every_view(), ids=lambda view: f"{view.key}-{view.mode}")
@@ -78,6 +78,15 @@ def test_parallel_coordinates_are_over_the_axes_that_vary_but_not_over_settings(
     parallel = next(chart for chart in state["compareRunCharts"] if chart["type"] == "PARALLEL")
     assert parallel["selectedParams"] == ["allocator", "ipex"]
     assert parallel["selectedMetrics"] == ["latency/p50_ms"]
+
+
+def test_an_axis_of_numbers_and_words_is_left_out_of_them_by_name() -> None:
+    cells = [{"threads": "cores", "batch_size": "1", "ipex": "on"}, {"threads": "1", "batch_size": "8", "ipex": "off"}]
+    undrawn = views.undrawable(cells, ("threads", "batch_size", "ipex", "warmup"))
+    assert undrawn == ["threads"]
+    state = charts("threads", "batch_size", "ipex", undrawn=("threads",)).state
+    assert state["compareRunCharts"][0]["selectedParams"] == ["batch_size", "ipex"]
+    assert state["compareRunSections"][0]["name"] == "Axes against latency, without threads"
 
 
 def test_without_an_axis_that_varies_there_are_no_parallel_coordinates() -> None:
