@@ -22,7 +22,7 @@ from runner.report.mixing import HOST, SETTINGS, VERSIONS, differences
 
 _EPILOG = """SWEEP is a sweep's name or the beginning of one, or all; none means the newest. Cells of other work (model,
 batch size, ...) are ranked in groups of their own. csv has the rankings, a line a cell; json has everything."""
-_KINDS = (HOST, VERSIONS, SETTINGS)
+KINDS = (HOST, VERSIONS, SETTINGS)
 
 
 def main(arguments: list[str]) -> int:
@@ -32,11 +32,10 @@ def main(arguments: list[str]) -> int:
         raise RunnerError(f"--top {options.top}: it must be at least 1")
     baseline = _axes(options.baseline)
     by = _words(options.by, AXES, "--by", "an axis; the axes are")
-    allowed = _words(options.allow, _KINDS, "--allow", "something that may differ; choose of")
     cells = read(sweeps(options.sweeps, Path(options.mlruns)), FIGURES)
     if not cells.rows:
         raise RunnerError(f"no cell of {', '.join(o.sweep for o in cells.origins)} has ended; name another sweep")
-    refuse_mixing(cells, allowed)
+    refuse_mixing(cells, allowed(options.allow))
     noise, notes = _noise(cells, Path(options.mlruns))
     found = compare(cells, baseline, by, options.best_under, noise)
     if options.format == "json":
@@ -56,11 +55,25 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--baseline", metavar="AXIS=VALUE,...", help="what speed-ups are over (default: the sweep's)")
     parser.add_argument("--by", metavar="AXIS,...", help="rank each value of these axes apart")
     parser.add_argument("--best-under", metavar="X", type=float, help="name the fastest cell with max_abs_err <= X")
-    parser.add_argument("--allow", metavar="KIND,...", help=f"compare although these differ: {', '.join(_KINDS)}")
+    add_allow(parser)
     parser.add_argument("--format", choices=("table", "md", "csv", "json"), default="table")
     parser.add_argument("--top", metavar="N", type=int, default=20, help="rows of each table (default: %(default)s)")
     parser.add_argument("--mlruns", default="mlruns", help="folder with the results (default: %(default)s)")
     return parser
+
+
+def add_allow(parser: argparse.ArgumentParser) -> None:
+    """The option that says what may differ, see `allowed`."""
+    parser.add_argument("--allow", metavar="KIND,...", help=f"compare although these differ: {', '.join(KINDS)}")
+
+
+def allowed(text: str | None) -> list[str]:
+    """The kinds of differences that ``--allow`` lets through.
+
+    Raises:
+        RunnerError: one is unknown.
+    """
+    return _words(text, KINDS, "--allow", "something that may differ; choose of")
 
 
 def _axes(text: str | None) -> Mapping[str, Sequence[str]]:
@@ -91,33 +104,51 @@ def sweeps(names: Sequence[str], mlruns: Path) -> list[Path]:
     Raises:
         RunnerError: there is no sweep, or a name means none or several.
     """
-    below = mlruns / "sweeps"
-    there = sorted(path for path in below.glob("*") if (path / FILE).exists() or (path / "cells").is_dir())
-    if not there:
-        raise RunnerError(f"--mlruns={mlruns}: there is no sweep in it; run one first (make sweep)")
+    there = _there(mlruns)
     if not names:
         return there[-1:]
-    found: dict[Path, None] = {}
-    for name in names:
-        exact = [path for path in there if path.name == name]
-        meant = there if name == "all" else exact or [path for path in there if path.name.startswith(name)]
-        if name != "all" and len(meant) != 1:
-            problem = "means several sweeps" if meant else "is no sweep"
-            some = [path.name for path in (meant or there)[-5:]]
-            raise RunnerError(f"{name}: {problem} of {below}; choose one of {', '.join(some)}, or all")
-        found.update(dict.fromkeys(meant))
-    return list(found)
+    return list(dict.fromkeys(path for name in names for path in (there if name == "all" else [_named(name, there)])))
 
 
-def refuse_mixing(cells: Cells, allowed: Sequence[str]) -> None:
-    """Let only sweeps through whose times differ by the axes alone, or whose differences are ``allowed``.
+def sweep(name: str | None, mlruns: Path) -> Path:
+    """The sweep that a name or its beginning means; the newest without a name.
+
+    Raises:
+        RunnerError: there is no sweep, or the name means none or several.
+    """
+    there = _there(mlruns)
+    return there[-1] if name is None else _named(name, there)
+
+
+def _there(mlruns: Path) -> list[Path]:
+    """Folders of sweeps, oldest first."""
+    there = sorted(
+        path for path in (mlruns / "sweeps").glob("*") if (path / FILE).exists() or (path / "cells").is_dir()
+    )
+    if not there:
+        raise RunnerError(f"--mlruns={mlruns}: there is no sweep in it; run one first (make sweep)")
+    return there
+
+
+def _named(name: str, there: Sequence[Path]) -> Path:
+    exact = [path for path in there if path.name == name]
+    meant = exact or [path for path in there if path.name.startswith(name)]
+    if len(meant) != 1:
+        problem = "means several sweeps" if meant else "is no sweep"
+        some = ", ".join(path.name for path in (meant or there)[-5:])
+        raise RunnerError(f"{name}: {problem} of {there[0].parent}; choose one of {some}")
+    return meant[0]
+
+
+def refuse_mixing(cells: Cells, let: Sequence[str]) -> None:
+    """Let only sweeps through whose times differ by the axes alone, or by differences of the kinds ``let`` through.
 
     Raises:
         RunnerError: names every difference, and what allows it.
     """
-    found = [difference for difference in differences(cells) if difference.kind not in allowed]
+    found = [difference for difference in differences(cells) if difference.kind not in let]
     if found:
-        kinds = list(dict.fromkeys([*allowed, *(difference.kind for difference in found)]))
+        kinds = list(dict.fromkeys([*let, *(difference.kind for difference in found)]))
         raise RunnerError(
             f"the sweeps differ in more than their axes: {'; '.join(difference.text for difference in found)}. "
             f"Compare them one by one, or say --allow {','.join(kinds)}"

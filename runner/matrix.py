@@ -177,6 +177,11 @@ AXES = (
 )  # fmt: skip
 
 
+def worded(axis: str, value: str) -> str:
+    """A value; with its axis where it says nothing by itself (on, 2)."""
+    return f"{axis}={value}" if value in ("on", "off") or value.isdigit() else value
+
+
 def combinations(choices: Mapping[str, Sequence[str]]) -> list[dict[str, str]]:
     """The product of all choices, last key varying fastest, as override key -> value."""
     return [dict(zip(choices, values, strict=True)) for values in itertools.product(*choices.values())]

@@ -223,6 +223,29 @@ def test_all_formats_say_the_same(tmp_path: Path, show: Show) -> None:
     assert all(title in table for title in ("Ranking", "What each axis does", "Largest interactions"))
 
 
+def test_tails_and_intervals_are_in_the_data_and_a_missing_p99_says_what_it_needs(tmp_path: Path, show: Show) -> None:
+    tail = {
+        "latency/p90_ms": 60.0,
+        "latency/p99_ms": 70.0,
+        "latency/p99_ci95_low_ms": 65.0,
+        "latency/p99_ci95_high_ms": float("inf"),
+        "throughput/ci95_low_samples_per_s": 30.0,
+    }
+    quick = made(1, 0.05, ipex="on")
+    put(tmp_path, "a", [made(0, 0.1), replace(quick, metrics={**quick.metrics, **tail})])
+    (group,) = as_json(show)["groups"]
+    names = ("p90_ms", "p99_ms", "p99_ms_low", "p99_ms_high", "samples_per_s_low")
+    assert [group["cells"][0][name] for name in names] == [60.0, 70.0, 65.0, None, 30.0]
+    assert [group["cells"][1][name] for name in names] == [None] * 5
+    first, second = csv.DictReader(io.StringIO(show("--format", "csv")))
+    assert [first[name] for name in names] == ["60.0", "70.0", "65.0", "", "30.0"]
+    assert [second[name] for name in names] == [""] * 5
+    for text in (show(), show("--format", "md")):
+        ranking = text.partition("What each axis does")[0]
+        assert "p99 ms" in ranking
+        assert "needs 200 samples" in ranking
+
+
 def test_top_limits_the_rows_and_says_how_many_are_left(tmp_path: Path, show: Show) -> None:
     put(tmp_path, "a", matrix())
     assert "22 more rows: --top 24 shows them" in show("--top", "2")

@@ -10,7 +10,7 @@ from rich.console import Console
 from runner.errors import RunnerError
 from runner.job import Surroundings, Window, WorkerResult
 from runner.matrix import AXES
-from runner.metrics import cell_metrics
+from runner.metrics import INTERVALS, cell_metrics
 from runner.outcome import CellRecord, Outcome
 from runner.report import cause, expected, picture, terminal
 from runner.report.ranking import pick_baseline, rank, warning
@@ -136,6 +136,40 @@ def test_with_rounds_every_speedup_has_an_interval_and_an_answer() -> None:
     assert rank([QUICK, STEADY], "tcmalloc")[1].answer == "slower"
     figures = cell_metrics(QUICK)
     assert figures["latency/ci95_low_ms"] < figures["latency/p50_ms"] < figures["latency/ci95_high_ms"]
+
+
+@pytest.mark.parametrize("instances", [1, 2])
+@pytest.mark.parametrize(("iterations", "known"), [(19, {"p50"}), (20, {"p50", "p90"}), (200, {"p50", "p90", "p99"})])
+def test_every_figure_lies_in_its_interval_and_has_none_where_its_samples_are_too_few(
+    iterations: int, known: set[str], instances: int
+) -> None:
+    made = rounds_of("tcmalloc", 0.010, 0.011, 0.0105)
+    noise = np.random.default_rng(0).lognormal(0, 0.1, (3, instances, iterations))
+    results = {
+        (r, i): replace(made.results[r, 0], samples_s=(noise[r, i] * 0.01 * (1 + 0.2 * i)).tolist())
+        for r in range(3)
+        for i in range(instances)
+    }
+    figures = cell_metrics(CellRecord("tcmalloc", axes(instances=str(instances)), made.outcomes, results))
+    for name, (low, high) in INTERVALS.items():
+        if name.startswith("throughput/") or name.removeprefix("latency/").removesuffix("_ms") in known:
+            assert figures[low] <= figures[name] <= figures[high]
+        else:
+            assert not {name, low, high} & set(figures)
+
+
+def test_the_interval_of_the_throughput_is_in_samples_a_second_of_all_instances() -> None:
+    one = rounds_of("tcmalloc", 0.010, 0.010, 0.010)
+    results = {(r, i): one.results[r, 0] for r in range(3) for i in range(2)}
+    figures = cell_metrics(CellRecord("tcmalloc", axes(instances="2"), one.outcomes, results))
+    ends = [figures[end] for end in INTERVALS["throughput/samples_per_s"]]
+    assert ends == pytest.approx([2 * 4 / 0.010] * 2)
+
+
+def test_a_p99_is_shown_or_what_it_needs_or_nothing() -> None:
+    assert terminal.p99({"latency/p50_ms": 1.0, "latency/p99_ms": 12.3456}) == "12.35"
+    assert terminal.p99({"latency/p50_ms": 1.0}) == "needs 200 samples"
+    assert terminal.p99({"cost/job_s": 1.0}) == "-"
 
 
 def test_with_one_round_nothing_is_decided_and_no_interval_is_made_up() -> None:

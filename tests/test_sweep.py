@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import os
 import re
@@ -9,6 +10,7 @@ import signal
 import subprocess
 import sys
 import time
+import zlib
 from pathlib import Path
 from typing import Any
 
@@ -166,6 +168,20 @@ def test_the_terminal_ends_with_the_table_and_links(main_job: Ran) -> None:
     for word in ("ptmalloc", "jemalloc", "(baseline)", "ok", "runner ui --mlruns", "viewStateShareKey=sweep-"):
         assert word in tail
     assert main_job.out.count("left") >= 7
+
+
+def test_every_link_leads_to_a_saved_view_that_has_its_cells(main_job: Ran, mlruns: Path) -> None:
+    client, parent, cells = runs_of(mlruns, main_job.sweep)
+    tags = client.get_experiment(parent.info.experiment_id).tags
+    keys = re.findall(r"viewStateShareKey=([^& ]+)", main_job.out)
+    name = f"sweep-{main_job.sweep.name}"
+    assert keys == [name, f"{name}-charts", f"{name}-charts", "matrix"]  # every cell is right: no view of the rest
+    for key in keys:
+        packed = json.loads(tags[f"mlflow.sharedViewState.{key}"])["state"].removeprefix("deflate;")
+        state = json.loads(zlib.decompress(base64.b64decode(packed)))
+        found = client.search_runs([parent.info.experiment_id], state["searchFilter"])
+        assert {cell.info.run_id for cell in cells} <= {run.info.run_id for run in found}
+    assert {cell.info.run_name.split()[0] for cell in cells} == {"ptmalloc", "jemalloc"}
 
 
 def test_nothing_is_left_in_the_temporary_folder(main_job: Ran) -> None:
@@ -369,6 +385,9 @@ def test_a_wrong_output_is_marked_and_never_wins(
     quality = {run.data.tags["setting.model._target_"]: run.data.tags["quality"] for run in runs}
     assert quality["runner.worker.models.tiny"] == "ok"
     assert why in quality[f"misbehaving.{name}"]
+    ranked = {run.data.tags["setting.model._target_"]: run.data.tags["ranked"] for run in runs}
+    assert ranked == {"runner.worker.models.tiny": "yes", f"misbehaving.{name}": "no"}
+    assert f"viewStateShareKey=sweep-{ran.sweep.name}-rest" in ran.out
     table = [line.split()[0] for line in ran.out.splitlines() if re.match(r" (runner|misbehaving)\.", line)]
     assert table == ["runner.worker.models.tiny", f"misbehaving.{name}"]
 

@@ -17,6 +17,7 @@ from runner import stats
 from runner.cells import CellRow, Cells
 from runner.errors import RunnerError
 from runner.matrix import ABSENT, AXES, matches
+from runner.metrics import INTERVALS
 from runner.noise import Noise
 from runner.report.effects import largest_first
 from runner.report.mixing import MEASURING, SETTINGS, differences
@@ -35,7 +36,12 @@ FRONT = {
 }
 ERROR = "quality/max_abs_err"
 # All that a comparison reads of a cell's figures.
-FIGURES = (*FRONT, ERROR, "latency/cv_pct", "contamination/rounds")
+FIGURES = (
+    *dict.fromkeys([*FRONT, *INTERVALS, *(end for ends in INTERVALS.values() for end in ends)]),
+    ERROR,
+    "latency/cv_pct",
+    "contamination/rounds",
+)
 
 
 @dataclass(frozen=True)

@@ -160,6 +160,12 @@ def figure(figures: Mapping[str, float], name: str, form: str) -> str:
     return format(figures[name], form) if name in figures else "-"
 
 
+def p99(figures: Mapping[str, float]) -> str:
+    """p99 in ms; what it needs where a process has too few samples for it; ``-`` where nothing was measured."""
+    absent = "latency/p50_ms" in figures and "latency/p99_ms" not in figures
+    return stats.needs(0.99) if absent else figure(figures, "latency/p99_ms", ".4g")
+
+
 def notes(rows: Sequence[Row], shown: Sequence[str], rounds: int) -> list[str]:
     """What a reader of the table must know: failures, disturbance, and what one round can't tell."""
     said = []
