@@ -225,6 +225,7 @@ class Config:
     budget_min: float = MISSING
     smallest_pct: float = MISSING
     reruns: int = MISSING
+    wait: bool = MISSING
     # Not a struct: `baseline={ipex: off}` on the command line may name any axis.
     baseline: Any = field(default_factory=lambda: OmegaConf.create({}, flags={"struct": False}))
     expect: list[ExpectConf] = field(default_factory=list)

@@ -11,7 +11,7 @@ import traceback
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
-from runner import apart, contamination, gate, launch, passes, quality
+from runner import apart, contamination, gate, launch, lock, passes, quality
 from runner.capture import kernels, onednn
 from runner.capture.settings import CaptureConf
 from runner.captured import collect
@@ -35,6 +35,12 @@ def run(config: Config, resolved_yaml: str) -> Outcome:
     """
     if not config.sweep.directory:
         raise RunnerError("hydra.mode=RUN: jobs are run by the sweeper; leave hydra.mode as it is")
+    # The sweep's own where the job runs in its process; on another node, that node's.
+    with lock.measuring(config.sweep.id, Path(config.mlruns), config.wait, print):
+        return _run(config, resolved_yaml)
+
+
+def _run(config: Config, resolved_yaml: str) -> Outcome:
     cell = cell_of(config)
     sweep = Path(config.sweep.directory)
     folder = job_folder(sweep, config.sweep.cell_id, config.sweep.round)

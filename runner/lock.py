@@ -20,6 +20,10 @@ from runner.errors import RunnerError
 DEFAULT = "/tmp/runner-measurement.lock"  # noqa: S108 - one for all users is what it is for
 
 
+# What this process has: a sweep's jobs that run in the sweep's own process ask again.
+_held: set[Path] = set()
+
+
 def _file() -> Path:
     return Path(os.environ.get("RUNNER_LOCK", DEFAULT))
 
@@ -45,12 +49,15 @@ def holder(path: Path | None = None) -> str:
 
 @contextmanager
 def measuring(sweep: str, mlruns: Path, wait: bool, say: Callable[[str], None]) -> Iterator[None]:
-    """Have the host to oneself inside; ``say`` is called once, before a wait.
+    """Have the host to oneself inside; ``say`` is called once, before a wait. Nothing to do in a process that has it.
 
     Raises:
         RunnerError: somebody else has it and ``wait`` is false, or the lock's file can't be opened.
     """
     path = _file()
+    if path in _held:
+        yield
+        return
     try:
         descriptor = _open(path)
     except OSError as error:
@@ -71,6 +78,8 @@ def measuring(sweep: str, mlruns: Path, wait: bool, say: Callable[[str], None]) 
         known = {"sweep": sweep, "pid": os.getpid(), "mlruns": str(mlruns), "since": time.strftime("%Y-%m-%d %H:%M:%S")}
         os.ftruncate(descriptor, 0)
         os.pwrite(descriptor, json.dumps(known).encode(), 0)
+        _held.add(path)
         yield
     finally:
+        _held.discard(path)
         os.close(descriptor)

@@ -14,6 +14,8 @@ import pytest
 from runner.errors import RunnerError
 from runner.lock import holder, measuring
 
+from .conftest import ROOT, TINY
+
 HOLD = """
 import sys, time
 from pathlib import Path
@@ -102,3 +104,31 @@ def test_a_lock_that_cannot_be_opened_is_said_in_a_sentence(monkeypatch: pytest.
     monkeypatch.setenv("RUNNER_LOCK", str(tmp_path))
     with pytest.raises(RunnerError, match=r"RUNNER_LOCK=.*can't be opened"), measuring("a", Path(), True, print):
         pass
+
+
+@pytest.mark.slow
+def test_a_sweep_waits_for_another_and_says_so_or_refuses(mlruns: Path) -> None:
+    first = hold("first", 60)
+    words = [sys.executable, "-m", "runner", *TINY, "capture=[]", f"mlruns={mlruns}"]
+    try:
+        assert line(first) == "mine"
+        refused = subprocess.run([*words, "--no-wait"], cwd=ROOT, capture_output=True, text=True, check=False)
+        assert refused.returncode == 2
+        assert refused.stderr.startswith("runner: wait=false: sweep first (pid")
+        second = subprocess.Popen(words, cwd=ROOT, stdout=subprocess.PIPE, text=True)
+        assert line(second).startswith("waiting for sweep first (pid")
+        first.kill()
+        first.wait()
+        out, _ = second.communicate(timeout=120)
+        assert second.returncode == 0, out
+        assert "p50" in out
+    finally:
+        first.kill()
+        first.wait()
+
+
+def test_who_has_it_may_ask_again() -> None:
+    with measuring("a", Path(), False, print), measuring("a", Path(), False, print):
+        assert holder().startswith("sweep a ")
+    with measuring("b", Path(), False, print):
+        assert holder().startswith("sweep b ")

@@ -29,7 +29,7 @@ from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 from omegaconf._utils import get_yaml_loader
 
 from runner import config as schema
-from runner import sweep
+from runner import planning, sweep
 from runner.errors import RunnerError
 from runner.matrix import AXES
 from runner.outcome import Outcome
@@ -50,6 +50,7 @@ def _yaml12_loader() -> type[Any]:
 # Of the sweep as a whole: read once, from the configuration all its cells share.
 _ONE_VALUE = (
     "experiment", "rounds", "budget_min", "smallest_pct", "reruns", "mlruns", "baseline", "timeout_s", "capture",
+    "wait",
 )  # fmt: skip
 
 
@@ -116,7 +117,7 @@ class MatrixSweeper(Sweeper):  # type: ignore[misc]
         if self.max_batch_size is not None and self.max_batch_size < 1:
             raise RunnerError(f"hydra.sweeper.max_batch_size={self.max_batch_size}: it must be at least 1, or null")
         runs_here = str(self.config.hydra.launcher._target_).endswith("BasicLauncher")
-        request = sweep.Request(
+        request = planning.Request(
             choices=self._choices(arguments),
             exclude=_plain(self.exclude),
             include=_plain(self.include),
@@ -127,6 +128,7 @@ class MatrixSweeper(Sweeper):  # type: ignore[misc]
                 {"config": without_hydra(self.config), "hydra": {"sweeper": self.config.hydra.sweeper}}
             ),
             batch=self.max_batch_size or (1 if runs_here else 10**6),
+            runs_here=runs_here,
         )
         sweep.exit_status = sweep.run(request, self._compose, self._launch)
         return sweep.exit_status

@@ -1,0 +1,117 @@
+"""From a request to the matrix: every combination composed, the rules applied, what this machine can run told apart.
+
+Launches nothing and writes nothing. Knows nothing of Hydra: composing a configuration comes in as a callable.
+"""
+
+from __future__ import annotations
+
+import os
+import shlex
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from runner import passes
+from runner.config import Config, cell_of
+from runner.errors import RunnerError
+from runner.launch.placement import UnplaceableError
+from runner.matrix import Cell, check_rule, combinations, matches
+
+
+@dataclass(frozen=True)
+class Request:
+    """What the sweeper was asked for, before anything is composed."""
+
+    choices: Mapping[str, Sequence[str]]
+    """Override key -> values, in the order written; the product of all is the matrix."""
+    exclude: Sequence[object]
+    include: Sequence[object]
+    directory: Path
+    sweep_id: str
+    experiment: str
+    resolved: str
+    """The composed configuration with hydra.sweeper, as YAML: experiment.yaml of the parent run."""
+    batch: int
+    """Jobs handed to the Hydra launcher at a time: 1 where the launcher runs them here, one by one."""
+    runs_here: bool
+    """Whether the jobs run in this process, one after another."""
+
+
+@dataclass(frozen=True)
+class Planned:
+    """One cell of the matrix with the overrides that compose it."""
+
+    cell: Cell
+    config: Config
+    overrides: tuple[str, ...]
+
+    @property
+    def command(self) -> str:
+        """The line that runs this cell alone, without the rules of the matrix it came from."""
+        alone = ["hydra.sweeper.exclude=[]", "hydra.sweeper.include=[]"]
+        line = shlex.join(["python", "-m", "runner", "-m", *self.overrides, *alone])
+        own = Path(os.environ.get("RUNNER_EXPERIMENTS", "experiments"))
+        # Only a folder of the user's own needs saying; the project's is found again without.
+        project = Path(__file__).resolve().parents[1] / "experiments"
+        return line if own.resolve() == project else f"RUNNER_EXPERIMENTS={shlex.quote(str(own.resolve()))} {line}"
+
+
+@dataclass
+class Matrix:
+    """Cells sorted by what will become of them."""
+
+    runnable: list[Planned] = field(default_factory=list)
+    excluded: list[tuple[Mapping[str, str], str]] = field(default_factory=list)
+    """(axes, reason): makes no sense or can't run on this machine; not a failure."""
+    lacking: list[tuple[Planned, str]] = field(default_factory=list)
+    """(cell, reason): something is not installed; recorded as FAILED without a launch."""
+    used_rules: list[Mapping[str, Sequence[str]]] = field(default_factory=list)
+    idle_rules: list[Mapping[str, Sequence[str]]] = field(default_factory=list)
+    """Exclude rules that no cell of this matrix matched: perhaps misspelt, so they are named."""
+
+
+Compose = Callable[[Sequence[str]], Config]
+
+
+def plan(request: Request, compose: Compose) -> Matrix:
+    """Compose every combination, apply the rules, and see what this machine can run.
+
+    Raises:
+        RunnerError: an option, value or rule can't be understood; nothing has been launched.
+    """
+    excludes = [check_rule(rule, "hydra.sweeper.exclude") for rule in request.exclude]
+    includes = [check_rule(rule, "hydra.sweeper.include") for rule in request.include]
+    wanted = [(combination, False) for combination in combinations(request.choices)]
+    for rule in includes:
+        fixed = {key: values[0] for key, values in request.choices.items()}
+        wanted += [({**fixed, **extra}, True) for extra in combinations(rule)]
+    matrix = Matrix()
+    seen: set[str] = set()
+    for combination, included in wanted:
+        overrides = tuple(f"{key}={value}" for key, value in combination.items())
+        config = compose(overrides)
+        cell = cell_of(config)
+        if cell.cell_id in seen:
+            continue
+        planned = Planned(cell, config, overrides)
+        rule_hit = next((rule for rule in excludes if matches(rule, cell.axes)), None)
+        if rule_hit is not None and not included:
+            matrix.used_rules.append(rule_hit)
+            matrix.excluded.append((cell.labels, f"excluded by the rule {rule_in_words(rule_hit)}"))
+            continue
+        seen.add(cell.cell_id)
+        try:
+            passes.plan_here(cell)
+        except UnplaceableError as error:
+            matrix.excluded.append((cell.labels, str(error)))
+        except RunnerError as error:
+            matrix.lacking.append((planned, str(error)))
+        else:
+            matrix.runnable.append(planned)
+    matrix.idle_rules = [rule for rule in excludes if rule not in matrix.used_rules]
+    return matrix
+
+
+def rule_in_words(rule: Mapping[str, Sequence[str]]) -> str:
+    """``allocator=jemalloc|tcmalloc, ipex=on``."""
+    return ", ".join(f"{axis}={'|'.join(values)}" for axis, values in rule.items())
