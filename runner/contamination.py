@@ -77,7 +77,7 @@ def judge(window: Window | None) -> tuple[str, ...]:
     cpus = len(window.surroundings.cpus) if window.surroundings else 0
     # Others that wait for the disk make the pressure, and one page of ours does not make it ours.
     disk = min(found.get("psi_io_pct", 0.0), 100 * window.major_faults * _SEEK_S / window.wall_s)
-    beside = f"{cpus} CPUs watched, {window.involuntary_switches} involuntary switches"
+    beside = f"{cpus} {'CPU' if cpus == 1 else 'CPUs'} watched, {window.involuntary_switches} involuntary switches"
     reasons = (
         (over("foreign_cpu_pct", ticks), f"other processes took {{:.0f}} % of a core; {beside}"),
         (over("steal_pct", ticks), "the hypervisor took {:.0f} % of a core (steal)"),

@@ -22,7 +22,7 @@ from runner.outcome import CellRecord, job_folder, read_cell
 from runner.report import terminal
 from runner.report.cause import count, signed
 from runner.report.explanation import Explanation, explain
-from runner.report.ranking import UNTRUSTED, rank, unequal_work
+from runner.report.ranking import rank, unequal_work
 
 _EPILOG = """A and B are cells of the newest sweep, or of --sweep: an id or its beginning, axes that one cell alone has
 (allocator=jemalloc,ipex=on), or fastest, slowest. SWEEP:CELL takes a cell of another sweep, which may be the same cell:
@@ -151,10 +151,8 @@ def show(said: Explanation, top: int) -> None:
     console.print(f"A  {said.before}\nB  {said.after}", markup=False)
     verdict = said.verdict
     ratio = f"{said.before_ms / said.after_ms:.2f}x"
-    if said.warning:
-        ratio += f" ({UNTRUSTED})"
-    elif verdict is not None and verdict.interval is not None:
-        ratio += f" (95 % interval {verdict.interval.low:.2f}x to {verdict.interval.high:.2f}x, {verdict.answer.value})"
+    if verdict is not None and verdict.interval is not None:
+        ratio += f" (95 % interval {verdict.interval.low:.2f}x to {verdict.interval.high:.2f}x, {said.answer})"
     else:
         ratio += " (one round: whether that is real is not known; rounds=5 tells)"
     console.print(

@@ -14,7 +14,7 @@ from runner.errors import RunnerError
 from runner.job import write_json
 from runner.outcome import OUTCOME_FILE, RESULT_FILE, job_folder
 
-from .test_report import axes, record
+from .test_report import axes, contaminated, record, rounds_of
 
 FIGURES = {
     "onednn/compute_ms_per_step": 10.0,
@@ -76,6 +76,27 @@ def test_json_holds_the_same(mlruns: Path, capsys: pytest.CaptureFixture[str]) -
     assert data["parts"][0]["words"] == "reorders a step 3 -> 0"
     assert data["unexplained_ms"] == pytest.approx(0, abs=1e-9)
     assert data["operators"][0] == {"name": "aten::conv2d", "before_ms": 18.0, "after_ms": 10.0}
+
+
+def test_two_cells_of_which_one_is_contaminated_keep_their_interval_and_have_no_answer(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    sweep = tmp_path / "sweeps" / "20260101-000000-abcd"
+    cells = rounds_of("ptmalloc", 0.020, 0.0201), contaminated(rounds_of("tcmalloc", 0.010, 0.0101), 1)
+    for found in cells:
+        for outcome in found.outcomes:
+            folder = job_folder(sweep, found.cell_id, outcome.round)
+            folder.mkdir(parents=True)
+            write_json(folder / OUTCOME_FILE, outcome)
+            write_json(folder / RESULT_FILE, found.results[outcome.round, 0])
+    write_json(sweep / "host.json", {"host_id": "here"})
+    out = shown(tmp_path, "ptmalloc", "tcmalloc", capsys=capsys)
+    assert out.startswith(
+        "This comparison can't be trusted: 1 of 4 rounds were contaminated (other processes took 48 %"
+    )
+    assert "x, can't be trusted)" in next(line for line in out.splitlines() if "95 % interval" in line)
+    data: dict[str, Any] = json.loads(shown(tmp_path, "ptmalloc", "tcmalloc", "--format", "json", capsys=capsys))
+    assert data["verdict"]["answer"] == "can't be trusted"
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ from runner.capture.kernels import Problem
 from runner.report.cause import Change, changes, count
 from runner.report.operators import Change as OperatorChange
 from runner.report.operators import difference
-from runner.report.ranking import Row, warning
+from runner.report.ranking import UNTRUSTED, Row, warning
 
 # Figures set side by side, where both cells have them.
 _FIGURES = (
@@ -90,11 +90,16 @@ class Explanation:
         """After, less before."""
         return self.after_ms - self.before_ms
 
+    @property
+    def answer(self) -> str:
+        """What the rounds say, as far as they can be trusted; empty without a verdict."""
+        return UNTRUSTED if self.warning else self.verdict.answer.value if self.verdict else ""
+
     def as_data(self) -> dict[str, Any]:
         """Plain data, for JSON."""
         data = asdict(self)
         if self.verdict is not None:
-            data["verdict"]["answer"] = self.verdict.answer.value
+            data["verdict"]["answer"] = self.answer
         return {**data, "change_ms": self.change_ms}
 
 

@@ -174,14 +174,10 @@ def notes(rows: Sequence[Row], shown: Sequence[str], rounds: int) -> list[str]:
             said.append(f"{row.record.outcomes[-1].status} {label(row.axes, shown)}: {row.record.failure}")
         if row.p50_ms is not None and not row.is_right:
             said.append(f"WRONG output of {label(row.axes, shown)}: {row.record.quality}; it is out of the ranking")
-        for number, why in row.record.contamination.items():
-            said.append(f"contaminated {label(row.axes, shown)}, round {number + 1}: {why}")
-        if row.record.reruns:
-            again = plural(row.record.reruns, "contaminated attempt")
-            said.append(f"{label(row.axes, shown)}: {again} run again, and kept in the job's folder as attempt-N")
         busy = row.metrics.get("selfaudit/runner_cpu_pct", 0.0)
         if busy > RUNNER_CPU_LIMIT_PCT:
             said.append(f"the runner used {busy:.1f} % of a core while {label(row.axes, shown)} measured")
+    said += _contaminations(rows, shown)
     said += _shapes(rows, shown)
     said += _short(rows, shown)
     if any(row.answer.startswith("undecided") for row in rows):
@@ -210,8 +206,24 @@ def _short(rows: Sequence[Row], shown: Sequence[str]) -> list[str]:
     ]
 
 
-# Cells whose samples are described: the others' descriptions are in the samples themselves.
+# Cells that are described one by one: of the others, their samples and tags say it.
 _DESCRIBED = 5
+
+
+def _contaminations(rows: Sequence[Row], shown: Sequence[str]) -> list[str]:
+    """The rounds of each cell that somebody else took part in, and how many attempts were made in vain."""
+    said = []
+    for row in rows:
+        found = row.record.contamination
+        if found:
+            which = ", ".join(str(number + 1) for number in found)
+            said.append(f"contaminated {label(row.axes, shown)}, round {which}: {next(iter(found.values()))}")
+    more = len(said) - _DESCRIBED
+    said = said[:_DESCRIBED] + ([f"{plural(more, 'further cell')} contaminated"] if more > 0 else [])
+    again = sum(row.record.reruns for row in rows)
+    if again:
+        said.append(f"{plural(again, 'contaminated attempt')} run again, and kept in the jobs' folders as attempt-N")
+    return said
 
 
 def _shapes(rows: Sequence[Row], shown: Sequence[str]) -> list[str]:

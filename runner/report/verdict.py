@@ -90,11 +90,11 @@ def _baseline_first(rated: Sequence[Row], shown: Sequence[str]) -> str:
 def _decided(text: str, row: Row, real: stats.Answer, words: str, cause: str = "") -> str:
     """What was found, with how sure it is; the cause where there may be one."""
     found = row.verdict
+    if found is None or found.interval is None:
+        return f"{text}; {_CONTAMINATED}." if row.untrusted else f"{text}; {_ONE_ROUND}{cause}."
+    text += f", 95 % interval {found.interval.low:.2f}x to {found.interval.high:.2f}x"
     if row.untrusted:
         return f"{text}; {_CONTAMINATED}."
-    if found is None or found.interval is None:
-        return f"{text}; {_ONE_ROUND}{cause}."
-    text += f", 95 % interval {found.interval.low:.2f}x to {found.interval.high:.2f}x"
     if found.is_under_floor and found.floor is not None:
         return f"{text}; equal cells differ by as much on this host (up to {100 * found.floor:.2g} %)."
     if found.answer is real:
