@@ -94,6 +94,8 @@ class JobSpec:
     neither evidence nor captures follow it."""
     marked: bool = False
     """In a pass of its own (VTune): every timed step and operator is an ITT range, and nothing follows the loop."""
+    deadline_s: float = 0.0
+    """CLOCK_MONOTONIC when the runner stops the job; 0: never."""
     private: str = ""
     """A folder of the job's own with a short path without commas, gone afterwards."""
     format: int = FORMAT

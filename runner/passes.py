@@ -10,6 +10,7 @@ import signal
 import sys
 import sysconfig
 import tempfile
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -111,7 +112,7 @@ def start(
         collector = probe.collector() if "itt" in spec.captures else None
         command = launch.command(planned, folder / "job.json", shim, os.environ, sys.executable, marker, collector)
         argv: Sequence[str] = command.argv
-        spec = replace(spec, private=str(shim))
+        spec = replace(spec, private=str(shim), deadline_s=time.monotonic() + config.timeout_s)
         if around is not None:
             argv, spec = around(argv, spec, shim)
         write_json(folder / "job.json", spec)
@@ -167,10 +168,8 @@ def judge_end(
 ) -> tuple[WorkerResult | None, str | None]:
     """(the worker's result when it measured, the failure when it did not). The exit status alone proves nothing."""
     if ended.timed_out and not result_path.exists():
-        return (
-            None,
-            f"timeout_s={timeout_s:g}: the job was still running and was stopped; raise timeout_s or do less work",
-        )
+        running = f"timeout_s={timeout_s:g}: the job was still running{_hung_at(result_path.parent)}"
+        return None, f"{running} and was stopped; raise timeout_s or do less work"
     if not result_path.exists():
         return None, f"the worker left no result: {_why(ended.returncode, result_path.parent)}"
     try:
@@ -184,6 +183,16 @@ def judge_end(
     if spec.iterations is not None and len(result.samples_s) != spec.iterations:
         return None, f"iterations={spec.iterations}: the worker timed {len(result.samples_s)}"
     return result, None
+
+
+def _hung_at(folder: Path) -> str:
+    """`` in forward (model.py:12)``: where the worker's main thread was, by the stack it left on stderr; or nothing."""
+    text = (folder / "stderr.log").read_text(encoding="utf-8", errors="replace")
+    # faulthandler's own format. The reference's process, where there is one, is the first to say; of a process's
+    # threads the main one is the last.
+    stack = f"{text}Timeout (".split("Timeout (")[1].rpartition("(most recent call first):\n")[2]
+    found = re.search(r'File "(.+)", line (\d+) in (\S+)', stack)
+    return f" in {found[3]} ({Path(found[1]).name}:{found[2]})" if found else ""
 
 
 def _why(returncode: int, folder: Path) -> str:

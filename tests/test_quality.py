@@ -112,7 +112,7 @@ def test_outputs_of_a_shipped_model_depend_on_its_inputs() -> None:
 
 def test_the_reference_is_computed_in_another_process(tmp_path: Path) -> None:
     file = tmp_path / "r.pt"
-    assert reference.compute_in_child(lambda: [torch.tensor([float(os.getpid())])], file)
+    assert reference.compute_in_child(lambda: [torch.tensor([float(os.getpid())])], file, 0.0)
     assert reference.load(file)[0].item() != os.getpid()
 
 
@@ -120,7 +120,7 @@ def test_a_reference_that_fails_is_told(tmp_path: Path, capfd: pytest.CaptureFix
     def fails() -> list[torch.Tensor]:
         raise ValueError("no such thing")
 
-    assert not reference.compute_in_child(fails, tmp_path / "r.pt")
+    assert not reference.compute_in_child(fails, tmp_path / "r.pt", 0.0)
     assert "no such thing" in capfd.readouterr().err
 
 
@@ -132,7 +132,7 @@ def test_a_model_that_kills_the_reference_kills_the_worker_alike(tmp_path: Path)
             os.kill(os.getpid(), signal.SIGKILL)
             return []
 
-        reference.compute_in_child(dies, tmp_path / "r.pt")
+        reference.compute_in_child(dies, tmp_path / "r.pt", 0.0)
         os._exit(0)
     _, status = os.waitpid(pid, 0)
     assert os.WTERMSIG(status) == signal.SIGKILL

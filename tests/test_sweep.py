@@ -281,7 +281,7 @@ FAILURES = {
     "killed": "killed by SIGKILL",
     "segfaults": "killed by SIGSEGV",
     "exits": "the worker left no result: exit status 0",
-    "hangs": "timeout_s=25: the job was still running and was stopped",
+    "hangs": "timeout_s=25: the job was still running in <lambda> (misbehaving.py:30) and was stopped",
 }
 
 
@@ -332,6 +332,16 @@ def test_a_worker_killed_from_outside_is_a_failed_cell(mlruns: Path) -> None:
     _, _, [cell] = runs_of(mlruns, ran.sweep)
     assert cell.info.status == "FAILED"
     assert "killed by SIGKILL" in cell.data.tags["failure"]
+
+
+def test_no_worker_outlives_a_runner_that_is_killed(mlruns: Path) -> None:
+    runner, worker = started(mlruns, "100000000")
+    runner.kill()
+    runner.communicate(timeout=60)
+    deadline = time.monotonic() + 10
+    while alive(worker) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert not alive(worker)
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])

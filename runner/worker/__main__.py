@@ -26,6 +26,7 @@ from typing import Any  # noqa: E402
 sys.path[0] = str(Path(__file__).resolve().parents[2])
 
 from runner.job import JobSpec, WorkerResult, onednn_log, read_spec, result_file, write_json  # noqa: E402
+from runner.worker import watch  # noqa: E402
 
 # How long further instances keep up the load for the first one's captures.
 _CAPTURES_AT_MOST_S = 120.0
@@ -94,7 +95,7 @@ def run(spec: JobSpec, folder: Path, instance: int, keep: Callable[[WorkerResult
     try:
         if not spec.apart:
             with phases("reference"):
-                has_reference = reference.compute_in_child(lambda: _reference(spec), reference_file)
+                has_reference = reference.compute_in_child(lambda: _reference(spec), reference_file, spec.deadline_s)
         with phases("build"):
             module, call = _build(spec, spec.seed)
             if not spec.apart and not has_reference:
@@ -170,6 +171,10 @@ def main(argv: list[str]) -> int:
     if "TORCHINDUCTOR_CACHE_DIR" in os.environ:
         # Nothing is shared, not even between instances of one job.
         os.environ["TORCHINDUCTOR_CACHE_DIR"] += f"/{instance}"
+    watch.mark_crashes()
+    if len(argv) < 3:  # not when a person repeats a job whose runner is long gone
+        watch.die_with(spec.runner_pid)
+        watch.say_where_it_hangs(spec.deadline_s)
     kept = False
 
     def keep(result: WorkerResult) -> None:

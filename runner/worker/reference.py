@@ -14,17 +14,24 @@ from typing import Any
 
 import torch
 
+from runner.worker import watch
 
-def compute_in_child(compute: Callable[[], list[torch.Tensor]], file: Path) -> bool:
+
+def compute_in_child(compute: Callable[[], list[torch.Tensor]], file: Path, deadline_s: float) -> bool:
     """Fork, compute, save to ``file``; whether it worked. The child's traceback goes to stderr.
+
+    The child ends with this process, and says before it where it hangs, as no thread of this process lives in it.
 
     A child killed by a signal takes this process with it in the same way: the model does that, wherever it runs.
     Call it before torch has started threads.
     """
+    parent = os.getpid()
     pid = os.fork()
     if pid == 0:
         status = 1
         try:
+            watch.die_with(parent)
+            watch.say_where_it_hangs(deadline_s, 2 * watch.BEFORE_S)
             torch.save(compute(), file)
             status = 0
         except BaseException:
