@@ -49,7 +49,7 @@ def main() -> int:
         "interval, 5 processes x 1 000 (Student)": partial(interval, many[:5]),
         "interval, 10 processes x 1 000 (bootstrap)": partial(interval, many),
         "describe, 1 000 samples": partial(describe, many[0]),
-        "enough, 1 000 samples": partial(enough, many[0], 0.01, 50),
+        "enough, 1 000 samples": partial(enough, many[0], 1),
     }
     for name, call in once.items():
         call()

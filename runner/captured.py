@@ -5,6 +5,7 @@ Tables are JSON as MLflow keeps them (``columns``, ``data``), first column the k
 
 from __future__ import annotations
 
+import csv
 import json
 import math
 import traceback
@@ -55,6 +56,14 @@ def write_table(file: Path, columns: Columns) -> None:
     file.parent.mkdir(exist_ok=True)
     rows = [list(row) for row in zip(*columns.values(), strict=True)]
     write_json(file, {"columns": list(columns), "data": rows})
+
+
+def read_trace(file: Path) -> list[dict[str, str]]:
+    """The rows of onednn/trace.csv, column -> text; none when there is no such file."""
+    if not file.exists():
+        return []
+    with file.open(newline="", encoding="utf-8") as opened:
+        return list(csv.DictReader(opened))
 
 
 def read_table(file: Path) -> dict[str, list[Any]]:

@@ -16,15 +16,14 @@ from typing import Any
 
 from runner.errors import RunnerError
 from runner.job import FormatError
+from runner.matrix import ABSENT
 from runner.outcome import FINISHED, read_cell
 from runner.report.cause import main_causes
-from runner.report.ranking import Row, rank
+from runner.report.ranking import LEVEL, Row, rank
 
 FILE = "cells.parquet"
-# History: 1 = first version.
-FORMAT = "1"
-# What the value of an axis or setting is called in sweeps that did not have it yet.
-ABSENT = "-"
+# History: 1 = first version; 2 = with the level of the comparisons.
+FORMAT = "2"
 
 # Of host.json, what can change between two sweeps of one machine and changes their times.
 _STATE = ("cpus_allowed", "transparent_hugepages", "governor", "numa_balancing")
@@ -93,6 +92,8 @@ class Origin:
     """Settings of the machine that change times."""
     versions: Mapping[str, str]
     """Of Python, libc and the distributions; ABSENT where not installed."""
+    level: float = LEVEL
+    """Of the comparisons that it was planned for: see runner.rounds.level_of()."""
 
 
 @dataclass(frozen=True)
@@ -112,6 +113,7 @@ def origin(folder: Path) -> Origin:
         str(host.get("host_id", "unknown")),
         {name: str(host.get(name) or ABSENT) for name in _STATE},
         {name: str(version or ABSENT) for name, version in versions.items()},
+        float(_json(folder / "plan.json").get("level", LEVEL)),
     )
 
 
@@ -177,7 +179,7 @@ def save(cells: Sequence[CellRow], known: Origin, folder: Path) -> None:
     columns["host_id"] = pa.array([known.host_id] * len(cells), pa.string())
     for name, value in (("host_state", known.state), ("versions", known.versions)):
         columns[name] = pa.array([json.dumps(dict(value), sort_keys=True)] * len(cells), pa.string())
-    table = pa.table(columns).replace_schema_metadata({"runner.format": FORMAT})
+    table = pa.table(columns).replace_schema_metadata({"runner.format": FORMAT, "runner.level": repr(known.level)})
     temporary = folder / f".{FILE}.{os.getpid()}.tmp"
     pq.write_table(table, temporary)
     temporary.replace(folder / FILE)
@@ -241,7 +243,8 @@ def _read_file(file: Path, metrics: Sequence[str] | None) -> tuple[list[CellRow]
         for i in range(table.num_rows)
     ]
     state, versions = (json.loads(data[name][0]) for name in ("host_state", "versions"))
-    return rows, Origin(file.parent.name, data["host_id"][0], state, versions)
+    level = float(opened.schema_arrow.metadata[b"runner.level"])
+    return rows, Origin(file.parent.name, data["host_id"][0], state, versions, level)
 
 
 def _made_of_jobs(folder: Path) -> tuple[list[CellRow], Origin]:
@@ -255,4 +258,4 @@ def _made_of_jobs(folder: Path) -> tuple[list[CellRow], Origin]:
     except FormatError as error:
         raise RunnerError(f"sweep {folder.name}: {error}; compare it with the version that made it") from error
     first = next((r.cell_id for r in records if r.quality == "ok" and r.results and not r.failure), "")
-    return of(rank(records, first), known.sweep), known
+    return of(rank(records, first, known.level), known.sweep), known

@@ -16,7 +16,10 @@ from omegaconf import MISSING, DictConfig, OmegaConf
 from runner.capture.settings import CaptureConf
 from runner.capture.settings import check as check_capture
 from runner.errors import RunnerError
-from runner.matrix import Allocator, Cell, Graph, Launcher, Model, Precision
+from runner.matrix import ABSENT, Allocator, Cell, Graph, Launcher, Model, Precision
+
+# rounds=auto: as many as it takes to tell the cells apart.
+AUTO = "auto"
 
 
 class Library(Enum):
@@ -208,13 +211,19 @@ class Config:
     warmup: int = MISSING
     iterations: int | None = None
     min_time_s: float = MISSING
+    max_time_s: float = MISSING
+    target_ci_pct: float | None = None
     cores: int | None = None
     threads: int | None = None
     node: int | None = None
     openmp: OpenMP = MISSING
     seed: int = MISSING
+    twin: str | None = None
     timeout_s: float = MISSING
-    rounds: int = MISSING
+    # a number, or AUTO
+    rounds: int | str = MISSING
+    budget_min: float = MISSING
+    smallest_pct: float = MISSING
     reruns: int = MISSING
     # Not a struct: `baseline={ipex: off}` on the command line may name any axis.
     baseline: Any = field(default_factory=lambda: OmegaConf.create({}, flags={"struct": False}))
@@ -256,10 +265,16 @@ _AT_LEAST: dict[str, tuple[float, str]] = {
     "threads": (1, "OpenMP threads"),
     "node": (0, "a NUMA node's number"),
     "seed": (0, "a seed"),
-    "rounds": (1, "processes a cell"),
     "reruns": (0, "further attempts at a contaminated pass"),
 }
-_MORE_THAN_ZERO = {"min_time_s": "seconds", "timeout_s": "seconds"}
+_MORE_THAN_ZERO = {
+    "min_time_s": "seconds",
+    "max_time_s": "seconds",
+    "timeout_s": "seconds",
+    "target_ci_pct": "percent of the median",
+    "budget_min": "minutes",
+    "smallest_pct": "percent",
+}
 
 
 def check(config: Config) -> None:
@@ -271,8 +286,14 @@ def check(config: Config) -> None:
     for name, meaning in _MORE_THAN_ZERO.items():
         value = getattr(config, name)
         # Written so that nan, which compares false with everything, is refused as well.
-        if not (0 < value < float("inf")):
+        if value is not None and not (0 < value < float("inf")):
             raise RunnerError(f"{name}={value}: {name} is in {meaning} and must be a finite number above 0")
+    if config.max_time_s < config.min_time_s:
+        raise RunnerError(
+            f"max_time_s={config.max_time_s:g}: a pass lasts at least min_time_s={config.min_time_s:g}; set both"
+        )
+    if config.rounds != AUTO and (isinstance(config.rounds, str) or config.rounds < 1):
+        raise RunnerError(f"rounds={config.rounds}: rounds is processes a cell, at least 1, or {AUTO}")
     check_capture(config.capture)
     if config.precision.calibration_batches < 1:
         raise RunnerError(
@@ -285,6 +306,8 @@ def check(config: Config) -> None:
             f"sequence_length={config.sequence_length}: model={config.model.name} has no sequences; leave it out, or "
             "give the model's file a default sequence_length"
         )
+    if config.twin in ("", ABSENT):
+        raise RunnerError(f"twin={config.twin}: a twin needs a name of its own, as in twin=a,b; null for none")
     if "." not in config.model._target_:
         raise RunnerError(
             f"model._target_={config.model._target_}: it must be the dotted path of a callable, "
@@ -360,5 +383,8 @@ def cell_of(config: Config) -> Cell:
         warmup=config.warmup,
         iterations=config.iterations,
         min_time_s=config.min_time_s,
+        max_time_s=config.max_time_s,
+        target_ci_pct=config.target_ci_pct,
         seed=config.seed,
+        twin=config.twin,
     )

@@ -5,17 +5,19 @@ from __future__ import annotations
 import argparse
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from rich import box
 from rich.markup import escape
 from rich.table import Table
 
-from runner.captured import read_table
-from runner.compare import sweeps
+from runner import cells
+from runner.capture.kernels import by_shape
+from runner.captured import read_table, read_trace
+from runner.compare import add_allow, allowed, refuse_mixing, sweep
 from runner.errors import RunnerError
-from runner.matrix import telling
+from runner.matrix import ABSENT, AXES, telling
 from runner.outcome import CellRecord, job_folder, read_cell
 from runner.report import terminal
 from runner.report.cause import count, signed
@@ -23,7 +25,8 @@ from runner.report.explanation import Explanation, explain
 from runner.report.ranking import rank, unequal_work
 
 _EPILOG = """A and B are cells of the newest sweep, or of --sweep: an id or its beginning, axes that one cell alone has
-(allocator=jemalloc,ipex=on), or fastest, slowest. SWEEP:CELL takes a cell of another sweep of the same machine."""
+(allocator=jemalloc,ipex=on), or fastest, slowest. SWEEP:CELL takes a cell of another sweep, which may be the same cell:
+20260101:fastest, by the sweep's name or its beginning. Sweeps whose hosts, versions or settings differ are refused."""
 
 
 @dataclass(frozen=True)
@@ -34,23 +37,24 @@ class Found:
     record: CellRecord
 
 
-def find(text: str, default: Path) -> Found:
+def find(text: str, default: str | None, mlruns: Path) -> Found:
     """The measured cell that ``text`` means.
+
+    Args:
+        default: the sweep of a cell that names none; None for the newest.
 
     Raises:
         RunnerError: no cell is meant, or several.
     """
     name, colon, cell = text.rpartition(":")
-    sweep = default.parent / name if colon else default
-    if not (sweep / "cells").is_dir():
-        raise RunnerError(f"{text}: there is no sweep {name or sweep.name} in {default.parent}")
-    read = [read_cell(sweep, folder.name) for folder in sorted((sweep / "cells").iterdir())]
+    folder = sweep(name if colon else default, mlruns)
+    read = [read_cell(folder, path.name) for path in sorted((folder / "cells").iterdir())]
     records = [record for record in read if record is not None and record.results]
     measured = rank(records, "")
     if cell in ("fastest", "slowest"):
         if not measured:
-            raise RunnerError(f"{text}: no cell of {sweep.name} was measured")
-        return Found(sweep, measured[0 if cell == "fastest" else -1].record)
+            raise RunnerError(f"{text}: no cell of {folder.name} was measured")
+        return Found(folder, measured[0 if cell == "fastest" else -1].record)
     if "=" in cell:
         wanted = dict(pair.split("=", 1) for pair in cell.split(",") if "=" in pair)
         unknown = [axis for axis in wanted if records and axis not in records[0].labels]
@@ -60,17 +64,42 @@ def find(text: str, default: Path) -> Found:
     else:
         meant = [record for record in records if record.cell_id.startswith(cell)]
     if len(meant) == 1:
-        return Found(sweep, meant[0])
+        return Found(folder, meant[0])
     shown = telling([record.labels for record in records]) or ("model",)
-    cells = "; ".join(f"{record.cell_id} ({terminal.label(record.labels, shown)})" for record in meant or records)
+    choice = "; ".join(f"{record.cell_id} ({terminal.label(record.labels, shown)})" for record in meant or records)
     problem = "means several measured cells" if meant else "is no measured cell"
-    raise RunnerError(f"{text}: {problem} of {sweep.name}; choose one of {cells}")
+    raise RunnerError(f"{text}: {problem} of {folder.name}; choose one of {choice}")
 
 
-def _check_host(found: Sequence[Found]) -> None:
-    hosts = [json.loads((one.sweep / "host.json").read_text(encoding="utf-8"))["host_id"] for one in found]
-    if hosts[0] != hosts[1]:
-        raise RunnerError(f"the cells are of different machines ({hosts[0]}, {hosts[1]}): their times have no ratio")
+def _check(found: tuple[Found, Found], texts: tuple[str, str], let: Sequence[str]) -> None:
+    """Refuse what has no ratio.
+
+    Raises:
+        RunnerError: one cell twice, other work, or sweeps that differ in more than the axes.
+    """
+    if len({(one.sweep, one.record.cell_id) for one in found}) == 1:
+        raise RunnerError(f"{texts[0]} and {texts[1]} are the same cell ({found[0].record.cell_id})")
+    unequal = unequal_work(found[0].record, found[1].record)
+    if unequal:
+        raise RunnerError(f"the cells do different work ({unequal}): their latencies have no ratio")
+    meant = {(one.sweep.name, one.record.cell_id) for one in found}
+    known = cells.read(list(dict.fromkeys(one.sweep for one in found)), ())
+    refuse_mixing(replace(known, rows=[row for row in known.rows if (row.sweep, row.cell_id) in meant]), let)
+
+
+def _names(found: tuple[Found, Found]) -> tuple[str, str]:
+    """What tells the cells apart; of two sweeps, what they are as well."""
+    every = dict.fromkeys(key for one in found for key in one.record.labels)
+    labels = [{**dict.fromkeys(every, ABSENT), **one.record.labels} for one in found]
+    shown = telling(labels)
+    if found[0].sweep == found[1].sweep:
+        before, after = (terminal.label(label, shown) for label in labels)
+    else:
+        before, after = (
+            f"{one.sweep.name}:  {terminal.label(label, list(dict.fromkeys([*AXES[:6], *shown])))}"
+            for one, label in zip(found, labels, strict=True)
+        )
+    return before, after
 
 
 def _tables(found: Sequence[Found]) -> tuple[tuple[dict[str, list[object]], dict[str, list[object]]], str]:
@@ -90,26 +119,23 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("after", metavar="B")
     parser.add_argument("--mlruns", default="mlruns", help="folder with the results (default: %(default)s)")
     parser.add_argument("--sweep", help="the sweep of both cells (default: the newest)")
+    add_allow(parser)
     parser.add_argument("--top", type=int, default=10, help="rows of each table (default: %(default)s)")
     parser.add_argument("--format", choices=("table", "json"), default="table")
     options = parser.parse_args(arguments)
-    mlruns = Path(options.mlruns)
-    default = mlruns / "sweeps" / options.sweep if options.sweep else sweeps((), mlruns)[0]
-    found = find(options.before, default), find(options.after, default)
-    _check_host(found)
-    records = [one.record for one in found]
-    if records[0].cell_id == records[1].cell_id:
-        raise RunnerError(f"{options.before} and {options.after} are the same cell ({records[0].cell_id})")
-    unequal = unequal_work(*records)
-    if unequal:
-        raise RunnerError(f"the cells do different work ({unequal}): their latencies have no ratio")
-    rows = {row.record is records[0]: row for row in rank(records, records[0].cell_id)}
-    shown = telling([record.labels for record in records]) or ("model",)
-    names = tuple(terminal.label(record.labels, shown) for record in records)
+    let = allowed(options.allow)
+    before, after = (find(text, options.sweep, Path(options.mlruns)) for text in (options.before, options.after))
+    found = before, after
+    _check(found, (options.before, options.after), let)
+    # The same cell of two sweeps is two cells here.
+    records = [replace(one.record, cell_id=f"{one.sweep.name}:{one.record.cell_id}") for one in found]
+    rows = {row.record.cell_id: row for row in rank(records, records[0].cell_id)}
     operators, by = _tables(found)
-    folders = [job_folder(one.sweep, one.record.cell_id, 0) / "onednn" / "by_primitive.json" for one in found]
-    primitives = read_table(folders[0]), read_table(folders[1])
-    said = explain((names[0], names[1]), (rows[True], rows[False]), operators, by, primitives)
+    folders = [job_folder(one.sweep, one.record.cell_id, 0) / "onednn" for one in found]
+    primitives = read_table(folders[0] / "by_primitive.json"), read_table(folders[1] / "by_primitive.json")
+    problems = by_shape(read_trace(folders[0] / "trace.csv")), by_shape(read_trace(folders[1] / "trace.csv"))
+    pair = rows[records[0].cell_id], rows[records[1].cell_id]
+    said = explain(_names(found), pair, operators, by, primitives, problems)
     if options.format == "json":
         print(json.dumps(said.as_data(), indent=1))
     else:
@@ -154,6 +180,12 @@ def show(said: Explanation, top: int) -> None:
                 numbers = (f"{row.before_ms:.4g}", f"{row.after_ms:.4g}", signed(row.after_ms - row.before_ms))
                 table.add_row(row.name, *numbers)
             console.print(table)
+    if said.shapes:
+        table = _table("oneDNN primitive by shape", "A ms", "B ms", "change ms", "what computed it")
+        for shape in said.shapes[:top]:
+            change = signed(shape.after_ms - shape.before_ms)
+            table.add_row(shape.name, f"{shape.before_ms:.4g}", f"{shape.after_ms:.4g}", change, shape.words)
+        console.print(table)
     if said.figures:
         table = _table("figure", "A", "B")
         for name, before, after in said.figures:

@@ -1,6 +1,6 @@
 """What the runner hands to a worker and gets back: the only module that both sides import.
 
-A leaf: standard library only, so that a worker may run under an interpreter that has torch and
+Needs the standard library and runner.stopping only, so that a worker may run under an interpreter that has torch and
 nothing else of the project. Seconds and bytes everywhere.
 """
 
@@ -14,9 +14,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from runner.stopping import Rule
+
 # History of the job and result files: 1 = first version; 2 = precision, memory format, graph, instances;
-# 3 = captures, several logged steps, passes of their own.
-FORMAT = 3
+# 3 = captures, several logged steps, passes of their own; 4 = when to stop, surroundings.
+FORMAT = 4
 
 # Environment variables that tune allocators, OpenMP, MKL, oneDNN, torch's compilers, or load foreign code: what the
 # runner scrubs from the caller's environment, and what the worker reports of its own.
@@ -72,8 +74,10 @@ class JobSpec:
     warmup: int
     """Untimed iterations before the timed loop."""
     iterations: int | None
-    """Timed iterations; None means: as many as ``min_time_s`` takes."""
+    """Timed iterations; None means: see `rule`."""
     min_time_s: float
+    max_time_s: float
+    target_ci_pct: float | None
     runner_pid: int
     """Process whose CPU time inside the timed window is audited."""
     result_path: str
@@ -93,6 +97,11 @@ class JobSpec:
     private: str = ""
     """A folder of the job's own with a short path without commas, gone afterwards."""
     format: int = FORMAT
+
+    @property
+    def rule(self) -> Rule:
+        """When the timed loop ends."""
+        return Rule(self.iterations, self.min_time_s, self.max_time_s, self.target_ci_pct)
 
     @property
     def apart(self) -> bool:

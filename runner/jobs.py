@@ -73,8 +73,7 @@ def run(config: Config, resolved_yaml: str) -> Outcome:
             write_json(folder / OUTCOME_FILE, outcome)
         except KeyboardInterrupt as error:  # what the timing pass measured stays
             interrupted = error
-    last = config.sweep.round == config.rounds - 1
-    store.log_job(sweep, outcome, folder, last=last or interrupted is not None)
+    store.log_job(sweep, outcome, folder)
     if interrupted is not None:
         raise interrupted
     return outcome

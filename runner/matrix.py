@@ -17,6 +17,9 @@ from runner.errors import RunnerError
 
 T = TypeVar("T")
 
+# What the value of an axis or setting is called where there is none, as in results from before there was such an axis.
+ABSENT = "-"
+
 
 @dataclass(frozen=True)
 class Model:
@@ -76,6 +79,7 @@ _AUTOMATIC = {
     "node": "first",
     "sequence_length": "none",
     "cores_per_instance": "equal",
+    "twin": ABSENT,
 }
 
 
@@ -101,7 +105,11 @@ class Cell:
     warmup: int
     iterations: int | None
     min_time_s: float
+    max_time_s: float
+    target_ci_pct: float | None
     seed: int
+    twin: str | None = None
+    """A second name, so that a cell can be run against itself; changes nothing of what is measured."""
 
     @property
     def axes(self) -> dict[str, str]:
@@ -122,6 +130,7 @@ class Cell:
             "cores": self.cores,
             "threads": self.threads,
             "node": self.node,
+            "twin": self.twin,
         }
         return {axis: _AUTOMATIC[axis] if value is None else str(value) for axis, value in values.items()}
 
@@ -141,6 +150,8 @@ class Cell:
             "warmup": str(self.warmup),
             "iterations": "null" if self.iterations is None else str(self.iterations),
             "min_time_s": f"{self.min_time_s:g}",
+            "max_time_s": f"{self.max_time_s:g}",
+            "target_ci_pct": "null" if self.target_ci_pct is None else f"{self.target_ci_pct:g}",
             "seed": str(self.seed),
         }
 
@@ -152,14 +163,23 @@ class Cell:
     @property
     def cell_id(self) -> str:
         """Content address: equal for equal cells on any machine and in any order of keys."""
-        text = json.dumps(asdict(self), sort_keys=True, separators=(",", ":"), default=str)
+        content = asdict(self)
+        if self.twin is None:
+            del content["twin"]  # cells have been stored since before there were twins
+        text = json.dumps(content, sort_keys=True, separators=(",", ":"), default=str)
         return hashlib.sha256(text.encode()).hexdigest()[:12]
 
 
 AXES = (
     "model", "allocator", "ipex", "memory_format", "precision", "graph", "launcher", "openmp",
     "batch_size", "sequence_length", "instances", "cores_per_instance", "cores", "threads", "node",
+    "twin",
 )  # fmt: skip
+
+
+def worded(axis: str, value: str) -> str:
+    """A value; with its axis where it says nothing by itself (on, 2)."""
+    return f"{axis}={value}" if value in ("on", "off") or value.isdigit() else value
 
 
 def combinations(choices: Mapping[str, Sequence[str]]) -> list[dict[str, str]]:

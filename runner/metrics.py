@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from statistics import median
 from typing import Any
 
@@ -11,6 +11,7 @@ from runner.capture.kernels import Summary
 from runner.capture.onednn import COMPUTE
 from runner.job import Window
 from runner.outcome import CellRecord
+from runner.stopping import relative_width
 
 # Above this share of one core the runner itself is a disturbance, and the cell says so.
 RUNNER_CPU_LIMIT_PCT = 1.0
@@ -18,6 +19,21 @@ RUNNER_CPU_LIMIT_PCT = 1.0
 
 # What captures measure: in the first round of a cell only.
 CAPTURED = ("captures/", "itt/", "profiler/", "counters/", "tma/", "overhead/", "cost/")
+
+
+# Figure -> its 95 % interval's ends; absent with one round, and where a process has too few samples for the figure.
+INTERVALS = {
+    "latency/p50_ms": ("latency/ci95_low_ms", "latency/ci95_high_ms"),
+    "latency/p90_ms": ("latency/p90_ci95_low_ms", "latency/p90_ci95_high_ms"),
+    "latency/p99_ms": ("latency/p99_ci95_low_ms", "latency/p99_ci95_high_ms"),
+    "throughput/samples_per_s": ("throughput/ci95_low_samples_per_s", "throughput/ci95_high_samples_per_s"),
+}
+_STATISTICS = {
+    "latency/p50_ms": stats.Statistic.P50,
+    "latency/p90_ms": stats.Statistic.P90,
+    "latency/p99_ms": stats.Statistic.P99,
+    "throughput/samples_per_s": stats.Statistic.THROUGHPUT,
+}
 
 
 def _of_window(window: Window, samples_s: Sequence[float]) -> dict[str, float]:
@@ -81,10 +97,31 @@ def _scaled(value: float | None, factor: float) -> float | None:
     return None if value is None else value * factor
 
 
+def _median(values: Iterable[float | None]) -> float | None:
+    """Of those that are known."""
+    known = [value for value in values if value is not None]
+    return median(known) if known else None
+
+
 def _over_rounds(tables: list[dict[str, float]]) -> dict[str, float]:
     """The median over rounds of each figure that every round has."""
     names = set.intersection(*(set(table) for table in tables)) if tables else set()
     return {name: median(table[name] for table in tables) for name in sorted(names)}
+
+
+def _intervals(figures: Mapping[str, float], record: CellRecord, batch_size: int) -> dict[str, float]:
+    """The ends of every figure's interval over the rounds, see `stats.interval`; the figure lies within."""
+    # All instances of a round finish a batch in each latency.
+    together = batch_size * int(record.axes["instances"])
+    found = {}
+    for name, ends in INTERVALS.items():
+        interval = stats.interval(record.rounds, _STATISTICS[name]) if name in figures else None
+        if interval is not None:
+            scale = together if name.startswith("throughput/") else 1e3
+            # With several instances the figure is a median or sum over them, the interval is of all their samples.
+            found[ends[0]] = min(interval.low * scale, figures[name])
+            found[ends[1]] = max(interval.high * scale, figures[name])
+    return found
 
 
 def cell_metrics(record: CellRecord) -> dict[str, float]:
@@ -107,16 +144,16 @@ def cell_metrics(record: CellRecord) -> dict[str, float]:
         "latency/mean_ms": estimate.mean_s * 1e3,
         "latency/cv_pct": estimate.cv * 100,
         "latency/between_processes_pct": _scaled(estimate.between, 100),
+        "latency/process_ci95_pct": _scaled(_median(map(relative_width, record.rounds)), 100),
         "latency/iterations": float(estimate.iterations),
         "latency/processes": float(estimate.processes),
         "throughput/samples_per_s": median(per_round.values()),
     }
-    interval = stats.interval(record.rounds)
-    if interval is not None:
-        latency |= {"latency/ci95_low_ms": interval.low * 1e3, "latency/ci95_high_ms": interval.high * 1e3}
+    known = {name: value for name, value in latency.items() if value is not None}
     windows = [(result.window, result.samples_s) for result in finished.values() if result.window is not None]
     return {
-        **{name: value for name, value in latency.items() if value is not None},
+        **known,
+        **_intervals(known, record, batch_size),
         **_over_rounds([_of_window(window, samples_s) for window, samples_s in windows]),
         **_of_surroundings(record, [window for window, _ in windows]),
         **_over_rounds([dict(outcome.figures) for outcome in record.outcomes]),

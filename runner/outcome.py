@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from runner.job import FORMAT, FormatError, WorkerResult, read_result, result_file
+from runner.matrix import ABSENT, AXES
 
 OUTCOME_FILE = "outcome.json"
 RESULT_FILE = "result.json"
@@ -78,8 +79,8 @@ class CellRecord:
 
     @property
     def labels(self) -> dict[str, str]:
-        """Axes and settings: everything a table may have a column for."""
-        return {**self.axes, **self.outcomes[0].settings}
+        """Axes and settings: everything a table may have a column for; ABSENT on an axis younger than the record."""
+        return {**dict.fromkeys(AXES, ABSENT), **self.axes, **self.outcomes[0].settings}
 
     @property
     def failure(self) -> str | None:

@@ -82,6 +82,9 @@ def spec_of(planned: launch.Plan, config: Config, result_path: Path, captures: C
         warmup=cell.warmup,
         iterations=cell.iterations,
         min_time_s=cell.min_time_s,
+        max_time_s=cell.max_time_s,
+        # Of several instances none stops early: the others would be timed beside one that is gone.
+        target_ci_pct=cell.target_ci_pct if cell.instances == 1 else None,
         runner_pid=os.getpid(),
         result_path=str(result_path),
         instances=[list(placement.of_instance(i).cores) for i in range(placement.instances)],
@@ -141,11 +144,11 @@ def start(
 
 
 def apart(
-    planned: launch.Plan, config: Config, folder: Path, min_time_s: float, around: Around
+    planned: launch.Plan, config: Config, folder: Path, time_s: float, around: Around
 ) -> tuple[execute.Ended, WorkerResult | None, str | None]:
     """Launch the cell again under another program, in a folder of its own: how it ended, its result, or its failure.
 
-    Its samples are never the cell's. ``min_time_s`` is how long its loop lasts.
+    Its samples are never the cell's. ``time_s`` is how long its loop lasts.
 
     Raises:
         RunnerError: it can't be started.
@@ -153,7 +156,8 @@ def apart(
     folder.mkdir(exist_ok=True)
     result_path = folder / RESULT_FILE
     result_path.unlink(missing_ok=True)
-    spec = replace(spec_of(planned, config, result_path, CaptureConf()), iterations=None, min_time_s=min_time_s)
+    spec = spec_of(planned, config, result_path, CaptureConf())
+    spec = replace(spec, iterations=None, min_time_s=time_s, max_time_s=time_s, target_ci_pct=None)
     ended = start(planned, config, folder, spec, around)
     return ended, *judge_end(ended, spec, result_path, config.timeout_s)
 

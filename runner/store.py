@@ -6,25 +6,25 @@ on first use, because that takes two seconds that `--help` and a refused input n
 
 from __future__ import annotations
 
-import base64
 import fcntl
 import json
 import os
 import time
-import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from runner import views
 from runner.captured import TABLES, read_table
 from runner.errors import RunnerError
-from runner.matrix import AXES, Cell
+from runner.matrix import Cell
 from runner.metrics import RUNNER_CPU_LIMIT_PCT, cell_metrics
 from runner.outcome import FAILED, FINISHED, KILLED, CellRecord, Outcome, attempt_folders, read_cell
 
 if TYPE_CHECKING:
+    from mlflow.entities import Run
     from mlflow.tracking import MlflowClient
 
 # Before any import of mlflow: nothing is reported to anybody.
@@ -173,9 +173,7 @@ class Store:
         inherited = {name: sweep.data.tags[name] for name in ("host_id", "git.commit")}
         run = self._client.create_run(
             sweep.info.experiment_id,
-            run_name=" ".join(
-                f"{axis}={value}" if axis == "ipex" else value for axis, value in cell.axes.items() if axis in AXES[:6]
-            ),
+            run_name=views.run_name(cell.axes),
             tags={
                 "kind": "cell",
                 "sweep_id": sweep_id,
@@ -190,39 +188,46 @@ class Store:
         self._client.log_batch(run.info.run_id, params=[Param(axis, value) for axis, value in cell.axes.items()])
         return str(run.info.run_id)
 
-    def log_job(self, sweep: Path, outcome: Outcome, folder: Path, last: bool) -> None:
-        """Log what a job left in its folder, and the cell's figures over all rounds so far.
+    def log_job(self, sweep: Path, outcome: Outcome, folder: Path) -> None:
+        """Log what a job left in its folder, and what is known of its cell so far.
 
-        Args:
-            last: no further job of this cell follows: end its run.
+        Only costs of its figures: a metric can't be taken back, and a later round may still fail the cell.
         """
         start = time.perf_counter()
         record = read_cell(sweep, outcome.cell_id)
         if record is None:
             raise RuntimeError(f"{folder} has no outcome file")
+        figures = {name: value for name, value in cell_metrics(record).items() if name.startswith("cost/")}
+        self._log_files(outcome.run_id, folder, f"logs/round-{outcome.round}")
+        for attempt in attempt_folders(folder):
+            self._log_files(outcome.run_id, attempt, f"logs/round-{outcome.round}/{attempt.name}")
+        self._log_top_files(outcome.run_id, folder)
+        self._log_captures(outcome.run_id, folder)
+        figures["cost/log_s"] = time.perf_counter() - start
+        self._log_batch(outcome.run_id, figures, {}, step=outcome.round)
+
+    def end_cell(self, sweep: Path, cell_id: str, is_complete: bool = True) -> None:
+        """End a cell's run with its figures over all rounds; nothing when no job of it has ended.
+
+        Args:
+            is_complete: no round is missing; otherwise the run is KILLED.
+        """
+        record = read_cell(sweep, cell_id)
+        if record is None:
+            return
         figures = cell_metrics(record)
         contaminated = _contaminated(record, figures)
-        if not last:
-            # A metric can't be taken back, and a later round may still fail the cell: only costs until then.
-            figures = {name: value for name, value in figures.items() if name.startswith("cost/")}
         tags = {"evidence": record.evidence, "quality": record.quality, "isa": record.isa, **record.captures}
         tags["contaminated"] = contaminated
         if record.failure:
             tags["failure"] = record.failure
         if figures.get("selfaudit/runner_cpu_pct", 0) > RUNNER_CPU_LIMIT_PCT:
             tags["disturbed"] = f"the runner used more than {RUNNER_CPU_LIMIT_PCT:g} % of a core while measuring"
-        self._log_files(outcome.run_id, folder, f"logs/round-{outcome.round}")
-        for attempt in attempt_folders(folder):
-            self._log_files(outcome.run_id, attempt, f"logs/round-{outcome.round}/{attempt.name}")
-        self._log_top_files(outcome.run_id, folder)
-        self._log_captures(outcome.run_id, folder)
         if record.results:
-            self._log_samples(outcome.run_id, sweep / "cells" / outcome.cell_id / "samples.parquet", record.results)
-        figures["cost/log_s"] = time.perf_counter() - start
-        self._log_batch(outcome.run_id, figures, tags, step=outcome.round)
-        if last:
-            failed = [o.status for o in record.outcomes if o.status != FINISHED]
-            self._client.set_terminated(outcome.run_id, failed[0] if failed else FINISHED)
+            self._log_samples(record.run_id, sweep / "cells" / cell_id / "samples.parquet", record.results)
+        self._log_batch(record.run_id, figures, tags, step=record.outcomes[-1].round)
+        failed = [outcome.status for outcome in record.outcomes if outcome.status != FINISHED]
+        self._client.set_terminated(record.run_id, (failed or [FINISHED if is_complete else KILLED])[0])
 
     def tag_cells(self, name: str, values: Mapping[str, str]) -> None:
         """Set one tag on many cells: run id -> value."""
@@ -283,76 +288,38 @@ class Store:
     # -- views ---------------------------------------------------------------------------------
 
     def save_views(self, parent: str, axes: Sequence[str]) -> dict[str, str]:
-        """Write the views the UI opens on; returns name -> link (for the server that `make ui` starts).
+        """Name the cells by what tells them apart and write the views the UI opens on; what is shown -> link.
 
         Args:
             axes: the axes worth a column: those that vary.
         """
         sweep = self._client.get_run(parent)
         experiment_id, sweep_id = sweep.info.experiment_id, sweep.data.tags["sweep_id"]
-        widths = {
-            "metrics.`latency/p50_ms`": 130,
-            "tags.`evidence`": 90,
-            "tags.`quality`": 90,
-            "tags.`contaminated`": 120,
-            "metrics.`quality/rel_l2`": 130,
-            "tags.`isa`": 150,
-            "tags.`main_cause`": 330,
-            "tags.`tma.bottleneck`": 150,
-            "metrics.`faults/minor_per_step`": 170,
-            "metrics.`latency/cv_pct`": 120,
-            "metrics.`throughput/samples_per_s`": 180,
-            "metrics.`memory/rss_peak_mb`": 160,
-        }
-        every = "tags.kind = 'cell'"
-        views = {
-            "this sweep": (f"sweep-{sweep_id}", f"{every} and tags.sweep_id = '{sweep_id}'"),
-            "all sweeps": ("matrix", every),
-        }
-        links = {}
-        # Sweeps of one experiment vary different axes: the view of all shows those that make two cells comparable.
-        shown = {"this sweep": axes, "all sweeps": (*AXES[:6], "batch_size", "instances")}
-        for name, (key, rows) in views.items():
-            columns = {f"params.`{axis}`": 120 for axis in shown[name] if axis in AXES} | widths
-            self._save_view(experiment_id, key, f"{name}, fastest first", rows, columns)
-            links[name] = (
-                f"{SERVER}/#/experiments/{experiment_id}/runs?workflowType=machine_learning&viewStateShareKey={key}"
-            )
-        return links
+        page = f"{SERVER}/#/experiments/{experiment_id}"
+        cells = self._cells_of(experiment_id, sweep_id)
+        ranked = {c.info.run_id: views.is_ranked(c.data.metrics, c.data.tags.get("quality")) for c in cells}
+        for cell in cells:
+            self._client.update_run(cell.info.run_id, name=views.run_name(cell.data.params, axes))
+        self.tag_cells(views.RANKED, {run_id: "yes" if yes else "no" for run_id, yes in ranked.items()})
+        found: dict[str, views.View] = {}
+        if any(ranked.values()):
+            groups = dict.fromkeys(name.partition("/")[0] for cell in cells for name in sorted(cell.data.metrics))
+            tables = any("mlflow.loggedArtifacts" in cell.data.tags for cell in cells)
+            undrawn = views.undrawable([cell.data.params for cell in cells], axes)
+            found |= views.of_sweep(sweep_id, axes, undrawn, list(groups), tables)
+        if not all(ranked.values()):
+            found["the others: wrong output, or failed"] = views.of_the_rest(sweep_id, axes)
+        found["the same of every sweep of this experiment"] = views.of_all()
+        for view in found.values():
+            self._client.set_experiment_tag(experiment_id, views.TAG + view.key, view.tag(int(time.time() * 1000)))
+        report = {"the report, with every process's latencies": f"{page}/runs/{parent}/artifacts/report.html"}
+        return {name: view.link(page) for name, view in found.items()} | report
 
-    def _save_view(self, experiment_id: str, key: str, name: str, rows: str, widths: Mapping[str, int]) -> None:
-        """A shared view as the UI of MLflow 3.17 reads it: an experiment tag of deflated JSON.
-
-        Args:
-            widths: column -> width in pixels, in the order shown.
-        """
-        state = {
-            "searchFilter": rows,
-            "orderByKey": "metrics.`latency/p50_ms`",
-            "orderByAsc": True,
-            "startTime": "ALL",
-            "lifecycleFilter": "Active",
-            "datasetsFilter": [],
-            "modelVersionFilter": "All Runs",
-            "selectedColumns": list(widths),
-            "columnOrder": list(widths),
-            "columnWidths": dict(widths),
-            "runsHiddenMode": "SHOW_ALL",
-            "viewMaximized": True,
-            "runListHidden": False,
-            "isAccordionReordered": False,
-            "useGroupedValuesInCharts": True,
-            "hideEmptyCharts": True,
-            "groupBy": None,
-            "groupsExpanded": {},
-            "globalLineChartConfig": {"xAxisKey": "step", "lineSmoothness": 0, "selectedXAxisMetricKey": ""},
-        }
-        packed = zlib.compress(json.dumps(state, separators=(",", ":")).encode())
-        now_ms = int(time.time() * 1000)
-        value = {
-            "name": name,
-            "createdAt": now_ms,
-            "updatedAt": now_ms,
-            "state": "deflate;" + base64.b64encode(packed).decode(),
-        }
-        self._client.set_experiment_tag(experiment_id, f"mlflow.sharedViewState.{key}", json.dumps(value))
+    def _cells_of(self, experiment_id: str, sweep_id: str) -> list[Run]:
+        rows = f"tags.kind = 'cell' and tags.sweep_id = '{sweep_id}'"
+        page = self._client.search_runs([experiment_id], rows)
+        cells = list(page)
+        while page.token:
+            page = self._client.search_runs([experiment_id], rows, page_token=page.token)
+            cells += page
+        return cells

@@ -18,17 +18,18 @@ from types import FrameType
 from rich.console import Console
 from rich.markup import escape
 
-from runner import execute, host, passes, probe
-from runner.config import Config, cell_of
+from runner import execute, host, noise, passes, probe
+from runner.config import AUTO, Config, cell_of
 from runner.errors import RunnerError
 from runner.job import write_json
 from runner.launch.placement import UnplaceableError
-from runner.matrix import Cell, check_rule, combinations, matches, rounds_in_order, telling
+from runner.matrix import Cell, check_rule, combinations, matches, telling
 from runner.metrics import cell_metrics
-from runner.outcome import FAILED, FINISHED, KILLED, OUTCOME_FILE, Outcome, job_folder, read_cell
+from runner.outcome import FAILED, FINISHED, KILLED, OUTCOME_FILE, CellRecord, Outcome, job_folder, read_cell
 from runner.report import closing, expected, html, terminal
 from runner.report.cause import main_causes
-from runner.report.ranking import pick_baseline, rank
+from runner.report.ranking import Row, pick_baseline, rank
+from runner.rounds import LOOKS, Budget, level_of, stages, undecided
 from runner.store import Store
 
 ALL_RAN, SOME_FAILED, INTERRUPTED = 0, 1, 130
@@ -150,8 +151,6 @@ def run(request: Request, compose: Compose, launch: Launch) -> int:
     shown = telling([planned.cell.labels for planned in asked] + [labels for labels, _ in matrix.excluded])
     shown = shown or DEFAULT_COLUMNS
     _expectations(settings)  # refused now rather than after the last job
-    rounds = settings.rounds
-    order = rounds_in_order(matrix.runnable, rounds, settings.seed)
 
     store = Store(Path(settings.mlruns))
     store.prepare()
@@ -159,8 +158,7 @@ def run(request: Request, compose: Compose, launch: Launch) -> int:
         raise RunnerError(f"hydra.sweep.dir={request.directory}: it holds another sweep's cells; choose a new folder")
     fingerprint = host.fingerprint()
     console.print(
-        f"[bold]{terminal.plural(len(matrix.runnable), 'cell')} x {terminal.plural(rounds, 'round')} = "
-        f"{terminal.plural(len(order), 'job')}[/bold] on {fingerprint['cpu_model']}, "
+        f"[bold]{_size(len(matrix.runnable), settings)}[/bold] on {fingerprint['cpu_model']}, "
         f"cores {fingerprint['cpus_allowed']}, order seed {settings.seed}  [dim]sweep {request.sweep_id}[/dim]"
     )
     for line in terminal.exclusions(matrix.excluded, shown):
@@ -174,7 +172,8 @@ def run(request: Request, compose: Compose, launch: Launch) -> int:
 
     request.directory.mkdir(parents=True, exist_ok=True)
     (request.directory / "experiment.yaml").write_text(request.resolved, encoding="utf-8")
-    _write_plan(request, matrix, order, settings)
+    level = level_of(settings.rounds)
+    _write_plan(request, matrix, settings)
     for number in execute.STOPS:
         signal.signal(number, _as_interrupt)
     command = shlex.join(["python", "-m", "runner", *sys.argv[1:]])
@@ -189,26 +188,35 @@ def run(request: Request, compose: Compose, launch: Launch) -> int:
     )
     try:
         _record_lacking(request, matrix, parent, store)
-        interrupted = _run_jobs(request, order, parent, shown, settings, console, launch)
-        found = [read_cell(request.directory, planned.cell.cell_id) for planned in asked]
-        records = [record for record in found if record is not None]
-        rows = rank(records, baseline.cell.cell_id)
+
+        def records() -> list[CellRecord]:
+            found = [read_cell(request.directory, planned.cell.cell_id) for planned in asked]
+            return [record for record in found if record is not None]
+
+        def ranked() -> list[Row]:
+            return rank(records(), baseline.cell.cell_id, level)
+
+        interrupted = _run_jobs(request, matrix.runnable, parent, shown, settings, console, launch, store, ranked)
+        ended = records()
+        floor = noise.told(ended, request.directory, store.root, str(fingerprint["host_id"]))
+        rows = rank(ended, baseline.cell.cell_id, level, floor.floors)
         title = f"{request.experiment}, sweep {request.sweep_id}"
         published = expected.lines(_expectations(settings), rows)
-        origin = html.Origin(command, git[0] or "", tuple(published))
+        origin = html.Origin(command, git[0] or "", tuple(published), floor.said)
         changes = closing.leave(rows, shown, request.directory, title, origin)
         causes = main_causes(rows)
         store.tag_cells("main_cause", {row.record.run_id: cause for row, cause in causes if row.record.run_id})
-        failed = any(record.failure for record in records) or len(records) < len(asked)
+        failed = any(record.failure for record in ended) or len(ended) < len(asked)
         status = KILLED if interrupted else FAILED if failed else FINISHED
         figures = {
             "sweep/cells_measured": float(sum(row.p50_ms is not None for row in rows)),
-            "sweep/cells_failed": float(sum(bool(record.failure) for record in records)),
+            "sweep/cells_failed": float(sum(bool(record.failure) for record in ended)),
+            **floor.figures,
         }
         store.close_sweep(parent, status, figures, request.directory)
         links = store.save_views(parent, shown)
-        said = [*changes, *published]
-        closing.show(console, rows, shown, rounds, said, request.directory, store.root, links)
+        said = [*changes, *published, *floor.said]
+        closing.show(console, rows, shown, said, request.directory, store.root, links)
         return INTERRUPTED if interrupted else SOME_FAILED if failed else ALL_RAN
     except BaseException as error:  # no run is left open, whatever ended the sweep
         status = KILLED if isinstance(error, KeyboardInterrupt) else FAILED
@@ -229,43 +237,80 @@ def _record_lacking(request: Request, matrix: Matrix, parent: str, store: Store)
 
 def _run_jobs(
     request: Request,
-    order: Sequence[tuple[int, Planned]],
+    cells: Sequence[Planned],
     parent: str,
     shown: Sequence[str],
     settings: Config,
     console: Console,
     launch: Launch,
+    store: Store,
+    ranked: Callable[[], list[Row]],
 ) -> bool:
-    """Launch every job; True when the user stopped it."""
-    progress = terminal.Progress(console, len(order), settings.rounds, shown, settings.timeout_s)
-    directory = request.directory
-    for first in range(0, len(order), request.batch):
-        batch = order[first : first + request.batch]
-        for number, planned in batch:
-            progress.begin(number, planned.cell.labels)
-        try:
-            outcomes = launch(
-                [
-                    [
-                        *planned.overrides,
-                        f"sweep.id={request.sweep_id}",
-                        f"sweep.directory={_quoted(directory)}",
-                        f"sweep.parent_run={parent}",
-                        f"sweep.round={number}",
-                        f"sweep.cell_id={_quoted(planned.cell.cell_id)}",
-                        f"sweep.command={_quoted(planned.command)}",
-                    ]
-                    for number, planned in batch
-                ],
-                first,
-            )
-        except KeyboardInterrupt:
-            console.print("[yellow]interrupted[/yellow]: the job in flight was stopped; what had finished is kept")
-            return True
-        for outcome in outcomes:
-            record = read_cell(directory, outcome.cell_id)
-            progress.end(outcome, cell_metrics(record.only(outcome.round)) if record else {})
-    return False
+    """Launch every job and end every cell; True when the user stopped it.
+
+    Args:
+        ranked: the rows as they stand, from which rounds=auto sees what is undecided.
+    """
+    progress = terminal.Progress(console, settings.rounds, shown, settings.timeout_s)
+    budget = Budget(settings.budget_min) if settings.rounds == AUTO else None
+    running = {planned.cell.cell_id for planned in cells}
+
+    def end(cell_id: str, is_complete: bool = True) -> None:
+        running.discard(cell_id)
+        store.end_cell(request.directory, cell_id, is_complete)
+
+    def more() -> list[Planned]:
+        wanted = undecided(ranked(), settings.smallest_pct)
+        return [planned for planned in cells if planned.cell.cell_id in wanted]
+
+    is_interrupted = False
+    try:
+        for stage in stages(cells, settings.rounds, settings.seed, more):
+            progress.add(stage)
+            for first in range(0, len(stage), request.batch):
+                batch = stage[first : first + request.batch]
+                if budget and not budget.allows(planned.cell.cell_id for _, planned in batch):
+                    progress.out_of_budget(settings.budget_min)
+                    return False
+                for number, planned in batch:
+                    progress.begin(number, planned.cell.labels)
+                jobs = [_job(request, parent, number, planned) for number, planned in batch]
+                for outcome in launch(jobs, progress.done):
+                    record = read_cell(request.directory, outcome.cell_id)
+                    took_s = progress.end(outcome, cell_metrics(record.only(outcome.round)) if record else {})
+                    if budget:
+                        budget.record(outcome.cell_id, took_s)
+                    if isinstance(settings.rounds, int) and outcome.round == settings.rounds - 1:
+                        end(outcome.cell_id)
+    except KeyboardInterrupt:
+        console.print("[yellow]interrupted[/yellow]: the job in flight was stopped; what had finished is kept")
+        is_interrupted = True
+    finally:
+        for cell_id in sorted(running):
+            end(cell_id, not is_interrupted)
+    return is_interrupted
+
+
+def _job(request: Request, parent: str, number: int, planned: Planned) -> list[str]:
+    """The overrides that compose one job."""
+    return [
+        *planned.overrides,
+        f"sweep.id={request.sweep_id}",
+        f"sweep.directory={_quoted(request.directory)}",
+        f"sweep.parent_run={parent}",
+        f"sweep.round={number}",
+        f"sweep.cell_id={_quoted(planned.cell.cell_id)}",
+        f"sweep.command={_quoted(planned.command)}",
+    ]
+
+
+def _size(cells: int, settings: Config) -> str:
+    """ "4 cells x 5 rounds = 20 jobs"."""
+    if isinstance(settings.rounds, int):
+        jobs = terminal.plural(cells * settings.rounds, "job")
+        return f"{terminal.plural(cells, 'cell')} x {terminal.plural(settings.rounds, 'round')} = {jobs}"
+    most = terminal.duration(60 * settings.budget_min)
+    return f"{terminal.plural(cells, 'cell')} x {LOOKS[0]} to {LOOKS[-1]} rounds, at most {most}"
 
 
 def _as_text(rule: Mapping[str, Sequence[str]]) -> str:
@@ -282,7 +327,7 @@ def _quoted(value: object) -> str:
     return f'"{text}"'
 
 
-def _write_plan(request: Request, matrix: Matrix, order: Sequence[tuple[int, Planned]], settings: Config) -> None:
+def _write_plan(request: Request, matrix: Matrix, settings: Config) -> None:
     """What will run and what won't, before the first job: plan.json, an artifact of the parent run."""
     write_json(
         request.directory / "plan.json",
@@ -290,11 +335,16 @@ def _write_plan(request: Request, matrix: Matrix, order: Sequence[tuple[int, Pla
             "sweep_id": request.sweep_id,
             "seed": settings.seed,
             "rounds": settings.rounds,
+            "level": level_of(settings.rounds),
             "cells": [
                 {"cell_id": planned.cell.cell_id, "axes": planned.cell.axes, "command": planned.command}
                 for planned in matrix.runnable
             ],
-            "order": [{"round": number, "cell_id": planned.cell.cell_id} for number, planned in order],
+            # The order of a round is that of the seed; rounds=auto runs some cells of the later ones only.
+            "order": [
+                {"round": number, "cell_id": planned.cell.cell_id}
+                for number, planned in next(stages(matrix.runnable, settings.rounds, settings.seed, list))
+            ],
             "excluded": [{"axes": dict(axes), "reason": reason} for axes, reason in matrix.excluded],
             "lacking": [{"axes": planned.cell.axes, "reason": reason} for planned, reason in matrix.lacking],
             "pid": os.getpid(),

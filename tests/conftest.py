@@ -88,7 +88,7 @@ def run_cli(mlruns: Path) -> Runner:
     return run
 
 
-TINY = ("model=tiny", "warmup=3", "iterations=20")
+TINY = ("model=tiny", "warmup=3", "iterations=20", "rounds=1")
 
 # A cell as the configuration would make it, for tests that start nothing; tests vary it with dataclasses.replace().
 CELL = Cell(
@@ -110,5 +110,7 @@ CELL = Cell(
     warmup=3,
     iterations=10,
     min_time_s=1.0,
+    max_time_s=2.0,
+    target_ci_pct=None,
     seed=0,
 )

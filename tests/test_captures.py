@@ -225,7 +225,7 @@ def test_a_worker_killed_during_a_capture_keeps_its_result_and_says_which(run_cl
 
 
 def test_captures_are_taken_in_the_first_round_only(run_cli: Runner) -> None:
-    ran = run_cli("capture=[itt,profiler]", "capture.profiler.max_trace_mb=0.0001", "rounds=2", *TINY)
+    ran = run_cli("capture=[itt,profiler]", "capture.profiler.max_trace_mb=0.0001", *TINY, "rounds=2")
     record = only(ran)
     first, later = (job_folder(ran.sweep, record.cell_id, number) for number in (0, 1))
     assert (first / "captures.json").exists()

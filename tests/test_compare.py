@@ -223,6 +223,29 @@ def test_all_formats_say_the_same(tmp_path: Path, show: Show) -> None:
     assert all(title in table for title in ("Ranking", "What each axis does", "Largest interactions"))
 
 
+def test_tails_and_intervals_are_in_the_data_and_a_missing_p99_says_what_it_needs(tmp_path: Path, show: Show) -> None:
+    tail = {
+        "latency/p90_ms": 60.0,
+        "latency/p99_ms": 70.0,
+        "latency/p99_ci95_low_ms": 65.0,
+        "latency/p99_ci95_high_ms": float("inf"),
+        "throughput/ci95_low_samples_per_s": 30.0,
+    }
+    quick = made(1, 0.05, ipex="on")
+    put(tmp_path, "a", [made(0, 0.1), replace(quick, metrics={**quick.metrics, **tail})])
+    (group,) = as_json(show)["groups"]
+    names = ("p90_ms", "p99_ms", "p99_ms_low", "p99_ms_high", "samples_per_s_low")
+    assert [group["cells"][0][name] for name in names] == [60.0, 70.0, 65.0, None, 30.0]
+    assert [group["cells"][1][name] for name in names] == [None] * 5
+    first, second = csv.DictReader(io.StringIO(show("--format", "csv")))
+    assert [first[name] for name in names] == ["60.0", "70.0", "65.0", "", "30.0"]
+    assert [second[name] for name in names] == [""] * 5
+    for text in (show(), show("--format", "md")):
+        ranking = text.partition("What each axis does")[0]
+        assert "p99 ms" in ranking
+        assert "needs 200 samples" in ranking
+
+
 def test_top_limits_the_rows_and_says_how_many_are_left(tmp_path: Path, show: Show) -> None:
     put(tmp_path, "a", matrix())
     assert "22 more rows: --top 24 shows them" in show("--top", "2")
@@ -261,6 +284,19 @@ def test_the_same_cell_of_two_sweeps_is_shown_twice_with_its_sweep(tmp_path: Pat
     assert data["shown"] == ["ipex", "sweep"]
     assert len(data["groups"][0]["cells"]) == 4
     assert [effect["pairs"] for effect in data["effects"]] == [1]
+
+
+def test_twins_do_equal_work_and_a_sweep_from_before_there_were_any_is_compared(tmp_path: Path, show: Show) -> None:
+    old = [made(0, 0.1), made(1, 0.05, ipex="on")]
+    for row in old:
+        del row.axes["twin"]  # type: ignore[attr-defined]
+    put(tmp_path, "a", old)
+    put(tmp_path, "b", [made(2, 0.1, graph="torchscript"), made(3, 0.1, twin="a"), made(4, 0.1, twin="b")])
+    assert as_json(show, "a")["shown"] == ["ipex"]
+    data = as_json(show, "all")
+    assert data["shown"] == ["ipex", "graph", "twin"]
+    (group,) = data["groups"]
+    assert {cell["labels"]["twin"] for cell in group["cells"]} == {"-", "a", "b"}
 
 
 OTHER_TORCH = replace(HERE, versions={**HERE.versions, "torch": "2.9.0"})

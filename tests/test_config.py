@@ -57,8 +57,9 @@ def test_each_file_says_what_it_is_in_its_first_line(file: Path) -> None:
 
 def config(**change: object) -> Config:
     value = Config(
-        batch_size=1, warmup=0, min_time_s=1.0, node=0, seed=0, timeout_s=1.0, rounds=1, reruns=0, mlruns="mlruns"
-    )
+        batch_size=1, warmup=0, min_time_s=1.0, max_time_s=2.0, node=0, seed=0, timeout_s=1.0, rounds=1,
+        budget_min=1.0, smallest_pct=1.0, reruns=0, mlruns="mlruns",
+    )  # fmt: skip
     value.model._target_ = "a.b"
     for name, wanted in change.items():
         setattr(value, name, wanted)
@@ -83,15 +84,27 @@ def test_a_sound_configuration_passes() -> None:
         ("cores_per_instance", 0),
         ("sequence_length", 0),
         ("rounds", 0),
+        ("rounds", "often"),
+        ("target_ci_pct", 0.0),
+        ("max_time_s", 0.5),
+        ("budget_min", -1.0),
+        ("smallest_pct", float("nan")),
         ("reruns", -1),
         ("min_time_s", 0.0),
         ("min_time_s", float("nan")),
         ("timeout_s", float("inf")),
     ],
 )
-def test_a_value_out_of_range_is_refused_by_name_and_value(name: str, value: float) -> None:
+def test_a_value_out_of_range_is_refused_by_name_and_value(name: str, value: float | str) -> None:
     with pytest.raises(RunnerError, match=f"^{name}={value}: "):
         check(config(**{name: value}))
+
+
+@pytest.mark.parametrize("name", ["", "-"])
+def test_a_twin_without_a_name_is_refused(name: str) -> None:
+    check(config(twin="a"))
+    with pytest.raises(RunnerError, match=f"^twin={name}: a twin needs a name"):
+        check(config(twin=name))
 
 
 def test_a_sequence_length_for_a_model_without_sequences_is_refused() -> None:

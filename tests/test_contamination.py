@@ -19,6 +19,7 @@ from mlflow.tracking import MlflowClient
 from runner import contamination
 from runner.job import Surroundings, Window
 from runner.outcome import attempt_folders, job_folder, read_cell
+from runner.stopping import Rule
 from runner.store import Store
 from runner.worker import measure, surroundings
 
@@ -137,7 +138,7 @@ def test_the_readings_are_outside_the_timed_window(monkeypatch: pytest.MonkeyPat
         return read(cpus)
 
     monkeypatch.setattr(surroundings, "read", slow)
-    _, window = measure.measure(lambda: None, 5, 1, os.getpid(), watched=(0,))
+    _, window = measure.measure(lambda: None, Rule(5), os.getpid(), watched=(0,))
     assert window.surroundings is not None
     assert window.wall_s < 0.1
 
@@ -254,7 +255,7 @@ def test_a_real_busy_loop_on_the_same_cpu_is_seen(one_cpu: int) -> None:
     try:
         time.sleep(0.1)
         # No process is the runner here: this one's time would be taken off twice.
-        _, window = measure.measure(spin, 50, 1, runner_pid=2**22 - 1, watched=(one_cpu,))
+        _, window = measure.measure(spin, Rule(50), runner_pid=2**22 - 1, watched=(one_cpu,))
     finally:
         hog.kill()
         hog.wait()
@@ -266,7 +267,8 @@ def test_a_real_busy_loop_on_the_same_cpu_is_seen(one_cpu: int) -> None:
 # -- whole sweeps -------------------------------------------------------------------------------------
 
 HOGGED = (
-    "model=tiny", "model._target_=disturbed.hogged", "batch_size=2", "warmup=2", "iterations=100", "capture=[]",
+    "model=tiny", "model._target_=disturbed.hogged", "batch_size=2", "warmup=2", "iterations=100", "rounds=1",
+    "capture=[]",
 )  # fmt: skip
 MODELS = {"PYTHONPATH": str(ROOT / "tests/models")}
 

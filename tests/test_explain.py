@@ -24,14 +24,21 @@ FIGURES = {
 }
 
 
-def add_cell(sweep: Path, name: str, ms: float, figures: dict[str, float], **change: str) -> None:
+def add_cell(
+    sweep: Path, name: str, ms: float, figures: dict[str, float], settings: dict[str, str] | None = None, **change: str
+) -> None:
     """A finished cell of one round with its files."""
     made = record(name, [ms / 1e3] * 5)
     folder = job_folder(sweep, name, 0)
     folder.mkdir(parents=True)
     outcome = made.outcomes[0]
     write_json(folder / RESULT_FILE, made.results[0, 0])
-    data = {**outcome.__dict__, "axes": axes(allocator=name, **change), "figures": {**outcome.figures, **figures}}
+    data = {
+        **outcome.__dict__,
+        "axes": axes(allocator=name, **change),
+        "figures": {**outcome.figures, **figures},
+        "settings": settings or {},
+    }
     write_json(folder / OUTCOME_FILE, data)
     write_table(folder / "itt" / "by_op.json", {"operator": ["aten::conv2d"], "self ms a step": [ms - 2]})
 
@@ -100,8 +107,9 @@ def test_two_cells_of_which_one_is_contaminated_keep_their_interval_and_have_no_
         (("ipx=off", "tcmalloc"), "'ipx' is not an axis"),
         (("ptmalloc", "allocator=ptmalloc"), "are the same cell"),
         (("ptmalloc", "jemalloc"), "different work (batch_size 4 and 8)"),
-        (("ptmalloc", "other:tcmalloc"), "there is no sweep other"),
-        (("ptmalloc", "tcmalloc", "--sweep", "none"), "there is no sweep none"),
+        (("ptmalloc", "other:tcmalloc"), "other: is no sweep"),
+        (("ptmalloc", "tcmalloc", "--sweep", "none"), "none: is no sweep"),
+        (("ptmalloc", "tcmalloc", "--allow", "weather"), "'weather' is not something that may differ"),
     ],
 )
 def test_what_is_not_two_cells_of_equal_work_is_refused(mlruns: Path, words: tuple[str, ...], sentence: str) -> None:
@@ -110,14 +118,96 @@ def test_what_is_not_two_cells_of_equal_work_is_refused(mlruns: Path, words: tup
     assert sentence in str(refused.value)
 
 
-def test_cells_of_different_machines_are_refused(mlruns: Path) -> None:
-    other = mlruns / "sweeps" / "20250101-000000-0000"
-    add_cell(other, "tcmalloc", 12, FIGURES)
-    write_json(other / "host.json", {"host_id": "there"})
-    with pytest.raises(RunnerError, match="different machines"):
-        explain.main(["ptmalloc", f"{other.name}:tcmalloc", "--mlruns", str(mlruns)])
+def add_sweep(mlruns: Path, name: str, ms: float, host: dict[str, Any]) -> None:
+    """An older sweep with tcmalloc alone."""
+    sweep = mlruns / "sweeps" / name
+    add_cell(sweep, "tcmalloc", ms, FIGURES)
+    write_json(sweep / "host.json", host)
+
+
+def test_the_same_cell_of_two_sweeps_is_told_apart_by_them(mlruns: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    add_sweep(mlruns, "20250101-000000-0000", 15, {"host_id": "here"})
+    out = shown(mlruns, "2025:tcmalloc", "tcmalloc", capsys=capsys)
+    assert "p50 15 -> 12 ms, -3 ms: 1.25x" in out
+    assert "A  20250101-000000-0000:  model=tiny  allocator=tcmalloc  ipex=off" in out
+    assert "B  20260101-000000-abcd:  model=tiny  allocator=tcmalloc  ipex=off" in out
+    assert "1.25x" in shown(mlruns, "tcmalloc", "2026:tcmalloc", "--sweep", "2025", capsys=capsys)
+
+
+@pytest.mark.parametrize(
+    ("kind", "host", "what"),
+    [
+        ("host", {"host_id": "there"}, "host_id there (20250101-000000-0000) and here"),
+        ("host", {"host_id": "here", "governor": "powersave"}, "governor powersave"),
+        ("versions", {"host_id": "here", "versions": {"torch": "2.7.0"}}, "torch 2.7.0"),
+    ],
+)
+def test_cells_of_sweeps_that_differ_in_more_than_axes_are_refused_unless_allowed(
+    mlruns: Path, capsys: pytest.CaptureFixture[str], kind: str, host: dict[str, Any], what: str
+) -> None:
+    add_sweep(mlruns, "20250101-000000-0000", 15, host)
+    with pytest.raises(RunnerError) as refused:
+        explain.main(["2025:tcmalloc", "ptmalloc", "--mlruns", str(mlruns)])
+    assert what in str(refused.value)
+    assert f"say --allow {kind}" in str(refused.value)
+    assert "p50 15 -> 20 ms" in shown(mlruns, "2025:tcmalloc", "ptmalloc", "--allow", kind, capsys=capsys)
+
+
+def test_other_cells_of_those_sweeps_may_have_been_measured_in_another_way(
+    mlruns: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    add_sweep(mlruns, "20250101-000000-0000", 15, {"host_id": "here"})
+    add_cell(mlruns / "sweeps" / "20250101-000000-0000", "mimalloc", 9, FIGURES, settings={"warmup": "99"})
+    assert "1.25x" in shown(mlruns, "2025:tcmalloc", "tcmalloc", capsys=capsys)
+    with pytest.raises(RunnerError, match="warmup 99"):
+        explain.main(["2025:mimalloc", "tcmalloc", "--mlruns", str(mlruns)])
+
+
+TRACE = "step,copy,operation,primitive,implementation,post_ops,problem,seconds"
+
+
+def test_shapes_stand_side_by_side_with_what_computed_them_largest_change_first(
+    mlruns: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = (
+        "0,torch,exec,convolution,jit:avx2,,mb1_ic3,0.010",
+        "0,torch,exec,reorder,jit:uni,,1x3,0.0015",
+        "0,torch,exec,convolution,jit:avx2,,mb1_ic8,0.002",
+    )
+    after = (
+        "0,torch,exec,convolution,brg:avx512_core,eltwise_relu,mb1_ic3,0.004",
+        "0,torch,exec,convolution,jit:avx2,,mb1_ic8,0.0015",
+        "0,torch,exec,convolution,jit:avx2,,mb1_ic8,0.0015",
+    )
+    for name, rows in (("ptmalloc", before), ("tcmalloc", after)):
+        folder = job_folder(mlruns / "sweeps" / "20260101-000000-abcd", name, 0) / "onednn"
+        folder.mkdir()
+        (folder / "trace.csv").write_text("\n".join((TRACE, *rows)))
+    out = shown(mlruns, "ptmalloc", "tcmalloc", capsys=capsys)
+    table = [" ".join(line.split()) for line in out.partition("by shape")[2].splitlines()]
+    assert table[2:5] == [
+        "convolution mb1_ic3 10 4 -6 jit:avx2 -> brg:avx512_core (eltwise_relu)",
+        "reorder 1x3 1.5 0 -1.5 jit:uni -> -, 1 -> 0 calls",
+        "convolution mb1_ic8 2 3 +1 jit:avx2, 1 -> 2 calls",
+    ]
+    few = shown(mlruns, "ptmalloc", "tcmalloc", "--top", "1", capsys=capsys)
+    assert "mb1_ic3" in few
+    assert "mb1_ic8" not in few
+    data = json.loads(shown(mlruns, "ptmalloc", "tcmalloc", "--format", "json", capsys=capsys))
+    assert data["shapes"][0]["after_by"] == "brg:avx512_core (eltwise_relu)"
+    assert len(data["shapes"]) == 3
 
 
 def test_without_a_sweep_the_next_step_is_named(tmp_path: Path) -> None:
     with pytest.raises(RunnerError, match="make sweep"):
         explain.main(["a", "b", "--mlruns", str(tmp_path)])
+
+
+def test_cells_from_before_there_were_twins_are_still_explained(
+    mlruns: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for file in mlruns.rglob(OUTCOME_FILE):
+        data = json.loads(file.read_text())
+        del data["axes"]["twin"]
+        write_json(file, data)
+    assert "20 -> 12 ms" in shown(mlruns, "allocator=ptmalloc", "fastest", capsys=capsys)

@@ -253,6 +253,19 @@ def test_the_report_has_every_section_in_order_and_loads_nothing(tmp_path: Path)
         assert told in markdown
 
 
+def test_the_ranking_has_p99_with_its_interval_or_says_what_it_needs(tmp_path: Path) -> None:
+    many = cell("tcmalloc", 10.0, 10.1, 9.9, n=200)
+    rows = ranked(BASE, many, BROKEN)
+    p99 = rows[0].metrics["latency/p99_ms"]
+    low, high = (rows[0].metrics[f"latency/p99_ci95_{end}_ms"] for end in ("low", "high"))
+    text, markdown = written(tmp_path, rows)
+    assert f'<td class="n">{p99:.4g}<small>{low:.4g} to {high:.4g}</small></td>' in text
+    assert text.count('<td class="n need">needs 200 samples</td>') == 1  # the failed cell has nothing at all
+    lines = [line.split(" | ") for line in markdown.splitlines() if line.startswith("| ")]
+    column = lines[0].index("p99 ms")
+    assert [line[column] for line in lines[1:]] == ["---:", f"{p99:.4g}", "needs 200 samples", "-"]
+
+
 def test_hostile_names_and_failures_stay_text(tmp_path: Path) -> None:
     rows = ranked(BASE, cell(HOSTILE, 10.0, 10.1), cell("jemalloc", failure=HOSTILE), cell("x", 3.0, quality=HOSTILE))
     text, markdown = written(tmp_path, rows, html.Origin(HOSTILE, HOSTILE, (HOSTILE,)))

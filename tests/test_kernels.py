@@ -75,6 +75,27 @@ def test_the_trace_has_a_row_a_primitive_with_its_layouts() -> None:
     assert {row["copy"] for row in rows} == {"torch"}
 
 
+def test_the_shapes_of_a_trace_add_up_to_the_step() -> None:
+    log = steps("resnet50_eager", {"torch": 3, "ipex": 2})
+    one = kernels.summarize(steps("resnet50_eager", {"torch": 1}), {"torch": [1.0]})
+    found = kernels.by_shape(csv.DictReader(io.StringIO(kernels.trace(log))))
+    assert sum(problem.ms for problem in found) == pytest.approx(2 * 1e3 * one.seconds)
+    assert sum(problem.calls for problem in found) == pytest.approx(2 * one.calls)
+    assert [problem.ms for problem in found] == sorted((problem.ms for problem in found), reverse=True)
+    assert len({problem.name for problem in found}) == len(found)
+
+
+def test_the_implementations_of_a_shape_are_named_with_what_they_fuse() -> None:
+    found = kernels.by_shape(csv.DictReader(io.StringIO(kernels.trace(steps("resnet50_ipex+jit+bf16", {"torch": 1})))))
+    assert any(problem.by.endswith("(sum, eltwise_relu)") for problem in found)
+    assert all(problem.by for problem in found)
+
+
+def test_graphs_repeat_the_time_of_their_primitives_and_are_no_shapes() -> None:
+    row = {"step": "0", "copy": "torch", "implementation": "dnnl", "post_ops": "", "problem": "", "seconds": "0.5"}
+    assert not kernels.by_shape([{**row, "operation": "graph", "primitive": "graph"}])
+
+
 def test_an_empty_log_has_no_kernel_and_no_share() -> None:
     found = kernels.summarize(parse([]), {})
     assert found.main_isa == "unobserved"

@@ -46,7 +46,11 @@ CHANGES: list[dict[str, Any]] = [
     {"warmup": 4},
     {"iterations": 11},
     {"min_time_s": 2.0},
+    {"max_time_s": 3.0},
+    {"target_ci_pct": 1.0},
     {"seed": 1},
+    {"twin": "a"},
+    {"twin": "b"},
 ]
 
 
@@ -59,9 +63,15 @@ def test_the_cell_id_does_not_depend_on_the_order_of_keys() -> None:
     assert replace(CELL, model=Model("tiny", "a.tiny", {"y": 2, "x": 1})).cell_id == CELL.cell_id
 
 
+def test_a_twin_is_the_same_cell_under_another_name() -> None:
+    twin = replace(CELL, twin="a")
+    assert {key for key in CELL.labels if CELL.labels[key] != twin.labels[key]} == {"twin"}
+    assert telling([twin.labels, replace(CELL, twin="b").labels]) == ("twin",)
+
+
 def test_the_cell_id_is_stable_over_time() -> None:
     # Results are filed under it: a change of this constant orphans every stored cell.
-    assert CELL.cell_id == "cc3384b1816a"
+    assert CELL.cell_id == "9fb74f203c3c"
 
 
 def test_axes_are_the_documented_ones() -> None:

@@ -37,10 +37,12 @@ def test_each_make_line_is_a_target(line: str) -> None:
 def test_each_runner_line_runs(run_cli: Runner, line: str) -> None:
     words = shlex.split(line)[3:]
     if {"--help", "--cfg"} & set(words):
-        tiny = []
+        tiny: list[str] = []
     elif "model=bert_base_uncased" in words:
         tiny = ["+model.kwargs.num_hidden_layers=1", "warmup=1", "iterations=3"]
     else:
         tiny = ["model=tiny", "batch_size=2", "warmup=1", "iterations=3"]
+    if not any(word.startswith("rounds=") for word in words):
+        tiny.append("rounds=1")
     ran = run_cli(*words, *tiny)
     assert ran.status == 0, ran.out + ran.err

@@ -10,7 +10,7 @@ from rich.console import Console
 from runner.errors import RunnerError
 from runner.job import Surroundings, Window, WorkerResult
 from runner.matrix import AXES
-from runner.metrics import cell_metrics
+from runner.metrics import INTERVALS, cell_metrics
 from runner.outcome import CellRecord, Outcome
 from runner.report import cause, expected, picture, terminal
 from runner.report.ranking import pick_baseline, rank, warning
@@ -138,6 +138,40 @@ def test_with_rounds_every_speedup_has_an_interval_and_an_answer() -> None:
     assert figures["latency/ci95_low_ms"] < figures["latency/p50_ms"] < figures["latency/ci95_high_ms"]
 
 
+@pytest.mark.parametrize("instances", [1, 2])
+@pytest.mark.parametrize(("iterations", "known"), [(19, {"p50"}), (20, {"p50", "p90"}), (200, {"p50", "p90", "p99"})])
+def test_every_figure_lies_in_its_interval_and_has_none_where_its_samples_are_too_few(
+    iterations: int, known: set[str], instances: int
+) -> None:
+    made = rounds_of("tcmalloc", 0.010, 0.011, 0.0105)
+    noise = np.random.default_rng(0).lognormal(0, 0.1, (3, instances, iterations))
+    results = {
+        (r, i): replace(made.results[r, 0], samples_s=(noise[r, i] * 0.01 * (1 + 0.2 * i)).tolist())
+        for r in range(3)
+        for i in range(instances)
+    }
+    figures = cell_metrics(CellRecord("tcmalloc", axes(instances=str(instances)), made.outcomes, results))
+    for name, (low, high) in INTERVALS.items():
+        if name.startswith("throughput/") or name.removeprefix("latency/").removesuffix("_ms") in known:
+            assert figures[low] <= figures[name] <= figures[high]
+        else:
+            assert not {name, low, high} & set(figures)
+
+
+def test_the_interval_of_the_throughput_is_in_samples_a_second_of_all_instances() -> None:
+    one = rounds_of("tcmalloc", 0.010, 0.010, 0.010)
+    results = {(r, i): one.results[r, 0] for r in range(3) for i in range(2)}
+    figures = cell_metrics(CellRecord("tcmalloc", axes(instances="2"), one.outcomes, results))
+    ends = [figures[end] for end in INTERVALS["throughput/samples_per_s"]]
+    assert ends == pytest.approx([2 * 4 / 0.010] * 2)
+
+
+def test_a_p99_is_shown_or_what_it_needs_or_nothing() -> None:
+    assert terminal.p99({"latency/p50_ms": 1.0, "latency/p99_ms": 12.3456}) == "12.35"
+    assert terminal.p99({"latency/p50_ms": 1.0}) == "needs 200 samples"
+    assert terminal.p99({"cost/job_s": 1.0}) == "-"
+
+
 def test_with_one_round_nothing_is_decided_and_no_interval_is_made_up() -> None:
     rows = rank([SLOW, FAST], "ptmalloc")
     assert [row.answer for row in rows] == ["-", "-"]
@@ -207,7 +241,7 @@ def test_one_contaminated_round_shows_in_the_table_and_the_notes() -> None:
 
 def test_the_line_of_a_job_says_that_it_was_contaminated() -> None:
     console = Console(width=250, force_terminal=False)
-    progress = terminal.Progress(console, 1, 1, ["allocator"], 60)
+    progress = terminal.Progress(console, 1, ["allocator"], 60)
     [outcome] = contaminated(FAST, 0, attempts=3).outcomes
     with console.capture() as capture:
         progress.end(outcome, {})
@@ -233,6 +267,19 @@ def test_samples_of_two_speeds_are_said_to_be_so() -> None:
     rng.shuffle(two)
     notes = terminal.notes(rank([record("ptmalloc", list(map(float, two)))], "ptmalloc"), ["allocator"], 1)
     assert any("allocator=ptmalloc, round 1: bimodal" in note for note in notes)
+
+
+def test_a_median_that_is_known_less_well_than_asked_is_said_to_be_so() -> None:
+    free = {"iterations": "null", "target_ci_pct": "1", "max_time_s": "10"}
+    loose, sharp = record("ptmalloc", [0.01, 0.02] * 10), record("tcmalloc", [0.01] * 20)
+    cells = [
+        replace(cell, outcomes=[replace(o, settings={**o.settings, **free}) for o in cell.outcomes])
+        for cell in (loose, sharp)
+    ]
+    said = " ".join(terminal.notes(rank(cells, "ptmalloc"), ["allocator"], 1))
+    assert "1 cell reached max_time_s=10 before" in said
+    assert "allocator=ptmalloc: to 67 %" in said
+    assert "target_ci_pct" not in " ".join(terminal.notes(rank([loose, sharp], "ptmalloc"), ["allocator"], 1))
 
 
 WRONG = record("tcmalloc", [0.001] * 3, quality="rel_l2 0.5 is past the tolerance of 0.0001")

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from runner.stats import Answer, Processes, Verdict, compare, false_alarms, holm, noise_floor, ratio_interval
+from runner.stats import Answer, Processes, Verdict, compare, false_alarms, holm, ratio_interval
 from runner.stats.decision import process_medians
 from runner.stats.distributions import noncentrality
 
@@ -185,39 +185,6 @@ def test_more_comparisons_and_fewer_rounds_can_show_less() -> None:
     assert among.detectable is not None
     assert alone.detectable < among.detectable
     assert alone.detectable < few
-
-
-def test_the_noise_floor_says_what_equal_cells_look_like_by_rounds() -> None:
-    floor = noise_floor(equal_pairs(3, pairs=40))
-    assert [by.rounds for by in floor.by_rounds] == [2, 3, 4, 5]
-    assert floor.rate == floor.flagged / 40
-    assert floor.rate in floor.rate_interval
-    assert 0.05 in floor.rate_interval
-    last = floor.by_rounds[-1]
-    assert last.difference is not None
-    assert 0.008 < last.difference <= last.largest < 0.04
-    assert floor.by_rounds[0].detectable > floor.by_rounds[1].detectable > last.detectable
-
-
-def test_clopper_and_pearsons_interval_is_the_published_one() -> None:
-    # Their example, 1934: 3 of 10 at 95 % lies between 0.067 and 0.652.
-    pairs = equal_pairs(0, 7) + [(cell(rng), cell(rng, 0.02)) for rng in map(np.random.default_rng, range(3))]
-    floor = noise_floor(pairs, level=0.001)
-    assert floor.flagged == 3
-    assert (floor.rate_interval.low, floor.rate_interval.high) == pytest.approx((0.0667, 0.6525), abs=1e-4)
-    assert noise_floor(equal_pairs(0, 10), level=1e-9).rate_interval.low == 0.0
-
-
-def test_few_pairs_give_no_95th_percentile() -> None:
-    assert noise_floor(equal_pairs(0, 39, rounds=2)).by_rounds[0].difference is None
-    assert noise_floor(equal_pairs(0, 40, rounds=2)).by_rounds[0].difference is not None
-
-
-def test_equal_cells_of_one_round_have_no_noise_floor() -> None:
-    with pytest.raises(ValueError, match="raise rounds"):
-        noise_floor([([[1.0]], [[1.0]])])
-    with pytest.raises(ValueError, match="raise rounds"):
-        false_alarms([])
 
 
 def test_nothing_to_compare_is_no_verdict() -> None:

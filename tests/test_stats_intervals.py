@@ -49,6 +49,21 @@ def test_the_interval_of_the_throughput_covers_the_truth(processes: int) -> None
     assert np.mean(covered) >= 0.9
 
 
+@pytest.mark.parametrize("processes", [2, 3, 5, 6, 10])
+@pytest.mark.parametrize(
+    ("statistic", "quantile", "iterations"), [(Statistic.P90, 0.9, 100), (Statistic.P99, 0.99, 400)]
+)
+def test_the_interval_of_a_tail_covers_the_truth(
+    statistic: Statistic, quantile: float, iterations: int, processes: int
+) -> None:
+    # Without outliers: one in a hundred would make p99 the edge between two kinds of iterations.
+    truth = np.exp(SIGMA * normal_quantile(quantile))
+    rng = np.random.default_rng(processes)
+    logs = rng.normal(0, 0.03, (200, processes, 1)) + rng.normal(0, SIGMA, (200, processes, iterations))
+    covered = [truth in found(cell.tolist(), statistic) for cell in np.exp(logs)]
+    assert 0.91 <= np.mean(covered) <= 0.99
+
+
 @pytest.mark.parametrize("processes", [3, 5, 10])
 def test_a_nominal_95_percent_interval_of_the_speed_up_covers_the_truth(processes: int) -> None:
     rng = np.random.default_rng(processes)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import os
 import re
@@ -9,6 +10,7 @@ import signal
 import subprocess
 import sys
 import time
+import zlib
 from pathlib import Path
 from typing import Any
 
@@ -18,9 +20,10 @@ from mlflow.entities import Run
 from mlflow.tracking import MlflowClient
 
 from runner.outcome import job_folder, read_cell
+from runner.stopping import relative_width
 from runner.store import Store
 
-from .conftest import ROOT, TINY, Ran, Runner, alive, invoke
+from .conftest import ROOT, TINY, Ran, Runner, alive, invoke, records_of
 
 pytestmark = pytest.mark.slow
 
@@ -51,7 +54,7 @@ def only_job(ran: Ran) -> Path:
 
 @pytest.fixture(scope="module")
 def main_job(run_cli: Runner) -> Ran:
-    return run_cli("-m", "allocator=ptmalloc,jemalloc", "ipex=off,on", "rounds=2", *TINY)
+    return run_cli("-m", "allocator=ptmalloc,jemalloc", "ipex=off,on", *TINY, "rounds=2")
 
 
 def test_the_main_job_finishes_with_evidence_for_every_cell(main_job: Ran, mlruns: Path) -> None:
@@ -82,7 +85,7 @@ def test_params_are_the_axes_and_nothing_else(main_job: Ran, mlruns: Path) -> No
     for run in runs_of(mlruns, main_job.sweep)[2]:
         assert set(run.data.params) == {
             "model", "allocator", "ipex", "memory_format", "precision", "graph", "launcher", "openmp", "batch_size",
-            "sequence_length", "instances", "cores_per_instance", "cores", "threads", "node",
+            "sequence_length", "instances", "cores_per_instance", "cores", "threads", "node", "twin",
         }  # fmt: skip
 
 
@@ -123,6 +126,34 @@ def test_rounds_visit_every_cell_once_in_an_order_of_their_own(main_job: Ran) ->
     assert [number for number, _ in order] == [0] * 4 + [1] * 4
 
 
+def test_auto_goes_on_with_what_is_undecided_and_stops_within_its_budget(run_cli: Runner, mlruns: Path) -> None:
+    # Two cells that are equal: that they are told apart at the first look is out of the question, nearly.
+    start = time.monotonic()
+    ran = run_cli(
+        "-m", "launcher=none,xeon", *TINY, "rounds=auto", "budget_min=1", "smallest_pct=0.001", "capture=[]"
+    )  # fmt: skip
+    took_s = time.monotonic() - start
+    assert ran.status == 0, ran.out + ran.err
+    assert "2 cells x 3 to 20 rounds, at most 1 min 00 s" in ran.out
+    assert "undecided: rounds 4 to 5 for 2 cells" in ran.out
+    assert "budget_min=1: the next job would end after it" in ran.out or "undecided (<" not in ran.out
+    assert took_s < 60 + 30  # start and end of the sweep are no jobs
+    for run in runs_of(mlruns, ran.sweep)[2]:
+        assert run.info.status == "FINISHED"
+        assert run.data.metrics["latency/processes"] >= 3
+    assert read(ran.sweep / "plan.json")["level"] == 0.01
+
+
+def test_a_process_stops_when_its_median_is_known(run_cli: Runner) -> None:
+    ran = run_cli("model=tiny", "rounds=1", "min_time_s=0.2", "max_time_s=60", "target_ci_pct=20", "capture=[]")
+    assert ran.status == 0, ran.out + ran.err
+    [record] = records_of(ran)
+    [result] = record.results.values()
+    assert result.window is not None
+    assert 0.2 <= result.window.wall_s < 30
+    assert 100 * (relative_width(result.samples_s) or 99) < 25
+
+
 def test_the_runner_used_less_than_a_hundredth_of_a_core_while_measuring(main_job: Ran, mlruns: Path) -> None:
     for record in main_job.cells().values():
         for result in record.results.values():
@@ -137,6 +168,20 @@ def test_the_terminal_ends_with_the_table_and_links(main_job: Ran) -> None:
     for word in ("ptmalloc", "jemalloc", "(baseline)", "ok", "runner ui --mlruns", "viewStateShareKey=sweep-"):
         assert word in tail
     assert main_job.out.count("left") >= 7
+
+
+def test_every_link_leads_to_a_saved_view_that_has_its_cells(main_job: Ran, mlruns: Path) -> None:
+    client, parent, cells = runs_of(mlruns, main_job.sweep)
+    tags = client.get_experiment(parent.info.experiment_id).tags
+    keys = re.findall(r"viewStateShareKey=([^& ]+)", main_job.out)
+    name = f"sweep-{main_job.sweep.name}"
+    assert keys == [name, f"{name}-charts", f"{name}-charts", "matrix"]  # every cell is right: no view of the rest
+    for key in keys:
+        packed = json.loads(tags[f"mlflow.sharedViewState.{key}"])["state"].removeprefix("deflate;")
+        state = json.loads(zlib.decompress(base64.b64decode(packed)))
+        found = client.search_runs([parent.info.experiment_id], state["searchFilter"])
+        assert {cell.info.run_id for cell in cells} <= {run.info.run_id for run in found}
+    assert {cell.info.run_name.split()[0] for cell in cells} == {"ptmalloc", "jemalloc"}
 
 
 def test_nothing_is_left_in_the_temporary_folder(main_job: Ran) -> None:
@@ -256,7 +301,7 @@ def test_every_kind_of_death_is_a_failed_cell_with_its_reason_and_the_others_fin
 
 def started(mlruns: Path, iterations: str) -> tuple[subprocess.Popen[str], int]:
     """A sweep of one long job, and the pid of its worker once that is measuring."""
-    words = ["-m", "runner", "model=tiny", f"iterations={iterations}", f"mlruns={mlruns}"]
+    words = ["-m", "runner", "model=tiny", "rounds=1", f"iterations={iterations}", f"mlruns={mlruns}"]
     runner = subprocess.Popen(
         [sys.executable, *words], cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     )
@@ -340,6 +385,9 @@ def test_a_wrong_output_is_marked_and_never_wins(
     quality = {run.data.tags["setting.model._target_"]: run.data.tags["quality"] for run in runs}
     assert quality["runner.worker.models.tiny"] == "ok"
     assert why in quality[f"misbehaving.{name}"]
+    ranked = {run.data.tags["setting.model._target_"]: run.data.tags["ranked"] for run in runs}
+    assert ranked == {"runner.worker.models.tiny": "yes", f"misbehaving.{name}": "no"}
+    assert f"viewStateShareKey=sweep-{ran.sweep.name}-rest" in ran.out
     table = [line.split()[0] for line in ran.out.splitlines() if re.match(r" (runner|misbehaving)\.", line)]
     assert table == ["runner.worker.models.tiny", f"misbehaving.{name}"]
 

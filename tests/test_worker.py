@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import itertools
 import os
 import time
 
@@ -7,29 +8,44 @@ import pytest
 import torch
 from torch import nn
 
+from runner.stopping import MIN_ITERATIONS, Rule
 from runner.worker import evidence, measure, models
 
 
 def test_the_timed_loop_runs_exactly_the_iterations_asked_for() -> None:
     calls: list[int] = []
-    samples = measure.timed_loop(lambda: calls.append(1), 7, min_time_s=99)
+    samples = measure.timed_loop(lambda: calls.append(1), Rule(7, min_time_s=99, max_time_s=99))
     assert len(calls) == len(samples) == 7
 
 
-def test_the_timed_loop_runs_for_the_minimum_time_when_no_count_is_given() -> None:
+def test_a_pass_whose_median_stays_uncertain_ends_at_its_longest_time() -> None:
+    naps = itertools.cycle([0.004, 0.02])
     start = time.perf_counter()
-    samples = measure.timed_loop(lambda: time.sleep(0.01), None, min_time_s=0.3)
-    assert 0.3 <= time.perf_counter() - start < 3
-    assert 5 <= len(samples) <= 31
+    samples = measure.timed_loop(lambda: time.sleep(next(naps)), Rule(None, 0.1, 0.4, target_ci_pct=1))
+    assert 0.4 <= time.perf_counter() - start < 3
+    assert len(samples) <= 40
+
+
+def test_a_pass_whose_median_is_known_ends_before_its_longest_time_but_not_before_its_shortest() -> None:
+    start = time.perf_counter()
+    measure.timed_loop(lambda: time.sleep(0.002), Rule(None, 0.3, 60, target_ci_pct=50))
+    assert 0.3 <= time.perf_counter() - start < 30
+
+
+def test_without_a_target_a_pass_lasts_its_longest_time() -> None:
+    start = time.perf_counter()
+    measure.timed_loop(lambda: time.sleep(0.002), Rule(None, 0.1, 0.5))
+    assert time.perf_counter() - start >= 0.5
 
 
 def test_the_timed_loop_never_stops_before_its_floor() -> None:
-    assert len(measure.timed_loop(lambda: time.sleep(0.02), None, min_time_s=0.001)) == measure.MIN_ITERATIONS
+    short = Rule(None, 0.001, 0.001, target_ci_pct=99)
+    assert len(measure.timed_loop(lambda: time.sleep(0.02), short)) == MIN_ITERATIONS
 
 
 def test_a_sample_is_the_latency_of_its_own_call() -> None:
     naps = iter([0.01, 0.05, 0.01])
-    samples = measure.timed_loop(lambda: time.sleep(next(naps)), 3, 1)
+    samples = measure.timed_loop(lambda: time.sleep(next(naps)), Rule(3))
     assert samples[1] > 0.05e9
     assert samples[0] < samples[1] > samples[2]
 
@@ -37,11 +53,11 @@ def test_a_sample_is_the_latency_of_its_own_call() -> None:
 def test_the_window_counts_page_faults_of_the_timed_region_only() -> None:
     size = 64 << 20
     _outside = bytearray(size)
-    _, quiet = measure.measure(lambda: None, 10, 1, os.getpid())
-    _, busy = measure.measure(lambda: bytearray(size), 1, 1, os.getpid())
+    _, quiet = measure.measure(lambda: None, Rule(10), os.getpid())
+    _, busy = measure.measure(lambda: bytearray(size), Rule(1), os.getpid())
     assert quiet.minor_faults < 1000
     # calloc'ed memory is not touched by bytearray(size), so only a lower bound that touching guarantees:
-    _, touched = measure.measure(lambda: bytes(bytearray(b"x") * size), 1, 1, os.getpid())
+    _, touched = measure.measure(lambda: bytes(bytearray(b"x") * size), Rule(1), os.getpid())
     assert touched.minor_faults > busy.minor_faults
 
 
@@ -51,13 +67,13 @@ def test_the_runners_cpu_time_is_read_from_its_own_clock() -> None:
         while time.process_time() < end:
             pass
 
-    _, window = measure.measure(spin, 1, 1, os.getpid())
+    _, window = measure.measure(spin, Rule(1), os.getpid())
     assert window.runner_cpu_s is not None
     assert window.runner_cpu_s == pytest.approx(0.2, abs=0.05)
 
 
 def test_a_runner_that_is_gone_leaves_its_cpu_time_unobserved() -> None:
-    _, window = measure.measure(lambda: None, 1, 1, runner_pid=2**22 - 1)
+    _, window = measure.measure(lambda: None, Rule(1), runner_pid=2**22 - 1)
     assert window.runner_cpu_s is None
 
 

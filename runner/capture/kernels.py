@@ -238,6 +238,51 @@ def trace(log: Log) -> str:
 _TENSORS = ("src", "wei", "bia", "dst")
 
 
+@dataclass(frozen=True)
+class Problem:
+    """All that oneDNN did in a step for one kind of primitive on one shape."""
+
+    name: str
+    """Kind and shape as oneDNN prints it (``convolution mb32_ic3oc64_ih224...``)."""
+    ms: float
+    """A step: median over the steps, summed over the copies."""
+    calls: float
+    """A step."""
+    by: str
+    """Implementations with their post-ops in brackets, joined by +: ``jit:avx512_core (eltwise_relu)``."""
+
+
+def by_shape(rows: Iterable[Mapping[str, str]]) -> list[Problem]:
+    """The primitives of a `trace`, read back, by kind and shape, longest first; without graphs."""
+    found: dict[tuple[str, str], list[Mapping[str, str]]] = {}
+    steps: dict[str, set[str]] = {}
+    for row in rows:
+        steps.setdefault(row["copy"], set()).add(row["step"])
+        if row["operation"] == "exec":
+            found.setdefault((row["primitive"], row["problem"]), []).append(row)
+    problems = []
+    for (kind, shape), group in found.items():
+        times: dict[tuple[str, str], float] = {}
+        for row in group:
+            key = row["copy"], row["step"]
+            times[key] = times.get(key, 0.0) + float(row["seconds"])
+        copies = {row["copy"] for row in group}
+        problems.append(
+            Problem(
+                f"{kind} {shape}",
+                1e3 * sum(median(times.get((copy, step), 0.0) for step in steps[copy]) for copy in copies),
+                sum(1 / len(steps[row["copy"]]) for row in group),
+                "+".join(sorted({_computed_by(row) for row in group})),
+            )
+        )
+    return sorted(problems, key=lambda problem: -problem.ms)
+
+
+def _computed_by(row: Mapping[str, str]) -> str:
+    after = ", ".join(row["post_ops"].split())
+    return f"{row['implementation']} ({after})" if after else row["implementation"]
+
+
 def _date(timestamp_s: float | None) -> str:
     return "" if timestamp_s is None else f"{timestamp_s:.6f}"
 

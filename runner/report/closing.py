@@ -15,11 +15,11 @@ from runner.captured import read_table
 from runner.outcome import job_folder
 from runner.report import breakdown, html, operators, picture, terminal, timeline
 from runner.report.cause import main_causes
-from runner.report.ranking import Row, warning
+from runner.report.ranking import Row, most_rounds, warning
 
 _VERDICTS = (
     "evidence", "output", "isa", "failure",
-    "speedup", "speedup_low", "speedup_high", "difference", "p_holm", "main_cause",
+    "speedup", "speedup_low", "speedup_high", "difference", "noise_floor_pct", "p_holm", "main_cause",
 )  # fmt: skip
 
 # Operators named in the terminal; operators.csv has them all.
@@ -59,13 +59,13 @@ def show(
     console: Console,
     rows: Sequence[Row],
     shown: Sequence[str],
-    rounds: int,
     said: Sequence[str],
     directory: Path,
     mlruns: Path,
     links: Mapping[str, str],
 ) -> None:
     """Print the table, what was ``said`` of it, the notes, and where everything is."""
+    rounds = most_rounds(rows)
     console.print()
     if warning(rows):
         console.print(f"[bold red]{escape(warning(rows))}[/bold red]")
@@ -148,8 +148,9 @@ def _write_csv(rows: Sequence[Row], file: Path) -> None:
 
 
 def _verdict(row: Row) -> list[object]:
-    """Interval of the speed-up, answer, and corrected p; empty where they are not known."""
+    """Interval of the speed-up, answer, the host's noise floor, and corrected p; empty where they are not known."""
     verdict = row.verdict
     interval = verdict.interval if verdict else None
     ends: list[object] = [interval.low, interval.high] if interval else ["", ""]
-    return [*ends, row.answer, "" if verdict is None or verdict.p_holm is None else verdict.p_holm]
+    floor = "" if verdict is None or verdict.floor is None else 100 * verdict.floor
+    return [*ends, row.answer, floor, "" if verdict is None or verdict.p_holm is None else verdict.p_holm]

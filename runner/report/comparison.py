@@ -14,12 +14,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from runner import stats
-from runner.cells import ABSENT, CellRow, Cells
+from runner.cells import CellRow, Cells
 from runner.errors import RunnerError
-from runner.matrix import AXES, matches
+from runner.matrix import ABSENT, AXES, matches
+from runner.metrics import INTERVALS
+from runner.noise import Noise
 from runner.report.effects import largest_first
 from runner.report.mixing import MEASURING, SETTINGS, differences
-from runner.report.ranking import WORK, distrust
+from runner.report.ranking import LEVEL, WORK, distrust
 from runner.stats.effects import Effect, Interaction, design, interactions, main_effects
 from runner.stats.estimates import Floats
 
@@ -34,7 +36,12 @@ FRONT = {
 }
 ERROR = "quality/max_abs_err"
 # All that a comparison reads of a cell's figures.
-FIGURES = (*FRONT, ERROR, "latency/cv_pct", "contamination/rounds")
+FIGURES = (
+    *dict.fromkeys([*FRONT, *INTERVALS, *(end for ends in INTERVALS.values() for end in ends)]),
+    ERROR,
+    "latency/cv_pct",
+    "contamination/rounds",
+)
 
 
 @dataclass(frozen=True)
@@ -85,6 +92,8 @@ class Comparison:
     interactions: Sequence[Interaction]
     bound: float | None
     """Of max_abs_err, as asked for."""
+    noise: Noise | None = None
+    """What equal cells look like on the host; None: not known."""
 
     @property
     def warning(self) -> str:
@@ -94,7 +103,11 @@ class Comparison:
 
 
 def compare(
-    cells: Cells, baseline: Mapping[str, Sequence[str]], by: Sequence[str] = (), bound: float | None = None
+    cells: Cells,
+    baseline: Mapping[str, Sequence[str]],
+    by: Sequence[str] = (),
+    bound: float | None = None,
+    noise: Noise | None = None,
 ) -> Comparison:
     """Rank, pair, and look for the best.
 
@@ -103,6 +116,7 @@ def compare(
         baseline: axis -> accepted values; empty for the sweeps' own baselines.
         by: axes whose values are ranked apart, like work.
         bound: largest absolute error of the best cell.
+        noise: of the host of all sweeps, as far as one is known.
 
     Raises:
         RunnerError: no right cell is a baseline as asked for.
@@ -115,7 +129,7 @@ def compare(
         groups.setdefault(tuple(found[key] for key in apart), []).append(index)
     chosen = _baselines(cells.rows, labels, keys, list(groups.values()), baseline, apart)
     ranked = [
-        _group(dict(zip(apart, name, strict=True)), cells.rows, labels, members, index, bound)
+        _group(dict(zip(apart, name, strict=True)), cells, labels, members, index, bound, noise)
         for (name, members), index in zip(groups.items(), chosen, strict=True)
     ]
     # Of the sweep's own baseline where it is one here.
@@ -124,7 +138,7 @@ def compare(
     effects, together = _effects(cells.rows, labels, keys, reference)
     seen = {row.cell_id for row in cells.rows}
     shown = (*keys, "sweep") if len(seen) < len(cells.rows) else tuple(keys)
-    return Comparison([o.sweep for o in cells.origins], shown, ranked, effects, together, bound)
+    return Comparison([o.sweep for o in cells.origins], shown, ranked, effects, together, bound, noise)
 
 
 def _labelled(cells: Cells) -> tuple[list[dict[str, str]], list[str]]:
@@ -198,19 +212,24 @@ def _baselines(
 
 def _group(
     name: Labels,
-    rows: Sequence[CellRow],
+    cells: Cells,
     labels: Sequence[Labels],
     members: Sequence[int],
     baseline: int | None,
     bound: float | None,
+    noise: Noise | None,
 ) -> Group:
+    rows = cells.rows
+    # Of sweeps that looked more often than once, the strictest level keeps all of them honest.
+    level = min((origin.level for origin in cells.origins), default=LEVEL)
     right = [index for index in members if rows[index].is_right]
     verdicts: dict[int, stats.Verdict] = {}
     rated = [index for index in right if index != baseline] if baseline is not None else []
     if baseline is not None and rated:
         # A process's median stands for its process.
         processes = [[[value] for value in rows[index].medians_s] for index in rated]
-        judged = stats.compare([[value] for value in rows[baseline].medians_s], processes)
+        floors = noise.floors if noise else None
+        judged = stats.compare([[value] for value in rows[baseline].medians_s], processes, level, floors)
         verdicts = dict(zip(rated, judged, strict=True))
     figures, front = _front([rows[index] for index in right])
     on_front = {index for index, is_on in zip(right, front, strict=True) if is_on}

@@ -5,8 +5,8 @@ from __future__ import annotations
 import csv
 import io
 import math
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from rich import box
@@ -14,18 +14,27 @@ from rich.markup import escape
 from rich.table import Table
 
 from runner import stats
+from runner.metrics import INTERVALS
 from runner.report.comparison import ERROR, Comparison, Group, Ranked
 from runner.report.ranking import in_words
-from runner.report.terminal import figure, label, plural
+from runner.report.terminal import figure, label, p99, plural
 from runner.stats.effects import Mean
 
 _FIGURES = {
     "latency/p50_ms": "p50_ms",
+    "latency/p90_ms": "p90_ms",
+    "latency/p99_ms": "p99_ms",
     "latency/cv_pct": "cv_pct",
     "throughput/samples_per_s": "samples_per_s",
     "memory/rss_peak_mb": "rss_peak_mb",
     "quality/rel_l2": "rel_l2",
     ERROR: "max_abs_err",
+}
+# Ends of the figures' 95 % intervals.
+_ENDS = {
+    end: f"{_FIGURES[name]}_{side}"
+    for name, ends in INTERVALS.items()
+    for end, side in zip(ends, ("low", "high"), strict=True)
 }
 # What an interaction does.
 _TOGETHER = ("better together", "worse together")
@@ -83,7 +92,7 @@ def _ranking(found: Comparison, group: Group, top: int) -> Section:
     shown = [key for key in found.shown if key not in group.name] or ["model"]
     rounds = any(len(row.cell.medians_s) > 1 for row in group.rows)
     difference = rounds or any(row.untrusted for row in group.rows)
-    columns = [*shown, "p50 ms", "cv %", "speed-up"]
+    columns = [*shown, "p50 ms", "p99 ms", "cv %", "speed-up"]
     columns += ["95 % interval"] if rounds else []
     columns += ["difference"] if difference else []
     columns += ["samples/s", "RSS MB", "rel. error", "max abs. error", "output", "front"]
@@ -97,6 +106,7 @@ def _ranking(found: Comparison, group: Group, top: int) -> Section:
             [
                 *(row.labels[key] for key in shown),
                 figure(row.cell.metrics, "latency/p50_ms", ".4g"),
+                p99(row.cell.metrics),
                 figure(row.cell.metrics, "latency/cv_pct", ".1f"),
                 speedup,
                 *verdict,
@@ -169,10 +179,11 @@ def table(section: Section) -> Table:
     return drawn
 
 
-def markdown(found: Comparison, top: int) -> str:
-    """All sections as GitHub's tables."""
+def markdown(found: Comparison, top: int, notes: Sequence[str] = ()) -> str:
+    """All sections as GitHub's tables, below what is to be said of them all."""
     lines = [f"Sweeps: {', '.join(found.sweeps)}", ""]
     lines += [f"**{found.warning}**", ""] if found.warning else []
+    lines += [*(f"- {note}" for note in notes), ""] if notes else []
     for section in sections(found, top):
         lines += [f"## {section.title}", "", _line(section.columns)]
         lines.append(
@@ -190,9 +201,9 @@ def _line(cells: Sequence[str]) -> str:
 def as_csv(found: Comparison) -> str:
     """The rankings, a line a cell; effects are in the other formats."""
     keys = list(dict.fromkeys(key for group in found.groups for row in group.rows for key in row.labels))
-    head = ["rank", "sweep", "cell_id", *(key for key in keys if key != "sweep"), *_FIGURES.values()]
-    head += ["speedup", "speedup_low", "speedup_high", "difference", "p_holm", "is_baseline", "on_front", "is_best"]
-    head += ["contaminated_rounds", "contamination"]
+    head = ["rank", "sweep", "cell_id", *(key for key in keys if key != "sweep"), *_FIGURES.values(), *_ENDS.values()]
+    head += ["speedup", "speedup_low", "speedup_high", "difference", "noise_floor_pct", "p_holm"]
+    head += ["is_baseline", "on_front", "is_best", "contaminated_rounds", "contamination"]
     head += ["output", "status", "failure", "main_cause"]
     out = io.StringIO()
     writer = csv.DictWriter(out, head, lineterminator="\n", restval="")
@@ -211,6 +222,7 @@ def as_data(found: Comparison) -> dict[str, Any]:
         "shown": list(found.shown),
         "best_under": found.bound,
         "warning": found.warning or None,
+        "noise": asdict(found.noise) if found.noise else None,
         "groups": [
             {
                 "work": dict(group.name),
@@ -248,16 +260,18 @@ def _mean(mean: Mean, count: str, *words: str) -> dict[str, Any]:
 
 
 def _ends(interval: stats.Interval | None) -> tuple[float | None, float | None]:
+    return (_finite(interval.low), _finite(interval.high)) if interval else (None, None)
+
+
+def _finite(value: float | None) -> float | None:
     """Null for an end past what a float holds, which JSON has no word for: two processes far apart."""
-    ends = (interval.low, interval.high) if interval else (None, None)
-    low, high = (end if end is not None and math.isfinite(end) else None for end in ends)
-    return low, high
+    return value if value is not None and math.isfinite(value) else None
 
 
 def _cell(row: Ranked, rank: int, is_best: bool) -> dict[str, Any]:
     cell, verdict = row.cell, row.verdict
     low, high = _ends(verdict.interval if verdict else None)
-    figures: Mapping[str, float | None] = {short: cell.metrics.get(name) for name, short in _FIGURES.items()}
+    figures = {short: _finite(cell.metrics.get(name)) for name, short in (_FIGURES | _ENDS).items()}
     return {
         "rank": rank if cell.is_right else None,
         "sweep": cell.sweep,
@@ -271,6 +285,7 @@ def _cell(row: Ranked, rank: int, is_best: bool) -> dict[str, Any]:
         "speedup_low": low,
         "speedup_high": high,
         "difference": in_words(row.verdict, row.untrusted),
+        "noise_floor_pct": None if verdict is None or verdict.floor is None else 100 * verdict.floor,
         "p_holm": verdict.p_holm if verdict else None,
         "is_baseline": row.is_baseline,
         "on_front": row.on_front,

@@ -7,7 +7,8 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from runner import stats
-from runner.report.cause import Change, changes
+from runner.capture.kernels import Problem
+from runner.report.cause import Change, changes, count
 from runner.report.operators import Change as OperatorChange
 from runner.report.operators import difference
 from runner.report.ranking import UNTRUSTED, Row, warning
@@ -34,6 +35,30 @@ _FIGURES = (
 
 
 @dataclass(frozen=True)
+class ShapeChange:
+    """One kind of oneDNN primitive on one shape in two cells; 0 and ``-`` where it did not run."""
+
+    name: str
+    before_ms: float
+    """A step, of all its calls."""
+    after_ms: float
+    before_calls: float
+    """A step."""
+    after_calls: float
+    before_by: str
+    """Implementations and their post-ops, see `Problem`."""
+    after_by: str
+
+    @property
+    def words(self) -> str:
+        """What computed it, and how often where that changed: ``jit:avx512_core -> brg:avx512_core, 2 -> 1 calls``."""
+        by = self.before_by if self.before_by == self.after_by else f"{self.before_by} -> {self.after_by}"
+        if self.before_calls == self.after_calls:
+            return by
+        return f"{by}, {count(self.before_calls)} -> {count(self.after_calls)} calls"
+
+
+@dataclass(frozen=True)
 class Explanation:
     """The distance between two cells, and what it is made of."""
 
@@ -53,6 +78,8 @@ class Explanation:
     """``ITT``, ``PyTorch's profiler``, or nothing."""
     primitives: tuple[OperatorChange, ...]
     """oneDNN's, by kind and implementation."""
+    shapes: tuple[ShapeChange, ...]
+    """oneDNN's, by kind and shape."""
     figures: tuple[tuple[str, float, float], ...]
     """(metric, before, after) where they differ."""
     warning: str = ""
@@ -85,6 +112,7 @@ def explain(
     ops: tuple[Table, Table],
     ops_by: str,
     primitives: tuple[Table, Table],
+    problems: tuple[Sequence[Problem], Sequence[Problem]] = ((), ()),
 ) -> Explanation:
     """Line up two measured cells of equal work.
 
@@ -92,6 +120,7 @@ def explain(
         rows: before and after; the first is the baseline that the second's verdict refers to.
         ops: tables of operators (first column the name, second ms a step), from ``ops_by``.
         primitives: tables of oneDNN's primitives in the same form.
+        problems: oneDNN's primitives by shape.
     """
     before, after = rows
     before_ms, after_ms = before.metrics["latency/p50_ms"], after.metrics["latency/p50_ms"]
@@ -107,6 +136,7 @@ def explain(
         operators=tuple(difference(*ops)) if all(ops) else (),
         operators_by=ops_by if all(ops) else "",
         primitives=tuple(difference(*primitives)) if all(primitives) else (),
+        shapes=tuple(_shapes(*problems)) if all(problems) else (),
         figures=tuple(
             (name, before.metrics[name], after.metrics[name])
             for name in (*_FIGURES, *sorted(name for name in before.metrics if name.startswith("tma/")))
@@ -114,6 +144,16 @@ def explain(
         ),
         warning=warning(rows),
     )
+
+
+def _shapes(before: Sequence[Problem], after: Sequence[Problem]) -> list[ShapeChange]:
+    """Largest change first."""
+    olds, news = ({problem.name: problem for problem in found} for found in (before, after))
+    found = []
+    for name in dict.fromkeys([*olds, *news]):
+        old, new = olds.get(name, Problem(name, 0.0, 0.0, "-")), news.get(name, Problem(name, 0.0, 0.0, "-"))
+        found.append(ShapeChange(name, old.ms, new.ms, old.calls, new.calls, old.by, new.by))
+    return sorted(found, key=lambda change: -abs(change.after_ms - change.before_ms))
 
 
 def _unexplained(parts: Sequence[Change], change_ms: float) -> float | None:

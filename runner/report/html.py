@@ -9,16 +9,16 @@ from __future__ import annotations
 import base64
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from runner.metrics import RUNNER_CPU_LIMIT_PCT
+from runner.metrics import INTERVALS, RUNNER_CPU_LIMIT_PCT
 from runner.report import charts, effects, terminal
 from runner.report.cause import count, main_causes, split
 from runner.report.picture import name
-from runner.report.ranking import Row
+from runner.report.ranking import Row, most_rounds
 from runner.report.verdict import verdict
 
 # A larger picture stays a file of its own: the report must open at once.
@@ -39,6 +39,8 @@ class Origin:
     """Of the checkout; empty outside one."""
     published: tuple[str, ...] = ()
     """Lines of `expected.lines`: a published figure beside ours."""
+    noise: tuple[str, ...] = ()
+    """What is known of the host's noise: `noise.Told.said`."""
 
 
 def write(
@@ -83,7 +85,7 @@ def _facts(
     rows: Sequence[Row], shown: Sequence[str], directory: Path, title: str, said: Sequence[str], origin: Origin
 ) -> dict[str, Any]:
     plan, machine = _read(directory / "plan.json"), _read(directory / "host.json")
-    rounds = max((len(row.record.outcomes) for row in rows), default=1)
+    rounds = most_rounds(rows)
     found = effects.effects(rows, shown)
     widest = _widest(rows)
     commands = {cell["cell_id"]: cell.get("command", "") for cell in plan.get("cells", ())}
@@ -107,7 +109,7 @@ def _facts(
         "published": [line.partition(" | ")[::2] for line in origin.published],
         "signs": [(name(row, shown), _signs(row)) for row in rows],
         "tags": _tags(rows, shown),
-        "notes": terminal.notes(rows, shown, rounds),
+        "notes": [*origin.noise, *terminal.notes(rows, shown, rounds)],
         "excluded": terminal.exclusions(excluded, [key for key in shown if all(key in axes for axes, _ in excluded)]),
         "host": _host(machine),
         "machine": ", cores ".join(str(machine[key]) for key in ("cpu_model", "cpus_allowed") if key in machine),
@@ -134,7 +136,6 @@ def _line(row: Row, cause: str, widest: float, shown: Sequence[str]) -> dict[str
     interval = row.verdict.interval if row.verdict else None
     speedup = row.speedup
     figures = row.metrics
-    latency = [figures.get(f"latency/ci95_{end}_ms") for end in ("low", "high")]
     return {
         "axes": [row.axes[key] for key in shown],
         "name": name(row, shown),
@@ -142,7 +143,10 @@ def _line(row: Row, cause: str, widest: float, shown: Sequence[str]) -> dict[str
         "failed": row.record.failure is not None,
         "wrong": row.p50_ms is not None and not row.is_right,
         "p50": "-" if row.p50_ms is None else f"{row.p50_ms:.4g}",
-        "latency": "" if None in latency else f"{latency[0]:.4g} to {latency[1]:.4g}",
+        "p50_interval": _interval(figures, "latency/p50_ms"),
+        "p99": terminal.p99(figures),
+        "p99_absent": "latency/p99_ms" not in figures,
+        "p99_interval": _interval(figures, "latency/p99_ms"),
         "speedup": "-" if speedup is None else f"{speedup:.2f}x",
         "interval": "" if interval is None else f"{interval.low:.2f}x to {interval.high:.2f}x",
         "bar": None if speedup is None else round(100 * speedup / widest, 2),
@@ -150,12 +154,19 @@ def _line(row: Row, cause: str, widest: float, shown: Sequence[str]) -> dict[str
         "one": round(100 / widest, 2),
         "difference": row.answer,
         "rate": _count(figures, "throughput/samples_per_s"),
+        "rate_interval": _interval(figures, "throughput/samples_per_s", count),
         "faults": _count(figures, "faults/minor_per_step"),
         "isa": row.record.isa if row.p50_ms is not None else "-",
         "output": "-" if row.p50_ms is None else "ok" if row.is_right else "WRONG",
         "evidence": row.record.outcomes[-1].status if row.record.failure else row.record.evidence,
         "cause": cause,
     }
+
+
+def _interval(figures: Mapping[str, float], metric: str, text: Callable[[float], str] = "{:.4g}".format) -> str:
+    """The 95 % interval of a figure; empty where it has none."""
+    low, high = (figures.get(end) for end in INTERVALS[metric])
+    return "" if low is None or high is None else f"{text(low)} to {text(high)}"
 
 
 # What tells a disturbed cell: metric, heading, format, and from where on it is marked.

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
-from runner.cells import ABSENT, Cells, Origin
+from runner.cells import Cells, Origin
+from runner.matrix import ABSENT
 
 # How a cell is measured: the settings that follow no axis.
-MEASURING = ("warmup", "iterations", "min_time_s", "seed")
+MEASURING = ("warmup", "iterations", "min_time_s", "max_time_s", "target_ci_pct", "seed")
 # Versions of what does not run in a measured step.
 _OUTSIDE = {"mlflow", "hydra-core", "numpy"}
 HOST, VERSIONS, SETTINGS = "host", "versions", "settings"

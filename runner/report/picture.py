@@ -5,16 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+from runner.matrix import worded
 from runner.report.cause import count
 from runner.report.ranking import Row
 
 
 def name(row: Row, shown: Sequence[str]) -> str:
-    """A cell by its values; a value that says nothing by itself (on, 2) with its axis."""
-    return ", ".join(
-        f"{axis}={row.axes[axis]}" if row.axes[axis] in ("on", "off") or row.axes[axis].isdigit() else row.axes[axis]
-        for axis in shown
-    )
+    """A cell by its values, see `worded`."""
+    return ", ".join(worded(axis, row.axes[axis]) for axis in shown)
 
 
 def draw(rows: Sequence[Row], shown: Sequence[str], file: Path, title: str) -> None:

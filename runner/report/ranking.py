@@ -11,6 +11,8 @@ from runner.matrix import check_rule, matches
 from runner.metrics import cell_metrics
 from runner.outcome import CellRecord
 
+# Chance of calling any cell of a sweep different when all are equal.
+LEVEL = 0.05
 # What stands in the place of an answer where a contaminated round takes part.
 UNTRUSTED = "can't be trusted"
 
@@ -31,7 +33,7 @@ def distrust(cells: Iterable[tuple[int, int, str]]) -> str:
 
 
 def in_words(verdict: stats.Verdict | None, untrusted: bool = False) -> str:
-    """``faster``, ``slower``, ``undecided (< 4 %)``, ``-`` when one round can't tell, or UNTRUSTED."""
+    """``faster``, ``slower``, ``undecided (< 4 %)``, with the floor's word; ``-`` of one round; or UNTRUSTED."""
     if untrusted:
         return UNTRUSTED
     if verdict is None or verdict.answer is stats.Answer.UNKNOWN:
@@ -39,7 +41,7 @@ def in_words(verdict: stats.Verdict | None, untrusted: bool = False) -> str:
     if verdict.answer is stats.Answer.UNDECIDED and verdict.detectable is not None:
         least = 100 * verdict.detectable
         return f"undecided (< {least:.0f} %)" if least >= 10 else f"undecided (< {least:.1f} %)"
-    return str(verdict.answer.value)
+    return f"{verdict.answer.value}, under the noise floor" if verdict.is_under_floor else str(verdict.answer.value)
 
 
 @dataclass(frozen=True)
@@ -58,8 +60,9 @@ class Row:
 
     @property
     def is_undecided(self) -> bool:
-        """Whether the rounds show no difference from the baseline."""
-        return self.verdict is not None and self.verdict.answer is stats.Answer.UNDECIDED
+        """Whether the rounds show no difference from the baseline, or none that equal cells would not show as well."""
+        found = self.verdict
+        return found is not None and (found.answer is stats.Answer.UNDECIDED or found.is_under_floor)
 
     @property
     def answer(self) -> str:
@@ -80,6 +83,11 @@ class Row:
     def p50_ms(self) -> float | None:
         """None when no round finished."""
         return self.metrics.get("latency/p50_ms")
+
+
+def most_rounds(rows: Sequence[Row]) -> int:
+    """Rounds of the cell that had most."""
+    return max((len(row.record.outcomes) for row in rows), default=1)
 
 
 def warning(rows: Sequence[Row]) -> str:
@@ -116,8 +124,20 @@ def unequal_work(one: CellRecord, other: CellRecord) -> str:
     return ", ".join(f"{key} {before} and {after}" for key, before, after in pairs if before != after)
 
 
-def rank(records: Sequence[CellRecord], baseline_id: str) -> list[Row]:
-    """Rows fastest first; then those whose output is wrong, then those without a measurement, in the order given."""
+def rank(
+    records: Sequence[CellRecord],
+    baseline_id: str,
+    level: float = LEVEL,
+    floors: Mapping[int, float] | None = None,
+) -> list[Row]:
+    """Rows fastest first; then those whose output is wrong, then those without a measurement, in the order given.
+
+    Args:
+        records: the cells.
+        baseline_id: of one of them, or empty.
+        level: chance of calling any cell different when all are equal: see runner.rounds.level_of().
+        floors: see `stats.compare`.
+    """
     metrics = {record.cell_id: cell_metrics(record) for record in records}
     base = metrics.get(baseline_id, {}).get("latency/p50_ms")
     wrong = {record.cell_id for record in records if record.quality != "ok"}
@@ -132,15 +152,17 @@ def rank(records: Sequence[CellRecord], baseline_id: str) -> list[Row]:
         untrusted = p50 is not None and disturbed
         is_baseline = record.cell_id == baseline_id
         rows.append(Row(record, metrics[record.cell_id], speedup, is_baseline, untrusted=untrusted))
-    rows = _judged(rows, baseline)
+    rows = _judged(rows, baseline, level, floors)
     return sorted(rows, key=lambda row: (row.p50_ms is None, not row.is_right, row.p50_ms or 0.0))
 
 
-def _judged(rows: list[Row], baseline: CellRecord | None) -> list[Row]:
+def _judged(
+    rows: list[Row], baseline: CellRecord | None, level: float, floors: Mapping[int, float] | None
+) -> list[Row]:
     """The rows that have a speed-up, with a verdict each: all of them together are one family of comparisons."""
     rated = [row for row in rows if row.speedup is not None and not row.is_baseline]
     if baseline is None or not rated:
         return rows
-    verdicts = stats.compare(baseline.rounds, [row.record.rounds for row in rated])
+    verdicts = stats.compare(baseline.rounds, [row.record.rounds for row in rated], level, floors)
     by_cell = {row.record.cell_id: verdict for row, verdict in zip(rated, verdicts, strict=True)}
     return [replace(row, verdict=by_cell.get(row.record.cell_id)) for row in rows]

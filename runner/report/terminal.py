@@ -59,30 +59,48 @@ def exclusions(excluded: Sequence[tuple[Mapping[str, str], str]], shown: Sequenc
 class Progress:
     """Lines between jobs. Draws nothing by itself: no thread, no timer."""
 
-    def __init__(self, console: Console, jobs: int, rounds: int, shown: Sequence[str], timeout_s: float) -> None:
-        self._console, self._jobs, self._rounds, self._shown, self._timeout_s = console, jobs, rounds, shown, timeout_s
-        self._done = 0
+    def __init__(self, console: Console, rounds: int | str, shown: Sequence[str], timeout_s: float) -> None:
+        self._console, self._rounds, self._shown, self._timeout_s = console, rounds, shown, timeout_s
+        self.done = self._jobs = 0
         self._start = time.monotonic()
         self._began = self._start
+
+    def add(self, stage: Sequence[tuple[int, object]]) -> None:
+        """So many jobs, (round, cell) each, are to come; why, when it is not the first time."""
+        if self._jobs:
+            cells = plural(len({id(cell) for _, cell in stage}), "cell")
+            first, last = min(number for number, _ in stage) + 1, max(number for number, _ in stage) + 1
+            which = f"round {first}" if first == last else f"rounds {first} to {last}"
+            self._console.print(f"[bold]undecided[/bold]: {which} for {cells}")
+        self._jobs += len(stage)
+
+    def out_of_budget(self, minutes: float) -> None:
+        """Say why no more jobs are started."""
+        self._console.print(
+            f"[yellow]budget_min={minutes:g}[/yellow]: the next job would end after it; "
+            f"{plural(self._jobs - self.done, 'planned job')} left out"
+        )
 
     def begin(self, number: int, axes: Mapping[str, str]) -> None:
         """Say what starts now, and when it will be stopped at the latest."""
         self._began = time.monotonic()
         since = time.strftime("%H:%M:%S")
-        which = f"round {number + 1} of {self._rounds}, " if self._rounds > 1 else ""
+        of = f" of {self._rounds}" if isinstance(self._rounds, int) else ""
+        which = f"round {number + 1}{of}, " if self._rounds != 1 else ""
         self._console.print(
-            f"[dim]\\[{self._done + 1}/{self._jobs}][/dim] {escape(label(axes, self._shown))}"
+            f"[dim]\\[{self.done + 1}/{self._jobs}][/dim] {escape(label(axes, self._shown))}"
             f"  [dim]{which}since {since}, at most {duration(self._timeout_s)}[/dim]"
         )
 
-    def end(self, outcome: Outcome, figures: Mapping[str, float]) -> None:
-        """Say how it went, and how long the rest will take."""
-        self._done += 1
+    def end(self, outcome: Outcome, figures: Mapping[str, float]) -> float:
+        """Say how it went, and how long the rest will take; returns the seconds that it took."""
+        self.done += 1
         elapsed = time.monotonic() - self._start
-        left = self._jobs - self._done
-        rest = f", about {duration(elapsed / self._done * left)} left" if left else ""
-        took = f"[dim]{duration(time.monotonic() - self._began)}{rest}[/dim]"
-        indent = " " * (len(f"[{self._done}/{self._jobs}]") + 1)
+        left = self._jobs - self.done
+        rest = f", about {duration(elapsed / self.done * left)} left" if left else ""
+        took_s = time.monotonic() - self._began
+        took = f"[dim]{duration(took_s)}{rest}[/dim]"
+        indent = " " * (len(f"[{self.done}/{self._jobs}]") + 1)
         if outcome.status == FINISHED:
             p50 = figures.get("latency/p50_ms")
             faults = figures.get("faults/minor_per_step")
@@ -96,6 +114,7 @@ class Progress:
             self._console.print(f"{indent}[green]{outcome.evidence}[/green] {measured}  {took}")
         else:
             self._console.print(f"{indent}[red]{outcome.status}[/red] {escape(outcome.failure or '')}  {took}")
+        return took_s
 
 
 def table(rows: Sequence[Row], shown: Sequence[str], rounds: int) -> Table:
@@ -141,6 +160,12 @@ def figure(figures: Mapping[str, float], name: str, form: str) -> str:
     return format(figures[name], form) if name in figures else "-"
 
 
+def p99(figures: Mapping[str, float]) -> str:
+    """p99 in ms; what it needs where a process has too few samples for it; ``-`` where nothing was measured."""
+    absent = "latency/p50_ms" in figures and "latency/p99_ms" not in figures
+    return stats.needs(0.99) if absent else figure(figures, "latency/p99_ms", ".4g")
+
+
 def notes(rows: Sequence[Row], shown: Sequence[str], rounds: int) -> list[str]:
     """What a reader of the table must know: failures, disturbance, and what one round can't tell."""
     said = []
@@ -154,6 +179,7 @@ def notes(rows: Sequence[Row], shown: Sequence[str], rounds: int) -> list[str]:
             said.append(f"the runner used {busy:.1f} % of a core while {label(row.axes, shown)} measured")
     said += _contaminations(rows, shown)
     said += _shapes(rows, shown)
+    said += _short(rows, shown)
     if any(row.answer.startswith("undecided") for row in rows):
         said.append("undecided: no difference shown; one smaller than the figure in brackets could not have shown here")
     if rounds == 1 and sum(row.p50_ms is not None for row in rows) > 1:
@@ -161,6 +187,23 @@ def notes(rows: Sequence[Row], shown: Sequence[str], rounds: int) -> list[str]:
             "one round: how much processes differ is not known; rounds=5 shows it before a small difference is believed"
         )
     return said
+
+
+def _short(rows: Sequence[Row], shown: Sequence[str]) -> list[str]:
+    """Cells that max_time_s ended before the median of a process was known as well as asked."""
+    short = []
+    for row in rows:
+        target, width = row.axes.get("target_ci_pct", "null"), row.metrics.get("latency/process_ci95_pct")
+        if row.axes.get("iterations") == "null" and target != "null" and width is not None and width > float(target):
+            short.append((width, row))
+    if not short:
+        return []
+    width, widest = max(short, key=lambda found: found[0])
+    settings = widest.axes
+    return [
+        f"{plural(len(short), 'cell')} reached max_time_s={settings['max_time_s']} before the median of a process was "
+        f"known to target_ci_pct={settings['target_ci_pct']}; {label(settings, shown)}: to {width:.2g} %"
+    ]
 
 
 # Cells that are described one by one: of the others, their samples and tags say it.

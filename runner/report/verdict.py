@@ -95,6 +95,8 @@ def _decided(text: str, row: Row, real: stats.Answer, words: str, cause: str = "
     text += f", 95 % interval {found.interval.low:.2f}x to {found.interval.high:.2f}x"
     if row.untrusted:
         return f"{text}; {_CONTAMINATED}."
+    if found.is_under_floor and found.floor is not None:
+        return f"{text}; equal cells differ by as much on this host (up to {100 * found.floor:.2g} %)."
     if found.answer is real:
         return f"{text}; {words}{cause}."
     return f"{text}; whether there is a difference is undecided{_hidden(found)}."
@@ -110,6 +112,9 @@ def _runner_up(rated: Sequence[Row], shown: Sequence[str]) -> str:
     if interval is None or first.untrusted or second.untrusted:
         return f"{text}."
     ends = f"the fastest is {interval.low:.2f}x to {interval.high:.2f}x as fast as it"
+    floor = first.verdict.floor if first.verdict else None
+    if interval.low > 1 and floor is not None and (first.speedup or 0.0) < (1 + floor) * (second.speedup or 0.0):
+        return f"{text}: {ends}, which equal cells are as well on this host (up to {100 * floor:.2g} %)."
     return f"{text}: {ends}." if interval.low > 1 else f"{text}, and which of the two is faster is not shown: {ends}."
 
 

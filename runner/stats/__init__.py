@@ -7,7 +7,7 @@ processes. The rule that tells a worker when to stop is apart, in `runner.stoppi
 
 from __future__ import annotations
 
-from runner.stats.decision import Answer, Verdict, compare, holm, ratio_interval
+from runner.stats.decision import Answer, Verdict, compare, floor_at, holm, ratio_interval
 from runner.stats.estimates import Estimate, Processes, estimate, needs, quantile, samples_needed
 from runner.stats.intervals import Interval, Statistic, interval
 from runner.stats.modes import Mode, modes
@@ -31,6 +31,7 @@ __all__ = [
     "effective_samples",
     "estimate",
     "false_alarms",
+    "floor_at",
     "holm",
     "interval",
     "modes",

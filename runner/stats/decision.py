@@ -11,9 +11,10 @@ Rounds are treated as unpaired. What a round does to all cells alike is counted 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
+from math import log, log1p
 
 import numpy as np
 from numpy.typing import NDArray
@@ -56,6 +57,14 @@ class Verdict:
     """The same among all comparisons made; decides `answer`. None: unknown."""
     detectable: float | None
     """Least relative difference (0.03: 3 %) that these data would have shown 4 times in 5. None: unknown."""
+    floor: float | None = None
+    """Relative difference that equal cells of as many rounds show on this host. None: no A/A sweep has told."""
+
+    @property
+    def is_under_floor(self) -> bool:
+        """Called different, by less than equal cells differ by here: chance may be larger than these data show."""
+        decided = self.answer in (Answer.FASTER, Answer.SLOWER)
+        return decided and self.floor is not None and abs(log(self.ratio)) < log1p(self.floor)
 
 
 @dataclass(frozen=True)
@@ -175,13 +184,24 @@ def ratio_interval(baseline: Processes, processes: Processes, level: float = CON
     return Interval(float(low[0]), float(high[0]), level)
 
 
-def compare(baseline: Processes, others: Sequence[Processes], level: float = 0.05) -> list[Verdict]:
+def floor_at(floors: Mapping[int, float], rounds: int) -> float | None:
+    """Of floors by number of rounds, that of the most rounds that are not more than these; None where all are more."""
+    return floors[max(known)] if (known := [number for number in floors if number <= rounds]) else None
+
+
+def compare(
+    baseline: Processes,
+    others: Sequence[Processes],
+    level: float = 0.05,
+    floors: Mapping[int, float] | None = None,
+) -> list[Verdict]:
     """Each of ``others`` beside the baseline, in their order.
 
     Args:
         baseline: samples in seconds, one sequence a process.
         others: cells, likewise; the family that Holm's correction counts, without those of unknown answer.
         level: chance of calling any of them different when all are equal.
+        floors: rounds -> relative difference that equal cells of so many rounds show on this host, where known.
 
     Raises:
         ValueError: a cell without processes or samples, or a sample that is not a finite positive number.
@@ -205,8 +225,10 @@ def compare(baseline: Processes, others: Sequence[Processes], level: float = 0.0
             p,
             corrected,
             least,
+            floor_at(floors or {}, min(len(baseline), len(other))),
         )
-        for ratio, p, corrected, sure, low_end, high_end, least in zip(
+        for other, ratio, p, corrected, sure, low_end, high_end, least in zip(
+            others,
             *(column.tolist() for column in (np.exp(test.log_ratio), test.p, p_holm, decided, low, high, smallest)),
             strict=True,
         )

@@ -123,9 +123,7 @@ def run(spec: JobSpec, folder: Path, instance: int, keep: Callable[[WorkerResult
             # Not its own affinity: an OpenMP runtime may have bound this thread to one CPU.
             watched = surroundings.watched(spec.instances[instance], spec.instances)
             with phases("measure"):
-                samples_s, window = measure.measure(
-                    timed, spec.iterations, spec.min_time_s, spec.runner_pid, around, watched
-                )
+                samples_s, window = measure.measure(timed, spec.rule, spec.runner_pid, around, watched)
             # The others are still measuring: the load that their samples were promised goes on.
             together.announce("measured")
             while not together.all("measured"):

@@ -31,6 +31,7 @@ from runner.job import (
     JobSpec,
     write_captures,
 )
+from runner.stopping import Rule
 from runner.worker import measure
 from runner.worker.region import PerfControl
 
@@ -149,12 +150,12 @@ def _counters(step: Step, spec: JobSpec, folder: Path) -> Captured:
     if settings["perf"]:
         try:
             with _attached_perf(settings["perf"], Path(spec.private), folder / COUNTERS_FILE) as region:
-                seconds, window = measure.measure(step, fitting, 0.0, spec.runner_pid, region)
+                seconds, window = measure.measure(step, Rule(fitting), spec.runner_pid, region)
             return Captured("counters", seconds, window=window)
         except (RuntimeError, OSError) as error:
             traceback.print_exc()
             note = f"perf failed: {error}"
-    seconds, window = measure.measure(step, fitting, 0.0, spec.runner_pid)
+    seconds, window = measure.measure(step, Rule(fitting), spec.runner_pid)
     return Captured("counters", seconds, window=window, note=note)
 
 

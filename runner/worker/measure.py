@@ -13,29 +13,33 @@ from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 
 from runner.job import Window
+from runner.stopping import GROWTH, MIN_ITERATIONS, Rule, enough
 from runner.worker import surroundings
 
-# A median of fewer iterations says nothing; used when only a minimum time is asked for.
-MIN_ITERATIONS = 5
 
+def timed_loop(step: Callable[[], object], rule: Rule) -> list[int]:
+    """Call ``step`` as often as the rule says and return each call's latency in nanoseconds (CLOCK_MONOTONIC).
 
-def timed_loop(step: Callable[[], object], iterations: int | None, min_time_s: float) -> list[int]:
-    """Call ``step`` and return each call's latency in nanoseconds (CLOCK_MONOTONIC).
-
-    Runs ``iterations`` calls, or when that is None as many as take ``min_time_s``, never fewer than
-    MIN_ITERATIONS. The bookkeeping between two calls is one list append, outside both time stamps.
+    The bookkeeping between two calls is a list append and two comparisons, outside both time stamps; now and then the
+    samples are sorted there, to see whether they are enough.
     """
     clock = time.perf_counter_ns
     samples: list[int] = []
     record = samples.append
-    if iterations is not None:
-        for _ in range(iterations):
+    if rule.iterations is not None:
+        for _ in range(rule.iterations):
             start = clock()
             step()
             record(clock() - start)
         return samples
-    deadline = clock() + int(min_time_s * 1e9)
-    while clock() < deadline or len(samples) < MIN_ITERATIONS:
+    begin = clock()
+    earliest, latest = begin + int(rule.min_time_s * 1e9), begin + int(rule.max_time_s * 1e9)
+    look = MIN_ITERATIONS
+    while (now := clock()) < latest or len(samples) < MIN_ITERATIONS:
+        if now >= earliest and len(samples) >= look and rule.target_ci_pct is not None:
+            if enough(samples, rule.target_ci_pct):
+                break
+            look = int(GROWTH * len(samples))
         start = clock()
         step()
         record(clock() - start)
@@ -104,8 +108,7 @@ def _rss_peak_bytes() -> int | None:
 
 def measure(
     step: Callable[[], object],
-    iterations: int | None,
-    min_time_s: float,
+    rule: Rule,
     runner_pid: int,
     around: AbstractContextManager[object] | None = None,
     watched: Sequence[int] = (),
@@ -124,7 +127,7 @@ def measure(
     start = time.perf_counter_ns()
 
     with around or nullcontext():
-        samples = timed_loop(step, iterations, min_time_s)
+        samples = timed_loop(step, rule)
 
     wall_s = (time.perf_counter_ns() - start) / 1e9
     after = resource.getrusage(resource.RUSAGE_SELF)

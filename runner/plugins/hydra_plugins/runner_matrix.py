@@ -48,7 +48,9 @@ def _yaml12_loader() -> type[Any]:
 
 
 # Of the sweep as a whole: read once, from the configuration all its cells share.
-_ONE_VALUE = ("experiment", "rounds", "reruns", "mlruns", "baseline", "timeout_s", "capture")
+_ONE_VALUE = (
+    "experiment", "rounds", "budget_min", "smallest_pct", "reruns", "mlruns", "baseline", "timeout_s", "capture",
+)  # fmt: skip
 
 
 class FileConfigSource(file_config_source.FileConfigSource):  # type: ignore[misc]  # Hydra's plugins are untyped
