@@ -188,9 +188,8 @@ def judge_end(
 def _hung_at(folder: Path) -> str:
     """`` in forward (model.py:12)``: where the worker's main thread was, by the stack it left on stderr; or nothing."""
     text = (folder / "stderr.log").read_text(encoding="utf-8", errors="replace")
-    # faulthandler's own format. The reference's process, where there is one, is the first to say; of a process's
-    # threads the main one is the last.
-    stack = f"{text}Timeout (".split("Timeout (")[1].rpartition("(most recent call first):\n")[2]
+    # faulthandler's own format; the main thread is the last of all threads.
+    stack = text.rpartition("Timeout (")[2].rpartition("(most recent call first):\n")[2]
     found = re.search(r'File "(.+)", line (\d+) in (\S+)', stack)
     return f" in {found[3]} ({Path(found[1]).name}:{found[2]})" if found else ""
 

@@ -96,6 +96,8 @@ def run(spec: JobSpec, folder: Path, instance: int, keep: Callable[[WorkerResult
         if not spec.apart:
             with phases("reference"):
                 has_reference = reference.compute_in_child(lambda: _reference(spec), reference_file, spec.deadline_s)
+        # Not before the fork: the child would wait for ever for a thread of faulthandler's that it has not.
+        watch.say_where_it_hangs(spec.deadline_s)
         with phases("build"):
             module, call = _build(spec, spec.seed)
             if not spec.apart and not has_reference:
@@ -174,7 +176,6 @@ def main(argv: list[str]) -> int:
     watch.mark_crashes()
     if len(argv) < 3:  # not when a person repeats a job whose runner is long gone
         watch.die_with(spec.runner_pid)
-        watch.say_where_it_hangs(spec.deadline_s)
     kept = False
 
     def keep(result: WorkerResult) -> None:

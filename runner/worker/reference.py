@@ -31,7 +31,7 @@ def compute_in_child(compute: Callable[[], list[torch.Tensor]], file: Path, dead
         status = 1
         try:
             watch.die_with(parent)
-            watch.say_where_it_hangs(deadline_s, 2 * watch.BEFORE_S)
+            watch.say_where_it_hangs(deadline_s)
             torch.save(compute(), file)
             status = 0
         except BaseException:

@@ -11,7 +11,7 @@ import threading
 import time
 
 # Before the runner stops a job that takes too long: the time to write down what every thread is doing.
-BEFORE_S = 1.0
+_BEFORE_S = 1.0
 
 
 def die_with(pid: int) -> None:
@@ -36,12 +36,12 @@ def die_with(pid: int) -> None:
     threading.Thread(target=watch, args=(descriptor,), name="watch", daemon=True).start()
 
 
-def say_where_it_hangs(deadline_s: float, before_s: float = BEFORE_S) -> None:
+def say_where_it_hangs(deadline_s: float) -> None:
     """Every thread's stack on stderr, so long before the runner stops the job (CLOCK_MONOTONIC).
 
     faulthandler's own thread sleeps till then, and writes even when Python's lock is held.
     """
-    left_s = deadline_s - time.monotonic() - before_s
+    left_s = deadline_s - time.monotonic() - _BEFORE_S
     if left_s > 0:
         faulthandler.dump_traceback_later(left_s, file=sys.stderr)
 
