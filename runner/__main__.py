@@ -61,6 +61,8 @@ def main() -> int:
         if argv[1:] and argv[1] in COMMANDS:
             command = importlib.import_module(f"runner.{argv[1]}")
             return int(command.main(argv[2:]))
+        if argv[1:2] == ["resume"]:
+            argv = [argv[0], *importlib.import_module("runner.resume").command_line(argv[2:])]
         sys.argv = ["wait=false" if word == "--no-wait" else word for word in argv]
         return sweep()
     except KeyboardInterrupt:

@@ -226,6 +226,8 @@ class Config:
     smallest_pct: float = MISSING
     reruns: int = MISSING
     wait: bool = MISSING
+    resume: bool = False
+    retries: int = MISSING
     # Not a struct: `baseline={ipex: off}` on the command line may name any axis.
     baseline: Any = field(default_factory=lambda: OmegaConf.create({}, flags={"struct": False}))
     expect: list[ExpectConf] = field(default_factory=list)
@@ -266,6 +268,7 @@ _AT_LEAST: dict[str, tuple[float, str]] = {
     "threads": (1, "OpenMP threads"),
     "node": (0, "a NUMA node's number"),
     "seed": (0, "a seed"),
+    "retries": (0, "further attempts at a failed job"),
     "reruns": (0, "further attempts at a contaminated pass"),
 }
 _MORE_THAN_ZERO = {

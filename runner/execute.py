@@ -12,7 +12,7 @@ import select
 import signal
 import subprocess
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
@@ -105,20 +105,69 @@ def _stop(process: subprocess.Popen[bytes], marker: str) -> None:
             signal.signal(number, handler)
 
 
+@dataclass(frozen=True)
+class Process:
+    """One process of this host, told from a later one of the same number."""
+
+    pid: int
+    started: int
+    """Clock ticks after boot: field 22 of proc(5)'s stat."""
+
+    @classmethod
+    def this(cls) -> Process:
+        """The calling one."""
+        return cls(os.getpid(), _started(os.getpid()) or 0)
+
+    @classmethod
+    def of(cls, text: str) -> Process:
+        """The inverse of str(); a text that is none is a process that never was."""
+        pid, _, started = text.partition(".")
+        return cls(int(pid), int(started)) if pid.isdigit() and started.isdigit() else cls(0, 0)
+
+    def __str__(self) -> str:
+        return f"{self.pid}.{self.started}"
+
+    @property
+    def is_alive(self) -> bool:
+        """Whether it still runs here."""
+        return self.pid > 0 and _started(self.pid) == self.started
+
+
+def _started(pid: int) -> int | None:
+    """When a process began; None when there is none, or one that is only waited for (a zombie)."""
+    try:
+        # The command name before these fields is in parentheses and may hold spaces and parentheses.
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+        return None if fields[0] == "Z" else int(fields[19])
+    except (OSError, ValueError, IndexError):
+        return None
+
+
+def end_orphans() -> list[str]:
+    """Kill the processes of jobs whose runner is gone, so that none keeps a core busy; a line for each."""
+    found = []
+    for pid, environment in _environments():
+        marker = next((word[11:] for word in environment if word.startswith(b"RUNNER_JOB=")), b"").decode()
+        runner, _, job = marker.partition("/")
+        if job and not Process.of(runner).is_alive:
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                os.kill(pid, signal.SIGKILL)
+                found.append(f"process {pid} of job {job}, whose runner ({runner.partition('.')[0]}) is gone")
+    return found
+
+
+def _environments() -> Iterator[tuple[int, list[bytes]]]:
+    """Of every process that the caller may look at."""
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit():
+            with contextlib.suppress(OSError):  # ended meanwhile, or somebody else's
+                yield int(entry.name), (entry / "environ").read_bytes().split(b"\0")
+
+
 def marked(marker: str) -> list[int]:
     """Live processes whose environment has RUNNER_JOB=marker."""
     wanted = f"RUNNER_JOB={marker}".encode()
-    found = []
-    for entry in Path("/proc").iterdir():
-        if not entry.name.isdigit():
-            continue
-        try:
-            environment = (entry / "environ").read_bytes().split(b"\0")
-        except OSError:
-            continue  # ended meanwhile, or somebody else's
-        if wanted in environment:
-            found.append(int(entry.name))
-    return found
+    return [pid for pid, environment in _environments() if wanted in environment]
 
 
 class Output(NamedTuple):

@@ -11,7 +11,7 @@ import traceback
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
-from runner import apart, contamination, gate, launch, lock, passes, quality
+from runner import apart, contamination, gate, launch, lock, passes, quality, resume
 from runner.capture import kernels, onednn
 from runner.capture.settings import CaptureConf
 from runner.captured import collect
@@ -56,10 +56,10 @@ def _run(config: Config, resolved_yaml: str) -> Outcome:
         config.sweep.cell_id, config.sweep.round, cell.axes, FAILED, run_id=run_id, settings=cell.settings
     )
     try:
-        if cell.cell_id != config.sweep.cell_id:
+        if cell.key != resume.key_of(sweep, config.sweep.cell_id):
             raise RunnerError("the configuration changed while the sweep ran: start the sweep again")
         _clear(folder)
-        outcome = _undisturbed(cell, config, folder, unfinished)
+        outcome = _retried(cell, config, folder, unfinished)
     except RunnerError as error:
         outcome = replace(unfinished, failure=str(error))
     except KeyboardInterrupt as error:  # recorded, then passed on
@@ -94,6 +94,22 @@ def _clear(folder: Path) -> None:
             old.unlink()
 
 
+def _retried(cell: Cell, config: Config, folder: Path, unfinished: Outcome) -> Outcome:
+    """Run the job again when it failed, up to ``retries`` times; every attempt is kept.
+
+    Raises:
+        RunnerError: see _attempt().
+    """
+    outcome = _undisturbed(cell, config, folder, unfinished)
+    for again in range(1, config.retries + 1):
+        if outcome.status != FAILED:
+            break
+        print(f"      FAILED ({outcome.failure}), tried again {again} of {config.retries}", flush=True)
+        _set_aside(folder)
+        outcome = _undisturbed(cell, config, folder, unfinished)
+    return outcome
+
+
 def _undisturbed(cell: Cell, config: Config, folder: Path, unfinished: Outcome) -> Outcome:
     """Attempt the pass until nobody else was at work while it measured, or there have been ``reruns`` more.
 
@@ -108,17 +124,18 @@ def _undisturbed(cell: Cell, config: Config, folder: Path, unfinished: Outcome) 
             break
         why = "; ".join(outcome.contamination)
         print(f"      contaminated ({why}), run again {again} of {config.reruns}", flush=True)
-        _set_aside(folder, again)
+        _set_aside(folder)
         spent_s += outcome.cost_s["job"]
         outcome = _attempt(cell, config, folder, unfinished)
     return replace(outcome, cost_s={**outcome.cost_s, "reruns": spent_s})
 
 
-def _set_aside(folder: Path, attempt: int) -> None:
+def _set_aside(folder: Path) -> None:
     """Move all that an attempt left into a folder of its own."""
-    stay = {folder / "config.yaml", *attempt_folders(folder)}
+    earlier = attempt_folders(folder)
+    stay = {folder / "config.yaml", *earlier}
     left = [path for path in folder.iterdir() if path not in stay]
-    aside = folder / f"attempt-{attempt}"
+    aside = folder / f"attempt-{1 + len(earlier)}"
     aside.mkdir()
     for path in left:
         path.rename(aside / path.name)

@@ -161,12 +161,12 @@ class Cell:
         return {**self.axes, **self.settings}
 
     @property
-    def cell_id(self) -> str:
-        """Content address: equal for equal cells on any machine and in any order of keys."""
-        content = asdict(self)
-        if self.twin is None:
-            del content["twin"]  # cells have been stored since before there were twins
-        text = json.dumps(content, sort_keys=True, separators=(",", ":"), default=str)
+    def key(self) -> str:
+        """Content address of what was asked for: equal for equal cells on any machine and in any order of keys.
+
+        Results are filed under the ``cell_id`` of runner.identity, which also has what they ran with.
+        """
+        text = json.dumps(asdict(self), sort_keys=True, separators=(",", ":"), default=str)
         return hashlib.sha256(text.encode()).hexdigest()[:12]
 
 

@@ -68,7 +68,7 @@ def spec_of(planned: launch.Plan, config: Config, result_path: Path, captures: C
     if captures.profiler is not None:
         own["profiler"] = asdict(captures.profiler)
     return JobSpec(
-        cell_id=cell.cell_id,
+        cell_id=config.sweep.cell_id,
         round=config.sweep.round,
         model_target=cell.model.target,
         model_kwargs={**cell.model.kwargs, **sequence},
@@ -105,7 +105,7 @@ def start(
     Raises:
         RunnerError: it can't be started.
     """
-    marker = f"{config.sweep.id}/{planned.cell.cell_id}/{config.sweep.round}"
+    marker = f"{execute.Process.this()}/{config.sweep.id}/{config.sweep.cell_id}/{config.sweep.round}"
     # Short and without spaces or colons whatever the project's path is: LD_PRELOAD is split at both.
     shim = Path(tempfile.mkdtemp(prefix="runner-", dir="/tmp"))
     try:

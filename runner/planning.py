@@ -8,10 +8,11 @@ from __future__ import annotations
 import os
 import shlex
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 
-from runner import passes
+from runner import identity, passes
 from runner.config import Config, cell_of
 from runner.errors import RunnerError
 from runner.launch.placement import UnplaceableError
@@ -44,6 +45,13 @@ class Planned:
     cell: Cell
     config: Config
     overrides: tuple[str, ...]
+    facts: Mapping[str, str] = field(default_factory=dict)
+    """What its result depends on beside: see runner.identity. Empty of a cell that lacks something."""
+
+    @cached_property
+    def cell_id(self) -> str:
+        """What its results are filed under."""
+        return identity.cell_id(self.cell, self.facts)
 
     @property
     def command(self) -> str:
@@ -91,7 +99,7 @@ def plan(request: Request, compose: Compose) -> Matrix:
         overrides = tuple(f"{key}={value}" for key, value in combination.items())
         config = compose(overrides)
         cell = cell_of(config)
-        if cell.cell_id in seen:
+        if cell.key in seen:
             continue
         planned = Planned(cell, config, overrides)
         rule_hit = next((rule for rule in excludes if matches(rule, cell.axes)), None)
@@ -99,9 +107,9 @@ def plan(request: Request, compose: Compose) -> Matrix:
             matrix.used_rules.append(rule_hit)
             matrix.excluded.append((cell.labels, f"excluded by the rule {rule_in_words(rule_hit)}"))
             continue
-        seen.add(cell.cell_id)
+        seen.add(cell.key)
         try:
-            passes.plan_here(cell)
+            planned = replace(planned, facts=identity.facts(passes.plan_here(cell)))
         except UnplaceableError as error:
             matrix.excluded.append((cell.labels, str(error)))
         except RunnerError as error:

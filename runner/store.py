@@ -34,6 +34,9 @@ os.environ.setdefault("DO_NOT_TRACK", "true")
 # MLflow refuses tag values past this many characters; whole texts are artifacts.
 _TAG_LIMIT = 5000
 
+# In the folder of a job whose record is in MLflow.
+_LOGGED = ".logged"
+
 SERVER = "http://127.0.0.1:5000"
 
 
@@ -122,10 +125,28 @@ class Store:
             "git.commit": commit or "not a git checkout",
             "git.dirty": str(bool(diff)).lower(),
             "command": command[:_TAG_LIMIT],
+            "directory": str(folder),
         }
         run = self._client.create_run(experiment_id, run_name=sweep_id, tags=tags)
         self._log_files(run.info.run_id, folder, None)
         return str(run.info.run_id)
+
+    def reopen_sweep(self, run_id: str) -> bool:
+        """Set the parent run of a sweep that goes on RUNNING again; whether it is there."""
+        from mlflow.exceptions import MlflowException
+
+        try:
+            self._client.update_run(run_id, status="RUNNING")
+        except MlflowException:
+            return False
+        return True
+
+    def left_open(self, host_id: str) -> dict[Path, str]:
+        """Folder -> parent run of the sweeps of this host that MLflow believes to be running."""
+        experiments = [one.experiment_id for one in self._client.search_experiments()]
+        rows = f"attributes.status = 'RUNNING' and tags.kind = 'sweep' and tags.host_id = '{host_id}'"
+        runs = self._client.search_runs(experiments, rows) if experiments else []
+        return {Path(run.data.tags["directory"]): run.info.run_id for run in runs if "directory" in run.data.tags}
 
     def close_sweep(self, run_id: str, status: str, figures: Mapping[str, float], folder: Path) -> None:
         """End the parent run with the sweep's own figures and files, and any cell that still waits for a round."""
@@ -169,7 +190,10 @@ class Store:
             max_results=1,
         )
         if found:
-            return str(found[0].info.run_id)
+            run_id = str(found[0].info.run_id)
+            if found[0].info.status != "RUNNING":  # its sweep goes on
+                self._client.update_run(run_id, status="RUNNING")
+            return run_id
         inherited = {name: sweep.data.tags[name] for name in ("host_id", "git.commit")}
         run = self._client.create_run(
             sweep.info.experiment_id,
@@ -205,6 +229,11 @@ class Store:
         self._log_captures(outcome.run_id, folder)
         figures["cost/log_s"] = time.perf_counter() - start
         self._log_batch(outcome.run_id, figures, {}, step=outcome.round)
+        (folder / _LOGGED).touch()
+
+    def has_logged(self, folder: Path) -> bool:
+        """Whether a job's record is all here."""
+        return (folder / _LOGGED).exists()
 
     def end_cell(self, sweep: Path, cell_id: str, is_complete: bool = True) -> None:
         """End a cell's run with its figures over all rounds; nothing when no job of it has ended.
@@ -247,7 +276,7 @@ class Store:
 
     def _log_files(self, run_id: str, folder: Path, into: str | None) -> None:
         for file in sorted(folder.iterdir()):
-            if file.is_file():
+            if file.is_file() and not file.name.startswith("."):
                 self._client.log_artifact(run_id, str(file), into)
 
     def _log_top_files(self, run_id: str, folder: Path) -> None:
@@ -279,9 +308,11 @@ class Store:
         pq.write_table(pa.table(columns), file)
         self._client.log_artifact(run_id, str(file))
 
-    def fail_before_launch(self, parent: str, sweep_id: str, cell: Cell, command: str, reason: str) -> None:
+    def fail_before_launch(
+        self, parent: str, sweep_id: str, cell_id: str, cell: Cell, command: str, reason: str
+    ) -> None:
         """A child run for a cell that this machine lacks something for: FAILED, with the reason."""
-        run_id = self.start_cell(parent, sweep_id, cell.cell_id, cell, command)
+        run_id = self.start_cell(parent, sweep_id, cell_id, cell, command)
         self._log_batch(run_id, {}, {"failure": reason}, step=0)
         self._client.set_terminated(run_id, FAILED)
 

@@ -20,13 +20,23 @@ from types import FrameType
 from rich.console import Console
 from rich.markup import escape
 
-from runner import execute, host, lock, noise, probe
+from runner import execute, host, lock, noise, probe, resume
 from runner.config import AUTO, Config
 from runner.errors import RunnerError
-from runner.job import write_json
+from runner.job import FormatError, write_json
 from runner.matrix import check_rule, telling
 from runner.metrics import cell_metrics
-from runner.outcome import FAILED, FINISHED, KILLED, OUTCOME_FILE, CellRecord, Outcome, job_folder, read_cell
+from runner.outcome import (
+    FAILED,
+    FINISHED,
+    KILLED,
+    OUTCOME_FILE,
+    CellRecord,
+    Outcome,
+    job_folder,
+    read_cell,
+    read_outcome,
+)
 from runner.planning import Compose, Matrix, Planned, Request, plan, rule_in_words
 from runner.report import closing, expected, html, terminal
 from runner.report.cause import main_causes
@@ -62,8 +72,11 @@ def run(request: Request, compose: Compose, launch: Launch) -> int:
     published = _expectations(settings)  # refused now rather than after the last job
     store = Store(Path(settings.mlruns))
     store.prepare()
-    if (request.directory / "cells").exists():
-        raise RunnerError(f"hydra.sweep.dir={request.directory}: it holds another sweep's cells; choose a new folder")
+    if (request.directory / "cells").exists() and not settings.resume:
+        raise RunnerError(
+            f"hydra.sweep.dir={request.directory}: it holds a sweep's cells; choose a new folder, or go on with that "
+            f"sweep: python -m runner resume {request.sweep_id}"
+        )
     console = terminal.make_console()
     the_sweep = _Sweep(
         request, matrix, asked, settings, baseline, shown or DEFAULT_COLUMNS, published, store, console, launch
@@ -112,15 +125,22 @@ class _Sweep:
         """Announce, run, report; returns the exit status."""
         fingerprint = host.fingerprint()
         folder = self.request.directory
+        self._clear_up(str(fingerprint["host_id"]))
         self._announce(fingerprint["cpu_model"], fingerprint["cpus_allowed"])
         folder.mkdir(parents=True, exist_ok=True)
         (folder / "experiment.yaml").write_text(self.request.resolved, encoding="utf-8")
         self._write_plan()
         git = execute.git_state(Path(__file__).parent)
-        parent = self.store.open_sweep(
-            self.request.experiment, self.request.sweep_id, self.command, fingerprint, git, folder
-        )
+        before = resume.read_state(folder)
+        if before is not None and self.store.reopen_sweep(before.parent_run):
+            parent = before.parent_run
+        else:
+            parent = self.store.open_sweep(
+                self.request.experiment, self.request.sweep_id, self.command, fingerprint, git, folder
+            )
+        resume.write_state(folder, sys.argv[1:], parent)
         try:
+            self._go_on()
             self._record_lacking(parent)
             interrupted = self._run_jobs(parent)
             return self._report(parent, interrupted, str(fingerprint["host_id"]), git[0] or "")
@@ -128,6 +148,47 @@ class _Sweep:
             status = KILLED if isinstance(error, KeyboardInterrupt) else FAILED
             self.store.close_sweep(parent, status, {}, folder)
             raise
+
+    def _clear_up(self, host_id: str) -> None:
+        """End what sweeps left that were killed: processes, and runs that would be RUNNING for ever."""
+        for line in execute.end_orphans():
+            self.console.print(f"  [yellow]ended[/yellow] {line}")
+        for folder, parent in self.store.left_open(host_id).items():
+            if resume.is_running(folder):
+                continue
+            for cell in sorted((folder / "cells").glob("*")):
+                self.store.end_cell(folder, cell.name, is_complete=False)
+            if folder.is_dir():
+                self.store.close_sweep(parent, KILLED, {}, folder)
+            if folder != self.request.directory:
+                self.console.print(
+                    f"  [yellow]note[/yellow] sweep {folder.name} was killed; to go on with it: "
+                    f"python -m runner resume {folder.name}"
+                )
+
+    def _go_on(self) -> None:
+        """Before the first job: what each cell depends on; of a sweep that goes on, what is kept and what is not."""
+        folder = self.request.directory
+        for planned in self.matrix.runnable:
+            for cell_id, changed in resume.replaced(folder, planned).items():
+                label = terminal.label(planned.cell.labels, self.shown)
+                self.console.print(
+                    f"  [yellow]measured anew[/yellow] {label}: {'; '.join(changed)}; {cell_id} was of before"
+                )
+            resume.write_inputs(folder, planned)
+            for record in filter(None, [read_cell(folder, planned.cell_id)]):
+                for outcome in record.outcomes:
+                    job = job_folder(folder, planned.cell_id, outcome.round)
+                    if outcome.run_id and not self.store.has_logged(job):
+                        self.store.log_job(folder, outcome, job)
+
+    def _is_done(self, number: int, planned: Planned) -> bool:
+        """Whether this round of the cell has ended, and need not be tried again."""
+        try:
+            outcome = read_outcome(job_folder(self.request.directory, planned.cell_id, number) / OUTCOME_FILE)
+        except FormatError:
+            return False
+        return outcome.status == FINISHED or (outcome.status == FAILED and not self.settings.retries)
 
     def _announce(self, cpu: str, cores: str) -> None:
         """What will run and what won't."""
@@ -167,10 +228,10 @@ class _Sweep:
                 "rounds": settings.rounds,
                 "level": self.level,
                 "cells": [
-                    {"cell_id": planned.cell.cell_id, "axes": planned.cell.axes, "command": planned.command}
+                    {"cell_id": planned.cell_id, "axes": planned.cell.axes, "command": planned.command}
                     for planned in matrix.runnable
                 ],
-                "order": [{"round": number, "cell_id": planned.cell.cell_id} for number, planned in order],
+                "order": [{"round": number, "cell_id": planned.cell_id} for number, planned in order],
                 "excluded": [{"axes": dict(axes), "reason": reason} for axes, reason in matrix.excluded],
                 "lacking": [{"axes": planned.cell.axes, "reason": reason} for planned, reason in matrix.lacking],
                 "pid": os.getpid(),
@@ -180,37 +241,41 @@ class _Sweep:
     def _record_lacking(self, parent: str) -> None:
         for planned, reason in self.matrix.lacking:
             cell = planned.cell
-            self.store.fail_before_launch(parent, self.request.sweep_id, cell, planned.command, reason)
-            folder = job_folder(self.request.directory, cell.cell_id, 0)
+            self.store.fail_before_launch(parent, self.request.sweep_id, planned.cell_id, cell, planned.command, reason)
+            folder = job_folder(self.request.directory, planned.cell_id, 0)
             folder.mkdir(parents=True, exist_ok=True)
             write_json(
-                folder / OUTCOME_FILE, Outcome(cell.cell_id, 0, cell.axes, FAILED, reason, settings=cell.settings)
+                folder / OUTCOME_FILE, Outcome(planned.cell_id, 0, cell.axes, FAILED, reason, settings=cell.settings)
             )
 
     def _records(self) -> list[CellRecord]:
         """What is known of each cell that has had a job."""
-        found = [read_cell(self.request.directory, planned.cell.cell_id) for planned in self.asked]
+        found = [read_cell(self.request.directory, planned.cell_id) for planned in self.asked]
         return [record for record in found if record is not None]
 
     def _undecided(self) -> list[Planned]:
         """The cells that rounds=auto gives more rounds."""
-        rows = rank(self._records(), self.baseline.cell.cell_id, self.level)
+        rows = rank(self._records(), self.baseline.cell_id, self.level)
         wanted = undecided(rows, self.settings.smallest_pct)
-        return [planned for planned in self.matrix.runnable if planned.cell.cell_id in wanted]
+        return [planned for planned in self.matrix.runnable if planned.cell_id in wanted]
 
     def _run_jobs(self, parent: str) -> bool:
         """Launch every job and end every cell; True when the user stopped it."""
         settings, cells, folder = self.settings, self.matrix.runnable, self.request.directory
         progress = terminal.Progress(self.console, settings.rounds, self.shown, settings.timeout_s)
         budget = Budget(settings.budget_min) if settings.rounds == AUTO else None
-        running = {planned.cell.cell_id for planned in cells}
+        running = {planned.cell_id for planned in cells}
         is_interrupted = False
         try:
-            for stage in stages(cells, settings.rounds, settings.seed, self._undecided):
+            for planned_stage in stages(cells, settings.rounds, settings.seed, self._undecided):
+                stage = [(number, planned) for number, planned in planned_stage if not self._is_done(number, planned)]
+                if len(stage) < len(planned_stage):
+                    done = terminal.plural(len(planned_stage) - len(stage), "job")
+                    self.console.print(f"[dim]{done} had ended before[/dim]")
                 progress.add(stage)
                 for first in range(0, len(stage), self.request.batch):
                     batch = stage[first : first + self.request.batch]
-                    if budget and not budget.allows(planned.cell.cell_id for _, planned in batch):
+                    if budget and not budget.allows(planned.cell_id for _, planned in batch):
                         progress.out_of_budget(settings.budget_min)
                         return False
                     for number, planned in batch:
@@ -225,7 +290,10 @@ class _Sweep:
                             running.discard(outcome.cell_id)
                             self.store.end_cell(folder, outcome.cell_id)
         except KeyboardInterrupt:
-            self.console.print("[yellow]interrupted[/yellow]: the job in flight was stopped; what had finished is kept")
+            self.console.print(
+                "[yellow]interrupted[/yellow]: the job in flight was stopped; what had finished is kept. To go on: "
+                f"python -m runner resume {self.request.sweep_id}"
+            )
             is_interrupted = True
         finally:
             for cell_id in sorted(running):
@@ -240,7 +308,7 @@ class _Sweep:
             f"sweep.directory={_quoted(self.request.directory)}",
             f"sweep.parent_run={parent}",
             f"sweep.round={number}",
-            f"sweep.cell_id={_quoted(planned.cell.cell_id)}",
+            f"sweep.cell_id={_quoted(planned.cell_id)}",
             f"sweep.command={_quoted(planned.command)}",
         ]
 
@@ -249,7 +317,7 @@ class _Sweep:
         folder, store = self.request.directory, self.store
         records = self._records()
         floor = noise.told(records, folder, store.root, host_id)
-        rows = rank(records, self.baseline.cell.cell_id, self.level, floor.floors)
+        rows = rank(records, self.baseline.cell_id, self.level, floor.floors)
         published = expected.lines(self.published, rows)
         origin = html.Origin(self.command, commit, tuple(published), floor.said)
         title = f"{self.request.experiment}, sweep {self.request.sweep_id}"

@@ -58,7 +58,7 @@ def test_each_file_says_what_it_is_in_its_first_line(file: Path) -> None:
 def config(**change: object) -> Config:
     value = Config(
         batch_size=1, warmup=0, min_time_s=1.0, max_time_s=2.0, node=0, seed=0, timeout_s=1.0, rounds=1,
-        budget_min=1.0, smallest_pct=1.0, reruns=0, wait=True, mlruns="mlruns",
+        budget_min=1.0, smallest_pct=1.0, reruns=0, retries=0, wait=True, mlruns="mlruns",
     )  # fmt: skip
     value.model._target_ = "a.b"
     for name, wanted in change.items():

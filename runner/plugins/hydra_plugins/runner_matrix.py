@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import copy
 import re
+import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -29,7 +30,7 @@ from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 from omegaconf._utils import get_yaml_loader
 
 from runner import config as schema
-from runner import planning, sweep
+from runner import planning, resume, sweep
 from runner.errors import RunnerError
 from runner.matrix import AXES
 from runner.outcome import Outcome
@@ -50,7 +51,7 @@ def _yaml12_loader() -> type[Any]:
 # Of the sweep as a whole: read once, from the configuration all its cells share.
 _ONE_VALUE = (
     "experiment", "rounds", "budget_min", "smallest_pct", "reruns", "mlruns", "baseline", "timeout_s", "capture",
-    "wait",
+    "wait", "resume", "retries",
 )  # fmt: skip
 
 
@@ -111,6 +112,8 @@ class MatrixSweeper(Sweeper):  # type: ignore[misc]
     def sweep(self, arguments: list[str]) -> int:
         """Run the matrix that ``arguments`` (overrides) and hydra.sweeper.params span."""
         directory = Path(self.config.hydra.sweep.dir).absolute()
+        if self.config.resume and not directory.exists():
+            directory = resume.the_same(Path(self.config.mlruns), sys.argv[1:]) or directory
         with read_write(self.config), open_dict(self.config):
             # Resolved once: every job must see the same folder, wherever its process runs.
             self.config.hydra.sweep.dir = str(directory)
