@@ -172,3 +172,11 @@ def dies_in_the_second_process(batch_size: int, mark: str) -> tuple[nn.Module, t
         return _tiny_then(action)
     atexit.register(Path(mark).touch)
     return models.tiny(batch_size)
+
+
+def fails_once(batch_size: int, mark: str) -> tuple[nn.Module, tuple[torch.Tensor, ...]]:
+    """Fails where it does not find the mark, and leaves it."""
+    if not Path(mark).exists():
+        Path(mark).touch()
+        raise ValueError("not this time")
+    return models.tiny(batch_size)
