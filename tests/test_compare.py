@@ -277,9 +277,11 @@ def test_several_sweeps_are_compared_by_names_beginnings_or_all(tmp_path: Path, 
         assert [cell["sweep"] for cell in group["cells"]] == ["20260102-b", "20260101-a", "20260101-a"]
 
 
-def test_the_same_cell_of_two_sweeps_is_shown_twice_with_its_sweep(tmp_path: Path, show: Show) -> None:
-    for name in "ab":
-        put(tmp_path, name, [made(0, 0.1), made(1, 0.05, ipex="on")])
+@pytest.mark.parametrize("other", [0, 50])
+def test_the_same_cell_of_two_sweeps_is_shown_twice_with_its_sweep(tmp_path: Path, show: Show, other: int) -> None:
+    # Equal ids, and ids of another version of the runner.
+    for name, number in (("a", 0), ("b", other)):
+        put(tmp_path, name, [made(number, 0.1), made(number + 1, 0.05, ipex="on")])
     data = as_json(show, "all")
     assert data["shown"] == ["ipex", "sweep"]
     assert len(data["groups"][0]["cells"]) == 4

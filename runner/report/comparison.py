@@ -136,7 +136,8 @@ def compare(
     bases = sorted((index for index in chosen if index is not None), key=lambda i: not cells.rows[i].is_baseline)
     reference = labels[bases[0]] if bases else {}
     effects, together = _effects(cells.rows, labels, keys, reference)
-    seen = {row.cell_id for row in cells.rows}
+    # By what is shown and not by id: of two versions of the runner, equal cells have different ids.
+    seen = {tuple(found[key] for key in keys) for found in labels}
     shown = (*keys, "sweep") if len(seen) < len(cells.rows) else tuple(keys)
     return Comparison([o.sweep for o in cells.origins], shown, ranked, effects, together, bound, noise)
 
