@@ -17,6 +17,7 @@ from runner.capture.settings import CaptureConf
 from runner.capture.settings import check as check_capture
 from runner.errors import RunnerError
 from runner.matrix import ABSENT, Allocator, Cell, Graph, Launcher, Model, Precision
+from runner.serving import settings as serving
 
 # rounds=auto: as many as it takes to tell the cells apart.
 AUTO = "auto"
@@ -204,14 +205,16 @@ class Config:
     graph: GraphConf = field(default_factory=GraphConf)
     launcher: LauncherConf = field(default_factory=LauncherConf)
     capture: CaptureConf = field(default_factory=CaptureConf)
+    scenario: serving.ScenarioConf = field(default_factory=serving.ScenarioConf)
+    load: serving.LoadConf = field(default_factory=serving.LoadConf)
     batch_size: int = MISSING
     sequence_length: int | None = None
     instances: int = 1
     cores_per_instance: int | None = None
     warmup: int = MISSING
     iterations: int | None = None
-    min_time_s: float = MISSING
-    max_time_s: float = MISSING
+    min_time_s: float | None = MISSING
+    max_time_s: float | None = MISSING
     target_ci_pct: float | None = None
     cores: int | None = None
     threads: int | None = None
@@ -292,10 +295,8 @@ def check(config: Config) -> None:
         # Written so that nan, which compares false with everything, is refused as well.
         if value is not None and not (0 < value < float("inf")):
             raise RunnerError(f"{name}={value}: {name} is in {meaning} and must be a finite number above 0")
-    if config.max_time_s < config.min_time_s:
-        raise RunnerError(
-            f"max_time_s={config.max_time_s:g}: a pass lasts at least min_time_s={config.min_time_s:g}; set both"
-        )
+    loop = {name: getattr(config, name) for name in ("iterations", "min_time_s", "max_time_s", "target_ci_pct")}
+    serving.check(config.scenario, config.load, loop, config.capture)
     if config.rounds != AUTO and (isinstance(config.rounds, str) or config.rounds < 1):
         raise RunnerError(f"rounds={config.rounds}: rounds is processes a cell, at least 1, or {AUTO}")
     check_capture(config.capture)
@@ -391,4 +392,6 @@ def cell_of(config: Config) -> Cell:
         target_ci_pct=config.target_ci_pct,
         seed=config.seed,
         twin=config.twin,
+        scenario=serving.scenario_of(config.scenario),
+        load=serving.load_of(config.load),
     )

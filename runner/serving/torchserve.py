@@ -1,0 +1,229 @@
+"""TorchServe 0.12: its files, its command line, its management API, its metrics log.
+
+Java is started directly, so that the process that is owned is the server; ``torchserve`` would be a parent that leaves
+Java behind. Sources: TorchServe's docs/configuration.md, docs/management_api.md, docs/metrics.md.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import http.client
+import json
+import os
+import re
+import zipfile
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from importlib import metadata
+from pathlib import Path
+from statistics import fmean
+
+from runner.serving.load import CONTENT_TYPE
+from runner.serving.server import ServingError, Site
+
+_MODEL, _ARCHIVE = "cell", "cell.mar"
+_HOST = "127.0.0.1"
+_PROJECT = Path(__file__).resolve().parents[2]
+_INFERENCE, _MANAGEMENT, _METRICS, _GRPC_INFERENCE, _GRPC_MANAGEMENT = range(5)
+
+# Metric of TorchServe's log -> ours, in ms. QueueTime is in whole ms, of each request; the others are of each batch.
+_TIMES = {"QueueTime": "serving/queue_ms", "HandlerTime": "serving/handler_ms", "PredictionTime": "serving/predict_ms"}
+_LOGS = ("ts_metrics.log", "model_metrics.log")
+# 2026-11-24T01:02:03,004 - PredictionTime.ms:5.1|#ModelName:cell,Level:Model|#hostname:h,1763946123,id
+_LINE = re.compile(r" - (?P<name>\w+)\.\w+:(?P<value>[-\d.eE]+)\|#")
+
+
+def properties(site: Site) -> str:
+    """config.properties: own ports on loopback, nothing taken from the environment, no system metrics every minute."""
+    ports, cell = site.ports, site.cell
+    lines = {
+        "inference_address": f"http://{_HOST}:{ports[_INFERENCE]}",
+        "management_address": f"http://{_HOST}:{ports[_MANAGEMENT]}",
+        "metrics_address": f"http://{_HOST}:{ports[_METRICS]}",
+        "grpc_inference_port": ports[_GRPC_INFERENCE],
+        "grpc_management_port": ports[_GRPC_MANAGEMENT],
+        # Only the name of the worker's socket, in the private folder for temporary files.
+        "initial_worker_port": 9000,
+        "model_store": site.private / "store",
+        "default_response_timeout": int(site.timeout_s) + 1,
+        # No request is turned away because others wait: its latency says that.
+        "job_queue_size": max(1000, cell.scenario.requests or 0),
+        "max_request_size": 1 << 30,
+        "model_metrics_auto_detect": "true",
+        "disable_system_metrics": "true",
+        "enable_envvars_config": "false",
+        "disable_token_authorization": "true",
+        "enable_model_api": "true",
+        "ipex_enable": str(cell.ipex == "on").lower(),
+        "cpu_launcher_enable": "true",
+        "cpu_launcher_args": " ".join(site.launcher_args),
+    }
+    return "".join(f"{key}={value}\n" for key, value in lines.items())
+
+
+def manifest() -> str:
+    """MAR-INF/MANIFEST.json: the handler is a module of ours, found on PYTHONPATH."""
+    model = {"modelName": _MODEL, "modelVersion": "1.0", "handler": "runner.worker.serve"}
+    return json.dumps({"createdOn": "", "runtime": "python", "model": model, "archiverVersion": "0.12.0"})
+
+
+def times(log: str) -> dict[str, float]:
+    """``serving/*_ms`` -> mean over the lines of a metrics log."""
+    found: dict[str, list[float]] = {}
+    for line in log.splitlines():
+        match = _LINE.search(line)
+        if match and match["name"] in _TIMES:
+            found.setdefault(_TIMES[match["name"]], []).append(float(match["value"]))
+    return {name: fmean(values) for name, values in found.items()}
+
+
+def reason(log: str) -> str | None:
+    """The line of a log that says why the server or its worker ended."""
+    for pattern in (
+        r"exitcode: -9\b|died with <Signals\.SIGKILL",
+        r"exitcode: -\d+|died with <Signals\.\w+: \d+>",
+        r"(?:java\.[\w.]*)?BindException[^\n]*|Address already in use[^\n]*|Failed to bind[^\n]*",
+        r"(?:Could not find or load main class|Error occurred during initialization of VM|OutOfMemoryError)[^\n]*",
+    ):
+        found = re.search(pattern, log)
+        if found:
+            return found[0].strip()
+    return None
+
+
+class TorchServe:
+    """See runner.serving.server.Server."""
+
+    def write(self, site: Site) -> None:
+        """config.properties and a .mar, which is a zip archive."""
+        (site.private / "config.properties").write_text(properties(site), encoding="utf-8")
+        (site.logs / "config.properties").write_text(properties(site), encoding="utf-8")
+        store = site.private / "store"
+        store.mkdir()
+        (site.private / "tmp").mkdir()
+        with zipfile.ZipFile(store / _ARCHIVE, "w") as archive:
+            archive.writestr("MAR-INF/MANIFEST.json", manifest())
+            archive.writestr("job.json", json.dumps(asdict(site.job)))
+
+    def command(self, site: Site) -> Sequence[str]:
+        """Java, as the torchserve script would start it."""
+        home = Path(str(metadata.distribution("torchserve").locate_file("")))
+        return [
+            "java",
+            f"-Dmodel_server_home={home}",
+            f"-Djava.io.tmpdir={site.private / 'tmp'}",
+            "-Xmx1g",
+            "-cp",
+            f"{home}/ts/frontend/*",
+            "org.pytorch.serve.ModelServer",
+            *("--python", site.python),
+            *("-f", str(site.private / "config.properties")),
+            *("-s", str(site.private / "store")),
+            "-ncs",
+            "--disable-token-auth",
+            "--enable-model-api",
+        ]
+
+    def environment(self, site: Site) -> Mapping[str, str]:
+        """Its launcher is started as ``python`` from PATH; the handler is found by PYTHONPATH."""
+        paths = [str(_PROJECT), *filter(None, [os.environ.get("PYTHONPATH")])]
+        return {
+            "PATH": os.pathsep.join([str(Path(site.python).parent), os.environ.get("PATH", os.defpath)]),
+            "PYTHONPATH": os.pathsep.join(paths),
+            "LOG_LOCATION": str(site.logs),
+            "METRICS_LOCATION": str(site.logs),
+            "TEMP": str(site.private / "tmp"),
+        }
+
+    def is_up(self, site: Site) -> bool:
+        """Whether /ping says Healthy."""
+        try:
+            status, text = _ask(site, _INFERENCE, "GET", "/ping", timeout_s=5)
+        except ServingError:
+            return False
+        return status == 200 and "Healthy" in text
+
+    def start_worker(self, site: Site) -> int:
+        """Register the archive; TorchServe answers when the worker has loaded it, or has failed to."""
+        cell = site.cell
+        options = {
+            "url": _ARCHIVE,
+            "model_name": _MODEL,
+            "batch_size": cell.batch_size,
+            "max_batch_delay": cell.scenario.max_batch_delay_ms,
+            "initial_workers": 1,
+            "synchronous": "true",
+            "response_timeout": int(site.timeout_s) + 1,
+            "startup_timeout": int(site.timeout_s) + 1,
+        }
+        query = "&".join(f"{key}={value}" for key, value in options.items())
+        status, text = _ask(site, _MANAGEMENT, "POST", f"/models?{query}", timeout_s=site.timeout_s)
+        if status != 200:
+            raise ServingError(f"TorchServe did not load the model ({status}: {_message(text)})")
+        status, text = _ask(site, _MANAGEMENT, "GET", f"/models/{_MODEL}", timeout_s=60)
+        try:
+            workers = json.loads(text)[0]["workers"]
+            [pid] = [int(worker["pid"]) for worker in workers if worker["status"] == "READY"]
+        except (ValueError, KeyError, IndexError, TypeError) as error:
+            raise ServingError(f"TorchServe has no worker READY ({status}: {text[:200]})") from error
+        return pid
+
+    def url(self, site: Site) -> str:
+        """The inference API's."""
+        return f"http://{_HOST}:{site.ports[_INFERENCE]}/predictions/{_MODEL}"
+
+    def order(self, site: Site, body: bytes) -> None:
+        """An order goes the way of a request; alone, it is a batch by itself."""
+        status, text = _ask(site, _INFERENCE, "POST", f"/predictions/{_MODEL}", body, timeout_s=site.timeout_s)
+        if status != 200:
+            raise ServingError(f"the worker did not answer {body.decode()!r} ({status}: {_message(text)})")
+
+    def mark(self, site: Site) -> dict[str, int]:
+        """Sizes of its metrics logs."""
+        return {name: (site.logs / name).stat().st_size for name in _LOGS if (site.logs / name).exists()}
+
+    def figures(self, site: Site, since: object) -> Mapping[str, float]:
+        """What its logs have beyond a mark."""
+        marks = since if isinstance(since, dict) else {}
+        found: dict[str, float] = {}
+        for name in _LOGS:
+            file = site.logs / name
+            if file.exists():
+                found |= times(file.read_bytes()[marks.get(name, 0) :].decode(errors="replace"))
+        return found
+
+    def why(self, site: Site) -> str | None:
+        """From the worker's log, then from the server's."""
+        for name in ("model_log.log", "ts_log.log"):
+            file = site.logs / name
+            found = reason(file.read_text(encoding="utf-8", errors="replace")) if file.exists() else None
+            if found:
+                return f"{found} (torchserve/{name})"
+        return None
+
+
+def _ask(
+    site: Site, port: int, method: str, path: str, body: bytes | None = None, *, timeout_s: float
+) -> tuple[int, str]:
+    """(status, text) of one HTTP request on loopback.
+
+    Raises:
+        ServingError: nobody answers, or what answers breaks off.
+    """
+    connection = http.client.HTTPConnection(_HOST, site.ports[port], timeout=timeout_s)
+    try:
+        connection.request(method, path, body, {"Content-Type": CONTENT_TYPE} if body is not None else {})
+        answer = connection.getresponse()
+        return answer.status, answer.read().decode(errors="replace")
+    except (http.client.HTTPException, OSError) as error:
+        said = f"{type(error).__name__}: {error}"
+        raise ServingError(f"TorchServe did not answer {method} {path.partition('?')[0]} ({said})") from error
+    finally:
+        connection.close()
+
+
+def _message(text: str) -> str:
+    """TorchServe's own message of an error, in one line."""
+    with contextlib.suppress(ValueError, KeyError, TypeError):
+        text = str(json.loads(text)["message"])
+    return " ".join(text.split())[:300]
