@@ -187,7 +187,6 @@ class SweepConf:
 
     id: str = ""
     directory: str = ""
-    parent_run: str = ""
     command: str = ""
     cell_id: str = ""
     round: int = 0
@@ -235,6 +234,7 @@ class Config:
     baseline: Any = field(default_factory=lambda: OmegaConf.create({}, flags={"struct": False}))
     expect: list[ExpectConf] = field(default_factory=list)
     mlruns: str = MISSING
+    tracking_uri: str | None = None
     sweep: SweepConf = field(default_factory=SweepConf)
 
 
@@ -313,6 +313,11 @@ def check(config: Config) -> None:
         )
     if config.twin in ("", ABSENT):
         raise RunnerError(f"twin={config.twin}: a twin needs a name of its own, as in twin=a,b; null for none")
+    if config.tracking_uri is not None and not config.tracking_uri.startswith(("http://", "https://")):
+        raise RunnerError(
+            f"tracking_uri={config.tracking_uri}: it must be the http:// or https:// address of an MLflow server, or "
+            "null for a database in mlruns"
+        )
     if "." not in config.model._target_:
         raise RunnerError(
             f"model._target_={config.model._target_}: it must be the dotted path of a callable, "

@@ -16,10 +16,14 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import FrameType
 from typing import NamedTuple
 
 # What a process gets to end by itself after SIGTERM before it is killed.
 GRACE_S = 3.0
+
+# Signals closer together than this are one request.
+_ONE_REQUEST_S = 0.2
 
 # How a user, a system or a lost terminal ends a sweep.
 STOPS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
@@ -38,6 +42,8 @@ class Ended:
     """CPU time of the process and of those it waited for."""
     lost: int | None = None
     """The process beside it whose end stopped it."""
+    oom_kills: int = 0
+    """Processes that the kernel's out-of-memory killer ended meanwhile, on the whole machine."""
 
 
 def run(
@@ -62,12 +68,19 @@ def run(
         OSError: ``argv[0]`` can't be started.
         KeyboardInterrupt: passed on after everything has been stopped.
     """
-    start, cpu_s = time.monotonic(), _cpu_of_children()
+    start, cpu_s, oom_kills = time.monotonic(), _cpu_of_children(), _oom_kills()
     first: int | None = None
     with _started_process(argv, env, stdout, stderr, marker, links) as process:
         first = _first_to_end([process.pid, *beside], timeout_s)
-    lost = first if first in beside else None
-    return Ended(process.returncode, first is None, time.monotonic() - start, start, _cpu_of_children() - cpu_s, lost)
+    return Ended(
+        returncode=process.returncode,
+        timed_out=first is None,
+        wall_s=time.monotonic() - start,
+        started_at_s=start,
+        cpu_s=_cpu_of_children() - cpu_s,
+        lost=first if first in beside else None,
+        oom_kills=_oom_kills() - oom_kills,
+    )
 
 
 @contextlib.contextmanager
@@ -110,6 +123,15 @@ def _started_process(
         _stop(process, marker)
 
 
+def _oom_kills() -> int:
+    """Since the machine started, those for a control group's limit included: ``oom_kill`` in proc(5)'s vmstat."""
+    try:
+        text = Path("/proc/vmstat").read_text()
+    except OSError:
+        return 0
+    return next((int(line.split()[1]) for line in text.splitlines() if line.startswith("oom_kill ")), 0)
+
+
 def _cpu_of_children() -> float:
     """CPU seconds of all children that have been waited for, and of theirs."""
     used = resource.getrusage(resource.RUSAGE_CHILDREN)
@@ -136,10 +158,60 @@ def _first_to_end(pids: Sequence[int], timeout_s: float) -> int | None:
             os.close(descriptor)
 
 
-def _stop(process: subprocess.Popen[bytes], marker: str) -> None:
-    """End the process, its group and whatever else carries the marker; a second Ctrl-C can't skip this."""
-    previous = {number: signal.signal(number, signal.SIG_IGN) for number in STOPS}
+class _Signals:
+    """How often the user has asked the sweep of this process to stop."""
+
+    asked = 0
+    last_s = 0.0
+    shielded = False
+    farewell = ""
+
+
+def listen(farewell: str) -> None:
+    """From now on the first of STOPS raises KeyboardInterrupt, and a second ends everything at once.
+
+    Args:
+        farewell: what is printed then.
+    """
+    _Signals.asked, _Signals.farewell = 0, farewell
+    for number in STOPS:
+        signal.signal(number, _on_stop)
+
+
+def _on_stop(number: int, frame: FrameType | None) -> None:
+    now_s = time.monotonic()
+    # timeout(1) and a terminal that closes send two for one.
+    if _Signals.asked and now_s - _Signals.last_s < _ONE_REQUEST_S:
+        return
+    _Signals.asked, _Signals.last_s = _Signals.asked + 1, now_s
+    if _Signals.asked > 1:
+        for pid in marked(f"{Process.this()}/", is_prefix=True):
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        print(f"\n{_Signals.farewell}", flush=True)
+        os._exit(130)
+    if not _Signals.shielded:
+        raise KeyboardInterrupt(f"signal {number}")
+
+
+@contextlib.contextmanager
+def _shielded() -> Iterator[None]:
+    """Inside, a first signal waits until the end; a second does not."""
+    previous = {number: signal.signal(number, _on_stop) for number in STOPS}
+    before, _Signals.shielded = _Signals.asked, True
     try:
+        yield
+    finally:
+        _Signals.shielded = False
+        for number, handler in previous.items():
+            signal.signal(number, handler)
+    if _Signals.asked > before:
+        raise KeyboardInterrupt("while a job was ended")
+
+
+def _stop(process: subprocess.Popen[bytes], marker: str) -> None:
+    """End the process, its group and whatever else carries the marker."""
+    with _shielded():
         if process.poll() is None:
             os.killpg(process.pid, signal.SIGTERM)
             if _first_to_end([process.pid], GRACE_S) is None:
@@ -153,9 +225,6 @@ def _stop(process: subprocess.Popen[bytes], marker: str) -> None:
                 with contextlib.suppress(ProcessLookupError):
                     os.kill(pid, signal.SIGKILL)
             time.sleep(0.02)
-    finally:
-        for number, handler in previous.items():
-            signal.signal(number, handler)
 
 
 @dataclass(frozen=True)
@@ -217,10 +286,14 @@ def _environments() -> Iterator[tuple[int, list[bytes]]]:
                 yield int(entry.name), (entry / "environ").read_bytes().split(b"\0")
 
 
-def marked(marker: str) -> list[int]:
-    """Live processes whose environment has RUNNER_JOB=marker."""
+def marked(marker: str, is_prefix: bool = False) -> list[int]:
+    """Live processes whose environment has RUNNER_JOB=marker, or a value that begins so."""
     wanted = f"RUNNER_JOB={marker}".encode()
-    return [pid for pid, environment in _environments() if wanted in environment]
+    return [
+        pid
+        for pid, environment in _environments()
+        if any(word.startswith(wanted) if is_prefix else word == wanted for word in environment)
+    ]
 
 
 class Output(NamedTuple):

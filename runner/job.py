@@ -17,8 +17,9 @@ from typing import Any
 from runner.stopping import Rule
 
 # History of the job and result files: 1 = first version; 2 = precision, memory format, graph, instances;
-# 3 = captures, several logged steps, passes of their own; 4 = when to stop, surroundings.
-FORMAT = 4
+# 3 = captures, several logged steps, passes of their own; 4 = when to stop, surroundings;
+# 5 = outcomes without MLflow's run ids.
+FORMAT = 5
 
 # Environment variables that tune allocators, OpenMP, MKL, oneDNN, torch's compilers, or load foreign code: what the
 # runner scrubs from the caller's environment, and what the worker reports of its own.

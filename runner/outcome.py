@@ -45,7 +45,6 @@ class Outcome:
     """What else tells the cell apart: see matrix.Cell.settings."""
     cost_s: Mapping[str, float] = field(default_factory=dict)
     """Wall time by phase, the runner's and the worker's."""
-    run_id: str = ""
     contamination: Sequence[str] = ()
     """Why the times that count are not the job's own, see runner.contamination; empty: nothing was seen."""
     attempts: int = 1
@@ -62,12 +61,6 @@ class CellRecord:
     outcomes: Sequence[Outcome]
     results: Mapping[tuple[int, int], WorkerResult]
     """(round, instance) -> result, of the FINISHED jobs only: a failed job's samples are never summarised."""
-
-    def only(self, number: int) -> CellRecord:
-        """The same cell with one round."""
-        outcomes = [outcome for outcome in self.outcomes if outcome.round == number]
-        results = {key: result for key, result in self.results.items() if key[0] == number}
-        return CellRecord(self.cell_id, self.axes, outcomes, results)
 
     @property
     def rounds(self) -> list[list[float]]:
@@ -114,11 +107,6 @@ class CellRecord:
         return sum(outcome.attempts - 1 for outcome in self.outcomes)
 
     @property
-    def run_id(self) -> str:
-        """Of its MLflow run; empty for a cell that was not launched."""
-        return self.outcomes[0].run_id
-
-    @property
     def captures(self) -> Mapping[str, str]:
         """Tags of the captures: of the round that took them."""
         return next((outcome.captures for outcome in self.outcomes if outcome.captures), {})
@@ -155,12 +143,26 @@ def read_outcome(path: Path) -> Outcome:
         raise FormatError(f"{path} can't be read: {error}") from error
 
 
+def numbers(sweep: Path, cell_id: str) -> list[int]:
+    """The rounds of a cell whose job has ended."""
+    files = (sweep / "cells" / cell_id).glob(f"round-*/{OUTCOME_FILE}")
+    return sorted(int(number) for file in files if (number := file.parent.name.partition("-")[2]).isdecimal())
+
+
 def read_cell(sweep: Path, cell_id: str) -> CellRecord | None:
     """Everything known of one cell of a sweep; None when no job of it has ended."""
-    outcomes = [read_outcome(path) for path in sorted((sweep / "cells" / cell_id).glob(f"round-*/{OUTCOME_FILE}"))]
+    return _record(sweep, cell_id, numbers(sweep, cell_id))
+
+
+def read_job(sweep: Path, cell_id: str, number: int) -> CellRecord | None:
+    """The same with one round only; None when that job has not ended."""
+    return _record(sweep, cell_id, [number] if number in numbers(sweep, cell_id) else [])
+
+
+def _record(sweep: Path, cell_id: str, rounds: Sequence[int]) -> CellRecord | None:
+    outcomes = [read_outcome(job_folder(sweep, cell_id, number) / OUTCOME_FILE) for number in rounds]
     if not outcomes:
         return None
-    outcomes.sort(key=lambda outcome: outcome.round)
     instances = int(outcomes[0].axes["instances"])
     results = {
         (outcome.round, i): read_result(job_folder(sweep, cell_id, outcome.round) / result_file(i, instances))

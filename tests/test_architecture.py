@@ -82,7 +82,11 @@ def test_the_worker_needs_torch_the_standard_library_and_the_job_types_only() ->
 @pytest.mark.parametrize(
     "module",
     [
-        "runner.matrix", "runner.stats", "runner.gate", "runner.report.terminal", "runner.launch",
+        "runner.matrix",
+        "runner.stats",
+        "runner.gate",
+        "runner.report.terminal",
+        "runner.launch",
         "runner.serving.session",
     ],  # fmt: skip
 )
