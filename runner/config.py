@@ -164,8 +164,7 @@ class GraphConf:
 class ExpectConf:
     """A published figure to print beside ours: how much faster ``fast`` was than ``slow``."""
 
-    # sentence: where the figure is from
-    source: str = MISSING
+    source: str = MISSING  # sentence: where the figure is from
     speedup: float = MISSING
     # axes of the two cells; an empty ``fast`` is the fastest cell of the sweep
     slow: dict[str, Any] = field(default_factory=dict)
@@ -222,8 +221,7 @@ class Config:
     seed: int = MISSING
     twin: str | None = None
     timeout_s: float = MISSING
-    # a number, or AUTO
-    rounds: int | str = MISSING
+    rounds: int | str = MISSING  # a number, or AUTO
     budget_min: float = MISSING
     smallest_pct: float = MISSING
     reruns: int = MISSING

@@ -88,7 +88,7 @@ def test_the_worker_needs_torch_the_standard_library_and_the_job_types_only() ->
         "runner.report.terminal",
         "runner.launch",
         "runner.serving.session",
-    ],  # fmt: skip
+    ],
 )
 def test_the_pure_rooms_load_neither_torch_nor_mlflow(module: str) -> None:
     code = f"import sys, {module}; sys.exit(bool({{'torch', 'mlflow', 'matplotlib'}} & set(sys.modules)))"
