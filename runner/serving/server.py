@@ -70,11 +70,8 @@ class Server(Protocol):
             ServingError: it was not.
         """
 
-    def mark(self, site: Site) -> object:
-        """Where its own metrics stand now."""
-
-    def figures(self, site: Site, since: object) -> Mapping[str, float]:
-        """Its own metrics since a mark, as ``serving/*``."""
+    def figures(self, site: Site, requests: int, batches: int) -> Mapping[str, float]:
+        """Its own metrics of the last so many requests and batches before END, as ``serving/*``; absent: unobserved."""
 
     def why(self, site: Site) -> str | None:
         """What its logs say of a failure, in one line; None when nothing."""

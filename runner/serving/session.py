@@ -16,6 +16,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 from runner import execute, launch, passes, probe
 from runner.config import Config
@@ -179,7 +180,6 @@ class _Session:
             with self._phase("search"):
                 rate = self._searched(warmed.per_s, cell.load.p99_limit_ms, beside)
         server.order(site, BEGIN)
-        since = server.mark(site)
         measured, generator_s = self._load("load", cell.scenario.requests or 0, rate, beside)
         server.order(site, END)
         try:
@@ -188,7 +188,12 @@ class _Session:
             raise ServingError(f"the worker's result is unusable: {error}") from error
         if result.error is not None or result.window is None:
             raise ServingError(f"the worker failed: {result.error}")
-        self.figures |= {**server.figures(site, since), **load.own_figures(measured), **_of_batches(result)}
+        served = result.evidence["serving"]
+        self.figures |= {
+            **server.figures(site, served["requests"], served["batches"]),
+            **load.own_figures(measured),
+            **_of_batches(served),
+        }
         self.figures["load/generator_cpu_pct"] = 100 * generator_s / measured.wall_s
         window = replace(result.window, generator_cpu_s=generator_s)
         result = replace(result, samples_s=list(measured.samples_s), window=window)
@@ -288,9 +293,8 @@ def _text(file: Path) -> str:
     return file.read_text(encoding="utf-8", errors="replace") if file.exists() else ""
 
 
-def _of_batches(result: WorkerResult) -> dict[str, float]:
+def _of_batches(served: Mapping[str, Any]) -> dict[str, float]:
     """How the worker was used: by its own count."""
-    served = result.evidence["serving"]
     figures = {"serving/batches": float(served["batches"])}
     if served["batches"]:
         figures["serving/batch_size"] = served["requests"] / served["batches"]

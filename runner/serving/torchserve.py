@@ -26,11 +26,35 @@ _HOST = "127.0.0.1"
 _PROJECT = Path(__file__).resolve().parents[2]
 _INFERENCE, _MANAGEMENT, _METRICS, _GRPC_INFERENCE, _GRPC_MANAGEMENT = range(5)
 
-# Metric of TorchServe's log -> ours, in ms. QueueTime is in whole ms, of each request; the others are of each batch.
-_TIMES = {"QueueTime": "serving/queue_ms", "HandlerTime": "serving/handler_ms", "PredictionTime": "serving/predict_ms"}
+# 2026-11-24T01:02:03,004 - PredictionTime.ms:5.1|#ModelName:cell,Level:Model|#hostname:h,requestID:i,j,timestamp:1
+_LINE = re.compile(r" - (?P<name>QueueTime|HandlerTime|PredictionTime)\.\w+:(?P<value>[-\d.eE]+)\|#")
+_FIRST_REQUEST = re.compile(r"requestID:([^,]+),")
 _LOGS = ("ts_metrics.log", "model_metrics.log")
-# 2026-11-24T01:02:03,004 - PredictionTime.ms:5.1|#ModelName:cell,Level:Model|#hostname:h,1763946123,id
-_LINE = re.compile(r" - (?P<name>\w+)\.\w+:(?P<value>[-\d.eE]+)\|#")
+
+# TorchServe's own configuration writes a dozen lines a request into three places, all of which a job would keep. Ours
+# leaves out what is neither a metric nor a worker's output nor a warning.
+_FILE = """
+  <File name="{name}" fileName="{folder}/{name}.log"><PatternLayout pattern="{pattern}"/></File>"""
+_LOGGER = """
+  <Logger name="{logger}" level="all" additivity="false"><AppenderRef ref="{name}"/></Logger>"""
+_FILES = {"TS_METRICS": "ts_metrics", "MODEL_METRICS": "model_metrics", "MODEL_LOG": "model_log"}
+
+
+def logging(folder: Path) -> str:
+    """log4j2.xml: metrics and the worker's output in files of ``folder``, warnings on standard output."""
+    plain = "%d{ISO8601} - %m%n"
+    files = "".join(_FILE.format(name=name, folder=folder, pattern=plain) for name in _FILES.values())
+    loggers = "".join(_LOGGER.format(logger=logger, name=name) for logger, name in _FILES.items())
+    return f"""<?xml version="1.0" encoding="UTF-8"?>
+<Configuration>
+ <Appenders>{files}
+  <Console name="console" target="SYSTEM_OUT"><PatternLayout pattern="%d{{ISO8601}} [%-5p] %c - %m%n"/></Console>
+ </Appenders>
+ <Loggers>{loggers}
+  <Root level="warn"><AppenderRef ref="console"/></Root>
+ </Loggers>
+</Configuration>
+"""
 
 
 def properties(site: Site) -> str:
@@ -67,14 +91,27 @@ def manifest() -> str:
     return json.dumps({"createdOn": "", "runtime": "python", "model": model, "archiverVersion": "0.12.0"})
 
 
-def times(log: str) -> dict[str, float]:
-    """``serving/*_ms`` -> mean over the lines of a metrics log."""
-    found: dict[str, list[float]] = {}
+def times(log: str, requests: int, batches: int) -> dict[str, float]:
+    """Mean ``serving/queue_ms`` of the last requests, ``handler_ms`` and ``predict_ms`` of the last batches.
+
+    Absent where the log has not as many.
+
+    The last request of the log is the order to end, the only one after them that waited in the queue. Orders have no
+    HandlerTime, and share no request with a batch that has.
+    """
+    found: dict[str, list[tuple[str, float]]] = {"QueueTime": [], "HandlerTime": [], "PredictionTime": []}
     for line in log.splitlines():
-        match = _LINE.search(line)
-        if match and match["name"] in _TIMES:
-            found.setdefault(_TIMES[match["name"]], []).append(float(match["value"]))
-    return {name: fmean(values) for name, values in found.items()}
+        if match := _LINE.search(line):
+            first = _FIRST_REQUEST.search(line)
+            found[match["name"]].append((first[1] if first else "", float(match["value"])))
+    handled = found["HandlerTime"][-batches:] if batches else []
+    ours = {request for request, _ in handled}
+    means = {
+        "serving/queue_ms": ([value for _, value in found["QueueTime"][-requests - 1 : -1]], requests),
+        "serving/handler_ms": ([value for _, value in handled], batches),
+        "serving/predict_ms": ([value for request, value in found["PredictionTime"] if request in ours], batches),
+    }
+    return {name: fmean(values) for name, (values, wanted) in means.items() if values and len(values) == wanted}
 
 
 def reason(log: str) -> str | None:
@@ -98,6 +135,7 @@ class TorchServe:
         """config.properties and a .mar, which is a zip archive."""
         (site.private / "config.properties").write_text(properties(site), encoding="utf-8")
         (site.logs / "config.properties").write_text(properties(site), encoding="utf-8")
+        (site.private / "log4j2.xml").write_text(logging(site.logs), encoding="utf-8")
         store = site.private / "store"
         store.mkdir()
         (site.private / "tmp").mkdir()
@@ -112,6 +150,7 @@ class TorchServe:
             "java",
             f"-Dmodel_server_home={home}",
             f"-Djava.io.tmpdir={site.private / 'tmp'}",
+            f"-Dlog4j.configurationFile=file://{site.private / 'log4j2.xml'}",
             "-Xmx1g",
             "-cp",
             f"{home}/ts/frontend/*",
@@ -130,6 +169,7 @@ class TorchServe:
         return {
             "PATH": os.pathsep.join([str(Path(site.python).parent), os.environ.get("PATH", os.defpath)]),
             "PYTHONPATH": os.pathsep.join(paths),
+            # Where it would write if it did not follow our log4j2.xml.
             "LOG_LOCATION": str(site.logs),
             "METRICS_LOCATION": str(site.logs),
             "TEMP": str(site.private / "tmp"),
@@ -178,27 +218,17 @@ class TorchServe:
         if status != 200:
             raise ServingError(f"the worker did not answer {body.decode()!r} ({status}: {_message(text)})")
 
-    def mark(self, site: Site) -> dict[str, int]:
-        """Sizes of its metrics logs."""
-        return {name: (site.logs / name).stat().st_size for name in _LOGS if (site.logs / name).exists()}
-
-    def figures(self, site: Site, since: object) -> Mapping[str, float]:
-        """What its logs have beyond a mark."""
-        marks = since if isinstance(since, dict) else {}
-        found: dict[str, float] = {}
-        for name in _LOGS:
-            file = site.logs / name
-            if file.exists():
-                found |= times(file.read_bytes()[marks.get(name, 0) :].decode(errors="replace"))
-        return found
+    def figures(self, site: Site, requests: int, batches: int) -> Mapping[str, float]:
+        """From its metrics logs."""
+        files = [site.logs / name for name in _LOGS]
+        return times("".join(file.read_text(errors="replace") for file in files if file.exists()), requests, batches)
 
     def why(self, site: Site) -> str | None:
-        """From the worker's log, then from the server's."""
-        for name in ("model_log.log", "ts_log.log"):
-            file = site.logs / name
+        """From the worker's output, then from the server's."""
+        for file in (site.logs / "model_log.log", site.logs.parent / "stdout.log"):
             found = reason(file.read_text(encoding="utf-8", errors="replace")) if file.exists() else None
             if found:
-                return f"{found} (torchserve/{name})"
+                return f"{found} (see {file.relative_to(site.logs.parent)})"
         return None
 
 
