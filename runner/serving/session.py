@@ -267,7 +267,7 @@ class _Session:
         ended = execute.run([*_WITH_US, *pinned, *argv], env, out, err, self._left_s, marker, beside=beside)
         if ended.lost is not None:
             who = "the server" if ended.lost == beside[0] else "the worker"
-            raise ServingError(f"{who} (pid {ended.lost}) ended during the {name} requests: {self._ended_by()}")
+            raise ServingError(f"{who} (pid {ended.lost}) ended during the {name} requests: {self._ended_by(ended)}")
         if ended.timed_out:
             raise self._timeout(f"the {name} requests")
         printed = "\n".join(file.read_text(encoding="utf-8", errors="replace") for file in (out, err))
@@ -280,13 +280,15 @@ class _Session:
             raise ServingError(f"{name} requests: {error}; see {name}/ and {site.logs.name}/ of the job") from error
         return measured, ended.cpu_s
 
-    def _ended_by(self) -> str:
-        """What the logs say of the process that ended; they are a moment behind it."""
-        for _ in range(20):
+    def _ended_by(self, load_ended: execute.Ended) -> str:
+        """What the logs say of the process that ended, which are a moment behind it; it is not our child to ask."""
+        for _ in range(10):
             if found := self.server.why(self.site):
                 return found
             time.sleep(0.1)
-        return self._why()
+        if load_ended.oom_kills:
+            return f"the kernel's out-of-memory killer ended {load_ended.oom_kills} process(es) meanwhile"
+        return "it left no word, as one that is killed by SIGKILL"
 
 
 def _text(file: Path) -> str:

@@ -117,8 +117,8 @@ def times(log: str, requests: int, batches: int) -> dict[str, float]:
 def reason(log: str) -> str | None:
     """The line of a log that says why the server or its worker ended."""
     for pattern in (
-        r"exitcode: -9\b|died with <Signals\.SIGKILL",
-        r"exitcode: -\d+|died with <Signals\.\w+: \d+>",
+        r"Fatal Python error: [^\n]*",
+        r"exitcode: -\d+",
         r"(?:java\.[\w.]*)?BindException[^\n]*|Address already in use[^\n]*|Failed to bind[^\n]*",
         r"(?:Could not find or load main class|Error occurred during initialization of VM|OutOfMemoryError)[^\n]*",
     ):
