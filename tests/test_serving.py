@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import socket
 from dataclasses import replace
 from pathlib import Path
@@ -9,12 +10,13 @@ from typing import Any
 
 import pytest
 
+from runner import gate
 from runner.capture.settings import CaptureConf, ToplevCaptureConf
 from runner.config import Config, check
 from runner.errors import RunnerError
 from runner.job import JobSpec
-from runner.launch import Placement, xeon
-from runner.matrix import ABSENT, Graph, Launcher, Load, Scenario
+from runner.launch import Placement, Plan, xeon
+from runner.matrix import ABSENT, Allocator, Graph, Launcher, Load, Scenario
 from runner.report.ranking import WORK
 from runner.serving import load, session, tools, torchserve
 from runner.serving.server import PORTS, Site
@@ -253,3 +255,125 @@ def test_a_percentile_is_a_sample_that_so_many_are_not_above() -> None:
     samples = tuple(float(i) for i in range(1, 201))
     assert load.percentile(samples, 99) == 198.0
     assert load.percentile((3.0, 1.0, 2.0), 99) == 3.0
+
+
+# -- recorded output ------------------------------------------------------------------------------------
+
+
+def test_ab_s_output_is_read() -> None:
+    measured = load.read_ab(text("ab.txt"), text("ab_requests.tsv"), 40)
+    assert measured.requests == len(measured.samples_s) == 40
+    # In a closed loop of 4 clients: latency times throughput is their number.
+    assert measured.per_s * sum(measured.samples_s) / 40 == pytest.approx(4, rel=0.1)
+    assert measured.per_s == pytest.approx(40 / measured.wall_s, rel=0.01)
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ("Failed requests:        0", "Failed requests:        2"),
+        ("Failed requests:        0", "Failed requests:        0\nNon-2xx responses:      3"),
+        ("Complete requests:      40", "Complete requests:      39"),
+        ("Complete requests:      40", ""),
+    ],
+)
+def test_a_failed_request_is_no_measurement(old: str, new: str) -> None:
+    printed = text("ab.txt")
+    assert old in printed
+    with pytest.raises(load.LoadError):
+        load.read_ab(printed.replace(old, new), text("ab_requests.tsv"), 40)
+
+
+@pytest.mark.parametrize("rows", ["", "a\tb\n", text("ab_requests.tsv").rpartition("\n")[0].rpartition("\n")[0]])
+def test_requests_missing_from_ab_s_file_are_an_error(rows: str) -> None:
+    with pytest.raises(load.LoadError, match="file of requests"):
+        load.read_ab(text("ab.txt"), rows, 40)
+
+
+def test_an_ab_that_gave_up_is_quoted() -> None:
+    with pytest.raises(load.LoadError, match=r"apr_socket_recv: Connection refused \(111\)"):
+        load.read_ab("Benchmarking (be patient)\napr_socket_recv: Connection refused (111)\n", "", 40)
+
+
+def test_h2load_s_file_is_read_in_the_order_of_sending() -> None:
+    measured = load.read_h2load(text("h2load.tsv"), 40, 50.0)
+    assert len(measured.samples_s) == 40
+    # A request every 20 ms, and the last one's answer.
+    assert measured.wall_s == pytest.approx(0.78 + measured.samples_s[-1], rel=0.1)
+    assert abs(measured.late_s) < 0.02
+
+
+@pytest.mark.parametrize("status", ["503", "-1", "0"])
+def test_a_request_refused_under_h2load_is_no_measurement(status: str) -> None:
+    rows = text("h2load.tsv").replace("\t200\t", f"\t{status}\t", 1)
+    with pytest.raises(load.LoadError, match="40 of 40 requests were answered"):
+        load.read_h2load(rows, 40, 50.0)
+
+
+def test_a_torn_file_of_h2load_is_an_error() -> None:
+    with pytest.raises(load.LoadError, match="can't be read"):
+        load.read_h2load(text("h2load.tsv")[:-8], 40, 50.0)
+
+
+def test_torchserve_s_own_times_are_of_the_requests_and_not_of_warm_up_or_orders() -> None:
+    found = torchserve.times(text("metrics.log"), 40, 11)
+    # What evaluating 40 requests in 11 batches took on a busy machine; the order to end took seconds.
+    assert 0 <= found["serving/queue_ms"] < 50
+    assert 50 < found["serving/handler_ms"] < found["serving/predict_ms"] < 200
+
+
+def test_times_that_the_log_does_not_have_all_of_are_absent() -> None:
+    assert torchserve.times(text("metrics.log"), 40, 12345) == {
+        "serving/queue_ms": torchserve.times(text("metrics.log"), 40, 11)["serving/queue_ms"]
+    }
+    assert torchserve.times("", 40, 11) == {}
+
+
+def test_torchserve_s_logs_name_the_reason() -> None:
+    assert torchserve.reason("x\nFatal Python error: Segmentation fault\n\nThread") == (
+        "Fatal Python error: Segmentation fault"
+    )
+    assert torchserve.reason("java.net.BindException: Address already in use") == (
+        "java.net.BindException: Address already in use"
+    )
+    assert torchserve.reason("all is well") is None
+
+
+# -- the gate -------------------------------------------------------------------------------------------
+
+JEMALLOC_FILE = Path("/usr/lib/x86_64-linux-gnu/libjemalloc.so.2")
+
+
+def plan_of_recorded() -> Plan:
+    conf = "oversize_threshold:1,background_thread:true,metadata_thp:auto"
+    allocator = Allocator("jemalloc", "jemalloc", "jemalloc", {"MALLOC_CONF": conf}, {})
+    cell = replace(SERVED, allocator=allocator, batch_size=4, scenario=Scenario("torchserve", 40, 4, 10))
+    return Plan(cell, Placement((0, 1), 2, 0, "numactl", False), {"jemalloc": JEMALLOC_FILE})
+
+
+def recorded() -> dict[str, Any]:
+    data: dict[str, Any] = json.loads((DATA.parent / "evidence" / "torchserve_jemalloc.json").read_text())
+    return data
+
+
+def test_a_served_cell_that_ran_as_asked_passes() -> None:
+    assert gate.check(plan_of_recorded(), recorded()) == ()
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "axis"),
+    [
+        ("started_by", ["java", "-cp", "x"], "launcher"),
+        ("requests", 39, "requests"),
+    ],
+)
+def test_a_worker_of_another_launcher_or_with_other_requests_fails(key: str, value: object, axis: str) -> None:
+    evidence = recorded()
+    evidence["serving"][key] = value
+    assert [mismatch.axis for mismatch in gate.check(plan_of_recorded(), evidence)] == [axis]
+
+
+def test_a_served_cell_without_evidence_of_serving_fails() -> None:
+    evidence = recorded()
+    del evidence["serving"]
+    assert [mismatch.axis for mismatch in gate.check(plan_of_recorded(), evidence)] == ["serving"]
