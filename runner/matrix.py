@@ -149,13 +149,13 @@ class Cell:
         """Axis -> value, as text: what exclude rules match, MLflow shows as params and tables as columns."""
         values: dict[str, object] = {
             "model": self.model.name,
-            "scenario": self.scenario.name,
-            "load": self.load.name,
             "allocator": self.allocator.name,
             "ipex": self.ipex,
             "memory_format": self.memory_format,
             "precision": self.precision.name,
             "graph": self.graph.name,
+            "scenario": self.scenario.name,
+            "load": self.load.name,
             "launcher": self.launcher.name,
             "openmp": self.openmp,
             "batch_size": self.batch_size,
@@ -216,7 +216,7 @@ class Cell:
 
 
 AXES = (
-    "model", "scenario", "load", "allocator", "ipex", "memory_format", "precision", "graph", "launcher", "openmp",
+    "model", "allocator", "ipex", "memory_format", "precision", "graph", "scenario", "load", "launcher", "openmp",
     "batch_size", "sequence_length", "instances", "cores_per_instance", "cores", "threads", "node",
     "twin",
 )  # fmt: skip
