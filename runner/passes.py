@@ -127,8 +127,10 @@ def marker_of(config: Config) -> str:
     return f"{execute.Process.this()}/{config.sweep.id}/{config.sweep.cell_id}/{config.sweep.round}"
 
 
-def write_launch(folder: Path, argv: Sequence[str], command: launch.Command, placement: launch.Placement) -> None:
-    """Leave launch.json: what was started, and how."""
+def write_launch(
+    folder: Path, argv: Sequence[str], command: launch.Command, placement: launch.Placement, as_shell: str | None
+) -> None:
+    """Leave launch.json: what was started, and how; ``as_shell`` where a person can do it again in one line."""
     write_json(
         folder / "launch.json",
         {
@@ -137,7 +139,7 @@ def write_launch(folder: Path, argv: Sequence[str], command: launch.Command, pla
             "env": environment.visible(command.env),
             "scrubbed": dict(command.scrubbed),
             "links": {str(link): str(file) for link, file in command.links.items()},
-            "as_shell": command.as_shell(),
+            "as_shell": as_shell,
             "placement": asdict(placement),
         },
     )
@@ -165,7 +167,7 @@ def start(
         if around is not None:
             argv, spec = around(argv, spec, shim)
         write_json(folder / "job.json", spec)
-        write_launch(folder, argv, command, planned.placement)
+        write_launch(folder, argv, command, planned.placement, command.as_shell())
         try:
             return execute.run(
                 argv,

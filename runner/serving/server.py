@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -36,6 +37,12 @@ class Site:
     launcher_args: Sequence[str]
     """What the launcher of its worker is told: cores, allocator."""
     timeout_s: float
+    """Of the whole job."""
+
+    @property
+    def left_s(self) -> float:
+        """Of it, from now on; never less than a moment, so that it can be waited for."""
+        return max(self.job.deadline_s - time.monotonic(), 0.1)
 
 
 class Server(Protocol):

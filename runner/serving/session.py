@@ -45,51 +45,34 @@ def measure(planned: launch.Plan, config: Config, folder: Path, spec: JobSpec) -
     """
     cell = planned.cell
     started_s = time.monotonic()
+    ports = _free_ports(config.scenario.port)
     private = Path(tempfile.mkdtemp(prefix="runner-", dir="/tmp"))
-    session: _Session | None = None
+    deadline_s = started_s + config.timeout_s
+    site = Site(
+        cell=cell,
+        job=replace(spec, private=str(private), request=str(private / "request"), deadline_s=deadline_s),
+        private=private,
+        logs=folder / cell.scenario.name,
+        ports=ports,
+        python=sys.executable,
+        launcher_args=xeon.options(cell, planned.placement),
+        timeout_s=config.timeout_s,
+    )
+    session = _Session(planned, config, folder, site, SERVERS[cell.scenario.name])
     failure = result = None
     try:
-        with _ports(config.scenario.port) as ports:
-            spec = replace(
-                spec,
-                private=str(private),
-                request=str(private / "request"),
-                deadline_s=started_s + config.timeout_s,
-            )
-            site = Site(
-                cell=cell,
-                job=spec,
-                private=private,
-                logs=folder / cell.scenario.name,
-                ports=ports,
-                python=sys.executable,
-                launcher_args=xeon.options(cell, planned.placement),
-                timeout_s=config.timeout_s,
-            )
-        session = _Session(planned, config, folder, site, SERVERS[cell.scenario.name])
         result = session.run()
     except ServingError as error:
-        failure = _failure(folder, str(error))
+        failure = session.failure(error)
     finally:
         shutil.rmtree(private, ignore_errors=True)
-    is_late = time.monotonic() >= started_s + config.timeout_s
-    ended = execute.Ended(0, is_late, time.monotonic() - started_s, started_s)
-    figures, cost_s = (session.figures, session.cost_s) if session else ({}, {})
-    return passes.Measured(ended, [(result, failure)], figures, cost_s)
+    now_s = time.monotonic()
+    ended = execute.Ended(0, now_s >= deadline_s, now_s - started_s, started_s)
+    return passes.Measured(ended, [(result, failure)], session.figures, session.cost_s)
 
 
-def _failure(folder: Path, said: str) -> str:
-    """The worker's own reason where it left one: what the server says is only that it has none."""
-    try:
-        own = read_result(folder / RESULT_FILE).error
-    except FormatError:
-        own = None
-    return f"the worker failed: {own}" if own else said
-
-
-@contextmanager
-def _ports(first: int | None) -> Iterator[tuple[int, ...]]:
-    """Ports that nobody listens on: from ``first`` on, or any; free again at the end of the block, for the server.
+def _free_ports(first: int | None) -> tuple[int, ...]:
+    """Ports that nobody listens on: from ``first`` on, or any.
 
     Raises:
         RunnerError: one is taken.
@@ -108,7 +91,7 @@ def _ports(first: int | None) -> Iterator[tuple[int, ...]]:
                     "or null for free ones"
                 ) from error
             found.append(listener.getsockname()[1])
-        yield tuple(found)
+        return tuple(found)
 
 
 @dataclass
@@ -128,10 +111,6 @@ class _Session:
         start = time.monotonic()
         yield
         self.cost_s[name] = time.monotonic() - start
-
-    @property
-    def _left_s(self) -> float:
-        return self.site.job.deadline_s - time.monotonic()
 
     def run(self) -> WorkerResult:
         """From the start of the server to its end; the worker's result with the requests' latencies.
@@ -153,7 +132,7 @@ class _Session:
             env={**command.env, **server.environment(site)},
         )
         write_json(folder / "job.json", site.job)
-        passes.write_launch(folder, command.argv, command, self.planned.placement)
+        passes.write_launch(folder, command.argv, command, self.planned.placement, None)
         server.write(site)
         logs = folder / "stdout.log", folder / "stderr.log"
         with ExitStack() as stack:
@@ -202,10 +181,9 @@ class _Session:
 
     def _wait_until_up(self, process: execute.Process) -> None:
         while not self.server.is_up(self.site):
+            self._check_time()
             if not process.is_alive:
                 raise ServingError(f"the server ended before it was ready: {self._why()}")
-            if self._left_s <= 0:
-                raise self._timeout("the server to be ready")
             time.sleep(_ASK_EVERY_S)
 
     def _why(self) -> str:
@@ -217,8 +195,25 @@ class _Session:
         ]
         return self.server.why(self.site) or next(filter(None, reversed(lines)), "nothing was printed")[:300]
 
-    def _timeout(self, what: str) -> ServingError:
-        return ServingError(f"timeout_s={self.config.timeout_s:g}: it passed while waiting for {what}; raise it")
+    def _check_time(self) -> None:
+        """Raise ServingError when the job's time is over; failure() says how."""
+        if time.monotonic() >= self.site.job.deadline_s:
+            raise ServingError("its time was over")
+
+    def failure(self, error: ServingError) -> str:
+        """What went wrong: by the worker's own word where it left one, since the server only knows that it has none."""
+        try:
+            own = read_result(self.folder / RESULT_FILE).error
+        except FormatError:
+            own = None
+        if own is not None:
+            return f"the worker failed: {own}"
+        if time.monotonic() < self.site.job.deadline_s:
+            return str(error)
+        # Whatever broke off then did so because its time was over.
+        done = ", ".join(self.cost_s) or "nothing"
+        running = f"timeout_s={self.config.timeout_s:g}: the job was still running (done: {done})"
+        return f"{running} and was stopped; raise timeout_s or do less work"
 
     def _searched(self, capacity_per_s: float, limit_ms: float, beside: tuple[int, ...]) -> float:
         """The highest rate whose p99 stays under the limit.
@@ -252,7 +247,7 @@ class _Session:
         """
         site, into = self.site, self.folder / name
         into.mkdir()
-        target = load.Target(self.server.url(site), Path(site.job.request), into, self._left_s)
+        target = load.Target(self.server.url(site), Path(site.job.request), into, site.left_s)
         if rate_per_s is None:
             argv = load.ab_command(target, requests, site.cell.scenario.concurrency or 1)
         else:
@@ -264,12 +259,11 @@ class _Session:
         marker = f"{passes.marker_of(self.config)}/{name}"
         env = {**os.environ, "RUNNER_JOB": marker}
         out, err = into / "stdout.log", into / "stderr.log"
-        ended = execute.run([*_WITH_US, *pinned, *argv], env, out, err, self._left_s, marker, beside=beside)
+        ended = execute.run([*_WITH_US, *pinned, *argv], env, out, err, site.left_s, marker, beside=beside)
         if ended.lost is not None:
             who = "the server" if ended.lost == beside[0] else "the worker"
             raise ServingError(f"{who} (pid {ended.lost}) ended during the {name} requests: {self._ended_by(ended)}")
-        if ended.timed_out:
-            raise self._timeout(f"the {name} requests")
+        self._check_time()
         printed = "\n".join(file.read_text(encoding="utf-8", errors="replace") for file in (out, err))
         try:
             if rate_per_s is None:

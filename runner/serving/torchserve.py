@@ -164,8 +164,9 @@ class TorchServe:
         ]
 
     def environment(self, site: Site) -> Mapping[str, str]:
-        """Its launcher is started as ``python`` from PATH; the handler is found by PYTHONPATH."""
-        paths = [str(_PROJECT), *filter(None, [os.environ.get("PYTHONPATH")])]
+        """Its launcher is started as ``python`` from PATH; the handler is found by PYTHONPATH, from another folder."""
+        callers = filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep))
+        paths = [str(path) for path in (_PROJECT, *(Path(caller).resolve() for caller in callers))]
         return {
             "PATH": os.pathsep.join([str(Path(site.python).parent), os.environ.get("PATH", os.defpath)]),
             "PYTHONPATH": os.pathsep.join(paths),
@@ -197,10 +198,10 @@ class TorchServe:
             "startup_timeout": int(site.timeout_s) + 1,
         }
         query = "&".join(f"{key}={value}" for key, value in options.items())
-        status, text = _ask(site, _MANAGEMENT, "POST", f"/models?{query}", timeout_s=site.timeout_s)
+        status, text = _ask(site, _MANAGEMENT, "POST", f"/models?{query}", timeout_s=site.left_s)
         if status != 200:
             raise ServingError(f"TorchServe did not load the model ({status}: {_message(text)})")
-        status, text = _ask(site, _MANAGEMENT, "GET", f"/models/{_MODEL}", timeout_s=60)
+        status, text = _ask(site, _MANAGEMENT, "GET", f"/models/{_MODEL}", timeout_s=site.left_s)
         try:
             workers = json.loads(text)[0]["workers"]
             [pid] = [int(worker["pid"]) for worker in workers if worker["status"] == "READY"]
@@ -214,7 +215,7 @@ class TorchServe:
 
     def order(self, site: Site, body: bytes) -> None:
         """An order goes the way of a request; alone, it is a batch by itself."""
-        status, text = _ask(site, _INFERENCE, "POST", f"/predictions/{_MODEL}", body, timeout_s=site.timeout_s)
+        status, text = _ask(site, _INFERENCE, "POST", f"/predictions/{_MODEL}", body, timeout_s=site.left_s)
         if status != 200:
             raise ServingError(f"the worker did not answer {body.decode()!r} ({status}: {_message(text)})")
 
