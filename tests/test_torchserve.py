@@ -133,12 +133,12 @@ def test_each_experiment_runs_on_a_tiny_workload(run_cli: Runner, name: str) -> 
 
 def test_an_open_loop_keeps_its_rate_and_captures_follow_the_load(run_cli: Runner) -> None:
     words = [word for word in SHORT if not word.startswith("capture")]
-    ran = run_cli(*words, "load=h2load", "load.rate_per_s=50", "capture=[onednn,itt,profiler]")
+    ran = run_cli(*words, "load=h2load", "load.rate_per_s=10", "capture=[onednn,itt,profiler]")
     assert ran.status == 0, ran.out + ran.err
     [record], [job] = records_of(ran), jobs_of(ran)
     figures = record.outcomes[0].figures
-    assert figures["throughput/samples_per_s"] == pytest.approx(50, rel=0.15)
-    assert abs(figures["load/late_ms"]) < 100
+    assert figures["throughput/samples_per_s"] == pytest.approx(10, rel=0.3)
+    assert abs(figures["load/late_ms"]) < 200
     assert record.captures["capture.itt"] == record.captures["capture.onednn"] == "ok"
     assert (job / "itt" / "timeline.json").exists()
 
