@@ -170,11 +170,6 @@ def test_a_handler_that_raises_fails_the_cell_with_what_it_raised(run_cli: Runne
     assert failed(ran) == "the worker failed: ArithmeticError: ten is too many"
 
 
-def test_a_model_that_can_not_be_built_fails_the_cell(run_cli: Runner) -> None:
-    ran = run_cli(*SHORT, "model._target_=misbehaving.raises", env=MODELS)
-    assert failed(ran) == "the worker failed: ValueError: no model of batch size 4"
-
-
 def test_a_launcher_that_falls_back_fails_the_cell(run_cli: Runner) -> None:
     ran = run_cli(*SHORT, "allocator=jemalloc", "allocator.launcher_value=default")
     assert "asked for malloc of jemalloc (jemalloc), found" in failed(ran)
