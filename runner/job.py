@@ -164,7 +164,7 @@ class Window:
     surroundings: Surroundings | None = None
     """None where nobody asked."""
     generator_cpu_s: float | None = None
-    """Behind a server: CPU time of the load generator, which the runner adds; else None."""
+    """Behind a server: CPU time of the load generator on the CPUs watched, which the runner adds; else None."""
 
 
 @dataclass(frozen=True)

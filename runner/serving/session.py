@@ -15,6 +15,7 @@ import time
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -112,6 +113,13 @@ class _Session:
         yield
         self.cost_s[name] = time.monotonic() - start
 
+    @cached_property
+    def _other_cores(self) -> tuple[int, ...]:
+        """Where the generator runs: physical cores that the cell has not, if the caller may use any."""
+        machine = passes.this_machine().topology
+        every = {core for node in machine.nodes() for core in machine.physical_cores(node)}
+        return tuple(sorted(every - set(self.planned.placement.cores)))
+
     def run(self) -> WorkerResult:
         """From the start of the server to its end; the worker's result with the requests' latencies.
 
@@ -160,7 +168,12 @@ class _Session:
                 rate = self._searched(warmed.per_s, cell.load.p99_limit_ms, beside)
         server.order(site, BEGIN)
         measured, generator_s = self._load("load", cell.scenario.requests or 0, rate, beside)
-        server.order(site, END)
+        try:
+            server.order(site, END)
+        except ServingError:
+            if not (self.folder / RESULT_FILE).exists():
+                raise
+            # It ended in a capture: what was measured stays measured, and captures.json says which.
         try:
             result = read_result(self.folder / RESULT_FILE)
         except FormatError as error:
@@ -174,7 +187,7 @@ class _Session:
             **_of_batches(served),
         }
         self.figures["load/generator_cpu_pct"] = 100 * generator_s / measured.wall_s
-        window = replace(result.window, generator_cpu_s=generator_s)
+        window = replace(result.window, generator_cpu_s=0.0 if self._other_cores else generator_s)
         result = replace(result, samples_s=list(measured.samples_s), window=window)
         write_json(self.folder / RESULT_FILE, result)
         return result
@@ -252,8 +265,7 @@ class _Session:
             argv = load.ab_command(target, requests, site.cell.scenario.concurrency or 1)
         else:
             argv = load.h2load_command(target, requests, rate_per_s)
-        # Not on the cell's cores where there are others.
-        others = tuple(sorted(os.sched_getaffinity(0) - set(self.planned.placement.cores)))
+        others = self._other_cores
         pinned = ["taskset", "-c", format_cpu_list(others)] if others else []
         # A marker of its own: its end is not the server's.
         marker = f"{passes.marker_of(self.config)}/{name}"
