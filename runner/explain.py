@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -60,13 +60,16 @@ def find(text: str, default: str | None, mlruns: Path) -> Found:
         unknown = [axis for axis in wanted if records and axis not in records[0].labels]
         if unknown:
             raise RunnerError(f"{text}: {unknown[0]!r} is not an axis; the axes are {', '.join(records[0].axes)}")
-        meant = [record for record in records if all(record.labels[k] == v for k, v in wanted.items())]
+        meant = [record for record in records if all(record.labels.get(k) == v for k, v in wanted.items())]
     else:
         meant = [record for record in records if record.cell_id.startswith(cell)]
     if len(meant) == 1:
         return Found(folder, meant[0])
-    shown = telling([record.labels for record in records]) or ("model",)
-    choice = "; ".join(f"{record.cell_id} ({terminal.label(record.labels, shown)})" for record in meant or records)
+    shown = telling(_alike([record.labels for record in records])) or ("model",)
+    known = dict.fromkeys(shown, ABSENT)
+    choice = "; ".join(
+        f"{record.cell_id} ({terminal.label({**known, **record.labels}, shown)})" for record in meant or records
+    )
     problem = "means several measured cells" if meant else "is no measured cell"
     raise RunnerError(f"{text}: {problem} of {folder.name}; choose one of {choice}")
 
@@ -87,10 +90,15 @@ def _check(found: tuple[Found, Found], texts: tuple[str, str], let: Sequence[str
     refuse_mixing(replace(known, rows=[row for row in known.rows if (row.sweep, row.cell_id) in meant]), let)
 
 
+def _alike(labels: Sequence[Mapping[str, str]]) -> list[dict[str, str]]:
+    """The labels of several cells, with the keys of all of them."""
+    every = dict.fromkeys((key for one in labels for key in one), ABSENT)
+    return [{**every, **one} for one in labels]
+
+
 def _names(found: tuple[Found, Found]) -> tuple[str, str]:
     """What tells the cells apart; of two sweeps, what they are as well."""
-    every = dict.fromkeys(key for one in found for key in one.record.labels)
-    labels = [{**dict.fromkeys(every, ABSENT), **one.record.labels} for one in found]
+    labels = _alike([one.record.labels for one in found])
     shown = telling(labels)
     if found[0].sweep == found[1].sweep:
         before, after = (terminal.label(label, shown) for label in labels)
@@ -123,6 +131,8 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("--top", type=int, default=10, help="rows of each table (default: %(default)s)")
     parser.add_argument("--format", choices=("table", "json"), default="table")
     options = parser.parse_args(arguments)
+    if options.top < 1:
+        raise RunnerError(f"--top {options.top}: it must be at least 1")
     let = allowed(options.allow)
     before, after = (find(text, options.sweep, Path(options.mlruns)) for text in (options.before, options.after))
     found = before, after

@@ -11,7 +11,7 @@ import traceback
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
-from runner import apart, contamination, gate, launch, lock, passes, quality, resume
+from runner import apart, contamination, gate, launch, lock, passes, quality, resume, stored
 from runner.capture import kernels, onednn
 from runner.capture.settings import CaptureConf
 from runner.captured import collect
@@ -203,7 +203,7 @@ class _Found:
 def _found(planned: launch.Plan, result: WorkerResult, folder: Path, instance: int) -> _Found:
     """Read an instance's evidence with its oneDNN log, keep it as evidence.json, and judge it."""
     log = folder / onednn_log(instance)
-    lines = log.read_text(encoding="utf-8", errors="replace").splitlines() if log.exists() else []
+    lines = stored.read_text(log, errors="replace").splitlines() if log.exists() else []
     parsed = onednn.parse(lines)
     summary = kernels.summarize(parsed, result.onednn_step_s)
     evidence = {**result.evidence, "onednn": asdict(summary), "quality": result.quality}

@@ -5,14 +5,15 @@ Reports and MLflow are filled from these files, so that a sweep needs no process
 
 from __future__ import annotations
 
-import json
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
-from runner.job import FORMAT, FormatError, WorkerResult, read_result, result_file
+from runner import stored
+from runner.job import FORMAT, WorkerResult, read_result, result_file
 from runner.matrix import ABSENT, AXES
+from runner.stored import Count, Duration, Figure, FormatError, VersionError
 
 OUTCOME_FILE = "outcome.json"
 RESULT_FILE = "result.json"
@@ -25,7 +26,7 @@ class Outcome:
     """One (cell, round)."""
 
     cell_id: str
-    round: int
+    round: Count
     axes: Mapping[str, str]
     status: str
     """FINISHED, FAILED or KILLED (interrupted by the user)."""
@@ -37,18 +38,18 @@ class Outcome:
     """``ok``, what is wrong with the output, or ``unobserved``: see runner.quality.judge()."""
     isa: str = "unobserved"
     """Instruction family that oneDNN spent most of the step in."""
-    figures: Mapping[str, float] = field(default_factory=dict)
+    figures: Mapping[str, Figure] = field(default_factory=dict)
     """Metrics that come from evidence and captures: onednn/*, quality/*, itt/*, tma/*, overhead/*."""
     captures: Mapping[str, str] = field(default_factory=dict)
     """Tags of the captures: ``ok``, where the figures are from, or why there are none."""
     settings: Mapping[str, str] = field(default_factory=dict)
     """What else tells the cell apart: see matrix.Cell.settings."""
-    cost_s: Mapping[str, float] = field(default_factory=dict)
+    cost_s: Mapping[str, Duration] = field(default_factory=dict)
     """Wall time by phase, the runner's and the worker's."""
     run_id: str = ""
     contamination: Sequence[str] = ()
     """Why the times that count are not the job's own, see runner.contamination; empty: nothing was seen."""
-    attempts: int = 1
+    attempts: Count = 1
     """Passes launched: those before the last were contaminated and are kept beside it."""
     format: int = FORMAT
 
@@ -125,6 +126,12 @@ class CellRecord:
         return "+".join(sorted(seen - {"unobserved"})) or "unobserved"
 
 
+_ATTEMPT = re.compile(r"attempt-([0-9]{1,9})")
+# Axes that figures are computed with.
+_NUMBERS = ("instances", "batch_size")
+_NUMBER = re.compile(r"[1-9][0-9]{0,8}")
+
+
 def job_folder(sweep: Path, cell_id: str, number: int) -> Path:
     """Where everything about one job is kept."""
     return sweep / "cells" / cell_id / f"round-{number}"
@@ -132,35 +139,61 @@ def job_folder(sweep: Path, cell_id: str, number: int) -> Path:
 
 def attempt_folders(job: Path) -> list[Path]:
     """What earlier attempts of a job left, in their order: the last attempt's files are the job's own."""
-    return sorted(job.glob("attempt-*"), key=lambda folder: int(folder.name.partition("-")[2]))
+    found = {int(number[1]): path for path in job.iterdir() if (number := _ATTEMPT.fullmatch(path.name))}
+    return [path for _, path in sorted(found.items())]
 
 
 def read_outcome(path: Path) -> Outcome:
     """Read an outcome file.
 
     Raises:
-        FormatError: torn, or of another version.
+        FormatError: torn, of another version, or of another round than its folder's.
     """
-    try:
-        data: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-        if data["format"] != FORMAT:
-            raise FormatError(f"{path} has format {data['format']!r}; this version reads format {FORMAT}")
-        return Outcome(**data)
-    except (OSError, ValueError, TypeError, KeyError) as error:
-        raise FormatError(f"{path} can't be read: {error}") from error
+    outcome = stored.read(Outcome, path, FORMAT)
+    said = ""
+    if outcome.status not in (FINISHED, FAILED, KILLED):
+        said = f"status is {outcome.status!r}"
+    if path.parent.name != f"round-{outcome.round}":
+        said = f"it is of round {outcome.round}"
+    for axis in _NUMBERS:
+        if not _NUMBER.fullmatch(outcome.axes.get(axis, "")):
+            said = f"axes.{axis} is {outcome.axes.get(axis)!r}, not a number of at least 1"
+    if said:
+        raise FormatError(f"{path} can't be read: {said}")
+    return outcome
 
 
 def read_cell(sweep: Path, cell_id: str) -> CellRecord | None:
-    """Everything known of one cell of a sweep; None when no job of it has ended."""
+    """Everything known of one cell of a sweep; None when no job of it has ended.
+
+    Raises:
+        FormatError: a file of it can't be read, with the next step.
+    """
+    folder = sweep / "cells" / cell_id
+    try:
+        return _read_cell(sweep, cell_id)
+    except VersionError as error:
+        raise VersionError(f"{error}: use the runner that made sweep {sweep.name}") from error
+    except FormatError as error:
+        raise FormatError(
+            f"{error}; remove that round from {folder}, and python -m runner resume {sweep.name} measures it again"
+        ) from error
+
+
+def _read_cell(sweep: Path, cell_id: str) -> CellRecord | None:
     outcomes = [read_outcome(path) for path in sorted((sweep / "cells" / cell_id).glob(f"round-*/{OUTCOME_FILE}"))]
     if not outcomes:
         return None
     outcomes.sort(key=lambda outcome: outcome.round)
     instances = int(outcomes[0].axes["instances"])
-    results = {
-        (outcome.round, i): read_result(job_folder(sweep, cell_id, outcome.round) / result_file(i, instances))
-        for outcome in outcomes
-        if outcome.status == FINISHED
-        for i in range(instances)
-    }
+    results = {}
+    for outcome in outcomes:
+        folder = job_folder(sweep, cell_id, outcome.round)
+        if outcome.axes != outcomes[0].axes:
+            raise FormatError(f"{folder / OUTCOME_FILE} can't be read: its axes are not those of the other rounds")
+        for i in range(instances if outcome.status == FINISHED else 0):
+            file = folder / result_file(i, instances)
+            results[outcome.round, i] = read_result(file)
+            if results[outcome.round, i].round != outcome.round:
+                raise FormatError(f"{file} can't be read: it is of round {results[outcome.round, i].round}")
     return CellRecord(cell_id, outcomes[0].axes, outcomes, results)

@@ -7,17 +7,17 @@ inputs.json a cell (what its results depend on) and the outcome of every job. No
 from __future__ import annotations
 
 import argparse
-import json
 import os
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
-from runner import compare, identity
+from runner import compare, identity, stored
 from runner.errors import RunnerError
 from runner.execute import Process
 from runner.job import write_json
-from runner.planning import Planned
+from runner.planning import Planned, quoted
+from runner.stored import FormatError
 
 STATE_FILE = "sweep.json"
 INPUTS_FILE = "inputs.json"
@@ -49,10 +49,9 @@ class State:
 def read_state(sweep: Path) -> State | None:
     """None where there is no sweep.json, or one that can't be read."""
     try:
-        found = State(**json.loads((sweep / STATE_FILE).read_text(encoding="utf-8")))
-    except (OSError, ValueError, TypeError):
+        return stored.read(State, sweep / STATE_FILE, FORMAT)
+    except FormatError:
         return None
-    return found if found.format == FORMAT else None
 
 
 def write_state(sweep: Path, arguments: Sequence[str], parent_run: str) -> None:
@@ -93,12 +92,15 @@ def command_line(arguments: list[str]) -> list[str]:
         raise RunnerError(f"resume {sweep.name}: {sweep / STATE_FILE} is missing or unreadable; start the sweep again")
     if is_running(sweep):
         raise RunnerError(f"resume {sweep.name}: it is still running (process {state.runner}); wait for it or stop it")
-    if not Path(state.folder).is_dir():
-        raise RunnerError(f"resume {sweep.name}: it was started in {state.folder}, which is gone; start it again there")
-    os.chdir(state.folder)
+    try:
+        os.chdir(state.folder)
+    except (OSError, ValueError) as error:
+        raise RunnerError(
+            f"resume {sweep.name}: it was started in {state.folder}, which is gone; start it again there"
+        ) from error
     if state.experiments:
         os.environ["RUNNER_EXPERIMENTS"] = state.experiments
-    return [*state.arguments, *options.options, _OPTION, f"hydra.sweep.dir={sweep}"]
+    return [*state.arguments, *options.options, _OPTION, f"hydra.sweep.dir={quoted(sweep)}"]
 
 
 def the_same(mlruns: Path, arguments: Sequence[str]) -> Path | None:
@@ -119,28 +121,35 @@ def write_inputs(sweep: Path, planned: Planned) -> None:
     folder = sweep / "cells" / planned.cell_id
     folder.mkdir(parents=True, exist_ok=True)
     if not (folder / INPUTS_FILE).exists():
-        write_json(folder / INPUTS_FILE, {"key": planned.cell.key, "facts": dict(planned.facts)})
+        write_json(folder / INPUTS_FILE, Inputs(planned.cell.key, planned.facts))
 
 
-def _inputs(folder: Path) -> tuple[str, dict[str, str]]:
-    """(key of the cell, its facts); empty where they can't be read."""
+@dataclass(frozen=True)
+class Inputs:
+    """inputs.json of a cell."""
+
+    key: str = ""
+    facts: Mapping[str, str] = field(default_factory=dict)
+
+
+def _inputs(folder: Path) -> Inputs:
+    """Empty where they can't be read."""
     try:
-        found = json.loads((folder / INPUTS_FILE).read_text(encoding="utf-8"))
-        return str(found["key"]), {str(name): str(value) for name, value in found["facts"].items()}
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
-        return "", {}
+        return stored.typed(Inputs, stored.read_json(folder / INPUTS_FILE), folder / INPUTS_FILE)
+    except FormatError:
+        return Inputs()
 
 
 def key_of(sweep: Path, cell_id: str) -> str:
     """Key of the cell that these results are of."""
-    return _inputs(sweep / "cells" / cell_id)[0]
+    return _inputs(sweep / "cells" / cell_id).key
 
 
 def replaced(sweep: Path, planned: Planned) -> dict[str, list[str]]:
     """Ids of earlier results of this cell that no longer hold -> what changed since."""
     found = {}
     for folder in sorted((sweep / "cells").glob("*")):
-        key, facts = _inputs(folder)
-        if folder.name != planned.cell_id and key == planned.cell.key:
-            found[folder.name] = identity.changes(facts, planned.facts)
+        inputs = _inputs(folder)
+        if folder.name != planned.cell_id and inputs.key == planned.cell.key:
+            found[folder.name] = identity.changes(inputs.facts, planned.facts)
     return found

@@ -37,7 +37,7 @@ from runner.outcome import (
     read_cell,
     read_outcome,
 )
-from runner.planning import Compose, Matrix, Planned, Request, plan, rule_in_words
+from runner.planning import Compose, Matrix, Planned, Request, plan, quoted, rule_in_words
 from runner.report import closing, expected, html, terminal
 from runner.report.cause import main_causes
 from runner.report.ranking import pick_baseline, rank
@@ -152,7 +152,7 @@ class _Sweep:
     def _clear_up(self, host_id: str) -> None:
         """End what sweeps left that were killed: processes, and runs that would be RUNNING for ever."""
         for line in execute.end_orphans():
-            self.console.print(f"  [yellow]ended[/yellow] {line}")
+            self.console.print(f"  [yellow]ended[/yellow] {escape(line)}")
         for folder, parent in self.store.left_open(host_id).items():
             if resume.is_running(folder):
                 continue
@@ -162,8 +162,8 @@ class _Sweep:
                 self.store.close_sweep(parent, KILLED, {}, folder)
             if folder != self.request.directory:
                 self.console.print(
-                    f"  [yellow]note[/yellow] sweep {folder.name} was killed; to go on with it: "
-                    f"python -m runner resume {folder.name}"
+                    f"  [yellow]note[/yellow] sweep {escape(folder.name)} was killed; to go on with it: "
+                    f"python -m runner resume {escape(folder.name)}"
                 )
 
     def _go_on(self) -> None:
@@ -173,7 +173,8 @@ class _Sweep:
             for cell_id, changed in resume.replaced(folder, planned).items():
                 label = terminal.label(planned.cell.labels, self.shown)
                 self.console.print(
-                    f"  [yellow]measured anew[/yellow] {label}: {'; '.join(changed)}; {cell_id} was of before"
+                    f"  [yellow]measured anew[/yellow] {escape(label)}: {escape('; '.join(changed))}; "
+                    f"{escape(cell_id)} was of before"
                 )
             resume.write_inputs(folder, planned)
             for record in filter(None, [read_cell(folder, planned.cell_id)]):
@@ -200,11 +201,12 @@ class _Sweep:
         for line in terminal.exclusions(self.matrix.excluded, self.shown):
             say(f"  [yellow]excluded[/yellow] {escape(line)}")
         for rule in self.matrix.idle_rules:
-            say(f"  [yellow]note[/yellow] the rule {rule_in_words(rule)} excludes no cell of this matrix")
+            say(f"  [yellow]note[/yellow] the rule {escape(rule_in_words(rule))} excludes no cell of this matrix")
         for capture, reason in probe.unavailable(self.settings.capture).items():
             say(f"  [yellow]unavailable[/yellow] capture {capture}: {escape(reason)}")
         for planned, reason in self.matrix.lacking:
-            say(f"  [red]FAILED[/red] {terminal.label(planned.cell.labels, self.shown)}: {reason}")
+            label = terminal.label(planned.cell.labels, self.shown)
+            say(f"  [red]FAILED[/red] {escape(label)}: {escape(reason)}")
 
     def _size(self) -> str:
         """ "4 cells x 5 rounds = 20 jobs"."""
@@ -305,11 +307,11 @@ class _Sweep:
         return [
             *planned.overrides,
             f"sweep.id={self.request.sweep_id}",
-            f"sweep.directory={_quoted(self.request.directory)}",
+            f"sweep.directory={quoted(self.request.directory)}",
             f"sweep.parent_run={parent}",
             f"sweep.round={number}",
-            f"sweep.cell_id={_quoted(planned.cell_id)}",
-            f"sweep.command={_quoted(planned.command)}",
+            f"sweep.cell_id={quoted(planned.cell_id)}",
+            f"sweep.command={quoted(planned.command)}",
         ]
 
     def _report(self, parent: str, interrupted: bool, host_id: str, commit: str) -> int:
@@ -339,12 +341,6 @@ class _Sweep:
 
 def _as_interrupt(number: int, frame: FrameType | None) -> None:
     raise KeyboardInterrupt(f"signal {number}")
-
-
-def _quoted(value: object) -> str:
-    """A value that Hydra's override grammar reads back as it is."""
-    text = str(value).replace("\\", "\\\\").replace('"', '\\"')
-    return f'"{text}"'
 
 
 def _expectations(config: Config) -> list[expected.Expectation]:
