@@ -14,7 +14,7 @@ import sys
 import time
 from pathlib import Path
 
-from runner import refusal
+from runner import names, refusal
 from runner.errors import RunnerError
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -58,11 +58,13 @@ def main() -> int:
     """Exit status: 0 all ran, 1 some cell failed, 2 refused, 130 interrupted."""
     argv = sys.argv  # Hydra reads it itself
     try:
+        names.check_words(argv[1:])
         if argv[1:] and argv[1] in COMMANDS:
             command = importlib.import_module(f"runner.{argv[1]}")
             return int(command.main(argv[2:]))
         if argv[1:2] == ["resume"]:
             argv = [argv[0], *importlib.import_module("runner.resume").command_line(argv[2:])]
+            names.check_words(argv[1:])
         sys.argv = ["wait=false" if word == "--no-wait" else word for word in argv]
         return sweep()
     except KeyboardInterrupt:

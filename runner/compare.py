@@ -32,9 +32,7 @@ def main(arguments: list[str]) -> int:
     if options.top < 1:
         raise RunnerError(f"--top {options.top}: it must be at least 1")
     if options.best_under is not None and not 0 <= options.best_under < math.inf:
-        raise RunnerError(
-            f"--best-under {options.best_under}: it is an error and must be a finite number of at least 0"
-        )
+        raise RunnerError(f"--best-under {options.best_under}: an error is a finite number of at least 0")
     baseline = _axes(options.baseline)
     by = _words(options.by, AXES, "--by", "an axis; the axes are")
     cells = read(sweeps(options.sweeps, Path(options.mlruns)), FIGURES)

@@ -6,13 +6,14 @@ The classes are mutable dataclasses with Enums because Hydra can't override froz
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, fields, is_dataclass
+from dataclasses import asdict, dataclass, field, fields, is_dataclass
 from enum import Enum
 from typing import Any
 
 from hydra.core.config_store import ConfigStore
 from omegaconf import MISSING, DictConfig, OmegaConf
 
+from runner import names
 from runner.capture.settings import CaptureConf
 from runner.capture.settings import check as check_capture
 from runner.errors import RunnerError
@@ -256,6 +257,9 @@ def register() -> None:
     store.store(group="hydra/sweeper", name="matrix", node=MatrixSweeperConf, provider="runner")
 
 
+# Of any number: as a count, in seconds or in percent. No clock, file or generator of ours takes it for another.
+_MOST = 10**9
+_MOST_ROUNDS = 10_000
 # setting -> (lowest value allowed, what it counts)
 _AT_LEAST: dict[str, tuple[float, str]] = {
     "batch_size": (1, "samples an iteration"),
@@ -285,19 +289,20 @@ def check(config: Config) -> None:
     """Raise RunnerError with one sentence for the first value out of range."""
     for name, (lowest, meaning) in _AT_LEAST.items():
         value = getattr(config, name)
-        if value is not None and value < lowest:
-            raise RunnerError(f"{name}={value}: {name} is {meaning} and must be at least {lowest:g}")
+        if value is not None and not lowest <= value <= _MOST:
+            bound = f"at least {lowest:g}" if value < lowest else f"at most {_MOST}"
+            raise RunnerError(f"{name}={value}: {name} is {meaning} and must be {bound}")
     for name, meaning in _MORE_THAN_ZERO.items():
         value = getattr(config, name)
         # Written so that nan, which compares false with everything, is refused as well.
-        if value is not None and not (0 < value < float("inf")):
-            raise RunnerError(f"{name}={value}: {name} is in {meaning} and must be a finite number above 0")
+        if value is not None and not (0 < value <= _MOST):
+            raise RunnerError(f"{name}={value}: {name} is in {meaning} and must be above 0 and at most {_MOST}")
     if config.max_time_s < config.min_time_s:
         raise RunnerError(
             f"max_time_s={config.max_time_s:g}: a pass lasts at least min_time_s={config.min_time_s:g}; set both"
         )
-    if config.rounds != AUTO and (isinstance(config.rounds, str) or config.rounds < 1):
-        raise RunnerError(f"rounds={config.rounds}: rounds is processes a cell, at least 1, or {AUTO}")
+    if config.rounds != AUTO and (isinstance(config.rounds, str) or not 1 <= config.rounds <= _MOST_ROUNDS):
+        raise RunnerError(f"rounds={config.rounds}: rounds is processes a cell, 1 to {_MOST_ROUNDS}, or {AUTO}")
     check_capture(config.capture)
     if config.precision.calibration_batches < 1:
         raise RunnerError(
@@ -312,11 +317,13 @@ def check(config: Config) -> None:
         )
     if config.twin in ("", ABSENT):
         raise RunnerError(f"twin={config.twin}: a twin needs a name of its own, as in twin=a,b; null for none")
-    if "." not in config.model._target_:
-        raise RunnerError(
-            f"model._target_={config.model._target_}: it must be the dotted path of a callable, "
-            "like my_package.my_model"
-        )
+    names.check_target("model._target_", config.model._target_)
+    names.check_name("model.name", config.model.name)
+    names.check_name("allocator.name", config.allocator.name)
+    names.check_variables("allocator.env", config.allocator.env)
+    names.check_folder("mlruns", config.mlruns)
+    if config.twin is not None:
+        names.check_name("twin", config.twin)
 
 
 def _unknown(config: DictConfig, schema: Any) -> str | None:
@@ -346,6 +353,7 @@ def typed(config: DictConfig) -> Config:
     value = OmegaConf.to_object(config)
     if not isinstance(value, Config):
         raise RunnerError("the configuration does not start from runner_schema: conf/config.yaml must list it first")
+    names.check_values("", asdict(value))
     check(value)
     return value
 

@@ -19,7 +19,6 @@ from runner.errors import RunnerError
 from runner.launch.placement import UnplaceableError
 from runner.matrix import Cell, check_rule, combinations, matches
 
-
 # Planning takes a tenth of a second a cell, and MLflow's pages show no more.
 MOST_CELLS = 10_000
 

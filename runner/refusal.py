@@ -26,6 +26,10 @@ def explain(error: Exception) -> str | None:
     for cause in chain:
         if isinstance(cause, RunnerError):
             return str(cause)
+        if isinstance(cause, RecursionError):
+            return "the configuration nests too deeply, or refers to itself; see python -m runner --cfg job"
+    if isinstance(error, OSError) and error.filename is not None:
+        return f"{error.filename}: {error.strerror}; see that it can be read and written, or choose another"
     if isinstance(error, ValueError) and _raised_in_hydra(error):
         return (
             f"{' '.join(str(error).split())}: an axis takes the name of one of its values, "
