@@ -59,7 +59,7 @@ def planted(count: int, rng: np.random.Generator) -> list[CellRow]:
         }
         made.append(
             CellRow(
-                "", f"{len(made):012x}", "FINISHED", "", "ok", "ok", "avx512", "-", "", not made,
+                "", f"{len(made):012x}", "FINISHED", "", "ok", "ok", "avx512", "-", not made,
                 fixed | axes, {"warmup": "3", "iterations": "20", "seed": "0"}, figures, tuple(medians.tolist()),
             )
         )  # fmt: skip

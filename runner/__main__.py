@@ -15,10 +15,11 @@ import time
 from pathlib import Path
 
 from runner import names, refusal
-from runner.errors import RunnerError
+from runner.errors import RunnerError, StorageError
 
 ROOT = Path(__file__).resolve().parents[1]
-COMMANDS = ("compare", "doctor", "explain", "ui")
+# What the user types -> module with main().
+COMMANDS = {"compare": "compare", "doctor": "doctor", "explain": "explain", "import": "importing", "ui": "ui"}
 
 
 @functools.cache
@@ -60,7 +61,7 @@ def main() -> int:
     try:
         names.check_words(argv[1:])
         if argv[1:] and argv[1] in COMMANDS:
-            command = importlib.import_module(f"runner.{argv[1]}")
+            command = importlib.import_module(f"runner.{COMMANDS[argv[1]]}")
             return int(command.main(argv[2:]))
         if argv[1:2] == ["resume"]:
             argv = [argv[0], *importlib.import_module("runner.resume").command_line(argv[2:])]
@@ -75,7 +76,7 @@ def main() -> int:
         if sentence is None:
             raise
         print(f"runner: {sentence}", file=sys.stderr)
-        return 2
+        return 1 if isinstance(error, StorageError) else 2
 
 
 if __name__ == "__main__":

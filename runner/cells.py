@@ -22,12 +22,12 @@ from runner.report.ranking import LEVEL, Row, rank
 from runner.stored import Figure, FormatError, Latency, VersionError
 
 FILE = "cells.parquet"
-# History: 1 = first version; 2 = with the level of the comparisons.
-FORMAT = "2"
+# History: 1 = first version; 2 = with the level of the comparisons; 3 = without MLflow's run ids.
+FORMAT = "3"
 
 # Of host.json, what can change between two sweeps of one machine and changes their times.
 _STATE = ("cpus_allowed", "transparent_hugepages", "governor", "numa_balancing")
-_TEXTS = ("sweep", "cell_id", "status", "failure", "evidence", "quality", "isa", "main_cause", "run_id")
+_TEXTS = ("sweep", "cell_id", "status", "failure", "evidence", "quality", "isa", "main_cause")
 _MOST_VALUES = 50_000_000
 # Of every file that is not older than it; empty in those that are.
 _LATER = ("contamination",)
@@ -50,7 +50,6 @@ class CellRow:
     isa: str
     main_cause: str
     """Of the distance from its sweep's baseline; ``-`` where there is none."""
-    run_id: str
     is_baseline: bool
     """Of its sweep."""
     axes: Mapping[str, str]
@@ -130,7 +129,6 @@ def of(rows: Sequence[Row], sweep: str) -> list[CellRow]:
             quality=row.record.quality,
             isa=row.record.isa,
             main_cause=cause,
-            run_id=row.record.run_id,
             is_baseline=row.is_baseline,
             axes=dict(row.record.axes),
             settings=dict(row.record.outcomes[0].settings),

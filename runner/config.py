@@ -1,4 +1,4 @@
-"""The typed schema of the YAML, and its checks. Hydra's DictConfig stops here.
+"""The typed schema of the YAML. Hydra's DictConfig stops here; what each value may be is in runner.limits.
 
 The classes are mutable dataclasses with Enums because Hydra can't override frozen ones and rejects
 ``Literal``; ``cell_of()`` turns them into the frozen cell of ``runner.matrix``.
@@ -13,14 +13,10 @@ from typing import Any
 from hydra.core.config_store import ConfigStore
 from omegaconf import MISSING, DictConfig, OmegaConf
 
-from runner import names
+from runner import limits, names
 from runner.capture.settings import CaptureConf
-from runner.capture.settings import check as check_capture
 from runner.errors import RunnerError
-from runner.matrix import ABSENT, Allocator, Cell, Graph, Launcher, Model, Precision
-
-# rounds=auto: as many as it takes to tell the cells apart.
-AUTO = "auto"
+from runner.matrix import Allocator, Cell, Graph, Launcher, Model, Precision
 
 
 class Library(Enum):
@@ -187,7 +183,6 @@ class SweepConf:
 
     id: str = ""
     directory: str = ""
-    parent_run: str = ""
     command: str = ""
     cell_id: str = ""
     round: int = 0
@@ -221,7 +216,7 @@ class Config:
     seed: int = MISSING
     twin: str | None = None
     timeout_s: float = MISSING
-    # a number, or AUTO
+    # a number, or limits.AUTO
     rounds: int | str = MISSING
     budget_min: float = MISSING
     smallest_pct: float = MISSING
@@ -233,6 +228,7 @@ class Config:
     baseline: Any = field(default_factory=lambda: OmegaConf.create({}, flags={"struct": False}))
     expect: list[ExpectConf] = field(default_factory=list)
     mlruns: str = MISSING
+    tracking_uri: str | None = None
     sweep: SweepConf = field(default_factory=SweepConf)
 
 
@@ -255,75 +251,6 @@ def register() -> None:
     store = ConfigStore.instance()
     store.store(name="runner_schema", node=Config)
     store.store(group="hydra/sweeper", name="matrix", node=MatrixSweeperConf, provider="runner")
-
-
-# Of any number: as a count, in seconds or in percent. No clock, file or generator of ours takes it for another.
-_MOST = 10**9
-_MOST_ROUNDS = 10_000
-# setting -> (lowest value allowed, what it counts)
-_AT_LEAST: dict[str, tuple[float, str]] = {
-    "batch_size": (1, "samples an iteration"),
-    "warmup": (0, "untimed iterations"),
-    "iterations": (1, "timed iterations"),
-    "sequence_length": (1, "tokens a sample"),
-    "instances": (1, "processes that run the model at the same time"),
-    "cores_per_instance": (1, "physical cores"),
-    "cores": (1, "physical cores"),
-    "threads": (1, "OpenMP threads"),
-    "node": (0, "a NUMA node's number"),
-    "seed": (0, "a seed"),
-    "retries": (0, "further attempts at a failed job"),
-    "reruns": (0, "further attempts at a contaminated pass"),
-}
-_MORE_THAN_ZERO = {
-    "min_time_s": "seconds",
-    "max_time_s": "seconds",
-    "timeout_s": "seconds",
-    "target_ci_pct": "percent of the median",
-    "budget_min": "minutes",
-    "smallest_pct": "percent",
-}
-
-
-def check(config: Config) -> None:
-    """Raise RunnerError with one sentence for the first value out of range."""
-    for name, (lowest, meaning) in _AT_LEAST.items():
-        value = getattr(config, name)
-        if value is not None and not lowest <= value <= _MOST:
-            bound = f"at least {lowest:g}" if value < lowest else f"at most {_MOST}"
-            raise RunnerError(f"{name}={value}: {name} is {meaning} and must be {bound}")
-    for name, meaning in _MORE_THAN_ZERO.items():
-        value = getattr(config, name)
-        # Written so that nan, which compares false with everything, is refused as well.
-        if value is not None and not (0 < value <= _MOST):
-            raise RunnerError(f"{name}={value}: {name} is in {meaning} and must be above 0 and at most {_MOST}")
-    if config.max_time_s < config.min_time_s:
-        raise RunnerError(
-            f"max_time_s={config.max_time_s:g}: a pass lasts at least min_time_s={config.min_time_s:g}; set both"
-        )
-    if config.rounds != AUTO and (isinstance(config.rounds, str) or not 1 <= config.rounds <= _MOST_ROUNDS):
-        raise RunnerError(f"rounds={config.rounds}: rounds is processes a cell, 1 to {_MOST_ROUNDS}, or {AUTO}")
-    check_capture(config.capture)
-    if config.precision.calibration_batches < 1:
-        raise RunnerError(
-            f"precision.calibration_batches={config.precision.calibration_batches}: int8 needs at least 1 to see values"
-        )
-    if not config.model.memory_formats:
-        raise RunnerError("model.memory_formats=[]: name at least one, channels_first for a model without images")
-    if config.sequence_length is not None and config.model.sequence_length is None:
-        raise RunnerError(
-            f"sequence_length={config.sequence_length}: model={config.model.name} has no sequences; leave it out, or "
-            "give the model's file a default sequence_length"
-        )
-    if config.twin in ("", ABSENT):
-        raise RunnerError(f"twin={config.twin}: a twin needs a name of its own, as in twin=a,b; null for none")
-    names.check_target("model._target_", config.model._target_)
-    names.check_name("model.name", config.model.name)
-    names.check_name("allocator.name", config.allocator.name)
-    names.check_variables("allocator.env", config.allocator.env)
-    names.check_folder("mlruns", config.mlruns)
-    if config.twin is not None:
-        names.check_name("twin", config.twin)
 
 
 def _unknown(config: DictConfig, schema: Any) -> str | None:
@@ -354,7 +281,7 @@ def typed(config: DictConfig) -> Config:
     if not isinstance(value, Config):
         raise RunnerError("the configuration does not start from runner_schema: conf/config.yaml must list it first")
     names.check_values("", asdict(value))
-    check(value)
+    limits.check(value)
     return value
 
 

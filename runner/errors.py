@@ -7,3 +7,7 @@ class RunnerError(Exception):
 
 class LibraryMissingError(RunnerError):
     """A shared library that a cell asks for is not on this machine."""
+
+
+class StorageError(RunnerError):
+    """The disk takes no more: the sweep stops, all that had ended is kept."""

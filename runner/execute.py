@@ -16,10 +16,14 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import FrameType
 from typing import NamedTuple
 
 # What a process gets to end by itself after SIGTERM before it is killed.
 GRACE_S = 3.0
+
+# Signals closer together than this are one request.
+_ONE_REQUEST_S = 0.2
 
 # How a user, a system or a lost terminal ends a sweep.
 STOPS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
@@ -34,6 +38,8 @@ class Ended:
     wall_s: float
     started_at_s: float
     """CLOCK_MONOTONIC just before the start, comparable with the worker's own."""
+    oom_kills: int = 0
+    """Processes that the kernel's out-of-memory killer ended meanwhile, on the whole machine."""
 
 
 def run(
@@ -59,7 +65,7 @@ def run(
     for link, target in (links or {}).items():
         link.parent.mkdir(parents=True, exist_ok=True)
         link.symlink_to(target)
-    start = time.monotonic()
+    start, oom_kills = time.monotonic(), _oom_kills()
     with stdout.open("wb") as out, stderr.open("wb") as err:
         process = subprocess.Popen(
             list(argv), env=dict(env), stdin=subprocess.DEVNULL, stdout=out, stderr=err, start_new_session=True
@@ -69,7 +75,16 @@ def run(
         timed_out = not _wait(process.pid, timeout_s)
     finally:
         _stop(process, marker)
-    return Ended(process.returncode, timed_out, time.monotonic() - start, start)
+    return Ended(process.returncode, timed_out, time.monotonic() - start, start, _oom_kills() - oom_kills)
+
+
+def _oom_kills() -> int:
+    """Since the machine started, those for a control group's limit included: ``oom_kill`` in proc(5)'s vmstat."""
+    try:
+        text = Path("/proc/vmstat").read_text()
+    except OSError:
+        return 0
+    return next((int(line.split()[1]) for line in text.splitlines() if line.startswith("oom_kill ")), 0)
 
 
 def _wait(pid: int, timeout_s: float) -> bool:
@@ -84,10 +99,60 @@ def _wait(pid: int, timeout_s: float) -> bool:
         os.close(descriptor)
 
 
-def _stop(process: subprocess.Popen[bytes], marker: str) -> None:
-    """End the process, its group and whatever else carries the marker; a second Ctrl-C can't skip this."""
-    previous = {number: signal.signal(number, signal.SIG_IGN) for number in STOPS}
+class _Signals:
+    """How often the user has asked the sweep of this process to stop."""
+
+    asked = 0
+    last_s = 0.0
+    shielded = False
+    farewell = ""
+
+
+def listen(farewell: str) -> None:
+    """From now on the first of STOPS raises KeyboardInterrupt, and a second ends everything at once.
+
+    Args:
+        farewell: what is printed then.
+    """
+    _Signals.asked, _Signals.farewell = 0, farewell
+    for number in STOPS:
+        signal.signal(number, _on_stop)
+
+
+def _on_stop(number: int, frame: FrameType | None) -> None:
+    now_s = time.monotonic()
+    # timeout(1) and a terminal that closes send two for one.
+    if _Signals.asked and now_s - _Signals.last_s < _ONE_REQUEST_S:
+        return
+    _Signals.asked, _Signals.last_s = _Signals.asked + 1, now_s
+    if _Signals.asked > 1:
+        for pid in marked(f"{Process.this()}/", is_prefix=True):
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        print(f"\n{_Signals.farewell}", flush=True)
+        os._exit(130)
+    if not _Signals.shielded:
+        raise KeyboardInterrupt(f"signal {number}")
+
+
+@contextlib.contextmanager
+def _shielded() -> Iterator[None]:
+    """Inside, a first signal waits until the end; a second does not."""
+    previous = {number: signal.signal(number, _on_stop) for number in STOPS}
+    before, _Signals.shielded = _Signals.asked, True
     try:
+        yield
+    finally:
+        _Signals.shielded = False
+        for number, handler in previous.items():
+            signal.signal(number, handler)
+    if _Signals.asked > before:
+        raise KeyboardInterrupt("while a job was ended")
+
+
+def _stop(process: subprocess.Popen[bytes], marker: str) -> None:
+    """End the process, its group and whatever else carries the marker."""
+    with _shielded():
         if process.poll() is None:
             os.killpg(process.pid, signal.SIGTERM)
             if not _wait(process.pid, GRACE_S):
@@ -101,9 +166,6 @@ def _stop(process: subprocess.Popen[bytes], marker: str) -> None:
                 with contextlib.suppress(ProcessLookupError):
                     os.kill(pid, signal.SIGKILL)
             time.sleep(0.02)
-    finally:
-        for number, handler in previous.items():
-            signal.signal(number, handler)
 
 
 @dataclass(frozen=True)
@@ -167,10 +229,14 @@ def _environments() -> Iterator[tuple[int, list[bytes]]]:
                 yield int(entry.name), (entry / "environ").read_bytes().split(b"\0")
 
 
-def marked(marker: str) -> list[int]:
-    """Live processes whose environment has RUNNER_JOB=marker."""
+def marked(marker: str, is_prefix: bool = False) -> list[int]:
+    """Live processes whose environment has RUNNER_JOB=marker, or a value that begins so."""
     wanted = f"RUNNER_JOB={marker}".encode()
-    return [pid for pid, environment in _environments() if wanted in environment]
+    return [
+        pid
+        for pid, environment in _environments()
+        if any(word.startswith(wanted) if is_prefix else word == wanted for word in environment)
+    ]
 
 
 class Output(NamedTuple):

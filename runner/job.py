@@ -20,8 +20,9 @@ from runner.stored import Count, Duration, Latency
 from runner.stored import FormatError as FormatError  # of job files too: where their readers look for it
 
 # History of the job and result files: 1 = first version; 2 = precision, memory format, graph, instances;
-# 3 = captures, several logged steps, passes of their own; 4 = when to stop, surroundings.
-FORMAT = 4
+# 3 = captures, several logged steps, passes of their own; 4 = when to stop, surroundings;
+# 5 = outcomes without MLflow's run ids.
+FORMAT = 5
 
 # Environment variables that tune allocators, OpenMP, MKL, oneDNN, torch's compilers, or load foreign code: what the
 # runner scrubs from the caller's environment, and what the worker reports of its own.

@@ -11,17 +11,16 @@ import traceback
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
-from runner import apart, contamination, gate, launch, lock, passes, quality, resume, stored
+from runner import apart, contamination, disk, gate, launch, ledger, lock, passes, quality, recorder, stored
 from runner.capture import kernels, onednn
 from runner.capture.settings import CaptureConf
 from runner.captured import collect
 from runner.config import Config, cell_of
-from runner.errors import RunnerError
+from runner.errors import RunnerError, StorageError
 from runner.job import OTHER_FAILED, WorkerResult, onednn_log, result_file, write_json
 from runner.matrix import Cell
 from runner.metrics import evidence_figures
 from runner.outcome import FAILED, FINISHED, KILLED, OUTCOME_FILE, RESULT_FILE, Outcome, attempt_folders, job_folder
-from runner.store import Store
 
 # Of every attempt: why it is contaminated, and the figures of each instance.
 CONTAMINATION_FILE = "contamination.json"
@@ -32,12 +31,18 @@ def run(config: Config, resolved_yaml: str) -> Outcome:
 
     Args:
         resolved_yaml: the composed configuration, kept as an artifact.
+
+    Raises:
+        StorageError: the disk takes no more; the job counts as not run.
     """
     if not config.sweep.directory:
         raise RunnerError("hydra.mode=RUN: jobs are run by the sweeper; leave hydra.mode as it is")
     # The sweep's own where the job runs in its process; on another node, that node's.
     with lock.measuring(config.sweep.id, Path(config.mlruns), config.wait, print):
-        return _run(config, resolved_yaml)
+        sweep = Path(config.sweep.directory)
+        with disk.writing(sweep):
+            disk.check(sweep)
+            return _run(config, resolved_yaml)
 
 
 def _run(config: Config, resolved_yaml: str) -> Outcome:
@@ -47,25 +52,26 @@ def _run(config: Config, resolved_yaml: str) -> Outcome:
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "config.yaml").write_text(resolved_yaml, encoding="utf-8")
 
-    store = Store(Path(config.mlruns))
-    run_id = store.start_cell(
-        config.sweep.parent_run, config.sweep.id, config.sweep.cell_id, cell, config.sweep.command
-    )
+    cell_id, number = config.sweep.cell_id, config.sweep.round
+    record = recorder.of(Path(config.mlruns), config.tracking_uri)
+    record.attempt(lambda store: store.start_cell(sweep, cell_id))
     interrupted: BaseException | None = None
-    unfinished = Outcome(
-        config.sweep.cell_id, config.sweep.round, cell.axes, FAILED, run_id=run_id, settings=cell.settings
-    )
+    unfinished = Outcome(cell_id, number, cell.axes, FAILED, settings=cell.settings)
     try:
-        if cell.key != resume.key_of(sweep, config.sweep.cell_id):
+        if cell.key != ledger.read_cell(sweep, cell_id).key:
             raise RunnerError("the configuration changed while the sweep ran: start the sweep again")
         _clear(folder)
         outcome = _retried(cell, config, folder, unfinished)
+    except StorageError:
+        raise
     except RunnerError as error:
         outcome = replace(unfinished, failure=str(error))
     except KeyboardInterrupt as error:  # recorded, then passed on
         interrupted = error
         outcome = replace(unfinished, status=KILLED, failure="interrupted")
     except Exception as error:  # a fault of ours costs this cell, not the sweep
+        if disk.is_full(error):
+            raise
         traceback.print_exc()
         outcome = replace(unfinished, failure=f"the runner failed: {type(error).__name__}: {error}")
     outcome = replace(outcome, attempts=1 + len(attempt_folders(folder)))
@@ -79,7 +85,7 @@ def _run(config: Config, resolved_yaml: str) -> Outcome:
             write_json(folder / OUTCOME_FILE, outcome)
         except KeyboardInterrupt as error:  # what the timing pass measured stays
             interrupted = error
-    store.log_job(sweep, outcome, folder)
+    record.attempt(lambda store: store.log_job(sweep, cell_id, number))
     if interrupted is not None:
         raise interrupted
     return outcome
@@ -146,6 +152,7 @@ def _attempt(cell: Cell, config: Config, folder: Path, unfinished: Outcome) -> O
 
     Raises:
         RunnerError: the cell can't be launched here.
+        StorageError: it failed on a disk that is full.
     """
     planned = passes.plan_here(cell)
     # Once a cell: later rounds are for the timing alone.
@@ -162,6 +169,7 @@ def _attempt(cell: Cell, config: Config, folder: Path, unfinished: Outcome) -> O
     failures = [failure for _, failure in judged if failure is not None]
     cost = {"job": ended.wall_s}
     if len(results) < len(judged):
+        disk.check(folder)
         # An instance that stopped because of another has no reason of its own to show.
         own = [failure for failure in failures if OTHER_FAILED not in failure]
         return replace(unfinished, failure=(own or failures)[0], cost_s=cost)

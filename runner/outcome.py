@@ -46,7 +46,6 @@ class Outcome:
     """What else tells the cell apart: see matrix.Cell.settings."""
     cost_s: Mapping[str, Duration] = field(default_factory=dict)
     """Wall time by phase, the runner's and the worker's."""
-    run_id: str = ""
     contamination: Sequence[str] = ()
     """Why the times that count are not the job's own, see runner.contamination; empty: nothing was seen."""
     attempts: Count = 1
@@ -63,12 +62,6 @@ class CellRecord:
     outcomes: Sequence[Outcome]
     results: Mapping[tuple[int, int], WorkerResult]
     """(round, instance) -> result, of the FINISHED jobs only: a failed job's samples are never summarised."""
-
-    def only(self, number: int) -> CellRecord:
-        """The same cell with one round."""
-        outcomes = [outcome for outcome in self.outcomes if outcome.round == number]
-        results = {key: result for key, result in self.results.items() if key[0] == number}
-        return CellRecord(self.cell_id, self.axes, outcomes, results)
 
     @property
     def rounds(self) -> list[list[float]]:
@@ -110,11 +103,6 @@ class CellRecord:
         return sum(outcome.attempts - 1 for outcome in self.outcomes)
 
     @property
-    def run_id(self) -> str:
-        """Of its MLflow run; empty for a cell that was not launched."""
-        return self.outcomes[0].run_id
-
-    @property
     def captures(self) -> Mapping[str, str]:
         """Tags of the captures: of the round that took them."""
         return next((outcome.captures for outcome in self.outcomes if outcome.captures), {})
@@ -126,6 +114,7 @@ class CellRecord:
         return "+".join(sorted(seen - {"unobserved"})) or "unobserved"
 
 
+_ROUND = re.compile(r"round-([0-9]{1,9})")
 _ATTEMPT = re.compile(r"attempt-([0-9]{1,9})")
 # Axes that figures are computed with.
 _NUMBERS = ("instances", "batch_size")
@@ -163,15 +152,34 @@ def read_outcome(path: Path) -> Outcome:
     return outcome
 
 
+def numbers(sweep: Path, cell_id: str) -> list[int]:
+    """The rounds of a cell whose job has ended."""
+    files = (sweep / "cells" / cell_id).glob(f"round-*/{OUTCOME_FILE}")
+    return sorted({int(number[1]) for file in files if (number := _ROUND.fullmatch(file.parent.name))})
+
+
 def read_cell(sweep: Path, cell_id: str) -> CellRecord | None:
     """Everything known of one cell of a sweep; None when no job of it has ended.
 
     Raises:
         FormatError: a file of it can't be read, with the next step.
     """
+    return _record(sweep, cell_id, numbers(sweep, cell_id))
+
+
+def read_job(sweep: Path, cell_id: str, number: int) -> CellRecord | None:
+    """The same with one round only; None when that job has not ended.
+
+    Raises:
+        FormatError: see `read_cell`.
+    """
+    return _record(sweep, cell_id, [number] if number in numbers(sweep, cell_id) else [])
+
+
+def _record(sweep: Path, cell_id: str, rounds: Sequence[int]) -> CellRecord | None:
     folder = sweep / "cells" / cell_id
     try:
-        return _read_cell(sweep, cell_id)
+        return _read(sweep, cell_id, rounds)
     except VersionError as error:
         raise VersionError(f"{error}: use the runner that made sweep {sweep.name}") from error
     except FormatError as error:
@@ -180,11 +188,10 @@ def read_cell(sweep: Path, cell_id: str) -> CellRecord | None:
         ) from error
 
 
-def _read_cell(sweep: Path, cell_id: str) -> CellRecord | None:
-    outcomes = [read_outcome(path) for path in sorted((sweep / "cells" / cell_id).glob(f"round-*/{OUTCOME_FILE}"))]
+def _read(sweep: Path, cell_id: str, rounds: Sequence[int]) -> CellRecord | None:
+    outcomes = [read_outcome(job_folder(sweep, cell_id, number) / OUTCOME_FILE) for number in rounds]
     if not outcomes:
         return None
-    outcomes.sort(key=lambda outcome: outcome.round)
     instances = int(outcomes[0].axes["instances"])
     results = {}
     for outcome in outcomes:

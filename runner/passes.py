@@ -171,7 +171,7 @@ def judge_end(
         running = f"timeout_s={timeout_s:g}: the job was still running{_hung_at(result_path.parent)}"
         return None, f"{running} and was stopped; raise timeout_s or do less work"
     if not result_path.exists():
-        return None, f"the worker left no result: {_why(ended.returncode, result_path.parent)}"
+        return None, f"the worker left no result: {_why(ended, result_path.parent)}"
     try:
         result = read_result(result_path)
     except FormatError as error:
@@ -194,10 +194,10 @@ def _hung_at(folder: Path) -> str:
     return f" in {found[3]} ({Path(found[1]).name}:{found[2]})" if found else ""
 
 
-def _why(returncode: int, folder: Path) -> str:
+def _why(ended: execute.Ended, folder: Path) -> str:
     """What ended a process that could not say so itself: a signal if one can be told, else its last line."""
     text = stored.log_text(folder / "stderr.log")
-    number = -returncode if returncode < 0 else 0
+    number = -ended.returncode if ended.returncode < 0 else 0
     # A launcher reports its child as "died with <Signals.SIGKILL: 9>", or as the shell's 128 + signal;
     # torch's launcher as "exitcode: -9".
     named = re.findall(
@@ -205,12 +205,14 @@ def _why(returncode: int, folder: Path) -> str:
     )
     for died, status, negative in named:
         number = int(died or negative or 0) or (int(status) - 128 if status and int(status) > 128 else number)
+    if number == signal.SIGKILL and ended.oom_kills:
+        return "the kernel's out-of-memory killer ended it: use a smaller batch_size or fewer instances, or free memory"
     if number:
         try:
             name = signal.Signals(number).name
         except ValueError:
             name = f"signal {number}"
-        hint = " (the kernel's out-of-memory killer uses it too: see dmesg)" if name == "SIGKILL" else ""
+        hint = " (not by the kernel for want of memory: that was not at work)" if name == "SIGKILL" else ""
         return f"it was killed by {name}{hint}; see stderr.log"
     last = next((line.strip() for line in reversed(text.splitlines()) if line.strip()), "nothing on stderr")
-    return f"exit status {returncode}, last line: {last[:300]}"
+    return f"exit status {ended.returncode}, last line: {last[:300]}"

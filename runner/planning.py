@@ -17,6 +17,7 @@ from runner import identity, passes
 from runner.config import Config, cell_of
 from runner.errors import RunnerError
 from runner.launch.placement import UnplaceableError
+from runner.ledger import CellEntry
 from runner.matrix import Cell, check_rule, combinations, matches
 
 # Planning takes a tenth of a second a cell, and MLflow's pages show no more.
@@ -56,6 +57,12 @@ class Planned:
     def cell_id(self) -> str:
         """What its results are filed under."""
         return identity.cell_id(self.cell, self.facts)
+
+    @property
+    def entry(self) -> CellEntry:
+        """What the sweep writes down about it."""
+        cell = self.cell
+        return CellEntry(self.cell_id, cell.key, cell.axes, cell.settings, self.command, dict(self.facts))
 
     @property
     def command(self) -> str:

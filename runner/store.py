@@ -1,27 +1,28 @@
 """MLflow: the only module that imports it, and the only one that knows its schema.
 
-Parent run = sweep, child run = cell. SQLite below ``mlruns``; artifacts beside it. MLflow is imported
-on first use, because that takes two seconds that `--help` and a refused input need not spend.
+Parent run = sweep, child run = cell. All that is recorded is read from the sweep's folder (runner.ledger,
+runner.outcome), so that it makes no difference whether that is done job by job or long after. Every method may be
+repeated. SQLite below ``mlruns`` and artifacts beside it, or an MLflow server. MLflow is imported on first use, because
+that takes two seconds that `--help` and a refused input need not spend.
 """
 
 from __future__ import annotations
 
 import fcntl
-import json
 import os
+import sqlite3
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping
+from contextlib import closing, contextmanager
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from runner import views
+from runner import ledger, views
 from runner.captured import TABLES, read_table
 from runner.errors import RunnerError
-from runner.matrix import Cell
 from runner.metrics import RUNNER_CPU_LIMIT_PCT, cell_metrics
-from runner.outcome import FAILED, FINISHED, KILLED, CellRecord, Outcome, attempt_folders, read_cell
+from runner.outcome import FINISHED, KILLED, CellRecord, attempt_folders, job_folder, read_cell, read_job
 
 if TYPE_CHECKING:
     from mlflow.entities import Run
@@ -30,14 +31,24 @@ if TYPE_CHECKING:
 # Before any import of mlflow: nothing is reported to anybody.
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
 os.environ.setdefault("DO_NOT_TRACK", "true")
+# A server that is away is asked again later (runner.recorder); MLflow's own patience is minutes a request.
+os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")
+os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "20")
 
 # MLflow refuses tag values past this many characters; whole texts are artifacts.
 _TAG_LIMIT = 5000
 
-# In the folder of a job whose record is in MLflow.
-_LOGGED = ".logged"
+# In the folder of a job whose record is in MLflow; holds the id of the run it is in.
+LOGGED = ".logged"
+
+# How long a database that somebody else is writing to is waited for before a sweep starts.
+_LOCKED_S = 20
 
 SERVER = "http://127.0.0.1:5000"
+
+
+class UnavailableError(RunnerError):
+    """MLflow can't be reached or can't record: what should have been is still in the sweep's folder."""
 
 
 def _contaminated(record: CellRecord, figures: Mapping[str, float]) -> str:
@@ -49,15 +60,21 @@ def _contaminated(record: CellRecord, figures: Mapping[str, float]) -> str:
 
 
 class Store:
-    """Everything that is written to MLflow below one ``mlruns`` folder."""
+    """Everything that is written to MLflow of the sweeps below one ``mlruns`` folder.
 
-    def __init__(self, mlruns: Path) -> None:
+    Args:
+        tracking_uri: of an MLflow server (``http://...``); None for a database in ``mlruns``.
+    """
+
+    def __init__(self, mlruns: Path, tracking_uri: str | None = None) -> None:
         self.root = mlruns.resolve()
+        self._server = tracking_uri
+        self._runs: dict[tuple[str, str], str] = {}
 
     @property
     def uri(self) -> str:
-        """Tracking URI of the SQLite database."""
-        return f"sqlite:///{self.root / 'mlflow.db'}"
+        """Tracking URI."""
+        return self._server or f"sqlite:///{self.root / 'mlflow.db'}"
 
     @cached_property
     def _client(self) -> MlflowClient:
@@ -66,7 +83,7 @@ class Store:
 
             # alembic tells of every migration of a new database on stderr
             logging.getLogger("alembic").setLevel(logging.WARNING)
-            logging.getLogger("mlflow.store.db.utils").setLevel(logging.WARNING)
+            logging.getLogger("mlflow.store.db.utils").setLevel(logging.ERROR)
             from mlflow.tracking import MlflowClient
 
             client = MlflowClient(tracking_uri=self.uri)
@@ -74,13 +91,44 @@ class Store:
             return client
 
     def prepare(self) -> None:
-        """Make the folder, or say in one sentence why it can't be made: before anything is launched.
+        """Make the folder and reach MLflow, or say in one sentence why that can't be: before anything is launched.
 
         Raises:
             RunnerError: ``mlruns`` can't be written.
+            UnavailableError: its database is locked or none, or the server can't be reached.
         """
         with self._locked():
-            pass
+            file = self.root / "mlflow.db"
+            if self._server is None and file.exists():
+                try:
+                    # MLflow itself tries for minutes, whatever is wrong.
+                    with closing(sqlite3.connect(file, timeout=_LOCKED_S)) as database:
+                        database.execute("begin immediate").connection.rollback()
+                except sqlite3.Error as error:
+                    raise UnavailableError(
+                        f"mlruns={self.root}: mlflow.db can't be used ({error}); end what holds it, or move the file "
+                        "away and fill a new one with: python -m runner import"
+                    ) from error
+        with self.reaching():
+            self._client  # noqa: B018 - connects
+
+    @contextmanager
+    def reaching(self) -> Iterator[None]:
+        """What MLflow, its database, its server or the disk raise comes out as one error.
+
+        Raises:
+            UnavailableError: with the first line of what was raised.
+        """
+        from mlflow.exceptions import MlflowException
+        from requests import RequestException
+        from sqlalchemy.exc import SQLAlchemyError
+
+        try:
+            yield
+        except (MlflowException, RequestException, SQLAlchemyError, sqlite3.Error, OSError) as error:
+            said = " ".join((str(error).splitlines() or [type(error).__name__])[0].split())[:300]
+            option = f"tracking_uri={self._server}" if self._server else f"mlruns={self.root}"
+            raise UnavailableError(f"{option}: MLflow can't be used ({said})") from error
 
     @contextmanager
     def _locked(self) -> Iterator[None]:
@@ -98,68 +146,55 @@ class Store:
 
     # -- sweep ---------------------------------------------------------------------------------
 
-    def open_sweep(
-        self,
-        experiment: str,
-        sweep_id: str,
-        command: str,
-        host: Mapping[str, Any],
-        git: tuple[str | None, str],
-        folder: Path,
-    ) -> str:
-        """Create the parent run, RUNNING; returns its id.
-
-        Args:
-            git: (commit, diff) as of the start.
-            folder: the sweep's folder; its top-level files become artifacts.
-        """
-        experiment_id = self._experiment(experiment)
-        commit, diff = git
-        (folder / "host.json").write_text(json.dumps(host, indent=1) + "\n", encoding="utf-8")
-        if diff:
-            (folder / "git.diff").write_text(diff, encoding="utf-8")
-        tags = {
-            "kind": "sweep",
-            "sweep_id": sweep_id,
-            "host_id": str(host["host_id"]),
-            "git.commit": commit or "not a git checkout",
-            "git.dirty": str(bool(diff)).lower(),
-            "command": command[:_TAG_LIMIT],
-            "directory": str(folder),
-        }
-        run = self._client.create_run(experiment_id, run_name=sweep_id, tags=tags)
-        self._log_files(run.info.run_id, folder, None)
-        return str(run.info.run_id)
-
-    def reopen_sweep(self, run_id: str) -> bool:
-        """Set the parent run of a sweep that goes on RUNNING again; whether it is there."""
-        from mlflow.exceptions import MlflowException
-
-        try:
+    def open_sweep(self, sweep: Path) -> None:
+        """The sweep's parent run, created or set RUNNING again; its files so far are artifacts."""
+        entry = ledger.read_sweep(sweep)
+        run_id = self._found(entry, "")
+        if run_id is None:
+            tags = {
+                "kind": "sweep",
+                "sweep_id": entry.sweep_id,
+                "host_id": entry.host_id,
+                "git.commit": entry.commit,
+                "git.dirty": str(entry.is_dirty).lower(),
+                "command": entry.command[:_TAG_LIMIT],
+                "directory": str(sweep)[:_TAG_LIMIT],
+            }
+            run = self._client.create_run(self._experiment(entry.experiment), run_name=entry.sweep_id, tags=tags)
+            run_id = self._runs[entry.sweep_id, ""] = str(run.info.run_id)
+        else:
             self._client.update_run(run_id, status="RUNNING")
-        except MlflowException:
-            return False
-        return True
+        self._log_files(run_id, sweep, None)
 
     def left_open(self, host_id: str) -> dict[Path, str]:
-        """Folder -> parent run of the sweeps of this host that MLflow believes to be running."""
+        """Folder -> run of the sweeps of this host that MLflow believes to be running."""
         experiments = [one.experiment_id for one in self._client.search_experiments()]
         rows = f"attributes.status = 'RUNNING' and tags.kind = 'sweep' and tags.host_id = '{host_id}'"
         runs = self._client.search_runs(experiments, rows) if experiments else []
         return {Path(run.data.tags["directory"]): run.info.run_id for run in runs if "directory" in run.data.tags}
 
-    def close_sweep(self, run_id: str, status: str, figures: Mapping[str, float], folder: Path) -> None:
-        """End the parent run with the sweep's own figures and files, and any cell that still waits for a round."""
+    def abandon(self, run_id: str) -> None:
+        """End a sweep's run, and its cells', whose folder is gone: nothing can be said of it."""
         run = self._client.get_run(run_id)
-        waiting = (
-            f"tags.sweep_id = '{run.data.tags['sweep_id']}' and tags.kind = 'cell' and attributes.status = 'RUNNING'"
-        )
-        for cell in self._client.search_runs([run.info.experiment_id], waiting):
-            self._client.set_terminated(cell.info.run_id, KILLED)
-        for name, value in figures.items():
+        for one in self._children(run.info.experiment_id, run.data.tags["sweep_id"]):
+            if one.info.status == "RUNNING":
+                self._client.set_terminated(one.info.run_id, KILLED)
+        self._client.set_terminated(run_id, KILLED)
+
+    def close_sweep(self, sweep: Path) -> None:
+        """End the parent run as end.json says (KILLED without one), and any cell that still waits for a round."""
+        entry, end = ledger.read_sweep(sweep), ledger.read_end(sweep) or ledger.End(KILLED)
+        run_id = self._run(entry, "")
+        for cell in self._cells_of(entry):
+            if cell.info.status == "RUNNING":
+                self._client.set_terminated(cell.info.run_id, KILLED)
+            cause = end.causes.get(cell.data.tags["cell_id"])
+            if cause:
+                self._client.set_tag(cell.info.run_id, "main_cause", cause[:_TAG_LIMIT])
+        for name, value in end.figures.items():
             self._client.log_metric(run_id, name, value)
-        self._log_files(run_id, folder, None)
-        self._client.set_terminated(run_id, status)
+        self._log_files(run_id, sweep, None)
+        self._client.set_terminated(run_id, end.status)
 
     def _experiment(self, name: str) -> str:
         from mlflow.exceptions import MlflowException
@@ -167,7 +202,7 @@ class Store:
         found = self._client.get_experiment_by_name(name)
         if found is None:
             try:
-                artifacts = (self.root / "artifacts" / name).as_uri()
+                artifacts = None if self._server else (self.root / "artifacts" / name).as_uri()
                 return str(self._client.create_experiment(name, artifact_location=artifacts))
             except MlflowException:
                 found = self._client.get_experiment_by_name(name)  # another sweep was faster
@@ -177,63 +212,84 @@ class Store:
             self._client.restore_experiment(found.experiment_id)
         return str(found.experiment_id)
 
+    def _found(self, entry: ledger.SweepEntry, cell_id: str) -> str | None:
+        """Id of a cell's run in this sweep, of the sweep's own where ``cell_id`` is empty; None when there is none."""
+        key = entry.sweep_id, cell_id
+        if key not in self._runs:
+            what = f"tags.kind = 'cell' and tags.cell_id = '{cell_id}'" if cell_id else "tags.kind = 'sweep'"
+            rows = f"tags.sweep_id = '{entry.sweep_id}' and {what}"
+            for run in self._client.search_runs([self._experiment(entry.experiment)], rows, max_results=1):
+                self._runs[key] = str(run.info.run_id)
+        return self._runs.get(key)
+
+    def _run(self, entry: ledger.SweepEntry, cell_id: str) -> str:
+        """The same of a run that must be there."""
+        run_id = self._found(entry, cell_id)
+        if run_id is None:
+            raise UnavailableError(f"MLflow has no run of {cell_id or 'sweep'} {entry.sweep_id}")
+        return run_id
+
+    def forget(self) -> None:
+        """Look every run up again: the database may be another."""
+        self._runs.clear()
+
     # -- cell ----------------------------------------------------------------------------------
 
-    def start_cell(self, parent: str, sweep_id: str, cell_id: str, cell: Cell, command: str) -> str:
-        """The cell's child run of this sweep, created RUNNING by its first job; returns its id."""
+    def start_cell(self, sweep: Path, cell_id: str) -> None:
+        """The cell's child run of this sweep, RUNNING; created when it is not there."""
         from mlflow.entities import Param
 
-        sweep = self._client.get_run(parent)
-        found = self._client.search_runs(
-            [sweep.info.experiment_id],
-            f"tags.sweep_id = '{sweep_id}' and tags.cell_id = '{cell_id}'",
-            max_results=1,
-        )
-        if found:
-            run_id = str(found[0].info.run_id)
-            if found[0].info.status != "RUNNING":  # its sweep goes on
-                self._client.update_run(run_id, status="RUNNING")
-            return run_id
-        inherited = {name: sweep.data.tags[name] for name in ("host_id", "git.commit")}
-        run = self._client.create_run(
-            sweep.info.experiment_id,
-            run_name=views.run_name(cell.axes),
-            tags={
-                "kind": "cell",
-                "sweep_id": sweep_id,
-                "cell_id": cell_id,
-                "mlflow.parentRunId": parent,
-                "command": command[:_TAG_LIMIT],
-                "evidence": "unobserved",
-                **{f"setting.{name}": value[:_TAG_LIMIT] for name, value in cell.settings.items()},
-                **inherited,
-            },
-        )
-        self._client.log_batch(run.info.run_id, params=[Param(axis, value) for axis, value in cell.axes.items()])
-        return str(run.info.run_id)
+        entry, cell = ledger.read_sweep(sweep), ledger.read_cell(sweep, cell_id)
+        run_id = self._found(entry, cell_id)
+        if run_id is None:
+            run = self._client.create_run(
+                self._experiment(entry.experiment),
+                run_name=views.run_name(cell.axes),
+                tags={
+                    "kind": "cell",
+                    "sweep_id": entry.sweep_id,
+                    "cell_id": cell_id,
+                    "mlflow.parentRunId": self._run(entry, ""),
+                    "command": cell.command[:_TAG_LIMIT],
+                    "evidence": "unobserved",
+                    **{f"setting.{name}": value[:_TAG_LIMIT] for name, value in cell.settings.items()},
+                    "host_id": entry.host_id,
+                    "git.commit": entry.commit,
+                },
+            )
+            run_id = self._runs[entry.sweep_id, cell_id] = str(run.info.run_id)
+        else:
+            self._client.update_run(run_id, status="RUNNING")  # its sweep goes on
+        # Also of a run that is there: whoever created it may have been killed before this.
+        self._client.log_batch(run_id, params=[Param(axis, value) for axis, value in cell.axes.items()])
 
-    def log_job(self, sweep: Path, outcome: Outcome, folder: Path) -> None:
-        """Log what a job left in its folder, and what is known of its cell so far.
+    def log_job(self, sweep: Path, cell_id: str, number: int) -> None:
+        """Log what a job left in its folder.
 
         Only costs of its figures: a metric can't be taken back, and a later round may still fail the cell.
         """
         start = time.perf_counter()
-        record = read_cell(sweep, outcome.cell_id)
+        run_id, folder = self._run(ledger.read_sweep(sweep), cell_id), job_folder(sweep, cell_id, number)
+        record = read_job(sweep, cell_id, number)
         if record is None:
             raise RuntimeError(f"{folder} has no outcome file")
         figures = {name: value for name, value in cell_metrics(record).items() if name.startswith("cost/")}
-        self._log_files(outcome.run_id, folder, f"logs/round-{outcome.round}")
+        self._log_files(run_id, folder, f"logs/round-{number}")
         for attempt in attempt_folders(folder):
-            self._log_files(outcome.run_id, attempt, f"logs/round-{outcome.round}/{attempt.name}")
-        self._log_top_files(outcome.run_id, folder)
-        self._log_captures(outcome.run_id, folder)
+            self._log_files(run_id, attempt, f"logs/round-{number}/{attempt.name}")
+        self._log_top_files(run_id, folder)
+        self._log_captures(run_id, folder)
         figures["cost/log_s"] = time.perf_counter() - start
-        self._log_batch(outcome.run_id, figures, {}, step=outcome.round)
-        (folder / _LOGGED).touch()
+        self._log_batch(run_id, figures, {}, step=number)
+        (folder / LOGGED).write_text(run_id, encoding="utf-8")
 
-    def has_logged(self, folder: Path) -> bool:
+    def has_logged(self, sweep: Path, cell_id: str, number: int) -> bool:
         """Whether a job's record is all here."""
-        return (folder / _LOGGED).exists()
+        try:
+            where = (job_folder(sweep, cell_id, number) / LOGGED).read_text(encoding="utf-8")
+        except (OSError, ValueError):
+            return False
+        return where == self._found(ledger.read_sweep(sweep), cell_id)
 
     def end_cell(self, sweep: Path, cell_id: str, is_complete: bool = True) -> None:
         """End a cell's run with its figures over all rounds; nothing when no job of it has ended.
@@ -244,6 +300,7 @@ class Store:
         record = read_cell(sweep, cell_id)
         if record is None:
             return
+        run_id = self._run(ledger.read_sweep(sweep), cell_id)
         figures = cell_metrics(record)
         contaminated = _contaminated(record, figures)
         tags = {"evidence": record.evidence, "quality": record.quality, "isa": record.isa, **record.captures}
@@ -253,15 +310,10 @@ class Store:
         if figures.get("selfaudit/runner_cpu_pct", 0) > RUNNER_CPU_LIMIT_PCT:
             tags["disturbed"] = f"the runner used more than {RUNNER_CPU_LIMIT_PCT:g} % of a core while measuring"
         if record.results:
-            self._log_samples(record.run_id, sweep / "cells" / cell_id / "samples.parquet", record.results)
-        self._log_batch(record.run_id, figures, tags, step=record.outcomes[-1].round)
+            self._log_samples(run_id, sweep / "cells" / cell_id / "samples.parquet", record.results)
+        self._log_batch(run_id, figures, tags, step=record.outcomes[-1].round)
         failed = [outcome.status for outcome in record.outcomes if outcome.status != FINISHED]
-        self._client.set_terminated(record.run_id, (failed or [FINISHED if is_complete else KILLED])[0])
-
-    def tag_cells(self, name: str, values: Mapping[str, str]) -> None:
-        """Set one tag on many cells: run id -> value."""
-        for run_id, value in values.items():
-            self._client.set_tag(run_id, name, value[:_TAG_LIMIT])
+        self._client.set_terminated(run_id, (failed or [FINISHED if is_complete else KILLED])[0])
 
     def _log_batch(self, run_id: str, figures: Mapping[str, float], tags: Mapping[str, str], step: int) -> None:
         from mlflow.entities import Metric, RunTag
@@ -308,30 +360,19 @@ class Store:
         pq.write_table(pa.table(columns), file)
         self._client.log_artifact(run_id, str(file))
 
-    def fail_before_launch(
-        self, parent: str, sweep_id: str, cell_id: str, cell: Cell, command: str, reason: str
-    ) -> None:
-        """A child run for a cell that this machine lacks something for: FAILED, with the reason."""
-        run_id = self.start_cell(parent, sweep_id, cell_id, cell, command)
-        self._log_batch(run_id, {}, {"failure": reason}, step=0)
-        self._client.set_terminated(run_id, FAILED)
-
     # -- views ---------------------------------------------------------------------------------
 
-    def save_views(self, parent: str, axes: Sequence[str]) -> dict[str, str]:
-        """Name the cells by what tells them apart and write the views the UI opens on; what is shown -> link.
-
-        Args:
-            axes: the axes worth a column: those that vary.
-        """
-        sweep = self._client.get_run(parent)
-        experiment_id, sweep_id = sweep.info.experiment_id, sweep.data.tags["sweep_id"]
-        page = f"{SERVER}/#/experiments/{experiment_id}"
-        cells = self._cells_of(experiment_id, sweep_id)
+    def save_views(self, sweep: Path) -> dict[str, str]:
+        """Name the cells by what tells them apart and write the views the UI opens on; what is shown -> link."""
+        entry = ledger.read_sweep(sweep)
+        experiment_id, sweep_id, axes = self._experiment(entry.experiment), entry.sweep_id, entry.columns
+        page = f"{self._server or SERVER}/#/experiments/{experiment_id}"
+        cells = self._cells_of(entry)
         ranked = {c.info.run_id: views.is_ranked(c.data.metrics, c.data.tags.get("quality")) for c in cells}
         for cell in cells:
             self._client.update_run(cell.info.run_id, name=views.run_name(cell.data.params, axes))
-        self.tag_cells(views.RANKED, {run_id: "yes" if yes else "no" for run_id, yes in ranked.items()})
+        for run_id, yes in ranked.items():
+            self._client.set_tag(run_id, views.RANKED, "yes" if yes else "no")
         found: dict[str, views.View] = {}
         if any(ranked.values()):
             groups = dict.fromkeys(name.partition("/")[0] for cell in cells for name in sorted(cell.data.metrics))
@@ -343,10 +384,14 @@ class Store:
         found["the same of every sweep of this experiment"] = views.of_all()
         for view in found.values():
             self._client.set_experiment_tag(experiment_id, views.TAG + view.key, view.tag(int(time.time() * 1000)))
-        report = {"the report, with every process's latencies": f"{page}/runs/{parent}/artifacts/report.html"}
-        return {name: view.link(page) for name, view in found.items()} | report
+        report = f"{page}/runs/{self._run(entry, '')}/artifacts/report.html"
+        links = {name: view.link(page) for name, view in found.items()}
+        return {**links, "the report, with every process's latencies": report}
 
-    def _cells_of(self, experiment_id: str, sweep_id: str) -> list[Run]:
+    def _cells_of(self, entry: ledger.SweepEntry) -> list[Run]:
+        return self._children(self._experiment(entry.experiment), entry.sweep_id)
+
+    def _children(self, experiment_id: str, sweep_id: str) -> list[Run]:
         rows = f"tags.kind = 'cell' and tags.sweep_id = '{sweep_id}'"
         page = self._client.search_runs([experiment_id], rows)
         cells = list(page)

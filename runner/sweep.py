@@ -6,24 +6,24 @@ that the Hydra sweeper stays a thin shell.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shlex
-import signal
 import sys
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from types import FrameType
 
 from rich.console import Console
 from rich.markup import escape
 
-from runner import execute, host, lock, noise, probe, resume
-from runner.config import AUTO, Config
-from runner.errors import RunnerError
+from runner import disk, execute, host, ledger, lock, noise, probe, recorder, resume
+from runner.config import Config
+from runner.errors import RunnerError, StorageError
 from runner.job import FormatError, write_json
+from runner.limits import AUTO
 from runner.matrix import check_rule, telling
 from runner.metrics import cell_metrics
 from runner.outcome import (
@@ -35,14 +35,15 @@ from runner.outcome import (
     Outcome,
     job_folder,
     read_cell,
-    read_outcome,
+    read_job,
 )
 from runner.planning import Compose, Matrix, Planned, Request, plan, quoted, rule_in_words
+from runner.recorder import Recorder
 from runner.report import closing, expected, html, terminal
 from runner.report.cause import main_causes
 from runner.report.ranking import pick_baseline, rank
 from runner.rounds import LOOKS, Budget, level_of, stages, undecided
-from runner.store import Store
+from runner.store import UnavailableError
 
 ALL_RAN, SOME_FAILED, INTERRUPTED = 0, 1, 130
 
@@ -70,8 +71,8 @@ def run(request: Request, compose: Compose, launch: Launch) -> int:
     baseline = asked[pick_baseline([planned.cell.axes for planned in asked], settings.baseline)]
     shown = telling([planned.cell.labels for planned in asked] + [labels for labels, _ in matrix.excluded])
     published = _expectations(settings)  # refused now rather than after the last job
-    store = Store(Path(settings.mlruns))
-    store.prepare()
+    record = recorder.of(Path(settings.mlruns), settings.tracking_uri)
+    record.store.prepare()
     if (request.directory / "cells").exists() and not settings.resume:
         raise RunnerError(
             f"hydra.sweep.dir={request.directory}: it holds a sweep's cells; choose a new folder, or go on with that "
@@ -79,16 +80,16 @@ def run(request: Request, compose: Compose, launch: Launch) -> int:
         )
     console = terminal.make_console()
     the_sweep = _Sweep(
-        request, matrix, asked, settings, baseline, shown or DEFAULT_COLUMNS, published, store, console, launch
+        request, matrix, asked, settings, baseline, shown or DEFAULT_COLUMNS, published, record, console, launch
     )
-    for number in execute.STOPS:
-        signal.signal(number, _as_interrupt)
+    execute.listen(f"stopped at once. To go on: python -m runner resume {request.sweep_id}")
 
     def say(text: str) -> None:
         console.print(f"[yellow]{escape(text)}[/yellow]")
 
     # Jobs of other Hydra launchers measure elsewhere: each takes the lock of its own host, in runner.jobs.
-    alone = lock.measuring(request.sweep_id, store.root, settings.wait, say) if request.runs_here else nullcontext()
+    mlruns = record.store.root
+    alone = lock.measuring(request.sweep_id, mlruns, settings.wait, say) if request.runs_here else nullcontext()
     with alone:
         return the_sweep.run()
 
@@ -107,7 +108,7 @@ class _Sweep:
     shown: Sequence[str]
     """The keys that tell the cells apart."""
     published: Sequence[expected.Expectation]
-    store: Store
+    record: Recorder
     console: Console
     launch: Launch
 
@@ -123,72 +124,69 @@ class _Sweep:
 
     def run(self) -> int:
         """Announce, run, report; returns the exit status."""
-        fingerprint = host.fingerprint()
-        folder = self.request.directory
-        self._clear_up(str(fingerprint["host_id"]))
+        fingerprint, git = host.fingerprint(), execute.git_state(Path(__file__).parent)
+        folder, host_id = self.request.directory, str(fingerprint["host_id"])
+        self._clear_up(host_id)
         self._announce(fingerprint["cpu_model"], fingerprint["cpus_allowed"])
-        folder.mkdir(parents=True, exist_ok=True)
-        (folder / "experiment.yaml").write_text(self.request.resolved, encoding="utf-8")
-        self._write_plan()
-        git = execute.git_state(Path(__file__).parent)
-        before = resume.read_state(folder)
-        if before is not None and self.store.reopen_sweep(before.parent_run):
-            parent = before.parent_run
-        else:
-            parent = self.store.open_sweep(
-                self.request.experiment, self.request.sweep_id, self.command, fingerprint, git, folder
-            )
-        resume.write_state(folder, sys.argv[1:], parent)
+        with disk.writing(folder):
+            folder.mkdir(parents=True, exist_ok=True)
+            disk.check(folder)
+            (folder / "experiment.yaml").write_text(self.request.resolved, encoding="utf-8")
+            write_json(folder / "host.json", fingerprint)
+            if git[1]:
+                (folder / "git.diff").write_text(git[1], encoding="utf-8")
+            self._write_plan()
+            ledger.begin(folder, resume.entry(folder, self.request, self.command, host_id, git, self.shown))
+            self._write_cells()
         try:
-            self._go_on()
-            self._record_lacking(parent)
-            interrupted = self._run_jobs(parent)
-            return self._report(parent, interrupted, str(fingerprint["host_id"]), git[0] or "")
+            self.record.attempt(lambda store: store.open_sweep(folder))
+            interrupted = self._run_jobs()
+            return self._report(interrupted, host_id, git[0] or "")
         except BaseException as error:  # no run is left open, whatever ended the sweep
-            status = KILLED if isinstance(error, KeyboardInterrupt) else FAILED
-            self.store.close_sweep(parent, status, {}, folder)
+            status = KILLED if isinstance(error, (KeyboardInterrupt, StorageError)) else FAILED
+            with contextlib.suppress(OSError):
+                ledger.end(folder, ledger.End(status))
+            self.record.attempt(lambda store: store.close_sweep(folder))
+            if isinstance(error, StorageError):
+                say = f"{error}, then go on with: python -m runner resume {self.request.sweep_id}"
+                raise StorageError(say) from error
             raise
 
     def _clear_up(self, host_id: str) -> None:
         """End what sweeps left that were killed: processes, and runs that would be RUNNING for ever."""
         for line in execute.end_orphans():
             self.console.print(f"  [yellow]ended[/yellow] {escape(line)}")
-        for folder, parent in self.store.left_open(host_id).items():
-            if resume.is_running(folder):
-                continue
-            for cell in sorted((folder / "cells").glob("*")):
-                self.store.end_cell(folder, cell.name, is_complete=False)
-            if folder.is_dir():
-                self.store.close_sweep(parent, KILLED, {}, folder)
-            if folder != self.request.directory:
-                self.console.print(
-                    f"  [yellow]note[/yellow] sweep {escape(folder.name)} was killed; to go on with it: "
-                    f"python -m runner resume {escape(folder.name)}"
-                )
+        for line in self.record.tidy(self.request.directory, host_id):
+            self.console.print(f"  [yellow]note[/yellow] {escape(line)}")
 
-    def _go_on(self) -> None:
-        """Before the first job: what each cell depends on; of a sweep that goes on, what is kept and what is not."""
+    def _write_cells(self) -> None:
+        """Each cell's entry; of a sweep that goes on, which results don't hold any more. What lacks something fails."""
         folder = self.request.directory
-        for planned in self.matrix.runnable:
+        for planned in self.asked:
             for cell_id, changed in resume.replaced(folder, planned).items():
                 label = terminal.label(planned.cell.labels, self.shown)
                 self.console.print(
                     f"  [yellow]measured anew[/yellow] {escape(label)}: {escape('; '.join(changed))}; "
                     f"{escape(cell_id)} was of before"
                 )
-            resume.write_inputs(folder, planned)
-            for record in filter(None, [read_cell(folder, planned.cell_id)]):
-                for outcome in record.outcomes:
-                    job = job_folder(folder, planned.cell_id, outcome.round)
-                    if outcome.run_id and not self.store.has_logged(job):
-                        self.store.log_job(folder, outcome, job)
+            ledger.add_cell(folder, planned.entry)
+        for planned, reason in self.matrix.lacking:
+            job = job_folder(folder, planned.cell_id, 0)
+            job.mkdir(parents=True, exist_ok=True)
+            cell = planned.cell
+            write_json(
+                job / OUTCOME_FILE, Outcome(planned.cell_id, 0, cell.axes, FAILED, reason, settings=cell.settings)
+            )
 
     def _is_done(self, number: int, planned: Planned) -> bool:
         """Whether this round of the cell has ended, and need not be tried again."""
         try:
-            outcome = read_outcome(job_folder(self.request.directory, planned.cell_id, number) / OUTCOME_FILE)
+            job = read_job(self.request.directory, planned.cell_id, number)
         except FormatError:
             return False
+        return job is not None and self._is_final(job.outcomes[0])
+
+    def _is_final(self, outcome: Outcome) -> bool:
         return outcome.status == FINISHED or (outcome.status == FAILED and not self.settings.retries)
 
     def _announce(self, cpu: str, cores: str) -> None:
@@ -240,16 +238,6 @@ class _Sweep:
             },
         )
 
-    def _record_lacking(self, parent: str) -> None:
-        for planned, reason in self.matrix.lacking:
-            cell = planned.cell
-            self.store.fail_before_launch(parent, self.request.sweep_id, planned.cell_id, cell, planned.command, reason)
-            folder = job_folder(self.request.directory, planned.cell_id, 0)
-            folder.mkdir(parents=True, exist_ok=True)
-            write_json(
-                folder / OUTCOME_FILE, Outcome(planned.cell_id, 0, cell.axes, FAILED, reason, settings=cell.settings)
-            )
-
     def _records(self) -> list[CellRecord]:
         """What is known of each cell that has had a job."""
         found = [read_cell(self.request.directory, planned.cell_id) for planned in self.asked]
@@ -261,7 +249,7 @@ class _Sweep:
         wanted = undecided(rows, self.settings.smallest_pct)
         return [planned for planned in self.matrix.runnable if planned.cell_id in wanted]
 
-    def _run_jobs(self, parent: str) -> bool:
+    def _run_jobs(self) -> bool:
         """Launch every job and end every cell; True when the user stopped it."""
         settings, cells, folder = self.settings, self.matrix.runnable, self.request.directory
         progress = terminal.Progress(self.console, settings.rounds, self.shown, settings.timeout_s)
@@ -282,15 +270,15 @@ class _Sweep:
                         return False
                     for number, planned in batch:
                         progress.begin(number, planned.cell.labels)
-                    jobs = [self._job(parent, number, planned) for number, planned in batch]
+                    jobs = [self._job(number, planned) for number, planned in batch]
                     for outcome in self.launch(jobs, progress.done):
-                        record = read_cell(folder, outcome.cell_id)
-                        took_s = progress.end(outcome, cell_metrics(record.only(outcome.round)) if record else {})
+                        job = read_job(folder, outcome.cell_id, outcome.round)
+                        took_s = progress.end(outcome, cell_metrics(job) if job else {})
                         if budget:
                             budget.record(outcome.cell_id, took_s)
                         if isinstance(settings.rounds, int) and outcome.round == settings.rounds - 1:
                             running.discard(outcome.cell_id)
-                            self.store.end_cell(folder, outcome.cell_id)
+                            self._end_cell(outcome.cell_id)
         except KeyboardInterrupt:
             self.console.print(
                 "[yellow]interrupted[/yellow]: the job in flight was stopped; what had finished is kept. To go on: "
@@ -299,48 +287,50 @@ class _Sweep:
             is_interrupted = True
         finally:
             for cell_id in sorted(running):
-                self.store.end_cell(folder, cell_id, is_complete=not is_interrupted)
+                self._end_cell(cell_id, is_complete=not is_interrupted)
         return is_interrupted
 
-    def _job(self, parent: str, number: int, planned: Planned) -> list[str]:
+    def _end_cell(self, cell_id: str, is_complete: bool = True) -> None:
+        self.record.attempt(lambda store: store.end_cell(self.request.directory, cell_id, is_complete))
+
+    def _job(self, number: int, planned: Planned) -> list[str]:
         """The overrides that compose one job."""
         return [
             *planned.overrides,
             f"sweep.id={self.request.sweep_id}",
             f"sweep.directory={quoted(self.request.directory)}",
-            f"sweep.parent_run={parent}",
             f"sweep.round={number}",
             f"sweep.cell_id={quoted(planned.cell_id)}",
             f"sweep.command={quoted(planned.command)}",
         ]
 
-    def _report(self, parent: str, interrupted: bool, host_id: str, commit: str) -> int:
+    def _report(self, interrupted: bool, host_id: str, commit: str) -> int:
         """Leave the files, end the parent run, print the table; returns the exit status."""
-        folder, store = self.request.directory, self.store
+        folder, mlruns = self.request.directory, self.record.store.root
         records = self._records()
-        floor = noise.told(records, folder, store.root, host_id)
+        floor = noise.told(records, folder, mlruns, host_id)
         rows = rank(records, self.baseline.cell_id, self.level, floor.floors)
         published = expected.lines(self.published, rows)
         origin = html.Origin(self.command, commit, tuple(published), floor.said)
         title = f"{self.request.experiment}, sweep {self.request.sweep_id}"
         changes = closing.leave(rows, self.shown, folder, title, origin)
-        causes = main_causes(rows)
-        store.tag_cells("main_cause", {row.record.run_id: cause for row, cause in causes if row.record.run_id})
+        causes = {row.record.cell_id: cause for row, cause in main_causes(rows)}
         failed = any(record.failure for record in records) or len(records) < len(self.asked)
         figures = {
             "sweep/cells_measured": float(sum(row.p50_ms is not None for row in rows)),
             "sweep/cells_failed": float(sum(bool(record.failure) for record in records)),
             **floor.figures,
         }
-        store.close_sweep(parent, KILLED if interrupted else FAILED if failed else FINISHED, figures, folder)
-        links = store.save_views(parent, self.shown)
-        said = [*changes, *published, *floor.said]
-        closing.show(self.console, rows, self.shown, said, folder, store.root, links)
+        status = KILLED if interrupted else FAILED if failed else FINISHED
+        ledger.end(folder, ledger.End(status, figures, causes))
+        said, links = [*changes, *published, *floor.said], {}
+        try:
+            links = self.record.finish(folder)
+        except UnavailableError as error:
+            failed = True
+            said.append(f"not in MLflow: {error}. Nothing is lost: python -m runner import {folder}")
+        closing.show(self.console, rows, self.shown, said, folder, mlruns, links)
         return INTERRUPTED if interrupted else SOME_FAILED if failed else ALL_RAN
-
-
-def _as_interrupt(number: int, frame: FrameType | None) -> None:
-    raise KeyboardInterrupt(f"signal {number}")
 
 
 def _expectations(config: Config) -> list[expected.Expectation]:

@@ -84,7 +84,7 @@ def test_only_the_figures_that_are_asked_for_are_read(sweep: Path) -> None:
 
 def test_a_figure_or_setting_that_a_cell_lacks_stays_absent(tmp_path: Path) -> None:
     base = cells.CellRow(
-        "s", "a", "FINISHED", "", "ok", "ok", "avx2", "-", "", True,
+        "s", "a", "FINISHED", "", "ok", "ok", "avx2", "-", True,
         {"model": "m"}, {"seed": "0"}, {"x": 1.0}, (0.1, 0.2),
     )  # fmt: skip
     other = replace(base, cell_id="b", is_baseline=False, settings={}, metrics={"y": 2.0}, medians_s=())

@@ -49,7 +49,7 @@ def made(number: int, seconds: float, rounds: int = 5, seed: int = 0, **axes: st
         "quality/max_abs_err": 1e-6,
     }
     return CellRow(
-        "", f"{number:012x}", "FINISHED", "", "ok", "ok", "avx512", "-", "", number == 0,
+        "", f"{number:012x}", "FINISHED", "", "ok", "ok", "avx512", "-", number == 0,
         {**CELL.axes, **axes}, CELL.settings, figures, medians,
     )  # fmt: skip
 

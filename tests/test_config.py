@@ -10,8 +10,9 @@ import yaml
 
 from runner.capture import settings
 from runner.capture.settings import CaptureConf
-from runner.config import Config, check
+from runner.config import Config
 from runner.errors import RunnerError
+from runner.limits import check
 
 from .conftest import ROOT, Ran, Runner
 

@@ -36,7 +36,7 @@ def cell(
     name = f"{allocator}-{ipex}-{model}"
     status = "FAILED" if failure else "FINISHED"
     outcomes = [
-        Outcome(name, number, values, status, failure, "mismatch" if failure else "ok", quality, "avx512", run_id="r")
+        Outcome(name, number, values, status, failure, "mismatch" if failure else "ok", quality, "avx512")
         for number in range(max(len(medians), 1))
     ]
     noise = np.random.default_rng(0)

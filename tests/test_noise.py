@@ -59,7 +59,7 @@ def measured(
     logs = 0.01 * rng.standard_normal((rounds, 1)) + 0.05 * steps + late
     samples = ((1 + slower) * LATENCY_S * np.exp(logs)).tolist()
     values = axes(twin=twin)
-    outcomes = [Outcome(twin, n, values, "FINISHED", None, "ok", "ok", run_id=twin) for n in range(rounds)]
+    outcomes = [Outcome(twin, n, values, "FINISHED", None, "ok", "ok") for n in range(rounds)]
     return CellRecord(twin, values, outcomes, {(n, 0): WorkerResult(twin, n, samples[n]) for n in range(rounds)})
 
 

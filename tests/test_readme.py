@@ -17,7 +17,7 @@ RUNNER = sorted({line for line in LINES if line.startswith("python -m runner")})
 MAKE = sorted({line for line in LINES if line.startswith("make ")})
 
 
-APART = (" ui", " doctor", "=smoke", " compare", " resume", " explain slowest fastest")
+APART = (" ui", " doctor", "=smoke", " compare", " resume", " import mlruns", " explain slowest fastest")
 
 
 def test_the_readme_has_its_two_set_up_commands() -> None:

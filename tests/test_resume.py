@@ -16,11 +16,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from mlflow.tracking import MlflowClient
 
-from runner import identity, resume
+from runner import identity, ledger, resume
 from runner.config import Config
 from runner.errors import RunnerError
 from runner.execute import Process, end_orphans
-from runner.job import write_json
 from runner.outcome import OUTCOME_FILE, job_folder, read_cell
 from runner.planning import Planned
 from runner.store import Store
@@ -88,11 +87,14 @@ def test_a_change_is_said_with_both_values_and_what_came_or_went() -> None:
 # -- what a sweep leaves for it -----------------------------------------------------------------------
 
 
+def entry(arguments: list[str], runner: str, folder: str) -> ledger.SweepEntry:
+    return ledger.SweepEntry("s", "adhoc", "line", "host", "commit", False, [], arguments, folder, "", runner)
+
+
 def leave(mlruns: Path, name: str, arguments: list[str], runner: str = "1.1", folder: str = "") -> Path:
     sweep = mlruns / "sweeps" / name
     (sweep / "cells").mkdir(parents=True)
-    state = resume.State(arguments, folder or str(Path.cwd()), "", "parent", runner)
-    write_json(sweep / resume.STATE_FILE, state)
+    ledger.begin(sweep, entry(arguments, runner, folder or str(Path.cwd())))
     return sweep
 
 
@@ -109,7 +111,7 @@ def test_the_line_of_a_sweep_is_repeated_in_its_own_folder(tmp_path: Path, monke
 def test_a_sweep_that_runs_or_lost_its_folder_or_state_is_refused(tmp_path: Path) -> None:
     leave(tmp_path, "a", [], runner=str(Process.this()))
     leave(tmp_path, "b", [], folder="/nowhere/at/all")
-    leave(tmp_path, "c", []).joinpath(resume.STATE_FILE).write_text("[")
+    leave(tmp_path, "c", []).joinpath(ledger.SWEEP_FILE).write_text("[")
     for name, said in (("a", "still running"), ("b", "which is gone"), ("c", "missing or unreadable")):
         with pytest.raises(RunnerError, match=f"^resume {name}: .*{said}"):
             resume.command_line([name, "--mlruns", str(tmp_path)])
@@ -130,10 +132,10 @@ def test_results_of_a_cell_whose_facts_changed_are_told_from_its_own_and_others(
     now = Planned(CELL, Config(), (), {**FACTS, "kernel": "6.2"})
     other = Planned(replace(CELL, seed=9), Config(), (), FACTS)
     for planned in (before, other, now):
-        resume.write_inputs(tmp_path, planned)
+        ledger.add_cell(tmp_path, planned.entry)
     assert resume.replaced(tmp_path, now) == {before.cell_id: ["kernel 6.1 -> 6.2"]}
-    assert resume.key_of(tmp_path, now.cell_id) == CELL.key
-    (tmp_path / "cells" / before.cell_id / resume.INPUTS_FILE).write_text('{"key": 1}')
+    assert ledger.read_cell(tmp_path, now.cell_id).key == CELL.key
+    (tmp_path / "cells" / before.cell_id / ledger.CELL_FILE).write_text('{"key": 1}')
     assert resume.replaced(tmp_path, now) == {}
 
 

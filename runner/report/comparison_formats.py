@@ -294,5 +294,4 @@ def _cell(row: Ranked, rank: int, is_best: bool) -> dict[str, Any]:
         "status": cell.status,
         "failure": cell.failure or None,
         "main_cause": cell.main_cause,
-        "run_id": cell.run_id or None,
     }

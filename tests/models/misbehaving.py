@@ -30,7 +30,7 @@ def hangs(batch_size: int) -> tuple[nn.Module, tuple[torch.Tensor, ...]]:
     return Step(lambda: time.sleep(600)), (torch.zeros(batch_size),)
 
 
-def killed(batch_size: int) -> tuple[nn.Module, tuple[torch.Tensor, ...]]:
+def killed(batch_size: int, **kwargs: Any) -> tuple[nn.Module, tuple[torch.Tensor, ...]]:
     return Step(lambda: os.kill(os.getpid(), signal.SIGKILL)), (torch.zeros(batch_size),)
 
 
@@ -180,3 +180,46 @@ def fails_once(batch_size: int, mark: str) -> tuple[nn.Module, tuple[torch.Tenso
         Path(mark).touch()
         raise ValueError("not this time")
     return models.tiny(batch_size)
+
+
+# -- faults of the machine ----------------------------------------------------------------------------
+
+
+def fills_the_disk(batch_size: int, file: str) -> Any:
+    """The second process to run it leaves no byte of the disk that ``file`` is on."""
+    once, full = Path(f"{file}.once"), Path(file)
+
+    def fill() -> None:
+        if full.exists() or not once.exists():
+            return
+        with full.open("wb", buffering=0) as rest:
+            try:
+                while True:
+                    rest.write(bytes(2**20))
+            except OSError:
+                pass
+
+    if once.exists():
+        return Step(fill), (torch.zeros(batch_size),)
+    once.touch()
+    return Step(lambda: None), (torch.zeros(batch_size),)
+
+
+def devours(batch_size: int, group: str) -> Any:
+    """Asks for more memory than the control group that it moves into may have."""
+    held: list[bytearray] = []
+
+    def devour() -> None:
+        (Path(group) / "cgroup.procs").write_text(str(os.getpid()))
+        while True:
+            held.append(bytearray(b"x" * 2**24))
+
+    return Step(devour), (torch.zeros(batch_size),)
+
+
+def ignores_signals(batch_size: int) -> Any:
+    def wait() -> None:
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        time.sleep(600)
+
+    return Step(wait), (torch.zeros(batch_size),)
