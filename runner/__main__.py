@@ -47,8 +47,13 @@ def sweep() -> int:
     config.register()
     OmegaConf.register_new_resolver("runner.sweep_id", sweep_id)
 
+    from hydra.core.hydra_config import HydraConfig
+    from hydra.types import RunMode
+
     @hydra.main(version_base="1.3", config_path=str(ROOT / "conf"), config_name="config")
     def task(composed: DictConfig) -> Outcome:
+        if HydraConfig.get().mode != RunMode.MULTIRUN:
+            raise RunnerError("hydra.mode=RUN: jobs are run by the sweeper; leave hydra.mode as it is")
         return jobs.run(config.typed(composed), OmegaConf.to_yaml(composed, resolve=True))
 
     task()

@@ -173,7 +173,7 @@ def show(said: Explanation, top: int) -> None:
         for part in said.parts:
             name = f"{part.name} (across the others)" if part.across else part.name
             numbers = (f"{part.before_ms:.4g}", f"{part.after_ms:.4g}", signed(part.ms))
-            table.add_row(name, *numbers, part.words or "")
+            table.add_row(name, *numbers, escape(part.words or ""))
         console.print(table)
         console.print(f"left unexplained by what was counted: {signed(said.unexplained_ms or 0.0)} ms\n", markup=False)
     else:
@@ -188,18 +188,19 @@ def show(said: Explanation, top: int) -> None:
             table = _table(title, "A ms", "B ms", "change ms")
             for row in rows[:top]:
                 numbers = (f"{row.before_ms:.4g}", f"{row.after_ms:.4g}", signed(row.after_ms - row.before_ms))
-                table.add_row(row.name, *numbers)
+                table.add_row(escape(row.name), *numbers)
             console.print(table)
     if said.shapes:
         table = _table("oneDNN primitive by shape", "A ms", "B ms", "change ms", "what computed it")
         for shape in said.shapes[:top]:
             change = signed(shape.after_ms - shape.before_ms)
-            table.add_row(shape.name, f"{shape.before_ms:.4g}", f"{shape.after_ms:.4g}", change, shape.words)
+            figures = f"{shape.before_ms:.4g}", f"{shape.after_ms:.4g}", change
+            table.add_row(escape(shape.name), *figures, escape(shape.words))
         console.print(table)
     if said.figures:
         table = _table("figure", "A", "B")
         for name, before, after in said.figures:
-            table.add_row(name, count(before), count(after))
+            table.add_row(escape(name), count(before), count(after))
         console.print(table)
 
 

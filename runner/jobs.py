@@ -35,8 +35,6 @@ def run(config: Config, resolved_yaml: str) -> Outcome:
     Raises:
         StorageError: the disk takes no more; the job counts as not run.
     """
-    if not config.sweep.directory:
-        raise RunnerError("hydra.mode=RUN: jobs are run by the sweeper; leave hydra.mode as it is")
     # The sweep's own where the job runs in its process; on another node, that node's.
     with lock.measuring(config.sweep.id, Path(config.mlruns), config.wait, print):
         sweep = Path(config.sweep.directory)

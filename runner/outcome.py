@@ -184,7 +184,7 @@ def _record(sweep: Path, cell_id: str, rounds: Sequence[int]) -> CellRecord | No
         raise VersionError(f"{error}: use the runner that made sweep {sweep.name}") from error
     except FormatError as error:
         raise FormatError(
-            f"{error}; remove that round from {folder}, and python -m runner resume {sweep.name} measures it again"
+            f"{error}; python -m runner resume {sweep.name} measures that round again, or remove it from {folder}"
         ) from error
 
 

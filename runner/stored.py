@@ -14,6 +14,7 @@ import io
 import json
 import math
 import os
+import re
 import stat
 import types
 import typing
@@ -35,6 +36,7 @@ LOG_BYTES = 2**20
 _DEPTH = 64
 # What numpy, pyarrow and SQLite hold.
 _INTEGER = 2**64
+_HALF = re.compile(r"\\u[dD][89a-fA-F]")
 
 
 class FormatError(RunnerError):
@@ -150,6 +152,12 @@ def parse_json(path: Path, text: str) -> Any:
         raise FormatError(f"{path} can't be read: it nests more than {_DEPTH} levels deep") from error
     except ValueError as error:
         raise FormatError(f"{path} can't be read: {error}") from error
+    # Half of a pair of \\u escapes is no character, and no file can be written with it.
+    if _HALF.search(text):
+        try:
+            json.dumps(value, ensure_ascii=False).encode()
+        except UnicodeEncodeError as error:
+            raise FormatError(f"{path} can't be read: it has half of a character") from error
     level = [value] if isinstance(value, (dict, list)) else []
     for _ in range(_DEPTH):
         level = [

@@ -7,7 +7,6 @@ their order are in the two templates beside this module; here is what they are f
 from __future__ import annotations
 
 import base64
-import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +14,7 @@ from typing import Any
 
 from runner import sweepfiles
 from runner.metrics import INTERVALS, RUNNER_CPU_LIMIT_PCT
-from runner.report import charts, effects, terminal
+from runner.report import charts, effects, plain, terminal
 from runner.report.cause import count, main_causes, split
 from runner.report.picture import name
 from runner.report.ranking import Row, most_rounds
@@ -65,7 +64,7 @@ def write(
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters |= {"md": _markdown, "arrows": _arrows}
+    environment.filters |= {"md": plain.markdown, "arrows": _arrows}
     facts = _facts(rows, shown, directory, title, said, origin)
     short = environment.get_template("report.md.j2").render(
         facts, most=_ROWS_IN_MARKDOWN, notes_most=_NOTES_IN_MARKDOWN
@@ -254,8 +253,3 @@ def _embedded(file: Path) -> str | None:
 def _arrows(text: str) -> str:
     """What changed into what, with a sign that no line break parts."""
     return text.replace(" -> ", "\N{NO-BREAK SPACE}\N{RIGHTWARDS ARROW} ")
-
-
-def _markdown(text: object) -> str:
-    """Text that stays itself in Markdown, also in a table, and can't end its line."""
-    return re.sub(r"([\\|*`\[\]])", r"\\\1", " ".join(str(text).split())).replace("<", "&lt;")

@@ -8,6 +8,7 @@ from typing import Any
 
 from runner import stored
 from runner.capture.itt import STEP
+from runner.report.picture import pyplot
 from runner.stored import FormatError
 
 # Categories of the profiler's events that are no ranges of the model.
@@ -90,11 +91,9 @@ def draw(cells: Sequence[tuple[str, Path]], file: Path, title: str) -> None:
             drawn.append((name if by_itt else f"{name} (by PyTorch's profiler)", ranges))
     if not drawn:
         return
-    import matplotlib
-
-    matplotlib.use("Agg")
-    from matplotlib import pyplot as plt
     from matplotlib.patches import Patch
+
+    plt = pyplot()
 
     longest = max(length for _, ranges in drawn for _, _, _, length, _ in ranges)
     drawn = [(name, [one for one in ranges if one[3] > _DRAWN_SHARE * longest][:_MOST_DRAWN]) for name, ranges in drawn]
