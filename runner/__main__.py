@@ -45,7 +45,7 @@ def sweep() -> int:
     from runner.outcome import Outcome
 
     config.register()
-    OmegaConf.register_new_resolver("runner.sweep_id", sweep_id)
+    OmegaConf.register_new_resolver("runner.sweep_id", sweep_id, replace=True)
 
     from hydra.core.hydra_config import HydraConfig
     from hydra.types import RunMode

@@ -35,9 +35,7 @@ def check_words(words: Sequence[str]) -> None:
     """
     for number, word in enumerate(words, 1):
         if len(word) > _LONGEST_WORD:
-            raise RunnerError(
-                f"argument {number} has {len(word)} characters ({word[:40]!a}...); {_LONGEST_WORD} is all"
-            )
+            raise RunnerError(f"argument {number} ({word[:40]!a}...) has more than {_LONGEST_WORD} characters")
         if not word.isprintable():
             raise RunnerError(f"argument {number} has characters that can't be seen: {word[:200]!a}; leave them out")
 

@@ -380,4 +380,4 @@ def _structure(kind: type) -> _Reader:
 
 def _plain(name: str) -> str:
     """A foreign name as a part of a sentence."""
-    return name if name.isidentifier() else _short(name)
+    return name if name.isidentifier() and len(name) <= 40 else _short(name)

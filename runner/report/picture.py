@@ -7,13 +7,14 @@ from pathlib import Path
 from typing import Any
 
 from runner.matrix import worded
+from runner.report import plain
 from runner.report.cause import count
 from runner.report.ranking import Row
 
 
 def name(row: Row, shown: Sequence[str]) -> str:
     """A cell by its values, see `worded`."""
-    return ", ".join(worded(axis, row.axes[axis]) for axis in shown)
+    return plain.visible(", ".join(worded(axis, row.axes[axis]) for axis in shown))
 
 
 def pyplot() -> Any:

@@ -15,6 +15,7 @@ from rich.text import Text
 from runner import stats
 from runner.metrics import RUNNER_CPU_LIMIT_PCT
 from runner.outcome import FINISHED, Outcome
+from runner.report import plain
 from runner.report.cause import count, main_causes
 from runner.report.ranking import Row, warning
 
@@ -26,15 +27,7 @@ class _Plain(Console):
     """A console whose texts can't move its cursor, change its title or reverse its lines, whoever wrote them."""
 
     def render_str(self, text: str, **options: Any) -> Text:
-        return super().render_str(visible(text), **options)
-
-
-def visible(text: str) -> str:
-    """Text with every character that a terminal obeys, or does not show, in the place of which it stands as an escape.
-
-    Line breaks and tabs stay.
-    """
-    return "".join(c if c.isprintable() or c in "\n\t" else ascii(c)[1:-1] for c in text)
+        return super().render_str(plain.visible(text), **options)
 
 
 def make_console() -> Console:

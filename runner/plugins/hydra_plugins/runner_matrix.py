@@ -110,7 +110,8 @@ class FileConfigSource(file_config_source.FileConfigSource):  # type: ignore[mis
             value = _load(text) or {}
             if not isinstance(value, Mapping):
                 raise RunnerError(f"{path} must hold a mapping of keys to values, not {type(value).__name__}")
-            names.check_values("", value)
+            # Hydra's own part has texts of several lines.
+            names.check_values("", {key: one for key, one in value.items() if key != "hydra"})
             config, header = OmegaConf.create(dict(value)), ConfigSource._get_header_dict(text[:512])
         except yaml.YAMLError as error:
             mark = getattr(error, "problem_mark", None)
