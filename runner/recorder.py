@@ -19,7 +19,8 @@ from runner.outcome import KILLED, OUTCOME_FILE, numbers
 from runner.store import LOGGED, Store, UnavailableError
 from runner.stored import FormatError
 
-# Seconds before the second, third, ... try of what may well work a moment later; between jobs nobody is measured.
+# Seconds before the second, third, ... try of a server that may well answer a moment later; between jobs nobody is
+# measured. SQLite needs none: MLflow has it wait 20 s for a lock.
 _SOON = (0.5, 1.0, 2.0)
 # After that MLflow is left alone so long, then twice as long, and so on.
 _LATER_S, _LATEST_S = 15.0, 300.0
@@ -30,7 +31,7 @@ Found = TypeVar("Found")
 class Recorder:
     """A store that is asked patiently, and not at all for a while when that did not help."""
 
-    def __init__(self, store: Store, soon: Sequence[float] = _SOON) -> None:
+    def __init__(self, store: Store, soon: Sequence[float]) -> None:
         self.store = store
         self._soon = soon
         self._pause_s = _LATER_S
@@ -148,4 +149,4 @@ def _is_behind(sweep: Path) -> bool:
 @functools.cache
 def of(mlruns: Path, tracking_uri: str | None) -> Recorder:
     """The one of this process for these results: the jobs of a sweep that run in its process share it."""
-    return Recorder(Store(mlruns, tracking_uri))
+    return Recorder(Store(mlruns, tracking_uri), _SOON if tracking_uri else ())

@@ -68,7 +68,7 @@ def command_line(arguments: list[str]) -> list[str]:
     parser.add_argument("sweep", metavar="SWEEP", nargs="?", help="name or its beginning (default: the newest)")
     parser.add_argument("options", metavar="OPTION", nargs="*", help="what shall be different, like retries=1")
     parser.add_argument("--mlruns", default="mlruns", help="folder with the results (default: %(default)s)")
-    options = parser.parse_args(arguments)
+    options = parser.parse_intermixed_args(arguments)
     if options.sweep and "=" in options.sweep:  # an option without a sweep before it
         options.sweep, options.options = None, [options.sweep, *options.options]
     sweep = compare.sweep(options.sweep, Path(options.mlruns)).resolve()

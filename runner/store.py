@@ -81,9 +81,9 @@ class Store:
         with self._locked():
             import logging
 
-            # alembic tells of every migration of a new database on stderr
+            # alembic tells of every migration of a new database on stderr, MLflow of every fault with its traceback
             logging.getLogger("alembic").setLevel(logging.WARNING)
-            logging.getLogger("mlflow.store.db.utils").setLevel(logging.ERROR)
+            logging.getLogger("mlflow.store.db.utils").setLevel(logging.CRITICAL)
             from mlflow.tracking import MlflowClient
 
             client = MlflowClient(tracking_uri=self.uri)
@@ -117,7 +117,7 @@ class Store:
         """What MLflow, its database, its server or the disk raise comes out as one error.
 
         Raises:
-            UnavailableError: with the first line of what was raised.
+            UnavailableError: with the first line of what was at the bottom of it.
         """
         from mlflow.exceptions import MlflowException
         from requests import RequestException
@@ -126,7 +126,10 @@ class Store:
         try:
             yield
         except (MlflowException, RequestException, SQLAlchemyError, sqlite3.Error, OSError) as error:
-            said = " ".join((str(error).splitlines() or [type(error).__name__])[0].split())[:300]
+            cause: BaseException = error
+            while cause.__cause__ is not None:
+                cause = cause.__cause__
+            said = " ".join((str(cause).splitlines() or [type(cause).__name__])[0].split())[:300]
             option = f"tracking_uri={self._server}" if self._server else f"mlruns={self.root}"
             raise UnavailableError(f"{option}: MLflow can't be used ({said})") from error
 

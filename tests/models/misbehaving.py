@@ -186,11 +186,14 @@ def fails_once(batch_size: int, mark: str) -> tuple[nn.Module, tuple[torch.Tenso
 
 
 def fills_the_disk(batch_size: int, file: str) -> Any:
-    """The second process to run it leaves no byte of the disk that ``file`` is on."""
-    once, full = Path(f"{file}.once"), Path(file)
+    """The second job to run it leaves no byte of the disk that ``file`` is on."""
+    first, full = Path(f"{file}.first"), Path(file)
+    if not first.exists():
+        first.write_text(str(os.getsid(0)))  # of a job: the reference is computed in a process of its own
+    is_first = first.read_text() == str(os.getsid(0))
 
     def fill() -> None:
-        if full.exists() or not once.exists():
+        if is_first or full.exists():
             return
         with full.open("wb", buffering=0) as rest:
             try:
@@ -199,10 +202,7 @@ def fills_the_disk(batch_size: int, file: str) -> Any:
             except OSError:
                 pass
 
-    if once.exists():
-        return Step(fill), (torch.zeros(batch_size),)
-    once.touch()
-    return Step(lambda: None), (torch.zeros(batch_size),)
+    return Step(fill), (torch.zeros(batch_size),)
 
 
 def devours(batch_size: int, group: str) -> Any:
@@ -217,9 +217,10 @@ def devours(batch_size: int, group: str) -> Any:
     return Step(devour), (torch.zeros(batch_size),)
 
 
-def ignores_signals(batch_size: int) -> Any:
+def ignores_signals(batch_size: int, mark: str) -> Any:
     def wait() -> None:
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        Path(mark).touch()
         time.sleep(600)
 
     return Step(wait), (torch.zeros(batch_size),)
