@@ -80,7 +80,7 @@ def main() -> int:
         sentence = str(error) if isinstance(error, RunnerError) else refusal.explain(error)
         if sentence is None:
             raise
-        print(f"runner: {sentence}", file=sys.stderr)
+        print(f"runner: {refusal.line(sentence)}", file=sys.stderr)
         return 1 if isinstance(error, StorageError) else 2
 
 

@@ -14,8 +14,7 @@ from runner.captured import TABLES, read_table
 from runner.outcome import attempt_folders
 from runner.stored import FormatError
 
-# At the top of the cell's artifacts, of the last job that left them.
-TOP = ("evidence.json", "config.yaml")
+_TOP = ("evidence.json", "config.yaml")
 
 
 def files(folder: Path) -> list[Path]:
@@ -23,6 +22,11 @@ def files(folder: Path) -> list[Path]:
     return sorted(
         path for path in folder.iterdir() if path.is_file() and not path.is_symlink() and not path.name.startswith(".")
     )
+
+
+def top(job: Path) -> list[Path]:
+    """Those that stand at the top of a cell's artifacts, of the last job that left them."""
+    return [file for file in files(job) if file.name in _TOP]
 
 
 def of_captures(job: Path) -> Iterator[tuple[Path, dict[str, list[Any]]]]:

@@ -7,19 +7,21 @@ made again in memory for a sweep that has none (an older one, one that was kille
 from __future__ import annotations
 
 import json
+import math
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
-from typing import Any
+from typing import Annotated, Any
 
 from runner import stored, sweepfiles
 from runner.matrix import ABSENT
+from runner.metrics import INTERVALS
 from runner.outcome import FINISHED, read_cell
 from runner.report.cause import main_causes
 from runner.report.ranking import LEVEL, Row, rank
-from runner.stored import Figure, FormatError, Latency, VersionError
+from runner.stored import FormatError, Latency, Range, VersionError
 
 FILE = "cells.parquet"
 # History: 1 = first version; 2 = with the level of the comparisons; 3 = without MLflow's run ids.
@@ -29,6 +31,7 @@ FORMAT = "3"
 _STATE = ("cpus_allowed", "transparent_hugepages", "governor", "numa_balancing")
 _TEXTS = ("sweep", "cell_id", "status", "failure", "evidence", "quality", "isa", "main_cause")
 _MOST_VALUES = 50_000_000
+_ENDS = {end for ends in INTERVALS.values() for end in ends}
 # Of every file that is not older than it; empty in those that are.
 _LATER = ("contamination",)
 
@@ -54,8 +57,9 @@ class CellRow:
     """Of its sweep."""
     axes: Mapping[str, str]
     settings: Mapping[str, str]
-    metrics: Mapping[str, Figure]
-    """Names and units as in MLflow; absent where not measured, or not asked for when reading."""
+    metrics: Mapping[str, Annotated[float, Range(-math.inf)]]
+    """Names and units as in MLflow; absent where not measured, or not asked for when reading. Infinite: the end of an
+    interval that knows nothing."""
     medians_s: tuple[Latency, ...]
     """Of each finished round, in seconds: a median stands for its process."""
     contamination: str = ""
@@ -219,9 +223,9 @@ def _columns(file: Path, metrics: Sequence[str] | None) -> tuple[dict[str, list[
     found = known.get(b"runner.format", b"none").decode()
     if found != FORMAT:
         raise VersionError(f"{file} has format {found}; this version reads {FORMAT}")
-    groups = [opened.metadata.row_group(i) for i in range(opened.metadata.num_row_groups)]
-    # A few bytes of this format can stand for any number of equal values.
-    if sum(group.column(j).num_values for group in groups for j in range(group.num_columns)) > _MOST_VALUES:
+    # A few bytes of this format can stand for any number of equal values. Only the file's own metadata is asked: those
+    # of a column, when damaged, end the process.
+    if opened.metadata.num_rows * opened.metadata.num_columns > _MOST_VALUES:
         raise FormatError(f"{file} holds more than {_MOST_VALUES} values, which no sweep has")
     wanted = None if metrics is None else {f"metric.{name}" for name in metrics}
     kept = [n for n in opened.schema_arrow.names if not n.startswith("metric.") or wanted is None or n in wanted]
@@ -258,6 +262,10 @@ def _rows(file: Path, data: dict[str, list[Any]], known: Mapping[bytes, bytes]) 
         )
         for i in range(count)
     ]
+    for row in rows:
+        odd = next((name for name, value in row.metrics.items() if math.isinf(value) and name not in _ENDS), None)
+        if odd:
+            raise FormatError(f"{file} can't be read: {odd} is infinite")
     origin_of = {
         "sweep": file.parent.name,
         "host_id": data["host_id"][0],

@@ -50,7 +50,9 @@ def find(text: str, default: str | None, mlruns: Path) -> Found:
     folder = sweep(name if colon else default, mlruns)
     read = [read_cell(folder, path.name) for path in sorted((folder / "cells").iterdir())]
     records = [record for record in read if record is not None and record.results]
-    measured = rank(records, "")
+    # A cell that failed in one of its rounds has no time, whatever the others say.
+    measured = [row for row in rank(records, "") if row.p50_ms is not None]
+    records = [record for record in records if any(row.record is record for row in measured)]
     if cell in ("fastest", "slowest"):
         if not measured:
             raise RunnerError(f"{text}: no cell of {folder.name} was measured")

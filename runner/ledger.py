@@ -109,7 +109,7 @@ def read_cell(sweep: Path, cell_id: str) -> CellEntry:
     entry = _entry(CellEntry, file)
     names.check_name(f"{file}: cell_id", entry.cell_id)
     if entry.cell_id != cell_id:
-        raise FormatError(f"{file} can't be read: it is of cell {entry.cell_id}; start the sweep again")
+        raise FormatError(f"{file} can't be read: it is of another cell; start the sweep again")
     return entry
 
 

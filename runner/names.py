@@ -118,4 +118,4 @@ def check_values(option: str, value: object, depth: int = 0) -> None:
 
 
 def _shown(text: str) -> str:
-    return text if len(text) <= 200 else f"{text[:200]}..."
+    return text if text.isprintable() and len(text) <= 200 else f"{text[:100]!a}"

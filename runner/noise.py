@@ -181,7 +181,7 @@ def read(file: Path) -> Noise:
     try:
         _ = noise.when - datetime.now(timezone.utc)
     except (ValueError, OverflowError) as error:  # the calendar's last day does not exist in every time zone
-        raise FormatError(f"{file} can't be read: date is {noise.date!r}") from error
+        raise FormatError(f"{file} can't be read: date is {stored.shown(noise.date)}") from error
     if "model" not in noise.axes or not noise.by_rounds:
         raise FormatError(f"{file} can't be read: it has no model or no floor")
     return replace(noise, sweep=file.parent.name, by_rounds=sorted(noise.by_rounds, key=lambda by: by.rounds))

@@ -141,12 +141,12 @@ def read_outcome(path: Path) -> Outcome:
     outcome = stored.read(Outcome, path, FORMAT)
     said = ""
     if outcome.status not in (FINISHED, FAILED, KILLED):
-        said = f"status is {outcome.status!r}"
+        said = f"status is {stored.shown(outcome.status)}"
     if path.parent.name != f"round-{outcome.round}":
         said = f"it is of round {outcome.round}"
     for axis in _NUMBERS:
         if not _NUMBER.fullmatch(outcome.axes.get(axis, "")):
-            said = f"axes.{axis} is {outcome.axes.get(axis)!r}, not a number of at least 1"
+            said = f"axes.{axis} is {stored.shown(outcome.axes.get(axis))}, not a number of at least 1"
     if said:
         raise FormatError(f"{path} can't be read: {said}")
     return outcome

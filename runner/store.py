@@ -334,9 +334,8 @@ class Store:
             self._client.log_artifact(run_id, str(file), into)
 
     def _log_top_files(self, run_id: str, folder: Path) -> None:
-        for file in artifacts.files(folder):
-            if file.name in artifacts.TOP:
-                self._client.log_artifact(run_id, str(file))
+        for file in artifacts.top(folder):
+            self._client.log_artifact(run_id, str(file))
 
     def _log_captures(self, run_id: str, folder: Path) -> None:
         """The captures' folders under their own names; tables so that MLflow compares them across runs."""

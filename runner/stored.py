@@ -178,13 +178,13 @@ def _refuse(word: str) -> NoReturn:
 def _finite(text: str) -> float:
     value = float(text)
     if not math.isfinite(value):
-        raise ValueError(f"{_short(text)} is no number that can be computed with")
+        raise ValueError(f"{shown(text)} is no number that can be computed with")
     return value
 
 
 def _integer(text: str) -> int:
     if len(text) > 20 or abs(value := int(text)) >= _INTEGER:
-        raise ValueError(f"{_short(text)} is no number that can be computed with")
+        raise ValueError(f"{shown(text)} is no number that can be computed with")
     return value
 
 
@@ -192,7 +192,7 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     found = dict(pairs)
     if len(found) < len(pairs):
         names = [name for name, _ in pairs]
-        raise ValueError(f"it has {_short(next(name for name in names if names.count(name) > 1))} twice")
+        raise ValueError(f"it has {shown(next(name for name in names if names.count(name) > 1))} twice")
     return found
 
 
@@ -209,7 +209,7 @@ def read(kind: type[T], path: Path, version: int) -> T:
     data = read_json(path)
     found = data.get("format") if isinstance(data, dict) else None
     if isinstance(data, dict) and (type(found) is not int or found != version):
-        raise VersionError(f"{path} has format {_short(found)}; this version reads format {version}")
+        raise VersionError(f"{path} has format {shown(found)}; this version reads format {version}")
     return typed(kind, data, path)
 
 
@@ -252,8 +252,9 @@ class _Unfit(Exception):  # noqa: N818 - becomes a FormatError once the file is 
         return _Unfit(place + self.where, self.said)
 
 
-def _short(value: object) -> str:
-    text = repr(value)
+def shown(value: object) -> str:
+    """A foreign value as a part of a sentence."""
+    text = ascii(value)
     return text if len(text) <= 40 else f"{text[:37]}..."
 
 
@@ -285,7 +286,7 @@ def _reader(kind: Any) -> _Reader:
 def _scalar(words: str, *kinds: type) -> _Reader:
     def take(value: Any) -> Any:
         if type(value) not in kinds:  # not isinstance(): True is no number
-            raise _Unfit("", f"is {_short(value)}, not {words}")
+            raise _Unfit("", f"is {shown(value)}, not {words}")
         return value
 
     return take
@@ -293,7 +294,7 @@ def _scalar(words: str, *kinds: type) -> _Reader:
 
 def _number(value: Any) -> float:
     if type(value) not in (int, float):
-        raise _Unfit("", f"is {_short(value)}, not a number")
+        raise _Unfit("", f"is {shown(value)}, not a number")
     return float(value)
 
 
@@ -309,7 +310,7 @@ def _bounded(of: _Reader, limits: Range) -> _Reader:
     def take(value: Any) -> Any:
         found = of(value)
         if not limits.least <= found <= limits.most:
-            raise _Unfit("", f"is {_short(value)}, which can't be")
+            raise _Unfit("", f"is {shown(value)}, which can't be")
         return found
 
     return take
@@ -322,7 +323,7 @@ def _optional(of: _Reader) -> _Reader:
 def _listed(of: _Reader) -> _Reader:
     def take(value: Any) -> list[Any]:
         if type(value) is not list:
-            raise _Unfit("", f"is {_short(value)}, not a list")
+            raise _Unfit("", f"is {shown(value)}, not a list")
         found: list[Any] = []
         try:
             for one in value:
@@ -337,7 +338,7 @@ def _listed(of: _Reader) -> _Reader:
 def _mapped(of: _Reader) -> _Reader:
     def take(value: Any) -> dict[str, Any]:
         if type(value) is not dict:
-            raise _Unfit("", f"is {_short(value)}, not a table of names")
+            raise _Unfit("", f"is {shown(value)}, not a table of names")
         found = {}
         for name, one in value.items():
             try:
@@ -361,7 +362,7 @@ def _structure(kind: type) -> _Reader:
 
     def take(value: Any) -> Any:
         if type(value) is not dict:
-            raise _Unfit("", f"is {_short(value)}, not a table of names")
+            raise _Unfit("", f"is {shown(value)}, not a table of names")
         for name in required:
             if name not in value:
                 raise _Unfit(f".{name}", "is missing")
@@ -380,4 +381,4 @@ def _structure(kind: type) -> _Reader:
 
 def _plain(name: str) -> str:
     """A foreign name as a part of a sentence."""
-    return name if name.isidentifier() and len(name) <= 40 else _short(name)
+    return name if name.isidentifier() and len(name) <= 40 else shown(name)

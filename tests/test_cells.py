@@ -132,7 +132,7 @@ def test_a_file_of_another_version_is_refused(sweep: Path, monkeypatch: pytest.M
     monkeypatch.setattr(cells, "FORMAT", "999")
     cells.write(rank([record], "ptmalloc"), sweep)
     monkeypatch.undo()
-    with pytest.raises(RunnerError, match="has format 999; this version reads 2"):
+    with pytest.raises(RunnerError, match="has format 999; this version reads 3"):
         cells.read([sweep])
 
 

@@ -30,7 +30,7 @@ from hypothesis import HealthCheck, event, example, given, settings
 from hypothesis import strategies as st
 
 from runner import __main__ as command_line
-from runner import cells, compare, explain, gate, ledger, lock, noise, passes, recorder, stored, sweepfiles
+from runner import cells, compare, explain, gate, ledger, lock, noise, passes, recorder, refusal, stored, sweepfiles
 from runner.capture import counters, itt, kernels, onednn, toplev
 from runner.captured import read_table, read_trace, write_table
 from runner.contamination import figures, judge
@@ -98,17 +98,21 @@ def in_time() -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def refusals() -> Iterator[None]:
-    """What the user may see instead of an answer: one sentence that fits on a screen."""
+def refusals(quotes: bool = False) -> Iterator[None]:
+    """What the user may see instead of an answer: one sentence that fits on a screen.
+
+    Args:
+        quotes: names of a stored file may be in it, which the command line makes visible.
+    """
     said = ""
     try:
         yield
     except RunnerError as error:
-        said = str(error)
         event("refused")
+        said = refusal.line(str(error)) if quotes else str(error)
     else:
         event("read")
-    assert "\n" not in said
+    assert said.isprintable()
     assert len(said) < 3000
 
 
@@ -440,7 +444,7 @@ def test_a_command_on_a_store_with_a_damaged_file_answers_or_refuses_in_a_senten
         command, words = source.choice(COMMANDS)
         out = io.StringIO()
         try:
-            with in_time(), refusals(), contextlib.redirect_stdout(out):
+            with in_time(), refusals(quotes=True), contextlib.redirect_stdout(out):
                 command([*words, "--mlruns", str(tmp_path)])
         finally:
             file.write_bytes(content)

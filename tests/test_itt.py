@@ -75,7 +75,7 @@ def test_a_torn_or_foreign_file_is_refused_at_every_length() -> None:
     for size in range(len(whole)):
         with pytest.raises(FormatError, match="ITT recording"):
             itt.read(whole[:size])
-    with pytest.raises(ValueError, match="not an ITT recording"):
+    with pytest.raises(FormatError, match="not an ITT recording"):
         itt.read(b"GIF8" + whole[4:])
 
 
