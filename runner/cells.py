@@ -209,7 +209,7 @@ def _read_file(file: Path, metrics: Sequence[str] | None) -> tuple[list[CellRow]
     except FormatError as error:
         raise FormatError(f"{error}; {again}") from error
     except (pa.ArrowException, OSError, LookupError, ValueError, TypeError, OverflowError) as error:
-        said = " ".join(str(error).split())
+        said = ascii(" ".join(str(error).split()))[1:-1][:300]
         raise FormatError(f"{file} can't be read ({said}); {again}") from error
 
 

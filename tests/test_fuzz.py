@@ -2,7 +2,7 @@
 
 A few examples of each parser run here every time. All of them, 10 000 of each parser and 2 000 command lines:
 
-    RUNNER_FUZZ=full python -m pytest -q --hypothesis-show-statistics tests/test_fuzz.py
+    RUNNER_FUZZ=full python -m pytest -q -s tests/test_fuzz.py
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ import random
 import shutil
 import signal
 import sys
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from datetime import timedelta
@@ -26,7 +27,7 @@ from types import FrameType
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, event, example, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from runner import __main__ as command_line
@@ -69,6 +70,18 @@ FULL = os.environ.get("RUNNER_FUZZ") == "full"
 DEADLINE_S = 10
 
 
+# What became of the examples of one test.
+SEEN: Counter[str] = Counter()
+
+
+@pytest.fixture(autouse=True)
+def _said(request: pytest.FixtureRequest) -> Iterator[None]:
+    """With -s: how many examples there were, and how they ended."""
+    SEEN.clear()
+    yield
+    print(f"\n{request.node.name}: {', '.join(f'{number} {what}' for what, number in SEEN.most_common())}")
+
+
 def examples(full: int, few: int) -> Callable[[Any], Any]:
     """How many examples run; always the same few in the fast loop, new ones in a full run."""
     return settings(
@@ -108,10 +121,10 @@ def refusals(quotes: bool = False) -> Iterator[None]:
     try:
         yield
     except RunnerError as error:
-        event("refused")
+        SEEN["refused"] += 1
         said = refusal.line(str(error)) if quotes else str(error)
     else:
-        event("read")
+        SEEN["read"] += 1
     assert said.isprintable()
     assert len(said) < 3000
 
@@ -560,7 +573,7 @@ def refusing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[Seque
             with in_time(), contextlib.redirect_stderr(err), contextlib.redirect_stdout(io.StringIO()):
                 status = command_line.main()
         except Launchable:
-            event("accepted")
+            SEEN["accepted"] += 1
             return "accepted"
         except SystemExit as ended:  # argparse, for a flag that there is not
             status = 2 if ended.code == 2 else 0
@@ -572,7 +585,7 @@ def refusing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[Seque
         said = err.getvalue().rpartition("\nusage: ")[2]
         if said.startswith("usage: "):  # several lines, in argparse's own form
             said = said.splitlines(keepends=True)[-1]
-        event("refused" if status else "shown")
+        SEEN["refused" if status else "shown"] += 1
         if status == 0:  # --cfg and its like
             return "shown"
         assert status == 2
