@@ -13,9 +13,12 @@ def _close(word: str, options: list[str]) -> str:
     return f"; did you mean {near[0]}?" if near else ""
 
 
+_LONGEST = 3000
+
+
 def line(text: str) -> str:
     """A sentence as one line that no terminal obeys: it may quote what is in a stored file."""
-    return plain.visible(text).replace("\n", " ").replace("\t", " ")
+    return plain.visible(text[:_LONGEST]).replace("\n", " ").replace("\t", " ")
 
 
 def explain(error: Exception) -> str | None:

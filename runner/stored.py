@@ -78,10 +78,11 @@ def read_bytes(path: Path, limit: int = LIMIT_BYTES) -> bytes:
         with open(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as file:  # noqa: PTH123 - a descriptor
             if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
                 raise FormatError(f"{path} is not a regular file")
-            data = file.read(limit + 1)
+            size = os.fstat(file.fileno()).st_size
+            data = file.read(limit + 1) if size <= limit else b""
     except (OSError, ValueError) as error:
         raise FormatError(f"{path} can't be read: {getattr(error, 'strerror', None) or error}") from error
-    if len(data) > limit:
+    if max(size, len(data)) > limit:  # the second of one that grows
         raise FormatError(f"{path} is larger than {limit / 2**20:g} MiB, which no file of this kind is")
     return data
 

@@ -116,13 +116,13 @@ class FileConfigSource(file_config_source.FileConfigSource):  # type: ignore[mis
         except yaml.YAMLError as error:
             mark = getattr(error, "problem_mark", None)
             where = f" at line {mark.line + 1}, column {mark.column + 1}" if mark else ""
-            said = " ".join(str(getattr(error, "problem", None) or error).split())
+            said = ascii(" ".join(str(getattr(error, "problem", None) or error).split()))[1:-1][:300]
             raise RunnerError(f"{path} is not YAML{where}: {said}") from error
         except RecursionError as error:
             raise RunnerError(f"{path} nests too deeply") from error
         except (RunnerError, OmegaConfBaseException, ValueError, LookupError, TypeError, AttributeError) as error:
             # PyYAML raises any of the last four for a value that its tag does not fit, like !!int x.
-            said = " ".join(str(error).split())
+            said = " ".join(str(error).split())[:1000]
             raise RunnerError(said if str(path) in said else f"{path}: {said}") from error
         return ConfigResult(config=config, path=f"{self.scheme()}://{self.path}", provider=self.provider, header=header)
 
