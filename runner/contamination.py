@@ -14,7 +14,7 @@ Not seen: work on other cores that shares the caches, the memory's bandwidth or 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from runner.job import Window
 
@@ -98,3 +98,15 @@ def judge_all(windows: Sequence[Window | None]) -> tuple[str, ...]:
     if len(windows) == 1:
         return judge(windows[0])
     return tuple(f"instance {i}: {reason}" for i, window in enumerate(windows) for reason in judge(window))
+
+
+def in_words(found: Mapping[int, str], rounds: int, figures: Mapping[str, float]) -> str:
+    """``no``, in how many rounds and why, or ``unobserved`` where others' CPU time could not be told.
+
+    Args:
+        found: round -> why it is contaminated, of a cell with so many rounds.
+        figures: the cell's metrics.
+    """
+    if found:
+        return f"{len(found)} of {rounds} rounds: {next(iter(found.values()))}"
+    return "no" if "contamination/foreign_cpu_pct" in figures else "unobserved"

@@ -15,7 +15,7 @@ from pathlib import Path
 from runner import compare, identity, ledger
 from runner.errors import RunnerError
 from runner.execute import Process
-from runner.ledger import SweepEntry
+from runner.ledger import CellEntry, SweepEntry
 from runner.planning import Planned, Request, quoted
 
 # (commit, diff against it): see execute.git_state().
@@ -102,10 +102,14 @@ def the_same(mlruns: Path, arguments: Sequence[str]) -> Path | None:
     return None
 
 
-def replaced(sweep: Path, planned: Planned) -> dict[str, list[str]]:
-    """Ids of earlier results of this cell that no longer hold -> what changed since."""
+def replaced(before: Sequence[CellEntry], planned: Planned) -> dict[str, list[str]]:
+    """Ids of earlier results of this cell that no longer hold -> what changed since.
+
+    Args:
+        before: the cells that the sweep has had.
+    """
     return {
         cell.cell_id: identity.changes(cell.facts, planned.facts)
-        for cell in ledger.read_cells(sweep)
+        for cell in before
         if cell.cell_id != planned.cell_id and cell.key == planned.cell.key
     }

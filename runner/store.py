@@ -18,10 +18,10 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from runner import artifacts, ledger, names, views
+from runner import artifacts, contamination, ledger, names, views
 from runner.errors import RunnerError
 from runner.metrics import RUNNER_CPU_LIMIT_PCT, cell_metrics
-from runner.outcome import FINISHED, KILLED, CellRecord, attempt_folders, job_folder, read_cell, read_job
+from runner.outcome import FINISHED, KILLED, attempt_folders, job_folder, read_cell, read_job
 
 if TYPE_CHECKING:
     from mlflow.entities import Run
@@ -48,14 +48,6 @@ SERVER = "http://127.0.0.1:5000"
 
 class UnavailableError(RunnerError):
     """MLflow can't be reached or can't record: what should have been is still in the sweep's folder."""
-
-
-def _contaminated(record: CellRecord, figures: Mapping[str, float]) -> str:
-    """``no``, in how many rounds and why, or ``unobserved`` where others' CPU time could not be told."""
-    found = record.contamination
-    if found:
-        return f"{len(found)} of {len(record.outcomes)} rounds: {next(iter(found.values()))}"
-    return "no" if "contamination/foreign_cpu_pct" in figures else "unobserved"
 
 
 class Store:
@@ -305,9 +297,8 @@ class Store:
             return
         run_id = self._run(ledger.read_sweep(sweep), cell_id)
         figures = cell_metrics(record)
-        contaminated = _contaminated(record, figures)
         tags = {"evidence": record.evidence, "quality": record.quality, "isa": record.isa, **record.captures}
-        tags["contaminated"] = contaminated
+        tags["contaminated"] = contamination.in_words(record.contamination, len(record.outcomes), figures)
         if record.failure:
             tags["failure"] = record.failure
         if figures.get("selfaudit/runner_cpu_pct", 0) > RUNNER_CPU_LIMIT_PCT:

@@ -162,8 +162,9 @@ class _Sweep:
     def _write_cells(self) -> None:
         """Each cell's entry; of a sweep that goes on, which results don't hold any more. What lacks something fails."""
         folder = self.request.directory
+        before = ledger.read_cells(folder)
         for planned in self.asked:
-            for cell_id, changed in resume.replaced(folder, planned).items():
+            for cell_id, changed in resume.replaced(before, planned).items():
                 label = terminal.label(planned.cell.labels, self.shown)
                 self.console.print(
                     f"  [yellow]measured anew[/yellow] {escape(label)}: {escape('; '.join(changed))}; "

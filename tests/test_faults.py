@@ -24,7 +24,7 @@ from runner.errors import StorageError
 from runner.outcome import OUTCOME_FILE, RESULT_FILE, numbers
 from runner.store import Store
 
-from .conftest import ROOT, Ran, invoke
+from .conftest import ROOT, Ran, invoke, records_of
 
 MODELS = {"PYTHONPATH": str(ROOT / "tests/models")}
 SMALL = ("model=tiny", "batch_size=2", "warmup=2", "iterations=20", "capture=[]", "reruns=0", "launcher=none")
@@ -319,6 +319,21 @@ def test_a_second_interrupt_ends_everything_at_once(tmp_path: Path) -> None:
     assert {run[0] for run in recorded(Store(tmp_path)).values()} == {"KILLED"}
 
 
+# -- launcher -----------------------------------------------------------------------------------------
+
+
+@pytest.mark.slow
+def test_a_broken_launcher_fails_its_cell_with_its_last_words(tmp_path: Path) -> None:
+    broken = tmp_path / "intel_extension_for_pytorch"
+    broken.mkdir()
+    (broken / "__init__.py").write_text("raise ImportError('half an installation')\n")
+    words = [*SMALL[:-1], "launcher=ipexrun", "launcher.plain=true", "rounds=1", f"mlruns={tmp_path}"]
+    ran = invoke(words, env={"PYTHONPATH": str(tmp_path)})
+    assert ran.status == 1
+    [record] = records_of(ran)
+    assert record.failure == "the worker left no result: exit status 1, last line: ImportError: half an installation"
+
+
 # -- files and clocks ---------------------------------------------------------------------------------
 
 
@@ -350,3 +365,16 @@ def test_a_clock_that_jumps_changes_no_figure(tmp_path: Path) -> None:
     assert costs
     assert all(0 <= value < 120 for value in costs.values()), costs
     assert 0 < cell[3]["latency/p50_ms"] < 1000
+
+
+# -- all of it, at random -----------------------------------------------------------------------------
+
+
+@pytest.mark.slow
+def test_sweeps_killed_at_random_and_resumed_lose_double_and_leave_nothing() -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "benchmarks.chaos", "--sweeps", "1"],
+        cwd=ROOT, capture_output=True, text=True, timeout=500, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert done.stdout.endswith("lost 0, duplicates 0, left RUNNING 0, orphans 0, incomplete 0\n")

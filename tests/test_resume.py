@@ -134,10 +134,10 @@ def test_results_of_a_cell_whose_facts_changed_are_told_from_its_own_and_others(
     other = Planned(replace(CELL, seed=9), Config(), (), FACTS)
     for planned in (before, other, now):
         ledger.add_cell(tmp_path, planned.entry)
-    assert resume.replaced(tmp_path, now) == {before.cell_id: ["kernel 6.1 -> 6.2"]}
+    assert resume.replaced(ledger.read_cells(tmp_path), now) == {before.cell_id: ["kernel 6.1 -> 6.2"]}
     assert ledger.read_cell(tmp_path, now.cell_id).key == CELL.key
     (tmp_path / "cells" / before.cell_id / ledger.CELL_FILE).write_text('{"key": 1}')
-    assert resume.replaced(tmp_path, now) == {}
+    assert resume.replaced(ledger.read_cells(tmp_path), now) == {}
 
 
 # -- whole sweeps -------------------------------------------------------------------------------------
