@@ -6,6 +6,9 @@ The classes are mutable dataclasses with Enums because Hydra can't override froz
 
 from __future__ import annotations
 
+import functools
+import types
+import typing
 from dataclasses import asdict, dataclass, field, fields, is_dataclass
 from enum import Enum
 from typing import Any
@@ -268,6 +271,26 @@ def _unknown(config: DictConfig, schema: Any) -> str | None:
     return None
 
 
+_hints = functools.cache(typing.get_type_hints)
+
+
+def _fits(value: object, kind: Any) -> bool:
+    """Whether a value has its field's type: OmegaConf does not look at what an interpolation brings."""
+    origin, arguments = typing.get_origin(kind), typing.get_args(kind)
+    if kind is Any:
+        return True
+    if origin in (typing.Union, types.UnionType):
+        return any(_fits(value, one) for one in arguments)
+    if is_dataclass(kind):
+        named = _hints(typing.cast(type, kind)).items()
+        return isinstance(value, typing.cast(type, kind)) and all(_fits(getattr(value, n), hint) for n, hint in named)
+    if origin is list:
+        return isinstance(value, list) and all(_fits(one, arguments[0]) for one in value)
+    if origin is dict:
+        return isinstance(value, dict)
+    return isinstance(value, kind) or (kind is float and isinstance(value, int))
+
+
 def typed(config: DictConfig) -> Config:
     """The composed configuration as checked dataclasses.
 
@@ -280,6 +303,10 @@ def typed(config: DictConfig) -> Config:
     value = OmegaConf.to_object(config)
     if not isinstance(value, Config):
         raise RunnerError("the configuration does not start from runner_schema: conf/config.yaml must list it first")
+    for name, kind in _hints(Config).items():
+        found = getattr(value, name)
+        if not _fits(found, kind):
+            raise RunnerError(f"{name}: {str(found)[:200]} is not what belongs there; see python -m runner --cfg job")
     names.check_values("", asdict(value))
     limits.check(value)
     return value
