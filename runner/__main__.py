@@ -14,7 +14,7 @@ import sys
 import time
 from pathlib import Path
 
-from runner import refusal
+from runner import names, refusal
 from runner.errors import RunnerError, StorageError
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -45,10 +45,15 @@ def sweep() -> int:
     from runner.outcome import Outcome
 
     config.register()
-    OmegaConf.register_new_resolver("runner.sweep_id", sweep_id)
+    OmegaConf.register_new_resolver("runner.sweep_id", sweep_id, replace=True)
+
+    from hydra.core.hydra_config import HydraConfig
+    from hydra.types import RunMode
 
     @hydra.main(version_base="1.3", config_path=str(ROOT / "conf"), config_name="config")
     def task(composed: DictConfig) -> Outcome:
+        if HydraConfig.get().mode != RunMode.MULTIRUN:
+            raise RunnerError("hydra.mode=RUN: jobs are run by the sweeper; leave hydra.mode as it is")
         return jobs.run(config.typed(composed), OmegaConf.to_yaml(composed, resolve=True))
 
     task()
@@ -59,11 +64,13 @@ def main() -> int:
     """Exit status: 0 all ran, 1 some cell failed, 2 refused, 130 interrupted."""
     argv = sys.argv  # Hydra reads it itself
     try:
+        names.check_words(argv[1:])
         if argv[1:] and argv[1] in COMMANDS:
             command = importlib.import_module(f"runner.{COMMANDS[argv[1]]}")
             return int(command.main(argv[2:]))
         if argv[1:2] == ["resume"]:
             argv = [argv[0], *importlib.import_module("runner.resume").command_line(argv[2:])]
+            names.check_words(argv[1:])
         sys.argv = ["wait=false" if word == "--no-wait" else word for word in argv]
         return sweep()
     except KeyboardInterrupt:
@@ -73,7 +80,7 @@ def main() -> int:
         sentence = str(error) if isinstance(error, RunnerError) else refusal.explain(error)
         if sentence is None:
             raise
-        print(f"runner: {sentence}", file=sys.stderr)
+        print(f"runner: {refusal.line(sentence)}", file=sys.stderr)
         return 1 if isinstance(error, StorageError) else 2
 
 

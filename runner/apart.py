@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from runner import launch, passes, probe, topdown
+from runner import launch, passes, probe, stored, topdown
 from runner.capture import toplev, vtune
 from runner.capture.settings import IttCaptureConf, ToplevCaptureConf
 from runner.captured import Findings, guarded, overhead_pct
@@ -54,7 +54,7 @@ def _toplev(
 
     try:
         ended, result, failure = passes.apart(planned, config, folder, settings.min_time_s, around)
-        table = runs[0].read((folder / "stderr.log").read_text(encoding="utf-8", errors="replace"), ended.returncode)
+        table = runs[0].read(stored.log_text(folder / "stderr.log"), ended.returncode)
     except (toplev.Rejected, RunnerError) as error:
         return Findings({}, {"tma": f"failed: {error}"})
     # perf and toplev end with 0 when the job under them was killed: only its own result says that it ran.

@@ -6,7 +6,7 @@ Tables are JSON as MLflow keeps them (``columns``, ``data``), first column the k
 from __future__ import annotations
 
 import csv
-import json
+import io
 import math
 import traceback
 from collections.abc import Callable, Mapping, Sequence
@@ -15,9 +15,10 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from runner import probe
+from runner import probe, stored
 from runner.capture import counters, itt, kernels, onednn
 from runner.capture.settings import CaptureConf
+from runner.errors import RunnerError
 from runner.job import (
     CAPTURES_FILE,
     COUNTERS_FILE,
@@ -25,16 +26,18 @@ from runner.job import (
     NOT_SURVIVED,
     PROFILER_FOLDER,
     Captured,
-    FormatError,
     WorkerResult,
     read_captures,
     write_json,
 )
+from runner.stored import Count, Duration, FormatError
 
 Columns = Mapping[str, Sequence[Any]]
 
 # Names of the tables that captures leave in their folders.
 TABLES = ("by_primitive.json", "by_op.json")
+# Of one primitive: see stored.Duration.
+_MOST_S = 1e9
 
 
 @dataclass
@@ -51,6 +54,14 @@ class Findings:
         self.tags.update(other.tags)
 
 
+@dataclass(frozen=True)
+class _Table:
+    """What a table's file holds, as MLflow wants it."""
+
+    columns: list[str]
+    data: list[list[Any]]
+
+
 def write_table(file: Path, columns: Columns) -> None:
     """Columns of equal length as a JSON table."""
     file.parent.mkdir(exist_ok=True)
@@ -59,19 +70,41 @@ def write_table(file: Path, columns: Columns) -> None:
 
 
 def read_trace(file: Path) -> list[dict[str, str]]:
-    """The rows of onednn/trace.csv, column -> text; none when there is no such file."""
+    """The rows of onednn/trace.csv, column -> text; none when there is no such file.
+
+    Raises:
+        FormatError: it can't be read.
+    """
     if not file.exists():
         return []
-    with file.open(newline="", encoding="utf-8") as opened:
-        return list(csv.DictReader(opened))
+    text = stored.read_text(file)
+    try:
+        rows = list(csv.DictReader(io.StringIO(text, newline=""), strict=True))
+        for row in rows:
+            whole = None not in row and None not in row.values() and set(row) >= kernels.OF_SHAPES
+            if not whole or not 0 <= float(row["seconds"]) < _MOST_S:
+                raise FormatError(f"{file} can't be read: its row {','.join(map(str, row.values()))[:80]!r} is torn")
+    except (csv.Error, ValueError) as error:
+        raise FormatError(f"{file} can't be read: {error}") from error
+    return rows
 
 
 def read_table(file: Path) -> dict[str, list[Any]]:
-    """The columns that write_table() wrote; empty when there is no such file."""
+    """The columns that write_table() wrote; empty when there is no such file.
+
+    Raises:
+        FormatError: it can't be read.
+    """
     if not file.exists():
         return {}
-    table = json.loads(file.read_text(encoding="utf-8"))
-    return {name: [row[i] for row in table["data"]] for i, name in enumerate(table["columns"])}
+    table = stored.typed(_Table, stored.read_json(file), file)
+    torn = f"{file} can't be read: it is no table of names and figures"
+    if len(set(table.columns)) != len(table.columns) or len(table.columns) < 2:
+        raise FormatError(torn)
+    for row in table.data:
+        if len(row) != len(table.columns) or type(row[0]) is not str or type(row[1]) not in (int, float):
+            raise FormatError(torn)
+    return {name: [row[i] for row in table.data] for i, name in enumerate(table.columns)}
 
 
 def overhead_pct(step_s: Sequence[float], clean_s: Sequence[float]) -> float:
@@ -83,6 +116,8 @@ def guarded(tag: str, take: Callable[[], Findings]) -> Findings:
     """What ``take`` finds; what goes wrong in it becomes the tag, and costs nothing else."""
     try:
         found = take()
+    except RunnerError as error:  # what was recorded is damaged, and the error says how
+        return Findings({}, {tag: f"failed: {error}"})
     except Exception as error:
         traceback.print_exc()
         return Findings({}, {tag: f"failed: {type(error).__name__}: {error}"})
@@ -134,7 +169,8 @@ def collect(
             found.tags[tag] = f"failed: {stopped if cut else captured.failure}"
         else:
             found.update(guarded(tag, lambda read=read, captured=captured: read(folder, captured)))  # type: ignore[misc]
-            found.figures[f"overhead/{name}_pct"] = overhead_pct(captured.step_s, near)
+            if captured.step_s:
+                found.figures[f"overhead/{name}_pct"] = overhead_pct(captured.step_s, near)
             found.figures[f"cost/{name}_s"] = captured.wall_s
     return found
 
@@ -145,7 +181,10 @@ def _onednn(folder: Path, clean: WorkerResult, near: Sequence[float], log: onedn
     (into / "trace.csv").write_text(kernels.trace(log), encoding="utf-8")
     write_table(into / "by_primitive.json", kernels.by_primitive(log, clean.onednn_step_s))
     # IPEX's copy does most of a step's work, or torch's: the one that logged more is what cost.
-    slowest = max(clean.onednn_step_s.values(), key=median)
+    logged = [seconds for seconds in clean.onednn_step_s.values() if seconds]
+    if not logged:
+        raise FormatError("no step was logged")
+    slowest = max(logged, key=median)
     tags = {"capture.onednn": "ok" if not log.unparsed else f"{len(log.unparsed)} lines could not be read"}
     if kernel:
         tags["onednn.kernel"] = kernel
@@ -153,12 +192,12 @@ def _onednn(folder: Path, clean: WorkerResult, near: Sequence[float], log: onedn
 
 
 def _itt(folder: Path, captured: Captured) -> Findings:
-    recording = itt.read((folder / ITT_FILE).read_bytes())
+    recording = itt.read(stored.read_bytes(folder / ITT_FILE))
     steps = recording.steps
-    if len(steps) != len(captured.step_s):
-        raise ValueError(f"{len(captured.step_s)} steps were run, {len(steps)} were recorded")
+    if len(steps) != len(captured.step_s) or not steps:
+        raise FormatError(f"{len(captured.step_s)} steps were run, {len(steps)} were recorded")
     if recording.dropped:
-        raise ValueError(f"{recording.dropped} ranges were dropped, for want of memory")
+        raise FormatError(f"{recording.dropped} ranges were dropped, for want of memory")
     ops = itt.by_op(recording)
     write_table(
         folder / "itt" / "by_op.json",
@@ -183,31 +222,53 @@ def _itt(folder: Path, captured: Captured) -> Findings:
     return Findings(figures, {"capture.itt": "ok"})
 
 
+@dataclass(frozen=True)
+class _Operator:
+    """A row of the profiler's table, as the worker leaves it."""
+
+    name: str
+    calls: Count
+    total_s: Duration
+    self_s: Duration
+
+
+def _steps(captured: Captured) -> int:
+    """How many steps were captured.
+
+    Raises:
+        FormatError: none.
+    """
+    if not captured.step_s:
+        raise FormatError("no step was captured")
+    return len(captured.step_s)
+
+
 def _profiler(folder: Path, captured: Captured) -> Findings:
     left = folder / PROFILER_FOLDER
-    steps = len(captured.step_s)
-    rows = json.loads((left / "ops.json").read_text(encoding="utf-8"))
-    rows = [row for row in rows if not row["name"].startswith(("step_", "[memory]"))]
-    rows.sort(key=lambda row: -row["self_s"])
+    steps = _steps(captured)
+    file = left / "ops.json"
+    rows = stored.typed(list[_Operator], stored.read_json(file), file)
+    rows = [row for row in rows if not row.name.startswith(("step_", "[memory]"))]
+    rows.sort(key=lambda row: -row.self_s)
     write_table(
         left / "by_op.json",
         {
-            "operator": [row["name"] for row in rows],
-            "self ms a step": [row["self_s"] * 1e3 / steps for row in rows],
-            "total ms a step": [row["total_s"] * 1e3 / steps for row in rows],
-            "calls a step": [row["calls"] / steps for row in rows],
+            "operator": [row.name for row in rows],
+            "self ms a step": [row.self_s * 1e3 / steps for row in rows],
+            "total ms a step": [row.total_s * 1e3 / steps for row in rows],
+            "calls a step": [row.calls / steps for row in rows],
         },
     )
-    (left / "ops.json").unlink()  # all of it is in the table
+    file.unlink()  # all of it is in the table
     return Findings(
-        {"profiler/self_ms_per_step": sum(r["self_s"] for r in rows) * 1e3 / steps}, {"capture.profiler": "ok"}
+        {"profiler/self_ms_per_step": sum(r.self_s for r in rows) * 1e3 / steps}, {"capture.profiler": "ok"}
     )
 
 
 def _counters(folder: Path, captured: Captured) -> Findings:
-    window, steps = captured.window, len(captured.step_s)
+    window, steps = captured.window, _steps(captured)
     if window is None:
-        raise ValueError("the worker left no getrusage figures")
+        raise FormatError("the worker left no getrusage figures")
     usage = {
         "task-clock": window.user_s + window.system_s,
         "minor-faults": float(window.minor_faults),
@@ -218,7 +279,7 @@ def _counters(folder: Path, captured: Captured) -> Findings:
     if not perf.command or captured.note:
         counts, source = counters.Counts(usage), "getrusage" if captured.note else perf.source
     else:
-        counts = counters.parse((folder / COUNTERS_FILE).read_text(encoding="utf-8", errors="replace"))
+        counts = counters.parse(stored.read_text(folder / COUNTERS_FILE, errors="replace"))
         source = perf.source
         if counts.user_only:
             source += "; in user mode only, context switches by getrusage"

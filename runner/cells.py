@@ -7,19 +7,21 @@ made again in memory for a sweep that has none (an older one, one that was kille
 from __future__ import annotations
 
 import json
+import math
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
-from typing import Any
+from typing import Annotated, Any
 
-from runner.errors import RunnerError
-from runner.job import FormatError
+from runner import stored, sweepfiles
 from runner.matrix import ABSENT
+from runner.metrics import INTERVALS
 from runner.outcome import FINISHED, read_cell
 from runner.report.cause import main_causes
 from runner.report.ranking import LEVEL, Row, rank
+from runner.stored import FormatError, Latency, Range, VersionError
 
 FILE = "cells.parquet"
 # History: 1 = first version; 2 = with the level of the comparisons; 3 = without MLflow's run ids.
@@ -28,6 +30,8 @@ FORMAT = "3"
 # Of host.json, what can change between two sweeps of one machine and changes their times.
 _STATE = ("cpus_allowed", "transparent_hugepages", "governor", "numa_balancing")
 _TEXTS = ("sweep", "cell_id", "status", "failure", "evidence", "quality", "isa", "main_cause")
+_MOST_VALUES = 50_000_000
+_ENDS = {end for ends in INTERVALS.values() for end in ends}
 # Of every file that is not older than it; empty in those that are.
 _LATER = ("contamination",)
 
@@ -53,9 +57,10 @@ class CellRow:
     """Of its sweep."""
     axes: Mapping[str, str]
     settings: Mapping[str, str]
-    metrics: Mapping[str, float]
-    """Names and units as in MLflow; absent where not measured, or not asked for when reading."""
-    medians_s: tuple[float, ...]
+    metrics: Mapping[str, Annotated[float, Range(-math.inf)]]
+    """Names and units as in MLflow; absent where not measured, or not asked for when reading. Infinite: the end of an
+    interval that knows nothing."""
+    medians_s: tuple[Latency, ...]
     """Of each finished round, in seconds: a median stands for its process."""
     contamination: str = ""
     """Why the first of its contaminated rounds is one; empty without one. How many: contamination/rounds."""
@@ -91,7 +96,7 @@ class Origin:
     """Settings of the machine that change times."""
     versions: Mapping[str, str]
     """Of Python, libc and the distributions; ABSENT where not installed."""
-    level: float = LEVEL
+    level: sweepfiles.Level = LEVEL
     """Of the comparisons that it was planned for: see runner.rounds.level_of()."""
 
 
@@ -105,25 +110,15 @@ class Cells:
 
 def origin(folder: Path) -> Origin:
     """What host.json says of a sweep; ``unknown`` where it is not there."""
-    host = _json(folder / "host.json")
-    versions = {"python": host.get("python"), "libc": host.get("libc"), **host.get("versions", {})}
+    host, level = sweepfiles.read_host(folder), sweepfiles.read_plan(folder).level
+    versions = {"python": host.python, "libc": host.libc, **host.versions}
     return Origin(
         folder.name,
-        str(host.get("host_id", "unknown")),
-        {name: str(host.get(name) or ABSENT) for name in _STATE},
-        {name: str(version or ABSENT) for name, version in versions.items()},
-        float(_json(folder / "plan.json").get("level", LEVEL)),
+        host.host_id,
+        {name: getattr(host, name) or ABSENT for name in _STATE},
+        {name: version or ABSENT for name, version in versions.items()},
+        LEVEL if level is None else level,
     )
-
-
-def _json(file: Path) -> dict[str, Any]:
-    try:
-        data = json.loads(file.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        return {}
-    except ValueError as error:
-        raise RunnerError(f"{file} can't be read ({error}); name other sweeps, or move its folder away") from error
-    return data if isinstance(data, dict) else {}
 
 
 def of(rows: Sequence[Row], sweep: str) -> list[CellRow]:
@@ -191,7 +186,7 @@ def read(folders: Sequence[Path], metrics: Sequence[str] | None = None) -> Cells
         metrics: the figures to read; None reads all of them.
 
     Raises:
-        RunnerError: a file can't be read, or is of another version.
+        FormatError: a file can't be read, or is of another version.
     """
     rows: list[CellRow] = []
     origins = []
@@ -204,56 +199,89 @@ def read(folders: Sequence[Path], metrics: Sequence[str] | None = None) -> Cells
 
 def _read_file(file: Path, metrics: Sequence[str] | None) -> tuple[list[CellRow], Origin]:
     import pyarrow as pa
+
+    again = "delete it, and it is made again from the jobs"
+    try:
+        data, table = _columns(file, metrics)
+        return _rows(file, data, table)
+    except VersionError as error:
+        raise VersionError(f"{error}: compare with the one that made it") from error
+    except FormatError as error:
+        raise FormatError(f"{error}; {again}") from error
+    except (pa.ArrowException, OSError, LookupError, ValueError, TypeError, OverflowError) as error:
+        said = ascii(" ".join(str(error).split()))[1:-1][:300]
+        raise FormatError(f"{file} can't be read ({said}); {again}") from error
+
+
+def _columns(file: Path, metrics: Sequence[str] | None) -> tuple[dict[str, list[Any]], Mapping[bytes, bytes]]:
+    """Column -> values, and the metadata."""
+    import pyarrow as pa
     import pyarrow.parquet as pq
 
-    try:
-        opened = pq.ParquetFile(file)
-        found = (opened.schema_arrow.metadata or {}).get(b"runner.format", b"none").decode()
-        if found != FORMAT:
-            raise RunnerError(
-                f"{file} has format {found}; this version reads {FORMAT}: compare with the one that made it"
-            )
-        wanted = None if metrics is None else {f"metric.{name}" for name in metrics}
-        kept = [n for n in opened.schema_arrow.names if not n.startswith("metric.") or wanted is None or n in wanted]
-        table = opened.read(columns=kept)
-    except (pa.ArrowException, OSError) as error:
-        raise RunnerError(f"{file} can't be read ({error}); delete it, and it is made again from the jobs") from error
-    data: dict[str, list[Any]] = {name: table.column(name).to_pylist() for name in table.column_names}
+    opened = pq.ParquetFile(pa.BufferReader(stored.read_bytes(file)))
+    known = opened.schema_arrow.metadata or {}
+    found = known.get(b"runner.format", b"none").decode()
+    if found != FORMAT:
+        raise VersionError(f"{file} has format {found}; this version reads {FORMAT}")
+    # A few bytes of this format can stand for any number of equal values. Only the file's own metadata is asked: those
+    # of a column, when damaged, end the process.
+    if opened.metadata.num_rows * opened.metadata.num_columns > _MOST_VALUES:
+        raise FormatError(f"{file} holds more than {_MOST_VALUES} values, which no sweep has")
+    wanted = None if metrics is None else {f"metric.{name}" for name in metrics}
+    kept = [n for n in opened.schema_arrow.names if not n.startswith("metric.") or wanted is None or n in wanted]
+    table = opened.read(columns=kept)
+    return {name: table.column(name).to_pylist() for name in table.column_names}, known
+
+
+def _rows(file: Path, data: dict[str, list[Any]], known: Mapping[bytes, bytes]) -> tuple[list[CellRow], Origin]:
+    count = len(data["cell_id"])
+    if not count:
+        raise FormatError(f"{file} has no cell")
 
     def maps(prefix: str) -> list[dict[str, Any]]:
         names = [name for name in data if name.startswith(prefix)]
         keys = [name[len(prefix) :] for name in names]
         columns = [data[name] for name in names]
-        values = zip(*columns, strict=True) if columns else iter([()] * table.num_rows)
+        values = zip(*columns, strict=True) if columns else iter([()] * count)
         return [{key: value for key, value in zip(keys, row, strict=True) if value is not None} for row in values]
 
-    maps_of = [maps(prefix) for prefix in ("axis.", "setting.", "metric.")]
-    data["sweep"] = [file.parent.name] * table.num_rows  # its folder may have been copied or renamed
+    axes, settings, metrics = (maps(prefix) for prefix in ("axis.", "setting.", "metric."))
+    data["sweep"] = [file.parent.name] * count  # its folder may have been copied or renamed
     rows = [
-        CellRow(
-            **{name: data[name][i] for name in (*_TEXTS, *_LATER) if name in data},
-            is_baseline=data["is_baseline"][i],
-            axes=maps_of[0][i],
-            settings=maps_of[1][i],
-            metrics=maps_of[2][i],
-            medians_s=tuple(data["medians_s"][i]),
+        stored.typed(
+            CellRow,
+            {
+                **{name: data[name][i] for name in (*_TEXTS, *_LATER) if name in data},
+                "is_baseline": data["is_baseline"][i],
+                "axes": axes[i],
+                "settings": settings[i],
+                "metrics": metrics[i],
+                "medians_s": data["medians_s"][i],
+            },
+            file,
         )
-        for i in range(table.num_rows)
+        for i in range(count)
     ]
-    state, versions = (json.loads(data[name][0]) for name in ("host_state", "versions"))
-    level = float(opened.schema_arrow.metadata[b"runner.level"])
-    return rows, Origin(file.parent.name, data["host_id"][0], state, versions, level)
+    for row in rows:
+        odd = next((name for name, value in row.metrics.items() if math.isinf(value) and name not in _ENDS), None)
+        if odd:
+            raise FormatError(f"{file} can't be read: {odd} is infinite")
+    origin_of = {
+        "sweep": file.parent.name,
+        "host_id": data["host_id"][0],
+        "state": stored.parse_json(file, data["host_state"][0]),
+        "versions": stored.parse_json(file, data["versions"][0]),
+        "level": float(known[b"runner.level"]),
+    }
+    return rows, stored.typed(Origin, origin_of, file)
 
 
 def _made_of_jobs(folder: Path) -> tuple[list[CellRow], Origin]:
     """The same from the files of the jobs, in the order of the plan; the first right cell stands for the baseline."""
     known = origin(folder)
-    planned = [cell["cell_id"] for cell in _json(folder / "plan.json").get("cells", [])]
+    planned = [cell.cell_id for cell in sweepfiles.read_plan(folder).cells]
     there = sorted(path.name for path in (folder / "cells").iterdir() if path.is_dir())
     order = [name for name in dict.fromkeys([*planned, *there]) if name in set(there)]
-    try:
-        records = [record for name in order if (record := read_cell(folder, name)) is not None]
-    except FormatError as error:
-        raise RunnerError(f"sweep {folder.name}: {error}; compare it with the version that made it") from error
+    records = [record for name in order if (record := read_cell(folder, name)) is not None]
     first = next((r.cell_id for r in records if r.quality == "ok" and r.results and not r.failure), "")
     return of(rank(records, first, known.level), known.sweep), known

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import sys
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timezone
@@ -30,6 +31,8 @@ def main(arguments: list[str]) -> int:
     options = _parser().parse_args(arguments)
     if options.top < 1:
         raise RunnerError(f"--top {options.top}: it must be at least 1")
+    if options.best_under is not None and not 0 <= options.best_under < math.inf:
+        raise RunnerError(f"--best-under {options.best_under}: an error is a finite number of at least 0")
     baseline = _axes(options.baseline)
     by = _words(options.by, AXES, "--by", "an axis; the axes are")
     cells = read(sweeps(options.sweeps, Path(options.mlruns)), FIGURES)
@@ -121,10 +124,16 @@ def sweep(name: str | None, mlruns: Path) -> Path:
 
 
 def _there(mlruns: Path) -> list[Path]:
-    """Folders of sweeps, oldest first."""
-    there = sorted(
-        path for path in (mlruns / "sweeps").glob("*") if (path / FILE).exists() or (path / "cells").is_dir()
-    )
+    """Folders of sweeps, oldest first; a link that leads out of the store is none."""
+    try:
+        store = (mlruns / "sweeps").resolve()
+        there = sorted(
+            path
+            for path in (mlruns / "sweeps").glob("*")
+            if path.resolve().parent == store and ((path / FILE).exists() or (path / "cells").is_dir())
+        )
+    except (OSError, RuntimeError) as error:  # resolve() raises the latter for links in a circle
+        raise RunnerError(f"--mlruns={mlruns}: it can't be read ({error})") from error
     if not there:
         raise RunnerError(f"--mlruns={mlruns}: there is no sweep in it; run one first (make sweep)")
     return there

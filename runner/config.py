@@ -1,4 +1,4 @@
-"""The typed schema of the YAML, and its checks. Hydra's DictConfig stops here.
+"""The typed schema of the YAML. Hydra's DictConfig stops here; what each value may be is in runner.limits.
 
 The classes are mutable dataclasses with Enums because Hydra can't override frozen ones and rejects
 ``Literal``; ``cell_of()`` turns them into the frozen cell of ``runner.matrix``.
@@ -6,21 +6,21 @@ The classes are mutable dataclasses with Enums because Hydra can't override froz
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, fields, is_dataclass
+import functools
+import types
+import typing
+from dataclasses import asdict, dataclass, field, fields, is_dataclass
 from enum import Enum
 from typing import Any
 
 from hydra.core.config_store import ConfigStore
 from omegaconf import MISSING, DictConfig, OmegaConf
 
+from runner import limits, names
 from runner.capture.settings import CaptureConf
-from runner.capture.settings import check as check_capture
 from runner.errors import RunnerError
-from runner.matrix import ABSENT, Allocator, Cell, Graph, Launcher, Model, Precision
+from runner.matrix import Allocator, Cell, Graph, Launcher, Model, Precision
 from runner.serving import settings as serving
-
-# rounds=auto: as many as it takes to tell the cells apart.
-AUTO = "auto"
 
 
 class Library(Enum):
@@ -221,7 +221,8 @@ class Config:
     seed: int = MISSING
     twin: str | None = None
     timeout_s: float = MISSING
-    rounds: int | str = MISSING  # a number, or AUTO
+    # a number, or limits.AUTO
+    rounds: int | str = MISSING
     budget_min: float = MISSING
     smallest_pct: float = MISSING
     reruns: int = MISSING
@@ -257,72 +258,6 @@ def register() -> None:
     store.store(group="hydra/sweeper", name="matrix", node=MatrixSweeperConf, provider="runner")
 
 
-# setting -> (lowest value allowed, what it counts)
-_AT_LEAST: dict[str, tuple[float, str]] = {
-    "batch_size": (1, "samples an iteration"),
-    "warmup": (0, "untimed iterations"),
-    "iterations": (1, "timed iterations"),
-    "sequence_length": (1, "tokens a sample"),
-    "instances": (1, "processes that run the model at the same time"),
-    "cores_per_instance": (1, "physical cores"),
-    "cores": (1, "physical cores"),
-    "threads": (1, "OpenMP threads"),
-    "node": (0, "a NUMA node's number"),
-    "seed": (0, "a seed"),
-    "retries": (0, "further attempts at a failed job"),
-    "reruns": (0, "further attempts at a contaminated pass"),
-}
-_MORE_THAN_ZERO = {
-    "min_time_s": "seconds",
-    "max_time_s": "seconds",
-    "timeout_s": "seconds",
-    "target_ci_pct": "percent of the median",
-    "budget_min": "minutes",
-    "smallest_pct": "percent",
-}
-
-
-def check(config: Config) -> None:
-    """Raise RunnerError with one sentence for the first value out of range."""
-    for name, (lowest, meaning) in _AT_LEAST.items():
-        value = getattr(config, name)
-        if value is not None and value < lowest:
-            raise RunnerError(f"{name}={value}: {name} is {meaning} and must be at least {lowest:g}")
-    for name, meaning in _MORE_THAN_ZERO.items():
-        value = getattr(config, name)
-        # Written so that nan, which compares false with everything, is refused as well.
-        if value is not None and not (0 < value < float("inf")):
-            raise RunnerError(f"{name}={value}: {name} is in {meaning} and must be a finite number above 0")
-    loop = {name: getattr(config, name) for name in ("iterations", "min_time_s", "max_time_s", "target_ci_pct")}
-    serving.check(config.scenario, config.load, loop, config.capture)
-    if config.rounds != AUTO and (isinstance(config.rounds, str) or config.rounds < 1):
-        raise RunnerError(f"rounds={config.rounds}: rounds is processes a cell, at least 1, or {AUTO}")
-    check_capture(config.capture)
-    if config.precision.calibration_batches < 1:
-        raise RunnerError(
-            f"precision.calibration_batches={config.precision.calibration_batches}: int8 needs at least 1 to see values"
-        )
-    if not config.model.memory_formats:
-        raise RunnerError("model.memory_formats=[]: name at least one, channels_first for a model without images")
-    if config.sequence_length is not None and config.model.sequence_length is None:
-        raise RunnerError(
-            f"sequence_length={config.sequence_length}: model={config.model.name} has no sequences; leave it out, or "
-            "give the model's file a default sequence_length"
-        )
-    if config.twin in ("", ABSENT):
-        raise RunnerError(f"twin={config.twin}: a twin needs a name of its own, as in twin=a,b; null for none")
-    if config.tracking_uri is not None and not config.tracking_uri.startswith(("http://", "https://")):
-        raise RunnerError(
-            f"tracking_uri={config.tracking_uri}: it must be the http:// or https:// address of an MLflow server, or "
-            "null for a database in mlruns"
-        )
-    if "." not in config.model._target_:
-        raise RunnerError(
-            f"model._target_={config.model._target_}: it must be the dotted path of a callable, "
-            "like my_package.my_model"
-        )
-
-
 def _unknown(config: DictConfig, schema: Any) -> str | None:
     """The first key that the schema lacks: `+itertions=5` adds one, and it would be ignored."""
     known = {f.name: f for f in fields(schema)}
@@ -338,6 +273,26 @@ def _unknown(config: DictConfig, schema: Any) -> str | None:
     return None
 
 
+_hints = functools.cache(typing.get_type_hints)
+
+
+def _fits(value: object, kind: Any) -> bool:
+    """Whether a value has its field's type: OmegaConf does not look at what an interpolation brings."""
+    origin, arguments = typing.get_origin(kind), typing.get_args(kind)
+    if kind is Any:
+        return True
+    if origin in (typing.Union, types.UnionType):
+        return any(_fits(value, one) for one in arguments)
+    if is_dataclass(kind):
+        named = _hints(typing.cast(type, kind)).items()
+        return isinstance(value, typing.cast(type, kind)) and all(_fits(getattr(value, n), hint) for n, hint in named)
+    if origin is list:
+        return isinstance(value, list) and all(_fits(one, arguments[0]) for one in value)
+    if origin is dict:
+        return isinstance(value, dict)
+    return isinstance(value, kind) or (kind is float and isinstance(value, int))
+
+
 def typed(config: DictConfig) -> Config:
     """The composed configuration as checked dataclasses.
 
@@ -350,7 +305,12 @@ def typed(config: DictConfig) -> Config:
     value = OmegaConf.to_object(config)
     if not isinstance(value, Config):
         raise RunnerError("the configuration does not start from runner_schema: conf/config.yaml must list it first")
-    check(value)
+    for name, kind in _hints(Config).items():
+        found = getattr(value, name)
+        if not _fits(found, kind):
+            raise RunnerError(f"{name}: {str(found)[:200]} is not what belongs there; see python -m runner --cfg job")
+    names.check_values("", asdict(value))
+    limits.check(value)
     return value
 
 

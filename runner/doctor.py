@@ -12,6 +12,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from rich import box
+from rich.markup import escape
 from rich.table import Table
 
 from runner import host, passes, probe, topdown
@@ -159,6 +160,6 @@ def main(arguments: list[str]) -> int:
             table.add_column(column, overflow="fold")
         colors = {CAN: "green", CAN_NOT: "yellow", MISSING: "red"}
         for f in found:
-            table.add_row(f.axis, f.value, f"[{colors[f.verdict]}]{f.verdict}[/]", f.why, f.mend)
+            table.add_row(f.axis, f.value, f"[{colors[f.verdict]}]{f.verdict}[/]", escape(f.why), escape(f.mend))
         console.print(table)
     return 1 if any(finding.verdict == MISSING for finding in found) else 0

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import resource
 import select
 import signal
@@ -243,8 +244,8 @@ class Process:
     @classmethod
     def of(cls, text: str) -> Process:
         """The inverse of str(); a text that is none is a process that never was."""
-        pid, _, started = text.partition(".")
-        return cls(int(pid), int(started)) if pid.isdigit() and started.isdigit() else cls(0, 0)
+        found = re.fullmatch(r"([0-9]{1,10})\.([0-9]{1,20})", text)
+        return cls(int(found[1]), int(found[2])) if found else cls(0, 0)
 
     def __str__(self) -> str:
         return f"{self.pid}.{self.started}"
@@ -269,7 +270,9 @@ def end_orphans() -> list[str]:
     """Kill the processes of jobs whose runner is gone, so that none keeps a core busy; a line for each."""
     found = []
     for pid, environment in _environments():
-        marker = next((word[11:] for word in environment if word.startswith(b"RUNNER_JOB=")), b"").decode()
+        marker = next((word[11:] for word in environment if word.startswith(b"RUNNER_JOB=")), b"").decode(
+            errors="replace"
+        )
         runner, _, job = marker.partition("/")
         if job and not Process.of(runner).is_alive:
             with contextlib.suppress(ProcessLookupError, PermissionError):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -50,7 +50,9 @@ def find(text: str, default: str | None, mlruns: Path) -> Found:
     folder = sweep(name if colon else default, mlruns)
     read = [read_cell(folder, path.name) for path in sorted((folder / "cells").iterdir())]
     records = [record for record in read if record is not None and record.results]
-    measured = rank(records, "")
+    # A cell that failed in one of its rounds has no time, whatever the others say.
+    measured = [row for row in rank(records, "") if row.p50_ms is not None]
+    records = [record for record in records if any(row.record is record for row in measured)]
     if cell in ("fastest", "slowest"):
         if not measured:
             raise RunnerError(f"{text}: no cell of {folder.name} was measured")
@@ -60,13 +62,16 @@ def find(text: str, default: str | None, mlruns: Path) -> Found:
         unknown = [axis for axis in wanted if records and axis not in records[0].labels]
         if unknown:
             raise RunnerError(f"{text}: {unknown[0]!r} is not an axis; the axes are {', '.join(records[0].axes)}")
-        meant = [record for record in records if all(record.labels[k] == v for k, v in wanted.items())]
+        meant = [record for record in records if all(record.labels.get(k) == v for k, v in wanted.items())]
     else:
         meant = [record for record in records if record.cell_id.startswith(cell)]
     if len(meant) == 1:
         return Found(folder, meant[0])
-    shown = telling([record.labels for record in records]) or ("model",)
-    choice = "; ".join(f"{record.cell_id} ({terminal.label(record.labels, shown)})" for record in meant or records)
+    shown = telling(_alike([record.labels for record in records])) or ("model",)
+    known = dict.fromkeys(shown, ABSENT)
+    choice = "; ".join(
+        f"{record.cell_id} ({terminal.label({**known, **record.labels}, shown)})" for record in meant or records
+    )
     problem = "means several measured cells" if meant else "is no measured cell"
     raise RunnerError(f"{text}: {problem} of {folder.name}; choose one of {choice}")
 
@@ -87,10 +92,15 @@ def _check(found: tuple[Found, Found], texts: tuple[str, str], let: Sequence[str
     refuse_mixing(replace(known, rows=[row for row in known.rows if (row.sweep, row.cell_id) in meant]), let)
 
 
+def _alike(labels: Sequence[Mapping[str, str]]) -> list[dict[str, str]]:
+    """The labels of several cells, with the keys of all of them."""
+    every = dict.fromkeys((key for one in labels for key in one), ABSENT)
+    return [{**every, **one} for one in labels]
+
+
 def _names(found: tuple[Found, Found]) -> tuple[str, str]:
     """What tells the cells apart; of two sweeps, what they are as well."""
-    every = dict.fromkeys(key for one in found for key in one.record.labels)
-    labels = [{**dict.fromkeys(every, ABSENT), **one.record.labels} for one in found]
+    labels = _alike([one.record.labels for one in found])
     shown = telling(labels)
     if found[0].sweep == found[1].sweep:
         before, after = (terminal.label(label, shown) for label in labels)
@@ -123,6 +133,8 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("--top", type=int, default=10, help="rows of each table (default: %(default)s)")
     parser.add_argument("--format", choices=("table", "json"), default="table")
     options = parser.parse_args(arguments)
+    if options.top < 1:
+        raise RunnerError(f"--top {options.top}: it must be at least 1")
     let = allowed(options.allow)
     before, after = (find(text, options.sweep, Path(options.mlruns)) for text in (options.before, options.after))
     found = before, after
@@ -163,7 +175,7 @@ def show(said: Explanation, top: int) -> None:
         for part in said.parts:
             name = f"{part.name} (across the others)" if part.across else part.name
             numbers = (f"{part.before_ms:.4g}", f"{part.after_ms:.4g}", signed(part.ms))
-            table.add_row(name, *numbers, part.words or "")
+            table.add_row(name, *numbers, escape(part.words or ""))
         console.print(table)
         console.print(f"left unexplained by what was counted: {signed(said.unexplained_ms or 0.0)} ms\n", markup=False)
     else:
@@ -178,18 +190,19 @@ def show(said: Explanation, top: int) -> None:
             table = _table(title, "A ms", "B ms", "change ms")
             for row in rows[:top]:
                 numbers = (f"{row.before_ms:.4g}", f"{row.after_ms:.4g}", signed(row.after_ms - row.before_ms))
-                table.add_row(row.name, *numbers)
+                table.add_row(escape(row.name), *numbers)
             console.print(table)
     if said.shapes:
         table = _table("oneDNN primitive by shape", "A ms", "B ms", "change ms", "what computed it")
         for shape in said.shapes[:top]:
             change = signed(shape.after_ms - shape.before_ms)
-            table.add_row(shape.name, f"{shape.before_ms:.4g}", f"{shape.after_ms:.4g}", change, shape.words)
+            figures = f"{shape.before_ms:.4g}", f"{shape.after_ms:.4g}", change
+            table.add_row(escape(shape.name), *figures, escape(shape.words))
         console.print(table)
     if said.figures:
         table = _table("figure", "A", "B")
         for name, before, after in said.figures:
-            table.add_row(name, count(before), count(after))
+            table.add_row(escape(name), count(before), count(after))
         console.print(table)
 
 

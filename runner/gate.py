@@ -331,7 +331,7 @@ def check(plan: Plan, evidence: Evidence) -> tuple[Mismatch, ...]:
     for axis_check in CHECKS:
         try:
             found.extend(axis_check(plan, evidence))
-        except (KeyError, TypeError, ValueError) as error:
+        except (LookupError, TypeError, ValueError, AttributeError, ArithmeticError) as error:
             axis = axis_check.__name__.removeprefix("_check_")
             found.append(
                 Mismatch(axis, "evidence", f"{type(error).__name__}: {error}", "the worker's evidence is incomplete")

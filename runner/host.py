@@ -71,16 +71,22 @@ class Machine:
     """Path of the C++ compiler that torch.compile would call, None when it or Python's headers are missing."""
 
 
+_MOST_CPUS = 1 << 16
+
+
 def parse_cpu_list(text: str) -> tuple[int, ...]:
     """The kernel's list format ("0-3,8", cpuset(7)) as ascending numbers; an empty string is no CPU.
 
     Raises:
-        ValueError: the text is not in that format.
+        ValueError: the text is not in that format, or names a CPU that no kernel supports.
     """
     found: set[int] = set()
     for part in filter(None, text.strip().split(",")):
         first, dash, last = part.partition("-")
-        found.update(range(int(first), int(last if dash else first) + 1))
+        begin, end = int(first), int(last if dash else first)
+        if not 0 <= begin <= end < _MOST_CPUS:
+            raise ValueError(f"{part[:40]!r} is no range of CPUs")
+        found.update(range(begin, end + 1))
     return tuple(sorted(found))
 
 

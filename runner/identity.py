@@ -24,7 +24,7 @@ _DISTRIBUTIONS = ("torch", "intel-extension-for-pytorch", "torchvision", "transf
 # Of the caller's environment, what is not scrubbed and yet decides which libraries a worker loads.
 _VARIABLES = ("LD_LIBRARY_PATH", "PYTHONHASHSEED", "PYTHONOPTIMIZE")
 # The project's own code between a job file and its result.
-_CODE = ("job.py", "stopping.py", "worker", "launch")
+_CODE = ("job.py", "stopping.py", "stored.py", "worker", "launch")
 _ABSENT = "-"
 
 

@@ -6,15 +6,16 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
-from runner import ledger, recorder, resume
+from runner import ledger, recorder, refusal, resume
 from runner.errors import RunnerError
+from runner.store import UnavailableError
 
 _EPILOG = """What MLflow has already is not recorded twice: it may be run again after an interruption. The folders are
 where sweeps left them (mlruns/sweeps), or anywhere they have been copied to."""
 
 
 def main(arguments: list[str]) -> int:
-    """Record every sweep found; exit status 0."""
+    """Record every sweep found; exit status 1 when one of them could not be read."""
     parser = argparse.ArgumentParser(prog="python -m runner import", description=__doc__, epilog=_EPILOG)
     parser.add_argument("folders", metavar="DIR", nargs="+", help="folder of a sweep, or one that holds several")
     parser.add_argument("--mlruns", default="mlruns", help="folder with the database (default: %(default)s)")
@@ -23,14 +24,21 @@ def main(arguments: list[str]) -> int:
     sweeps = _sweeps(options.folders)
     record = recorder.of(Path(options.mlruns), options.tracking_uri)
     record.store.prepare()
+    status = 0
     for number, sweep in enumerate(sweeps, 1):
-        ledger.read_sweep(sweep)
-        if resume.is_running(sweep):
-            print(f"[{number}/{len(sweeps)}] {sweep.name}: is running and records itself", flush=True)
-            continue
-        record.catch_up(sweep)
-        print(f"[{number}/{len(sweeps)}] {sweep.name}: {len(ledger.read_cells(sweep))} cells", flush=True)
-    return 0
+        try:
+            ledger.read_sweep(sweep)
+            if resume.is_running(sweep):
+                said = "is running and records itself"
+            else:
+                record.catch_up(sweep)
+                said = f"{len(ledger.read_cells(sweep))} cells"
+        except UnavailableError:
+            raise
+        except RunnerError as error:  # the others can be read all the same
+            said, status = f"left out: {refusal.line(str(error))}", 1
+        print(f"[{number}/{len(sweeps)}] {sweep.name}: {said}", flush=True)
+    return status
 
 
 def _sweeps(folders: Sequence[str]) -> list[Path]:

@@ -1,7 +1,7 @@
 """What the runner hands to a worker and gets back: the only module that both sides import.
 
-Needs the standard library and runner.stopping only, so that a worker may run under an interpreter that has torch and
-nothing else of the project. Seconds and bytes everywhere.
+Needs the standard library, runner.stopping and runner.stored only, so that a worker may run under an interpreter that
+has torch and nothing else of the project. Seconds and bytes everywhere.
 """
 
 from __future__ import annotations
@@ -14,7 +14,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from runner import stored
 from runner.stopping import Rule
+from runner.stored import Count, Duration, Latency
+from runner.stored import FormatError as FormatError  # of job files too: where their readers look for it
 
 # History of the job and result files: 1 = first version; 2 = precision, memory format, graph, instances;
 # 3 = captures, several logged steps, passes of their own; 4 = when to stop, surroundings;
@@ -46,10 +49,6 @@ BEGIN, END = b"runner: begin", b"runner: end"
 
 # What an instance says that stopped because of another: the other's reason is the one to show.
 OTHER_FAILED = "another instance of this job failed"
-
-
-class FormatError(ValueError):
-    """A job or result file that is torn, not JSON, or of another version."""
 
 
 @dataclass(frozen=True)
@@ -123,7 +122,7 @@ class Surroundings:
 
     cpus: list[int]
     """CPUs watched: the process's own, and their hyper-threads that no instance of the job has."""
-    resolution_s: float
+    resolution_s: Duration
     """How far ``busy_s`` and ``steal_s`` may be off: a clock tick each CPU."""
     busy_s: float | None
     """Time that the watched CPUs were at work for anybody, summed."""
@@ -138,32 +137,32 @@ class Surroundings:
     """Mean over the watched CPUs."""
     throttle_events: int | None
     """How often heat slowed them."""
-    swapped_pages: int | None
-    allocation_stalls: int | None
+    swapped_pages: Count | None
+    allocation_stalls: Count | None
     """Allocations of anybody that had to wait until memory was freed."""
-    oom_kills: int | None
+    oom_kills: Count | None
 
 
 @dataclass(frozen=True)
 class Window:
     """What the operating system counted from the first timed iteration to the last."""
 
-    wall_s: float
-    minor_faults: int
-    major_faults: int
-    voluntary_switches: int
-    involuntary_switches: int
-    user_s: float
-    system_s: float
-    rss_peak_bytes: int | None
+    wall_s: Latency
+    minor_faults: Count
+    major_faults: Count
+    voluntary_switches: Count
+    involuntary_switches: Count
+    user_s: Duration
+    system_s: Duration
+    rss_peak_bytes: Count | None
     """Peak resident set inside the window; None when /proc/self/clear_refs can't be written."""
-    runner_cpu_s: float | None
+    runner_cpu_s: Duration | None
     """CPU time the runner used in the window; None when its clock can't be read."""
-    launcher_cpu_s: float | None
+    launcher_cpu_s: Duration | None
     """CPU time of the worker's ancestors below the runner (shell, launcher) in the window."""
     surroundings: Surroundings | None = None
     """None where nobody asked."""
-    generator_cpu_s: float | None = None
+    generator_cpu_s: Duration | None = None
     """Behind a server: CPU time of the load generator on the CPUs watched, which the runner adds; else None."""
 
 
@@ -172,20 +171,20 @@ class WorkerResult:
     """What the worker writes, once, when it is done or has failed in a way it could describe."""
 
     cell_id: str
-    round: int
-    samples_s: list[float] = field(default_factory=list)
+    round: Count
+    samples_s: list[Latency] = field(default_factory=list)
     """Latency of each timed iteration, in order."""
     window: Window | None = None
-    phases_s: dict[str, float] = field(default_factory=dict)
+    phases_s: dict[str, Duration] = field(default_factory=dict)
     """Wall time of import, reference, build, transform, warm-up, measure, quality, evidence."""
     evidence: dict[str, Any] = field(default_factory=dict)
     error: str | None = None
     """``Type: message`` when the worker caught an exception; the traceback is in its log."""
-    started_at_s: float = 0.0
+    started_at_s: Duration = 0.0
     """CLOCK_MONOTONIC at the first line of the worker."""
     quality: dict[str, Any] = field(default_factory=dict)
     """How far the output is from the fp32 eager reference: see runner.worker.reference.compare()."""
-    onednn_step_s: dict[str, list[float]] = field(default_factory=dict)
+    onednn_step_s: dict[str, list[Latency]] = field(default_factory=dict)
     """Copy of oneDNN (``torch``, ``ipex``) -> wall time of each step that it logged."""
     format: int = FORMAT
 
@@ -195,14 +194,14 @@ class Captured:
     """What one capture left behind, beside its files."""
 
     name: str
-    step_s: list[float] = field(default_factory=list)
+    step_s: list[Latency] = field(default_factory=list)
     """Wall time of each captured step."""
     failure: str | None = None
     window: Window | None = None
     """What the operating system counted in the captured steps; only ``counters`` asks."""
     note: str | None = None
     """What of it went wrong where something else could do."""
-    wall_s: float = 0.0
+    wall_s: Duration = 0.0
     """All that it took, preparation and writing included."""
 
 
@@ -229,34 +228,13 @@ def write_json(path: Path, value: Any) -> None:
     temporary.replace(path)
 
 
-def _load(path: Path) -> dict[str, Any]:
-    try:
-        data = json.loads(path.read_text(encoding="utf-8"))
-    except (ValueError, OSError) as error:
-        raise FormatError(f"{path.name} can't be read: {error}") from error
-    if not isinstance(data, dict) or data.get("format") != FORMAT:
-        found = data.get("format") if isinstance(data, dict) else type(data).__name__
-        raise FormatError(f"{path.name} has format {found!r}; this version reads format {FORMAT}")
-    return data
-
-
 def read_spec(path: Path) -> JobSpec:
     """Read a job file.
 
     Raises:
         FormatError: the file is torn or of another version.
     """
-    try:
-        return JobSpec(**_load(path))
-    except TypeError as error:
-        raise FormatError(f"{path.name} does not hold a job: {error}") from error
-
-
-def _window(data: dict[str, Any] | None) -> Window | None:
-    if not data:
-        return None
-    around = data.pop("surroundings", None)
-    return Window(**data, surroundings=Surroundings(**around) if around else None)
+    return stored.read(JobSpec, path, FORMAT)
 
 
 def read_result(path: Path) -> WorkerResult:
@@ -265,11 +243,15 @@ def read_result(path: Path) -> WorkerResult:
     Raises:
         FormatError: the file is torn or of another version.
     """
-    data = _load(path)
-    try:
-        return WorkerResult(window=_window(data.pop("window", None)), **data)
-    except TypeError as error:
-        raise FormatError(f"{path.name} does not hold a worker's result: {error}") from error
+    return stored.read(WorkerResult, path, FORMAT)
+
+
+@dataclass(frozen=True)
+class _Captures:
+    """captures.json."""
+
+    captures: list[Captured]
+    format: int
 
 
 def write_captures(path: Path, captures: list[Captured]) -> None:
@@ -283,9 +265,4 @@ def read_captures(path: Path) -> dict[str, Captured]:
     Raises:
         FormatError: the file is torn, missing or of another version.
     """
-    try:
-        rows = _load(path)["captures"]
-        found = [Captured(**{**row, "window": _window(row["window"])}) for row in rows]
-    except (TypeError, KeyError) as error:
-        raise FormatError(f"{path.name} does not hold captures: {error}") from error
-    return {captured.name: captured for captured in found}
+    return {captured.name: captured for captured in stored.read(_Captures, path, FORMAT).captures}

@@ -11,7 +11,7 @@ import traceback
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
-from runner import apart, contamination, disk, gate, launch, ledger, lock, passes, quality, recorder
+from runner import apart, contamination, disk, gate, launch, ledger, lock, passes, quality, recorder, stored
 from runner.capture import kernels, onednn
 from runner.capture.settings import CaptureConf
 from runner.captured import collect
@@ -36,8 +36,6 @@ def run(config: Config, resolved_yaml: str) -> Outcome:
     Raises:
         StorageError: the disk takes no more; the job counts as not run.
     """
-    if not config.sweep.directory:
-        raise RunnerError("hydra.mode=RUN: jobs are run by the sweeper; leave hydra.mode as it is")
     # The sweep's own where the job runs in its process; on another node, that node's.
     with lock.measuring(config.sweep.id, Path(config.mlruns), config.wait, print):
         sweep = Path(config.sweep.directory)
@@ -210,7 +208,7 @@ class _Found:
 def _found(planned: launch.Plan, result: WorkerResult, folder: Path, instance: int) -> _Found:
     """Read an instance's evidence with its oneDNN log, keep it as evidence.json, and judge it."""
     log = folder / onednn_log(instance)
-    lines = log.read_text(encoding="utf-8", errors="replace").splitlines() if log.exists() else []
+    lines = stored.read_text(log, errors="replace").splitlines() if log.exists() else []
     parsed = onednn.parse(lines)
     summary = kernels.summarize(parsed, result.onednn_step_s)
     evidence = {**result.evidence, "onednn": asdict(summary), "quality": result.quality}

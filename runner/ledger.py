@@ -6,14 +6,15 @@ it all ended. With the outcome of every job (runner.outcome) nothing that MLflow
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 
+from runner import names, stored
 from runner.errors import RunnerError
 from runner.job import write_json
+from runner.stored import Figure, FormatError
 
 SWEEP_FILE, CELL_FILE, END_FILE = "sweep.json", "cell.json", "end.json"
 # History: 1 = first version.
@@ -69,26 +70,11 @@ class End:
     """end.json: how a sweep ended. One that was killed has none."""
 
     status: str
-    figures: Mapping[str, float] = field(default_factory=dict)
+    figures: Mapping[str, Figure] = field(default_factory=dict)
     """sweep/* and noise/* metrics of the sweep as a whole."""
     causes: Mapping[str, str] = field(default_factory=dict)
     """cell_id -> main cause of its distance from the baseline."""
     format: int = FORMAT
-
-
-def _read(file: Path) -> dict[str, Any]:
-    """
-    Raises:
-        RunnerError: the file is missing, torn or of another version.
-    """
-    try:
-        found = json.loads(file.read_text(encoding="utf-8"))
-        version = found["format"]
-    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
-        raise RunnerError(f"{file} is missing or unreadable ({type(error).__name__}); start the sweep again") from error
-    if version != FORMAT:
-        raise RunnerError(f"{file} has format {version!r}; this version reads format {FORMAT}; start the sweep again")
-    return dict(found)
 
 
 Entry = TypeVar("Entry", SweepEntry, CellEntry, End)
@@ -96,27 +82,35 @@ Entry = TypeVar("Entry", SweepEntry, CellEntry, End)
 
 def _entry(kind: type[Entry], file: Path) -> Entry:
     try:
-        return kind(**_read(file))
-    except TypeError as error:
-        raise RunnerError(f"{file} does not hold what it should ({error}); start the sweep again") from error
+        return stored.read(kind, file, FORMAT)
+    except FormatError as error:
+        raise FormatError(f"{error}; start the sweep again") from error
 
 
 def read_sweep(sweep: Path) -> SweepEntry:
     """How the sweep in this folder was started.
 
     Raises:
-        RunnerError: sweep.json is missing, torn or of another version.
+        RunnerError: sweep.json is missing, torn, of another version, or has names that MLflow would misread.
     """
-    return _entry(SweepEntry, sweep / SWEEP_FILE)
+    entry = _entry(SweepEntry, sweep / SWEEP_FILE)
+    for name in (entry.sweep_id, entry.host_id, *entry.experiment.split("/")):
+        names.check_name(f"{sweep / SWEEP_FILE}: name", name)
+    return entry
 
 
 def read_cell(sweep: Path, cell_id: str) -> CellEntry:
     """What a cell is.
 
     Raises:
-        RunnerError: cell.json is missing, torn or of another version.
+        RunnerError: cell.json is missing, torn, of another version or of another cell.
     """
-    return _entry(CellEntry, sweep / "cells" / cell_id / CELL_FILE)
+    file = sweep / "cells" / cell_id / CELL_FILE
+    entry = _entry(CellEntry, file)
+    names.check_name(f"{file}: cell_id", entry.cell_id)
+    if entry.cell_id != cell_id:
+        raise FormatError(f"{file} can't be read: it is of another cell; start the sweep again")
+    return entry
 
 
 def read_cells(sweep: Path) -> list[CellEntry]:
@@ -124,7 +118,7 @@ def read_cells(sweep: Path) -> list[CellEntry]:
     found = []
     for file in sorted((sweep / "cells").glob(f"*/{CELL_FILE}")):
         try:
-            found.append(_entry(CellEntry, file))
+            found.append(read_cell(sweep, file.parent.name))
         except RunnerError:
             continue
     return found

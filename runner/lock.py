@@ -12,16 +12,24 @@ import os
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from runner import stored
 from runner.errors import RunnerError
 
 # RUNNER_LOCK names another file: for tests, and for machines that are cut into parts with nothing in common.
 DEFAULT = "/tmp/runner-measurement.lock"  # noqa: S108 - one for all users is what it is for
 
 
+_MOST_BYTES = 16384
+
 # What this process has: a sweep's jobs that run in the sweep's own process ask again.
 _held: set[Path] = set()
+
+
+# Whoever may write to /tmp could have put a link there, and what it names would be overwritten.
+_SAFELY = os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
 
 
 def _file() -> Path:
@@ -31,20 +39,33 @@ def _file() -> Path:
 def _open(path: Path) -> int:
     """A descriptor that no child inherits. Another user's file below /tmp may be opened, but not with O_CREAT."""
     try:
-        return os.open(path, os.O_RDWR | os.O_CLOEXEC)
+        return os.open(path, os.O_RDWR | _SAFELY)
     except FileNotFoundError:
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | _SAFELY, 0o666)
         os.fchmod(descriptor, 0o666)  # whatever the umask: it is everybody's
         return descriptor
 
 
+@dataclass(frozen=True)
+class _Holder:
+    """What stands in the file."""
+
+    sweep: str
+    pid: int
+    mlruns: str
+    since: str
+
+
 def holder(path: Path | None = None) -> str:
     """Who has the lock, in words; what can't be read is nobody known."""
+    file = path or _file()
     try:
-        found = json.loads((path or _file()).read_text(encoding="utf-8"))
-        return f"sweep {found['sweep']} (pid {int(found['pid'])}, in {found['mlruns']}, since {found['since']})"
-    except (OSError, ValueError, KeyError, TypeError):
+        found = stored.typed(_Holder, stored.read_json(file, _MOST_BYTES), file)
+    except stored.FormatError:
         return "another process"
+    # Anybody may have written it.
+    words = [word if word.isprintable() else repr(word) for word in (found.sweep, found.mlruns, found.since)]
+    return "sweep {} (pid {}, in {}, since {})".format(words[0], found.pid, *words[1:])
 
 
 @contextmanager
@@ -75,9 +96,9 @@ def measuring(sweep: str, mlruns: Path, wait: bool, say: Callable[[str], None]) 
                 ) from None
             say(f"waiting for {holder(path)}: two sweeps at once would measure each other")
             fcntl.flock(descriptor, fcntl.LOCK_EX)
-        known = {"sweep": sweep, "pid": os.getpid(), "mlruns": str(mlruns), "since": time.strftime("%Y-%m-%d %H:%M:%S")}
+        known = _Holder(sweep, os.getpid(), str(mlruns), time.strftime("%Y-%m-%d %H:%M:%S"))
         os.ftruncate(descriptor, 0)
-        os.pwrite(descriptor, json.dumps(known).encode(), 0)
+        os.pwrite(descriptor, json.dumps(asdict(known)).encode(), 0)
         _held.add(path)
         yield
     finally:

@@ -79,7 +79,7 @@ def evidence_figures(kernels: Summary, quality: Mapping[str, Any]) -> dict[str, 
         **{f"onednn/dtype_{dtype}_pct": 100 * share for dtype, share in kernels.dtypes.items() if dtype},
     }
     names = ("max_abs_err", "rel_l2", "cosine", "top1_match_pct")
-    return figures | {f"quality/{name}": quality[name] for name in names if quality.get(name) is not None}
+    return figures | {f"quality/{name}": quality[name] for name in names if type(quality.get(name)) in (int, float)}
 
 
 def _of_surroundings(record: CellRecord, windows: Sequence[Window]) -> dict[str, float]:

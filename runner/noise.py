@@ -6,16 +6,16 @@ one to go by, and what it means in words.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
-from typing import Any
+from typing import Annotated
 
-from runner import stats
+from runner import stats, stored
 from runner.job import write_json
 from runner.outcome import CellRecord
+from runner.stored import Count, FormatError, Range
 
 FILE = "noise.json"
 # History: 1 = first version.
@@ -27,16 +27,20 @@ STALE = timedelta(days=7)
 MEASURE = "python -m runner -m +experiment=aa"
 
 
+Percent = Annotated[float, Range(0, 1e6)]
+Share = Annotated[float, Range(0, 1)]
+
+
 @dataclass(frozen=True)
 class OfRounds:
     """What so many rounds leave of the noise; see `stats.RoundsFloor`, here in percent."""
 
-    rounds: int
-    floor_pct: float | None
+    rounds: Count
+    floor_pct: Percent | None
     """Difference that two equal cells stay under 19 times in 20; None where too few processes could tell."""
-    detectable_pct: float
+    detectable_pct: Percent
     """Difference that one comparison shows 4 times in 5."""
-    false_alarm_pct: float
+    false_alarm_pct: Percent
     """Share of relabelled pairs of equal cells that are called different."""
 
 
@@ -50,17 +54,17 @@ class Noise:
     """When, ISO 8601 with its time zone."""
     axes: Mapping[str, str]
     """Of the cells but for ``twin``; several values are joined by ``|``."""
-    rounds: int
+    rounds: Count
     """That each twin has."""
-    pairs: int
-    flagged: int
+    pairs: Count
+    flagged: Count
     """Pairs called different, each tested alone at ``level``."""
-    rate: float
+    rate: Share
     """flagged / pairs."""
-    rate_low: float
+    rate_low: Share
     """Lower end of its 95 % interval (Clopper & Pearson 1934)."""
-    rate_high: float
-    level: float
+    rate_high: Share
+    level: Share
     by_rounds: Sequence[OfRounds]
     format: int = FORMAT
 
@@ -159,12 +163,11 @@ def newest(mlruns: Path, host_id: str) -> tuple[Noise | None, list[str]]:
     for file in sorted((mlruns / "sweeps").glob(f"*/{FILE}")):
         try:
             noise = read(file)
-            candidate = (noise.when, file.parent.name, noise)
-        except (OSError, ValueError, TypeError, KeyError) as error:
-            notes.append(f"{file.parent.name}/{FILE} is passed over: {type(error).__name__}: {error}")
+        except FormatError as error:
+            notes.append(f"{file.parent.name}/{FILE} is passed over: {error}")
             continue
         if noise.host_id == host_id and noise.floors:
-            known.append(candidate)
+            known.append((noise.when, file.parent.name, noise))
     return (max(known, key=lambda one: one[:2])[2] if known else None), notes
 
 
@@ -172,13 +175,16 @@ def read(file: Path) -> Noise:
     """One noise.json, its sweep named by its folder, which may have been copied or renamed.
 
     Raises:
-        ValueError, TypeError, KeyError, OSError: torn, of another version, or no such file.
+        FormatError: torn, of another version, or no such file.
     """
-    data: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
-    if data["format"] != FORMAT:
-        raise ValueError(f"it has format {data['format']}; this version reads {FORMAT}")
-    by_rounds = sorted((OfRounds(**by) for by in data["by_rounds"]), key=lambda by: by.rounds)
-    return Noise(**{**data, "by_rounds": by_rounds, "sweep": file.parent.name})
+    noise = stored.read(Noise, file, FORMAT)
+    try:
+        _ = noise.when - datetime.now(timezone.utc)
+    except (ValueError, OverflowError) as error:  # the calendar's last day does not exist in every time zone
+        raise FormatError(f"{file} can't be read: date is {stored.shown(noise.date)}") from error
+    if "model" not in noise.axes or not noise.by_rounds:
+        raise FormatError(f"{file} can't be read: it has no model or no floor")
+    return replace(noise, sweep=file.parent.name, by_rounds=sorted(noise.by_rounds, key=lambda by: by.rounds))
 
 
 def figures(noise: Noise) -> dict[str, float]:

@@ -5,14 +5,15 @@ Reports and MLflow are filled from these files, so that a sweep needs no process
 
 from __future__ import annotations
 
-import json
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
-from runner.job import FORMAT, FormatError, WorkerResult, read_result, result_file
+from runner import stored
+from runner.job import FORMAT, WorkerResult, read_result, result_file
 from runner.matrix import ABSENT, AXES, INFERENCE
+from runner.stored import Count, Duration, Figure, FormatError, VersionError
 
 OUTCOME_FILE = "outcome.json"
 RESULT_FILE = "result.json"
@@ -25,7 +26,7 @@ class Outcome:
     """One (cell, round)."""
 
     cell_id: str
-    round: int
+    round: Count
     axes: Mapping[str, str]
     status: str
     """FINISHED, FAILED or KILLED (interrupted by the user)."""
@@ -37,17 +38,17 @@ class Outcome:
     """``ok``, what is wrong with the output, or ``unobserved``: see runner.quality.judge()."""
     isa: str = "unobserved"
     """Instruction family that oneDNN spent most of the step in."""
-    figures: Mapping[str, float] = field(default_factory=dict)
+    figures: Mapping[str, Figure] = field(default_factory=dict)
     """Metrics that come from evidence and captures: onednn/*, quality/*, itt/*, tma/*, overhead/*."""
     captures: Mapping[str, str] = field(default_factory=dict)
     """Tags of the captures: ``ok``, where the figures are from, or why there are none."""
     settings: Mapping[str, str] = field(default_factory=dict)
     """What else tells the cell apart: see matrix.Cell.settings."""
-    cost_s: Mapping[str, float] = field(default_factory=dict)
+    cost_s: Mapping[str, Duration] = field(default_factory=dict)
     """Wall time by phase, the runner's and the worker's."""
     contamination: Sequence[str] = ()
     """Why the times that count are not the job's own, see runner.contamination; empty: nothing was seen."""
-    attempts: int = 1
+    attempts: Count = 1
     """Passes launched: those before the last were contaminated and are kept beside it."""
     format: int = FORMAT
 
@@ -118,6 +119,13 @@ class CellRecord:
         return "+".join(sorted(seen - {"unobserved"})) or "unobserved"
 
 
+_ROUND = re.compile(r"round-([0-9]{1,9})")
+_ATTEMPT = re.compile(r"attempt-([0-9]{1,9})")
+# Axes that figures are computed with.
+_NUMBERS = ("instances", "batch_size")
+_NUMBER = re.compile(r"[1-9][0-9]{0,8}")
+
+
 def job_folder(sweep: Path, cell_id: str, number: int) -> Path:
     """Where everything about one job is kept."""
     return sweep / "cells" / cell_id / f"round-{number}"
@@ -125,49 +133,79 @@ def job_folder(sweep: Path, cell_id: str, number: int) -> Path:
 
 def attempt_folders(job: Path) -> list[Path]:
     """What earlier attempts of a job left, in their order: the last attempt's files are the job's own."""
-    return sorted(job.glob("attempt-*"), key=lambda folder: int(folder.name.partition("-")[2]))
+    found = {int(number[1]): path for path in job.iterdir() if (number := _ATTEMPT.fullmatch(path.name))}
+    return [path for _, path in sorted(found.items())]
 
 
 def read_outcome(path: Path) -> Outcome:
     """Read an outcome file.
 
     Raises:
-        FormatError: torn, or of another version.
+        FormatError: torn, of another version, or of another round than its folder's.
     """
-    try:
-        data: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-        if data["format"] != FORMAT:
-            raise FormatError(f"{path} has format {data['format']!r}; this version reads format {FORMAT}")
-        return Outcome(**data)
-    except (OSError, ValueError, TypeError, KeyError) as error:
-        raise FormatError(f"{path} can't be read: {error}") from error
+    outcome = stored.read(Outcome, path, FORMAT)
+    said = ""
+    if outcome.status not in (FINISHED, FAILED, KILLED):
+        said = f"status is {stored.shown(outcome.status)}"
+    if path.parent.name != f"round-{outcome.round}":
+        said = f"it is of round {outcome.round}"
+    for axis in _NUMBERS:
+        if not _NUMBER.fullmatch(outcome.axes.get(axis, "")):
+            said = f"axes.{axis} is {stored.shown(outcome.axes.get(axis))}, not a number of at least 1"
+    if said:
+        raise FormatError(f"{path} can't be read: {said}")
+    return outcome
 
 
 def numbers(sweep: Path, cell_id: str) -> list[int]:
     """The rounds of a cell whose job has ended."""
     files = (sweep / "cells" / cell_id).glob(f"round-*/{OUTCOME_FILE}")
-    return sorted(int(number) for file in files if (number := file.parent.name.partition("-")[2]).isdecimal())
+    return sorted({int(number[1]) for file in files if (number := _ROUND.fullmatch(file.parent.name))})
 
 
 def read_cell(sweep: Path, cell_id: str) -> CellRecord | None:
-    """Everything known of one cell of a sweep; None when no job of it has ended."""
+    """Everything known of one cell of a sweep; None when no job of it has ended.
+
+    Raises:
+        FormatError: a file of it can't be read, with the next step.
+    """
     return _record(sweep, cell_id, numbers(sweep, cell_id))
 
 
 def read_job(sweep: Path, cell_id: str, number: int) -> CellRecord | None:
-    """The same with one round only; None when that job has not ended."""
+    """The same with one round only; None when that job has not ended.
+
+    Raises:
+        FormatError: see `read_cell`.
+    """
     return _record(sweep, cell_id, [number] if number in numbers(sweep, cell_id) else [])
 
 
 def _record(sweep: Path, cell_id: str, rounds: Sequence[int]) -> CellRecord | None:
+    folder = sweep / "cells" / cell_id
+    try:
+        return _read(sweep, cell_id, rounds)
+    except VersionError as error:
+        raise VersionError(f"{error}: use the runner that made sweep {sweep.name}") from error
+    except FormatError as error:
+        raise FormatError(
+            f"{error}; python -m runner resume {sweep.name} measures that round again, or remove it from {folder}"
+        ) from error
+
+
+def _read(sweep: Path, cell_id: str, rounds: Sequence[int]) -> CellRecord | None:
     outcomes = [read_outcome(job_folder(sweep, cell_id, number) / OUTCOME_FILE) for number in rounds]
     if not outcomes:
         return None
     instances = int(outcomes[0].axes["instances"])
-    results = {
-        (outcome.round, i): read_result(job_folder(sweep, cell_id, outcome.round) / result_file(i, instances))
-        for outcome in outcomes
-        if outcome.status == FINISHED
-        for i in range(instances)
-    }
+    results = {}
+    for outcome in outcomes:
+        folder = job_folder(sweep, cell_id, outcome.round)
+        if outcome.axes != outcomes[0].axes:
+            raise FormatError(f"{folder / OUTCOME_FILE} can't be read: its axes are not those of the other rounds")
+        for i in range(instances if outcome.status == FINISHED else 0):
+            file = folder / result_file(i, instances)
+            results[outcome.round, i] = read_result(file)
+            if results[outcome.round, i].round != outcome.round:
+                raise FormatError(f"{file} can't be read: it is of round {results[outcome.round, i].round}")
     return CellRecord(cell_id, outcomes[0].axes, outcomes, results)

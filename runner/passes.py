@@ -16,7 +16,7 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from runner import execute, launch, probe
+from runner import execute, launch, probe, stored
 from runner.capture.settings import CaptureConf
 from runner.config import Config
 from runner.errors import RunnerError
@@ -227,20 +227,22 @@ def judge_end(
 
 def _hung_at(folder: Path) -> str:
     """`` in forward (model.py:12)``: where the worker's main thread was, by the stack it left on stderr; or nothing."""
-    text = (folder / "stderr.log").read_text(encoding="utf-8", errors="replace")
+    text = stored.log_text(folder / "stderr.log")
     # faulthandler's own format; the main thread is the last of all threads.
     stack = text.rpartition("Timeout (")[2].rpartition("(most recent call first):\n")[2]
-    found = re.search(r'File "(.+)", line (\d+) in (\S+)', stack)
+    found = re.search(r'File "([^"\n]+)", line (\d{1,9}) in (\S{1,200})', stack)
     return f" in {found[3]} ({Path(found[1]).name}:{found[2]})" if found else ""
 
 
 def _why(ended: execute.Ended, folder: Path) -> str:
     """What ended a process that could not say so itself: a signal if one can be told, else its last line."""
-    text = (folder / "stderr.log").read_text(encoding="utf-8", errors="replace")
+    text = stored.log_text(folder / "stderr.log")
     number = -ended.returncode if ended.returncode < 0 else 0
     # A launcher reports its child as "died with <Signals.SIGKILL: 9>", or as the shell's 128 + signal;
     # torch's launcher as "exitcode: -9".
-    named = re.findall(r"died with <Signals\.SIG\w+: (\d+)>|exit status (\d+)|exitcode: -(\d+)", text)
+    named = re.findall(
+        r"died with <Signals\.SIG\w{1,20}: (\d{1,3})>|exit status (\d{1,3})\b|exitcode: -(\d{1,3})\b", text
+    )
     for died, status, negative in named:
         number = int(died or negative or 0) or (int(status) - 128 if status and int(status) > 128 else number)
     if number == signal.SIGKILL and ended.oom_kills:

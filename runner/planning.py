@@ -10,6 +10,7 @@ import shlex
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
+from math import prod
 from pathlib import Path
 
 from runner import identity, passes
@@ -18,6 +19,9 @@ from runner.errors import RunnerError
 from runner.launch.placement import UnplaceableError
 from runner.ledger import CellEntry
 from runner.matrix import Cell, check_rule, combinations, matches
+
+# Planning takes a tenth of a second a cell, and MLflow's pages show no more.
+MOST_CELLS = 10_000
 
 
 @dataclass(frozen=True)
@@ -96,6 +100,13 @@ def plan(request: Request, compose: Compose) -> Matrix:
     """
     excludes = [check_rule(rule, "hydra.sweeper.exclude") for rule in request.exclude]
     includes = [check_rule(rule, "hydra.sweeper.include") for rule in request.include]
+    spans = [request.choices, *includes]
+    if sum(prod(map(len, span.values())) for span in spans) > MOST_CELLS:
+        longest = max((span for span in spans), key=lambda span: prod(map(len, span.values())))
+        sizes = ", ".join(f"{key}: {len(values)}" for key, values in longest.items() if len(values) > 1)
+        raise RunnerError(
+            f"the matrix has more than {MOST_CELLS} cells ({sizes}); leave values out, or run it in parts"
+        )
     wanted = [(combination, False) for combination in combinations(request.choices)]
     for rule in includes:
         fixed = {key: values[0] for key, values in request.choices.items()}
@@ -125,6 +136,12 @@ def plan(request: Request, compose: Compose) -> Matrix:
             matrix.runnable.append(planned)
     matrix.idle_rules = [rule for rule in excludes if rule not in matrix.used_rules]
     return matrix
+
+
+def quoted(value: object) -> str:
+    """A value that Hydra's override grammar reads back as it is."""
+    text = str(value).replace("\\", "\\\\").replace('"', '\\"')
+    return f'"{text}"'
 
 
 def rule_in_words(rule: Mapping[str, Sequence[str]]) -> str:

@@ -24,13 +24,15 @@ def judge(quality: Mapping[str, Any], tolerance: Mapping[str, float]) -> str:
     if not quality:
         return UNOBSERVED
     if not quality.get("comparable"):
-        return str(quality.get("why"))
+        return str(quality.get("why"))[:1000]
     if not quality.get("finite"):
         return "output with nan or inf"
     for figure, more_is_better in _FIGURES.items():
         limit, value = tolerance.get(figure), quality.get(figure)
         if limit is None or value is None:
             continue
+        if type(value) not in (int, float):
+            return f"{figure} is {str(value)[:40]!r}, not a number"
         # Written so that nan, which compares false with everything, does not pass.
         if not (value >= limit if more_is_better else value <= limit):
             return f"{figure} {value:.3g} is past the tolerance of {limit:g}"

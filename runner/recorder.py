@@ -17,6 +17,7 @@ from runner.errors import RunnerError
 from runner.execute import Process
 from runner.outcome import KILLED, OUTCOME_FILE, numbers
 from runner.store import LOGGED, Store, UnavailableError
+from runner.stored import FormatError
 
 # Seconds before the second, third, ... try of a server that may well answer a moment later; between jobs nobody is
 # measured. SQLite needs none: MLflow has it wait 20 s for a lock.
@@ -100,7 +101,12 @@ class Recorder:
                 continue
             if sweep == own or entry.host_id != host_id or Process.of(entry.runner).is_alive:
                 continue
-            if self.attempt(lambda _, sweep=sweep: self.catch_up(sweep)) is None:  # type: ignore[misc]
+            try:
+                links = self.attempt(lambda _, sweep=sweep: self.catch_up(sweep))  # type: ignore[misc]
+            except FormatError as error:  # damaged, which is no reason for the next one not to run
+                yield f"sweep {sweep.name} can't be recorded: {error}"
+                continue
+            if links is None:
                 continue
             was_killed = ledger.read_end(sweep) is None
             go_on = f"was killed; to go on with it: python -m runner resume {sweep.name}"

@@ -5,10 +5,20 @@ from __future__ import annotations
 import difflib
 import re
 
+from runner.report import plain
+
 
 def _close(word: str, options: list[str]) -> str:
     near = difflib.get_close_matches(word, options, n=1)
     return f"; did you mean {near[0]}?" if near else ""
+
+
+_LONGEST = 3000
+
+
+def line(text: str) -> str:
+    """A sentence as one line that no terminal obeys: it may quote what is in a stored file."""
+    return plain.visible(text[:_LONGEST]).replace("\n", " ").replace("\t", " ")
 
 
 def explain(error: Exception) -> str | None:
@@ -26,13 +36,20 @@ def explain(error: Exception) -> str | None:
     for cause in chain:
         if isinstance(cause, RunnerError):
             return str(cause)
-    if isinstance(error, ValueError) and _raised_in_hydra(error):
+        if isinstance(cause, RecursionError):
+            return "the configuration nests too deeply, or refers to itself; see python -m runner --cfg job"
+    if isinstance(error, OSError) and error.filename is not None:
+        return f"{error.filename}: {error.strerror}; see that it can be read and written, or choose another"
+    place = _raised_in(error)
+    if isinstance(error, ValueError) and "/hydra/_internal/" in place:
         return (
             f"{' '.join(str(error).split())}: an axis takes the name of one of its values, "
             "as in ipex=off or defaults: [override /ipex: off]"
         )
     if not isinstance(error, (HydraException, OmegaConfBaseException)):
-        return None
+        said = " ".join(str(error).split()) or type(error).__name__
+        known = re.search(r"/(hydra|omegaconf|antlr4)/", place)
+        return f"the command line or a configuration file can't be read: {said[:500]}" if known else None
     for cause in chain:
         sentence = _translate(str(cause))
         if sentence is not None:
@@ -40,12 +57,12 @@ def explain(error: Exception) -> str | None:
     return " ".join(str(error).split())
 
 
-def _raised_in_hydra(error: Exception) -> bool:
-    """Hydra reports some bad input by a plain ValueError from its own code."""
+def _raised_in(error: Exception) -> str:
+    """The file of the code that raised it: Hydra reports some bad input by whatever Python raised in its own."""
     frame = error.__traceback__
     while frame is not None and frame.tb_next is not None:
         frame = frame.tb_next
-    return frame is not None and "/hydra/_internal/" in frame.tb_frame.f_code.co_filename
+    return frame.tb_frame.f_code.co_filename if frame is not None else ""
 
 
 def _translate(text: str) -> str | None:

@@ -16,7 +16,7 @@ from runner import compare, identity, ledger
 from runner.errors import RunnerError
 from runner.execute import Process
 from runner.ledger import CellEntry, SweepEntry
-from runner.planning import Planned, Request
+from runner.planning import Planned, Request, quoted
 
 # (commit, diff against it): see execute.git_state().
 Git = tuple[str | None, str]
@@ -78,12 +78,15 @@ def command_line(arguments: list[str]) -> list[str]:
         raise RunnerError(f"resume {sweep.name}: {error}") from error
     if is_running(sweep):
         raise RunnerError(f"resume {sweep.name}: it is still running (process {state.runner}); wait for it or stop it")
-    if not Path(state.folder).is_dir():
-        raise RunnerError(f"resume {sweep.name}: it was started in {state.folder}, which is gone; start it again there")
-    os.chdir(state.folder)
+    try:
+        os.chdir(state.folder)
+    except (OSError, ValueError) as error:
+        raise RunnerError(
+            f"resume {sweep.name}: it was started in {state.folder}, which is gone; start it again there"
+        ) from error
     if state.experiments:
         os.environ["RUNNER_EXPERIMENTS"] = state.experiments
-    return [*state.arguments, *options.options, _OPTION, f"hydra.sweep.dir={sweep}"]
+    return [*state.arguments, *options.options, _OPTION, f"hydra.sweep.dir={quoted(sweep)}"]
 
 
 def the_same(mlruns: Path, arguments: Sequence[str]) -> Path | None:

@@ -13,7 +13,7 @@ from itertools import pairwise
 from typing import TypeVar
 
 from runner import stats
-from runner.config import AUTO
+from runner.limits import AUTO
 from runner.matrix import rounds_in_order
 from runner.report.ranking import LEVEL, Row
 

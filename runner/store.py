@@ -18,8 +18,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from runner import contamination, ledger, views
-from runner.captured import TABLES, read_table
+from runner import artifacts, contamination, ledger, names, views
 from runner.errors import RunnerError
 from runner.metrics import RUNNER_CPU_LIMIT_PCT, cell_metrics
 from runner.outcome import FINISHED, KILLED, attempt_folders, job_folder, read_cell, read_job
@@ -60,6 +59,7 @@ class Store:
 
     def __init__(self, mlruns: Path, tracking_uri: str | None = None) -> None:
         self.root = mlruns.resolve()
+        names.check_folder("mlruns", str(self.root))
         self._server = tracking_uri
         self._runs: dict[tuple[str, str], str] = {}
 
@@ -321,24 +321,20 @@ class Store:
         )
 
     def _log_files(self, run_id: str, folder: Path, into: str | None) -> None:
-        for file in sorted(folder.iterdir()):
-            if file.is_file() and not file.name.startswith("."):
-                self._client.log_artifact(run_id, str(file), into)
+        for file in artifacts.files(folder):
+            self._client.log_artifact(run_id, str(file), into)
 
     def _log_top_files(self, run_id: str, folder: Path) -> None:
-        for name in ("evidence.json", "config.yaml"):
-            if (folder / name).is_file():
-                self._client.log_artifact(run_id, str(folder / name))
+        for file in artifacts.top(folder):
+            self._client.log_artifact(run_id, str(file))
 
     def _log_captures(self, run_id: str, folder: Path) -> None:
         """The captures' folders under their own names; tables so that MLflow compares them across runs."""
-        captures = {path for path in folder.iterdir() if path.is_dir()} - set(attempt_folders(folder))
-        for capture in sorted(captures):
-            for file in sorted(path for path in capture.iterdir() if path.is_file()):
-                if file.name in TABLES:
-                    self._client.log_table(run_id, read_table(file), f"{capture.name}/{file.name}")
-                else:
-                    self._client.log_artifact(run_id, str(file), capture.name)
+        for file, table in artifacts.of_captures(folder):
+            if table:
+                self._client.log_table(run_id, table, f"{file.parent.name}/{file.name}")
+            else:
+                self._client.log_artifact(run_id, str(file), file.parent.name)
 
     def _log_samples(self, run_id: str, file: Path, results: Mapping[tuple[int, int], Any]) -> None:
         """samples.parquet: one row an iteration (round, process, i, latency_s)."""

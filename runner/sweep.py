@@ -20,9 +20,10 @@ from rich.console import Console
 from rich.markup import escape
 
 from runner import disk, execute, host, ledger, lock, noise, probe, recorder, resume
-from runner.config import AUTO, Config
+from runner.config import Config
 from runner.errors import RunnerError, StorageError
 from runner.job import FormatError, write_json
+from runner.limits import AUTO
 from runner.matrix import check_rule, telling
 from runner.metrics import cell_metrics
 from runner.outcome import (
@@ -36,7 +37,7 @@ from runner.outcome import (
     read_cell,
     read_job,
 )
-from runner.planning import Compose, Matrix, Planned, Request, plan, rule_in_words
+from runner.planning import Compose, Matrix, Planned, Request, plan, quoted, rule_in_words
 from runner.recorder import Recorder
 from runner.report import closing, expected, html, terminal
 from runner.report.cause import main_causes
@@ -154,7 +155,7 @@ class _Sweep:
     def _clear_up(self, host_id: str) -> None:
         """End what sweeps left that were killed: processes, and runs that would be RUNNING for ever."""
         for line in execute.end_orphans():
-            self.console.print(f"  [yellow]ended[/yellow] {line}")
+            self.console.print(f"  [yellow]ended[/yellow] {escape(line)}")
         for line in self.record.tidy(self.request.directory, host_id):
             self.console.print(f"  [yellow]note[/yellow] {escape(line)}")
 
@@ -166,7 +167,8 @@ class _Sweep:
             for cell_id, changed in resume.replaced(before, planned).items():
                 label = terminal.label(planned.cell.labels, self.shown)
                 self.console.print(
-                    f"  [yellow]measured anew[/yellow] {label}: {'; '.join(changed)}; {cell_id} was of before"
+                    f"  [yellow]measured anew[/yellow] {escape(label)}: {escape('; '.join(changed))}; "
+                    f"{escape(cell_id)} was of before"
                 )
             ledger.add_cell(folder, planned.entry)
         for planned, reason in self.matrix.lacking:
@@ -198,11 +200,12 @@ class _Sweep:
         for line in terminal.exclusions(self.matrix.excluded, self.shown):
             say(f"  [yellow]excluded[/yellow] {escape(line)}")
         for rule in self.matrix.idle_rules:
-            say(f"  [yellow]note[/yellow] the rule {rule_in_words(rule)} excludes no cell of this matrix")
+            say(f"  [yellow]note[/yellow] the rule {escape(rule_in_words(rule))} excludes no cell of this matrix")
         for capture, reason in probe.unavailable(self.settings.capture).items():
             say(f"  [yellow]unavailable[/yellow] capture {capture}: {escape(reason)}")
         for planned, reason in self.matrix.lacking:
-            say(f"  [red]FAILED[/red] {terminal.label(planned.cell.labels, self.shown)}: {reason}")
+            label = terminal.label(planned.cell.labels, self.shown)
+            say(f"  [red]FAILED[/red] {escape(label)}: {escape(reason)}")
 
     def _size(self) -> str:
         """ "4 cells x 5 rounds = 20 jobs"."""
@@ -296,10 +299,10 @@ class _Sweep:
         return [
             *planned.overrides,
             f"sweep.id={self.request.sweep_id}",
-            f"sweep.directory={_quoted(self.request.directory)}",
+            f"sweep.directory={quoted(self.request.directory)}",
             f"sweep.round={number}",
-            f"sweep.cell_id={_quoted(planned.cell_id)}",
-            f"sweep.command={_quoted(planned.command)}",
+            f"sweep.cell_id={quoted(planned.cell_id)}",
+            f"sweep.command={quoted(planned.command)}",
         ]
 
     def _report(self, interrupted: bool, host_id: str, commit: str) -> int:
@@ -329,12 +332,6 @@ class _Sweep:
             said.append(f"not in MLflow: {error}. Nothing is lost: python -m runner import {folder}")
         closing.show(self.console, rows, self.shown, said, folder, mlruns, links)
         return INTERRUPTED if interrupted else SOME_FAILED if failed else ALL_RAN
-
-
-def _quoted(value: object) -> str:
-    """A value that Hydra's override grammar reads back as it is."""
-    text = str(value).replace("\\", "\\\\").replace('"', '\\"')
-    return f'"{text}"'
 
 
 def _expectations(config: Config) -> list[expected.Expectation]:

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from runner import stored
 from runner.capture import toplev
 
 SCRIPT = toplev.script(Path(sys.prefix))
@@ -43,6 +44,7 @@ class Run:
 
         Raises:
             toplev.Rejected: something does.
+            FormatError: a file of it can't be read.
         """
         return toplev.read(_text(self._csv), _text(self._raw), stderr, returncode)
 
@@ -56,4 +58,4 @@ class Run:
 
 
 def _text(file: Path) -> str | None:
-    return file.read_text(encoding="utf-8", errors="replace") if file.exists() else None
+    return stored.read_text(file, errors="replace") if file.exists() else None

@@ -17,6 +17,8 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("--mlruns", default="mlruns", help="folder with the results (default: %(default)s)")
     parser.add_argument("--port", type=int, default=5000, help="port on 127.0.0.1 (default: %(default)s)")
     options = parser.parse_args(arguments)
+    if not 1 <= options.port < 1 << 16:
+        raise RunnerError(f"--port {options.port}: a port is a number from 1 to 65535")
     store = Store(Path(options.mlruns))
     if not (store.root / "mlflow.db").is_file():
         raise RunnerError(f"--mlruns={options.mlruns}: there is no mlflow.db in it; run a sweep first (make sweep)")

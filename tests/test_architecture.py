@@ -51,7 +51,14 @@ def test_only_the_life_of_a_served_cell_knows_which_servers_there_are() -> None:
 def test_a_server_and_its_load_know_nothing_of_processes_jobs_or_results() -> None:
     for name in ("load", "server", "settings", "torchserve"):
         own = {found for found in imports(ROOT / "runner/serving" / f"{name}.py") if found.startswith("runner.")}
-        allowed = ("runner.serving", "runner.capture.settings", "runner.errors", "runner.job", "runner.matrix")
+        allowed = (
+            "runner.serving",
+            "runner.capture.settings",
+            "runner.errors",
+            "runner.job",
+            "runner.matrix",
+            "runner.stored",
+        )
         assert all(found.startswith(allowed) for found in own), (name, own)
 
 
@@ -117,3 +124,43 @@ def test_no_committed_file_names_a_registry_or_a_folder_of_one_machine() -> None
     host = re.compile(r"index-url|https?://[^ ]*/(simple|packages)/|(^|[^A-Za-z.])/work/|/root/", re.M)
     files = [file for file in tracked() if file.suffix not in {".png", ".svg"} and file.name != Path(__file__).name]
     assert not [file.name for file in files if file.is_file() and host.search(file.read_text(errors="replace"))]
+
+
+def calls(file: Path) -> list[tuple[str, ast.Call]]:
+    """Every call in the file, by the dotted name of what is called."""
+    found = [node for node in ast.walk(ast.parse(file.read_text())) if isinstance(node, ast.Call)]
+    return [(ast.unparse(call.func), call) for call in found]
+
+
+def test_what_a_job_file_is_read_with_needs_the_standard_library_only() -> None:
+    leaves = {"job", "stopping", "stored", "errors"}
+    for name in leaves:
+        names = {found for found in imports(ROOT / f"runner/{name}.py") if found not in ("runner", "__future__")}
+        own = {found.split(".")[1] for found in names if found.startswith("runner.")}
+        assert own <= leaves, name
+        assert {found.partition(".")[0] for found in names} <= {"runner", *sys.stdlib_module_names}, name
+
+
+def test_nothing_that_is_read_is_run() -> None:
+    """No pickle, marshal or shelve, no eval or exec, no shell, no YAML but by a safe loader, no foreign template."""
+    modules = {"pickle", "marshal", "shelve", "dill", "joblib", "cloudpickle"}
+    for file in FILES:
+        assert not {name.partition(".")[0] for name in imports(file)} & modules, file
+        for name, call in calls(file):
+            keywords = {word.arg: word.value for word in call.keywords}
+            assert name not in ("eval", "exec", "compile", "os.system", "os.popen", "yaml.load"), (file, name)
+            assert not name.endswith(("read_pickle", "unsafe_load", "full_load", "from_string")), (file, name)
+            assert "shell" not in keywords, (file, name)
+            assert "allow_pickle" not in keywords, (file, name)
+            if name.endswith("torch.load"):  # of weights, and of a reference that the same job wrote
+                assert ast.unparse(keywords["weights_only"]) == "True", file
+
+
+def test_stored_files_are_read_in_one_place() -> None:
+    """By runner.stored, which bounds them; the worker reads what it wrote a moment ago."""
+    others = {"stored.py", "host.py", "identity.py", "execute.py", "job.py"}
+    for file in FILES:
+        if file.name not in others and "worker" not in file.parts:
+            names = {name for name, _ in calls(file)}
+            assert "json.loads" not in names, file
+            assert "json.load" not in names, file

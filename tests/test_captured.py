@@ -56,7 +56,7 @@ def test_a_torn_recording_fails_its_capture_alone(tmp_path: Path, without_perf: 
     (tmp_path / "itt.bin").write_bytes(b"ITTC\x01")
     taken = [Captured("counters", [0.01], window=WINDOW), Captured("itt", [0.01])]
     found = collect(tmp_path, CaptureConf(itt=IttCaptureConf(), counters=CountersCaptureConf()), taken)
-    assert found.tags["capture.itt"].startswith("failed: ValueError: the ITT recording is torn")
+    assert found.tags["capture.itt"].startswith("failed: the ITT recording is torn")
     assert not found.tags["capture.counters"].startswith("failed")
 
 

@@ -10,8 +10,9 @@ import yaml
 
 from runner.capture import settings
 from runner.capture.settings import CaptureConf
-from runner.config import Config, check
+from runner.config import Config
 from runner.errors import RunnerError
+from runner.limits import check
 
 from .conftest import ROOT, Ran, Runner
 
@@ -60,7 +61,7 @@ def config(**change: object) -> Config:
         batch_size=1, warmup=0, min_time_s=1.0, max_time_s=2.0, node=0, seed=0, timeout_s=1.0, rounds=1,
         budget_min=1.0, smallest_pct=1.0, reruns=0, retries=0, wait=True, mlruns="mlruns",
     )  # fmt: skip
-    value.model._target_ = "a.b"
+    value.model.name, value.model._target_, value.allocator.name = "m", "a.b", "a"
     for name, wanted in change.items():
         setattr(value, name, wanted)
     return value

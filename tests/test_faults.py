@@ -100,6 +100,14 @@ def test_mlflow_filled_again_from_the_folders_is_as_it_was(sweep: Path, tmp_path
     assert ran.status == 0, ran.out + ran.err
     assert f"[1/1] {sweep.name}: 2 cells" in ran.out
     assert recorded(Store(tmp_path)) == before
+    # A folder that can't be read keeps none of the others away.
+    torn = tmp_path / "others" / "torn"
+    torn.mkdir(parents=True)
+    (torn / ledger.SWEEP_FILE).write_text("{")
+    some = invoke(["import", str(torn.parent), str(sweep), "--mlruns", str(tmp_path)])
+    assert some.status == 1
+    assert "[1/2] torn: left out: " in some.out
+    assert f"[2/2] {sweep.name}: 2 cells" in some.out
     # Again, and after its own database is lost: nothing twice.
     assert invoke(["import", str(sweep), "--mlruns", str(tmp_path)]).status == 0
     assert recorded(Store(tmp_path)) == before

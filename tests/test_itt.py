@@ -18,6 +18,7 @@ from runner import probe
 from runner.capture import itt
 from runner.capture.settings import CaptureConf, IttCaptureConf
 from runner.report import timeline
+from runner.stored import FormatError
 
 # -- the reader, on recordings written here by the format in itt_collector.c ---------------------------
 
@@ -72,9 +73,9 @@ def test_ranges_open_at_the_start_or_the_stop_are_counted_not_invented() -> None
 def test_a_torn_or_foreign_file_is_refused_at_every_length() -> None:
     whole = recording((7, STEPS))
     for size in range(len(whole)):
-        with pytest.raises(ValueError, match="ITT recording"):
+        with pytest.raises(FormatError, match="ITT recording"):
             itt.read(whole[:size])
-    with pytest.raises(ValueError, match="not an ITT recording"):
+    with pytest.raises(FormatError, match="not an ITT recording"):
         itt.read(b"GIF8" + whole[4:])
 
 

@@ -211,7 +211,8 @@ def test_the_newest_of_the_same_host_is_gone_by_and_what_can_not_be_read_is_name
     found, notes = noise.newest(tmp_path, "here")
     assert found == latest
     assert [note.partition("/")[0] for note in notes] == ["new", "undated", "z2"]
-    assert "new/noise.json is passed over: ValueError: it has format 2; this version reads 1" in notes
+    file = tmp_path / "sweeps/new/noise.json"
+    assert f"new/noise.json is passed over: {file} has format 2; this version reads format 1" in notes
 
 
 def test_the_sentence_names_the_floor_its_origin_and_its_age() -> None:

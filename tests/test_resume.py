@@ -103,7 +103,7 @@ def test_the_line_of_a_sweep_is_repeated_in_its_own_folder(tmp_path: Path, monke
     sweep = leave(tmp_path, "20261123-a", ["-m", "ipex=off,on"])
     monkeypatch.chdir("/")
     line = resume.command_line(["--mlruns", str(tmp_path), "20261123", "retries=1"])
-    assert line == ["-m", "ipex=off,on", "retries=1", "resume=true", f"hydra.sweep.dir={sweep}"]
+    assert line == ["-m", "ipex=off,on", "retries=1", "resume=true", f'hydra.sweep.dir="{sweep}"']
     assert Path.cwd() == tmp_path
     assert resume.command_line(["--mlruns", str(tmp_path), "rounds=8"])[2] == "rounds=8"
     assert resume.command_line(["20261123", "--mlruns", str(tmp_path), "rounds=8"])[2] == "rounds=8"
@@ -113,7 +113,7 @@ def test_a_sweep_that_runs_or_lost_its_folder_or_state_is_refused(tmp_path: Path
     leave(tmp_path, "a", [], runner=str(Process.this()))
     leave(tmp_path, "b", [], folder="/nowhere/at/all")
     leave(tmp_path, "c", []).joinpath(ledger.SWEEP_FILE).write_text("[")
-    for name, said in (("a", "still running"), ("b", "which is gone"), ("c", "missing or unreadable")):
+    for name, said in (("a", "still running"), ("b", "which is gone"), ("c", "can't be read")):
         with pytest.raises(RunnerError, match=f"^resume {name}: .*{said}"):
             resume.command_line([name, "--mlruns", str(tmp_path)])
 

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from runner.config import AUTO
 from runner.job import WorkerResult
+from runner.limits import AUTO
 from runner.matrix import rounds_in_order
 from runner.outcome import CellRecord, Outcome
 from runner.report.ranking import LEVEL, Row, rank

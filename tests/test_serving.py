@@ -12,10 +12,11 @@ import pytest
 
 from runner import gate
 from runner.capture.settings import CaptureConf, ToplevCaptureConf
-from runner.config import Config, check
+from runner.config import Config
 from runner.errors import RunnerError
 from runner.job import JobSpec
 from runner.launch import Placement, Plan, xeon
+from runner.limits import check
 from runner.matrix import ABSENT, Allocator, Graph, Launcher, Load, Scenario
 from runner.report.ranking import WORK
 from runner.serving import load, session, tools, torchserve
@@ -69,6 +70,7 @@ def test_a_sound_served_configuration_passes() -> None:
     [
         ({"scenario__requests": 0}, "scenario.requests=0: "),
         ({"scenario__requests": None}, "scenario.requests=None: "),
+        ({"scenario__requests": 10**10}, "scenario.requests=10000000000: "),
         ({"scenario__concurrency": 0}, "scenario.concurrency=0: "),
         ({"scenario__max_batch_delay_ms": -1}, "scenario.max_batch_delay_ms=-1: "),
         ({"scenario__port": 80}, "scenario.port=80: "),

@@ -7,6 +7,7 @@ metric value; metric unit.
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
@@ -29,6 +30,11 @@ _SUM_TOLERANCE_PCT = 2.0
 
 # perf multiplies a count up to the time it was not on a counter; past this, the figure is mostly made up.
 LEAST_RUNNING_PCT = 50.0
+
+_NUMBER = re.compile(r"\d{1,40}(\.\d{1,40})?(e[+-]?\d{1,3})?", re.ASCII)
+_MOST = 1e24
+# Names of events become names of metrics.
+_EVENT = re.compile(r"[\w./=,:-]{1,100}", re.ASCII)
 
 # What happens in the kernel is counted as 0 where perf may count in user mode only.
 _KERNEL_SIDE = ("context-switches", "cpu-migrations")
@@ -80,10 +86,12 @@ def parse(text: str) -> Counts:
             figures.append((words[6].lstrip("% ").strip(), words[5], 1.0, counts.metrics))
         for name, text_value, factor, into in figures:
             number = _number(text_value)
+            if not _EVENT.fullmatch(name):
+                continue
             if text_value.startswith("<"):
                 counts.missing[name] = text_value.strip("<>")
-            elif number is None or share is None:
-                counts.missing[name] = f"unreadable: {line}"
+            elif number is None or share is None or not share <= 100 + _SUM_TOLERANCE_PCT:
+                counts.missing[name] = f"unreadable: {line[:200]}"
             elif share < LEAST_RUNNING_PCT:
                 counts.missing[name] = f"counted {share:g} % of the time"
             else:
@@ -97,8 +105,6 @@ def parse(text: str) -> Counts:
 
 
 def _number(text: str) -> float | None:
-    try:
-        number = float(text)
-    except ValueError:
-        return None
-    return number if math.isfinite(number) else None
+    """What perf prints as a number; None when it is none, or one that can't be counted to."""
+    number = float(text) if _NUMBER.fullmatch(text) else math.inf
+    return number if number < _MOST else None

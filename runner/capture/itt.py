@@ -13,6 +13,9 @@ from dataclasses import dataclass, field
 from statistics import median
 from typing import Any
 
+from runner.capture.steps import median_over
+from runner.stored import FormatError
+
 _BEGIN, _END = 1, 2
 _EVENT = struct.Struct("<QIBBH")
 STEP = re.compile(r"step_\d+")
@@ -69,12 +72,12 @@ def read(data: bytes) -> Recording:
     """Read the collector's file.
 
     Raises:
-        ValueError: it is torn, or of another version.
+        FormatError: it is torn, or of another version.
     """
     try:
         return _read(data)
-    except (struct.error, IndexError, UnicodeDecodeError) as error:
-        raise ValueError(f"the ITT recording is torn: {error}") from error
+    except (struct.error, IndexError, OverflowError) as error:
+        raise FormatError(f"the ITT recording is torn: {error}") from error
 
 
 def _read(data: bytes) -> Recording:
@@ -93,7 +96,7 @@ def _read(data: bytes) -> Recording:
 
     magic, version, lost = take("4sIQ")
     if magic != b"ITTC" or version != 1:
-        raise ValueError(f"not an ITT recording of format 1: {magic!r}, {version}")
+        raise FormatError(f"not an ITT recording of format 1: {magic!r}, {version}")
     domains = [text() for _ in range(take("I")[0])]
     names = [text() for _ in range(take("I")[0])]
     recording = Recording(dropped=lost)
@@ -102,7 +105,7 @@ def _read(data: bytes) -> Recording:
         recording.threads[tid] = raw_name.split(b"\0")[0].decode("utf-8", "replace")
         recording.dropped += dropped
         if len(data) < position + count * _EVENT.size:
-            raise ValueError("the ITT recording is torn: events are missing")
+            raise FormatError("the ITT recording is torn: events are missing")
         events = _EVENT.iter_unpack(data[position : position + count * _EVENT.size])
         position += count * _EVENT.size
         _nest(recording, tid, events, domains, names)
@@ -122,6 +125,8 @@ def _nest(
             open_ranges.append(Range(tid, len(open_ranges), domains[domain], names[name], ns))
         elif kind == _END and open_ranges and open_ranges[-1].domain == domains[domain]:
             ended = open_ranges.pop()
+            if ns < ended.start_ns:
+                raise FormatError(f"the ITT recording is torn: {ended.name!r} ends before it begins")
             ended.end_ns = ns
             if open_ranges:
                 open_ranges[-1].inside_ns += ns - ended.start_ns
@@ -156,20 +161,21 @@ def by_op(recording: Recording) -> list[Op]:
     The other threads' ranges are of the same primitives at the same time: adding them up would count twice.
     """
     steps = recording.steps
-    found: dict[str, list[list[Range]]] = {}
+    # Operator -> step -> its ranges there.
+    found: dict[str, dict[int, list[Range]]] = {}
     index = 0
     for one in sorted((r for r in recording.ranges if steps and r.tid == steps[0].tid), key=lambda r: r.start_ns):
         while index < len(steps) and one.start_ns > steps[index].end_ns:
             index += 1
         if index < len(steps) and steps[index].start_ns < one.start_ns and one.end_ns <= steps[index].end_ns:
-            found.setdefault(shown_name(one), [[] for _ in steps])[index].append(one)
+            found.setdefault(shown_name(one), {}).setdefault(index, []).append(one)
     ops = [
         Op(
             name,
-            sum(map(len, by_step)) / len(steps),
-            median(sum(r.seconds for r in ranges) for ranges in by_step),
-            median(sum(r.self_s for r in ranges) for ranges in by_step),
-            median(r.seconds for ranges in by_step for r in ranges),
+            sum(map(len, by_step.values())) / len(steps),
+            median_over([sum(r.seconds for r in ranges) for ranges in by_step.values()], len(steps)),
+            median_over([sum(r.self_s for r in ranges) for ranges in by_step.values()], len(steps)),
+            median(r.seconds for ranges in by_step.values() for r in ranges),
         )
         for name, by_step in found.items()
     ]

@@ -12,11 +12,16 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from math import prod
-from statistics import mean, median
-from typing import Any
+from statistics import mean
+from typing import Any, TypeVar
 
 from runner.capture.onednn import COMPUTE, MOSTLY, Log, Primitive
+from runner.capture.steps import median_over
 
+Step = TypeVar("Step", int, str)
+
+# Of a tensor; twelve is as many as oneDNN has.
+_DIMENSIONS = re.compile(r"\d{1,9}(x\d{1,9}){0,11}")
 _BYTES = {"f64": 8, "f32": 4, "s32": 4, "bf16": 2, "f16": 2, "s8": 1, "u8": 1}
 
 
@@ -83,7 +88,10 @@ def summarize(log: Log, step_s: Mapping[str, Sequence[float]]) -> Summary:
     def a_step(primitives: Iterable[Primitive]) -> float:
         return round(sum(1 / max(len(step_s.get(p.copy, ())), 1) for p in primitives), 6)
 
-    kinds = sorted({p.kind for p in log.primitives})
+    kinds: dict[str, list[Primitive]] = {}
+    for p in log.primitives:
+        kinds.setdefault(p.kind, []).append(p)
+    seconds = _sums((p.kind, p.seconds) for p in timed)
     reorders = [p for p in log.primitives if p.kind == "reorder"]
     reorder_s = _seconds(p for p in timed if p.kind == "reorder")
     weights = _weights(log.primitives)
@@ -92,10 +100,7 @@ def summarize(log: Log, step_s: Mapping[str, Sequence[float]]) -> Summary:
     return Summary(
         seconds=total,
         coverage=total / wall_s if wall_s else 0.0,
-        by_kind={
-            kind: (a_step(p for p in log.primitives if p.kind == kind), _seconds(p for p in timed if p.kind == kind))
-            for kind in kinds
-        },
+        by_kind={kind: (a_step(kinds[kind]), seconds.get(kind, 0.0)) for kind in sorted(kinds)},
         isa=_shares(_sums((p.family, p.seconds) for p in compute), compute_s),
         dtypes=_shares(_sums((p.dtype, p.seconds) for p in compute), compute_s),
         kernel=max(implementations, key=lambda name: implementations[name], default=""),
@@ -115,6 +120,15 @@ def summarize(log: Log, step_s: Mapping[str, Sequence[float]]) -> Summary:
 def _middle(values: Sequence[float]) -> int:
     """Index of the median; of an even number, the shorter of the two in the middle."""
     return sorted(range(len(values)), key=lambda i: values[i])[(len(values) - 1) // 2]
+
+
+def _by_step(times: Iterable[tuple[str, Step, float]]) -> dict[str, dict[Step, float]]:
+    """Copy of oneDNN -> step -> seconds, of (copy, step, seconds)."""
+    found: dict[str, dict[Step, float]] = {}
+    for copy, step, seconds in times:
+        steps = found.setdefault(copy, {})
+        steps[step] = steps.get(step, 0.0) + seconds
+    return found
 
 
 def _seconds(primitives: Iterable[Primitive]) -> float:
@@ -149,7 +163,7 @@ def _weight_shape(shape: str) -> str | None:
     (``512x768:768x3072``), or an inner product (``mb4ic512oc1000``)."""
     if ":" in shape:
         return shape.split(":")[1]
-    image = re.match(r"(?:g(\d+))?mb\d+_?ic(\d+)oc(\d+)(.*)", shape)
+    image = re.match(r"(?:g(\d{1,9}))?mb\d+_?ic(\d{1,9})oc(\d{1,9})(.*)", shape)
     if not image:
         return None
     groups, ic, oc = (int(text or 1) for text in image.groups()[:3])
@@ -167,10 +181,9 @@ def _lays_out_weights(reorder: Primitive, weights: set[tuple[str, str]]) -> bool
 
 
 def _reorder_bytes(reorder: Primitive) -> int:
-    try:
-        elements = prod(int(size) for size in reorder.shape.split("x"))
-    except ValueError:
+    if not _DIMENSIONS.fullmatch(reorder.shape):
         return 0
+    elements = prod(int(size) for size in reorder.shape.split("x"))
     return elements * sum(_BYTES.get(tensor.dtype, 0) for tensor in reorder.tensors.values())
 
 
@@ -186,10 +199,8 @@ def by_primitive(log: Log, step_s: Mapping[str, Sequence[float]]) -> dict[str, l
     for (kind, implementation), group in found.items():
         copies = sorted({p.copy for p in group})
         steps = {copy: max(len(step_s.get(copy, ())), 1) for copy in copies}
-        seconds = sum(
-            median(_seconds(p for p in group if (p.copy, p.step) == (copy, step)) for step in range(steps[copy]))
-            for copy in copies
-        )
+        times = _by_step((p.copy, p.step, p.seconds) for p in group if p.step < steps[p.copy])
+        seconds = sum(median_over(times.get(copy, {}).values(), steps[copy]) for copy in copies)
         rows.append(
             (
                 f"{kind} {implementation}",
@@ -211,6 +222,10 @@ TRACE = (
     "src_dtype", "src_layout", "wei_dtype", "wei_layout", "bia_dtype", "bia_layout", "dst_dtype", "dst_layout",
     "attributes", "post_ops", "auxiliary", "problem", "seconds", "timestamp_s",
 )  # fmt: skip
+
+
+# What `by_shape` reads of them.
+OF_SHAPES = frozenset({"step", "copy", "operation", "primitive", "implementation", "post_ops", "problem", "seconds"})
 
 
 def trace(log: Log) -> str:
@@ -262,15 +277,11 @@ def by_shape(rows: Iterable[Mapping[str, str]]) -> list[Problem]:
             found.setdefault((row["primitive"], row["problem"]), []).append(row)
     problems = []
     for (kind, shape), group in found.items():
-        times: dict[tuple[str, str], float] = {}
-        for row in group:
-            key = row["copy"], row["step"]
-            times[key] = times.get(key, 0.0) + float(row["seconds"])
-        copies = {row["copy"] for row in group}
+        times = _by_step((row["copy"], row["step"], float(row["seconds"])) for row in group)
         problems.append(
             Problem(
                 f"{kind} {shape}",
-                1e3 * sum(median(times.get((copy, step), 0.0) for step in steps[copy]) for copy in copies),
+                1e3 * sum(median_over(of.values(), len(steps[copy])) for copy, of in times.items()),
                 sum(1 / len(steps[row["copy"]]) for row in group),
                 "+".join(sorted({_computed_by(row) for row in group})),
             )
@@ -306,5 +317,5 @@ def _layouts(primitives: Iterable[Primitive]) -> dict[str, int]:
 def _image_shape(shape: str) -> str:
     """Batch, channels, height and width of a reorder (``20x16x50x100``) or of a convolution's source
     (``mb20_ic16oc33_ih50oh24kh3..._iw100ow49...``; with groups ``g16mb20_...``)."""
-    convolution = re.search(r"mb(\d+)_ic(\d+)oc\d+_ih(\d+)oh.*_iw(\d+)ow", shape)
+    convolution = re.match(r"(?:g\d+)?mb(\d+)_ic(\d+)oc\d+_ih(\d+)oh.*_iw(\d+)ow", shape)
     return "x".join(convolution.groups()) if convolution else shape

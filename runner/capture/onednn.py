@@ -45,6 +45,11 @@ _FIXED = {
 _Columns = dict[tuple[str, str], list[str]]  # by (how a line begins, component)
 
 _HEADS = ("dnnl_verbose", "onednn_verbose", "onednn_graph_verbose")
+# Longer lines are not read: no primitive has so many post-ops, and patterns would search them for long.
+_LONGEST = 1 << 15
+# No step takes as many ms.
+_MOST_MS = 1e12
+_KIND = re.compile(r"[a-z0-9_]{1,60}")
 _MARKER = re.compile(r"#### step (\d{1,9}) (\S+)")
 # What printf and C++ streams make of a time; float() would take "1." of a torn line, "nan" and "1_0" as well.
 _TIME = re.compile(r"\d+(\.\d+)?(e[+-]\d+)?")
@@ -174,7 +179,9 @@ def parse(lines: Iterable[str]) -> Log:
     step, copy = 0, ""
     for raw in lines:
         line = raw.rstrip("\r\n")
-        if marker := _MARKER.fullmatch(line):
+        if len(line) > _LONGEST:
+            log.unparsed.append(f"{line[:80]}...")
+        elif marker := _MARKER.fullmatch(line):
             step, copy = int(marker[1]), marker[2]
             log.markers += 1
         elif not any(f"{head}," in line or line == head for head in _HEADS):
@@ -238,12 +245,14 @@ def _row(words: Sequence[str], columns: Sequence[str]) -> dict[str, str]:
         # 3.13 prints ``scratchpad:library:1472`` for graphs and leaves it out of their template.
         words = [word for word in words if not word.startswith("scratchpad:")]
     row = dict(zip(columns, words, strict=True))
-    if not _TIME.fullmatch(row["exec_time"]):
+    if not _TIME.fullmatch(row["exec_time"]) or float(row["exec_time"]) > _MOST_MS:
         raise ValueError("exec_time")
     return row
 
 
 def _primitive(row: Mapping[str, str], step: int, copy: str, timestamp_s: float | None) -> Primitive:
+    if not _KIND.fullmatch(row["primitive"]):  # names metrics
+        raise ValueError("primitive")
     return Primitive(
         step=step,
         copy=copy,

@@ -6,6 +6,9 @@ from dataclasses import asdict, dataclass, fields
 
 from runner.errors import RunnerError
 
+# A recording of more would not be read: see runner.stored.LIMIT_BYTES.
+_MOST_STEPS, _MOST = 10_000, 1e6
+
 
 @dataclass
 class StepsConf:
@@ -73,9 +76,9 @@ def check(captures: CaptureConf) -> None:
     """Raise RunnerError with one sentence for the first value out of range."""
     for name, settings in asdict(captures).items():
         for key, value in (settings or {}).items():
-            if key == "iterations" and value < 1:
-                raise RunnerError(f"capture.{name}.iterations={value}: it is a number of steps and must be at least 1")
-            if key in ("max_s", "max_trace_mb", "min_time_s") and not 0 < value < float("inf"):
-                raise RunnerError(f"capture.{name}.{key}={value}: it must be a finite number above 0")
+            if key == "iterations" and not 1 <= value <= _MOST_STEPS:
+                raise RunnerError(f"capture.{name}.iterations={value}: it is a number of steps, 1 to {_MOST_STEPS}")
+            if key in ("max_s", "max_trace_mb", "min_time_s") and not 0 < value <= _MOST:
+                raise RunnerError(f"capture.{name}.{key}={value}: it must be a number above 0 and at most {_MOST:g}")
     if captures.toplev is not None and captures.toplev.level not in (1, 2, 3):
         raise RunnerError(f"capture.toplev.level={captures.toplev.level}: choose 1, 2 or 3")

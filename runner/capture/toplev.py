@@ -24,27 +24,30 @@ LEVEL1 = ("Frontend_Bound", "Bad_Speculation", "Backend_Bound", "Retiring")
 
 _SUM_TOLERANCE_PCT = 2.0  # The level-1 categories share out all slots; rounding and multiplexing explain this much.
 _NODE_TOLERANCE_PCT = 5.0  # toplev's own MAX_ERROR for one node, which its -v switches off.
+_MOST_ROWS = 2000
 _COLUMNS = {"Area", "Value", "Unit", "Multiplex", "Bottleneck"}
 _COLUMNS_OF_SEVERAL = {"Timestamp", "CPUs"}  # a row for each interval (-I) or processor
 
-# What stderr says -> why that rules the figures out, most telling first; {} is what the pattern's group found.
-# The job's own stderr is in the same stream, so each pattern is more than two everyday words.
+# What stderr says, all of it -> why that rules the figures out, most telling first; {} is what the group found.
+# The job's own stderr is in the same stream, so each pattern is more than two everyday words; no pattern may look at
+# the same text again and again, because the job may print anything.
 _COMPLAINTS = (
     (r"Access to performance monitoring|disabled in /proc/sys/kernel/perf_event_paranoid",
      "perf may not count here: sudo sysctl kernel.perf_event_paranoid=1 (/proc/sys/kernel/perf_event_paranoid)"),
     (r"Cannot find PMU",
      "perf finds no performance counters (a virtual machine without a PMU?), so the job was never started"),
-    (r"(?s)Cannot access event server.*Unknown CPU or CPU event map",
+    (r"Cannot access event server", r"Unknown CPU or CPU event map",
      "~/.cache/pmu-events has no event file for this CPU and none could be downloaded: set EVENTMAP to one"),
     (r"Unknown CPU or CPU event map|Unsupported CPU model", "it does not know this CPU or has no events for it"),
     (r"event syntax error: (.*)", "perf does not understand an event ({}): is perf older than the CPU?"),
-    (r"(\S+) event not found for|Some events not found",
+    (r"(?<!\S)(\S+) event not found for|Some events not found",
      "its event file lacks events ({}): its figures would be made without them; a lower level may not need them"),
-    (r"(?s)(\d+) events not counted.*All measured values 0",
+    (r"(?<!\d)(\d+) events not counted", r"All measured values 0",
      "none of {} events was counted: the region was never enabled or too short, or the counters are in use"),
-    (r"(\d+) events not counted", "{} events were not counted (a shared PMU, or too short a region for so many): "
+    (r"(?<!\d)(\d+) events not counted",
+     "{} events were not counted (a shared PMU, or too short a region for so many): "
      "its figures would be made of missing events"),
-    (r"(\d+ events not supported|\S+ event not supported in hypervisor)",
+    (r"(?<!\d)(\d+ events not supported)|(?<!\S)(\S+ event not supported in hypervisor)",
      "{}: this PMU has not all it needs (a virtual machine that passes on a part of it?)"),
     (r"All measured values 0", "every count is 0: the region was never enabled, or perf counts nothing here"),
     (r"Nothing measured", "nothing was measured: perf ended before the job started; the job's stderr says why"),
@@ -155,13 +158,15 @@ def parse(csv_text: str) -> TopDown:
         raise Rejected("its table has no rows: nothing was measured") from None
     except csv.Error as error:
         raise Rejected(f"its table can't be read: {error}") from error
-    if not set(header) >= _COLUMNS or set(header) & _COLUMNS_OF_SEVERAL:
-        raise Rejected(f"its table has other columns than one run's: {', '.join(header)}")
+    if len(rows) > _MOST_ROWS:
+        raise Rejected(f"its table has {len(rows)} rows, more than any CPU has nodes")
+    if len(set(header)) < len(header) or not set(header) >= _COLUMNS or set(header) & _COLUMNS_OF_SEVERAL:
+        raise Rejected(f"its table has other columns than one run's: {', '.join(header)[:200]}")
     nodes: list[Node] = []
     metrics: dict[str, float] = {}
     for cells in rows:
         if len(cells) != len(header):
-            raise Rejected(f"its table is torn at {','.join(cells)!r}")
+            raise Rejected(f"its table is torn at {','.join(cells)[:200]!r}")
         row = dict(zip(header, cells, strict=True))
         name, unit = row["Area"], row["Unit"].removesuffix("<").strip()
         if name in metrics or any(node.path == name for node in nodes):
@@ -194,10 +199,11 @@ def read(csv_text: str | None, raw_text: str | None, stderr: str, returncode: in
     Raises:
         Rejected: with the most telling reason of all that apply.
     """
-    for pattern, reason in _COMPLAINTS:
-        if found := re.search(pattern, stderr):
-            what = next((group for group in found.groups() if group), "not named")
-            raise Rejected(reason.replace("{}", what.strip()))
+    for *patterns, reason in _COMPLAINTS:
+        found = [re.search(pattern, stderr) for pattern in patterns]
+        if found[0] and all(found):
+            what = next((group for group in found[0].groups() if group), "not named")
+            raise Rejected(reason.replace("{}", what.strip()[:200]))
     if returncode:
         raise Rejected(f"it ended with exit status {returncode}, which is the job's own if perf could start it")
     if not csv_text or not raw_text:
@@ -207,6 +213,8 @@ def read(csv_text: str | None, raw_text: str | None, stderr: str, returncode: in
         raise Rejected(f"{missing} raw counts are missing (<not counted> or <not supported>)")
     if not table.mux_pct > 0:
         raise Rejected("some events were never counted (MUX 0): lower the level or lengthen the region")
+    if table.mux_pct > 100 + _NODE_TOLERANCE_PCT:
+        raise Rejected(f"its events were counted {table.mux_pct:g} % of the time, which can't be")
     if set(table.level1) != set(LEVEL1):
         raise Rejected(f"its table has not the four level-1 categories: does its model ({table.model}) know this CPU?")
     for node in table.nodes:

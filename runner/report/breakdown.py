@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from runner.report.cause import STEP_PARTS, split
-from runner.report.picture import name
+from runner.report.picture import name, pyplot
 from runner.report.ranking import Row
 
 _COLORS = ("#0072B2", "#D55E00", "#E69F00", "#BBBBBB")
@@ -23,10 +23,7 @@ def draw(rows: Sequence[Row], shown: Sequence[str], file: Path, title: str) -> N
     measured = [row for row in rows if row.p50_ms is not None and split(row)]
     if not measured:
         return
-    import matplotlib
-
-    matplotlib.use("Agg")
-    from matplotlib import pyplot as plt
+    plt = pyplot()
 
     panels: list[tuple[str, list[tuple[str, list[float]]]]] = [
         (

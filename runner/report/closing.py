@@ -12,8 +12,9 @@ from rich.markup import escape
 
 from runner import cells
 from runner.captured import read_table
+from runner.errors import RunnerError
 from runner.outcome import job_folder
-from runner.report import breakdown, html, operators, picture, terminal, timeline
+from runner.report import breakdown, html, operators, picture, plain, terminal, timeline
 from runner.report.cause import main_causes
 from runner.report.ranking import Row, most_rounds, warning
 
@@ -49,6 +50,8 @@ def leave(
     for name, write in files.items():
         try:
             write()
+        except RunnerError as error:  # a file that it is made from is damaged
+            said.append(f"{name} could not be written: {error}")
         except Exception as error:
             traceback.print_exc()
             said.append(f"{name} could not be written: {type(error).__name__}: {error}")
@@ -105,8 +108,9 @@ def _explain_fastest(rows: Sequence[Row], shown: Sequence[str], directory: Path,
             changes = operators.difference(*tables)
             with (directory / "operators.csv").open("w", newline="", encoding="utf-8") as out:
                 writer = csv.writer(out)
-                writer.writerow(("operator", f"{named[0][0]}, ms a step", f"{named[1][0]}, ms a step", "source"))
-                writer.writerows((c.name, f"{c.before_ms:.6g}", f"{c.after_ms:.6g}", source) for c in changes)
+                heading = ("operator", *(f"{name}, ms a step" for name, _ in named), "source")
+                rows_ = [(c.name, f"{c.before_ms:.6g}", f"{c.after_ms:.6g}", source) for c in changes]
+                writer.writerows(map(plain.cell, row) for row in (heading, *rows_))
             named_changes = "; ".join(change.text for change in changes[:_NAMED])
             return [f"operators, own time a step, baseline -> fastest: {named_changes}"]
     return []
@@ -132,7 +136,8 @@ def _write_csv(rows: Sequence[Row], file: Path) -> None:
         writer.writerow(["cell_id", *axes, *_VERDICTS, *figures])
         for row, cause in main_causes(rows):
             writer.writerow(
-                [
+                plain.cell(value)
+                for value in (
                     row.record.cell_id,
                     *row.axes.values(),
                     row.record.evidence,
@@ -142,8 +147,8 @@ def _write_csv(rows: Sequence[Row], file: Path) -> None:
                     row.speedup or "",
                     *_verdict(row),
                     cause,
-                ]
-                + [row.metrics.get(name, "") for name in figures]
+                    *(row.metrics.get(name, "") for name in figures),
+                )
             )
 
 

@@ -15,6 +15,7 @@ from rich.table import Table
 
 from runner import stats
 from runner.metrics import INTERVALS
+from runner.report import plain
 from runner.report.comparison import ERROR, Comparison, Group, Ranked
 from runner.report.ranking import in_words
 from runner.report.terminal import figure, label, p99, plural
@@ -173,7 +174,7 @@ def table(section: Section) -> Table:
     drawn = Table(box=box.SIMPLE_HEAD, header_style="bold", pad_edge=False)
     for place, name in enumerate(section.columns):
         left = place < section.words or name in ("difference", "output")
-        drawn.add_column(name, justify="left" if left else "right", no_wrap=True)
+        drawn.add_column(escape(name), justify="left" if left else "right", no_wrap=True)
     for row in section.rows:
         drawn.add_row(*(escape(cell) for cell in row))
     return drawn
@@ -181,21 +182,21 @@ def table(section: Section) -> Table:
 
 def markdown(found: Comparison, top: int, notes: Sequence[str] = ()) -> str:
     """All sections as GitHub's tables, below what is to be said of them all."""
-    lines = [f"Sweeps: {', '.join(found.sweeps)}", ""]
-    lines += [f"**{found.warning}**", ""] if found.warning else []
-    lines += [*(f"- {note}" for note in notes), ""] if notes else []
+    lines = [f"Sweeps: {plain.markdown(', '.join(found.sweeps))}", ""]
+    lines += [f"**{plain.markdown(found.warning)}**", ""] if found.warning else []
+    lines += [*(f"- {plain.markdown(note)}" for note in notes), ""] if notes else []
     for section in sections(found, top):
-        lines += [f"## {section.title}", "", _line(section.columns)]
+        lines += [f"## {plain.markdown(section.title)}", "", _line(section.columns)]
         lines.append(
             "|" + "|".join(" --- " if i < section.words else " ---: " for i in range(len(section.columns))) + "|"
         )
         lines += [*(_line(row) for row in section.rows), ""]
-        lines += [f"- {note}" for note in section.notes] + ([""] if section.notes else [])
+        lines += [f"- {plain.markdown(note)}" for note in section.notes] + ([""] if section.notes else [])
     return "\n".join(lines)
 
 
 def _line(cells: Sequence[str]) -> str:
-    return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
+    return "| " + " | ".join(map(plain.markdown, cells)) + " |"
 
 
 def as_csv(found: Comparison) -> str:
@@ -211,7 +212,7 @@ def as_csv(found: Comparison) -> str:
     for data in as_data(found)["groups"]:
         for row in data["cells"]:
             flat = {**row["labels"], **row}
-            writer.writerow({key: "" if flat.get(key) is None else flat[key] for key in head})
+            writer.writerow({key: "" if flat.get(key) is None else plain.cell(flat[key]) for key in head})
     return out.getvalue()
 
 

@@ -7,15 +7,14 @@ their order are in the two templates beside this module; here is what they are f
 from __future__ import annotations
 
 import base64
-import json
-import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from runner import sweepfiles
 from runner.metrics import INTERVALS, RUNNER_CPU_LIMIT_PCT
-from runner.report import charts, effects, terminal
+from runner.report import charts, effects, plain, terminal
 from runner.report.cause import count, main_causes, split
 from runner.report.picture import name
 from runner.report.ranking import Row, most_rounds
@@ -65,7 +64,7 @@ def write(
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters |= {"md": _markdown, "arrows": _arrows}
+    environment.filters |= {"md": plain.markdown, "arrows": _arrows}
     facts = _facts(rows, shown, directory, title, said, origin)
     short = environment.get_template("report.md.j2").render(
         facts, most=_ROWS_IN_MARKDOWN, notes_most=_NOTES_IN_MARKDOWN
@@ -84,14 +83,14 @@ def write(
 def _facts(
     rows: Sequence[Row], shown: Sequence[str], directory: Path, title: str, said: Sequence[str], origin: Origin
 ) -> dict[str, Any]:
-    plan, machine = _read(directory / "plan.json"), _read(directory / "host.json")
+    plan, machine = sweepfiles.read_plan(directory), sweepfiles.read_host(directory)
     rounds = most_rounds(rows)
     found = effects.effects(rows, shown)
     widest = _widest(rows)
-    commands = {cell["cell_id"]: cell.get("command", "") for cell in plan.get("cells", ())}
+    commands = {cell.cell_id: cell.command for cell in plan.cells}
     first = next((row for row in rows if row.speedup is not None), None)
     ended = sum(len(row.record.outcomes) for row in rows if row.record.cell_id in commands)
-    excluded = [(dict(one["axes"]), str(one["reason"])) for one in plan.get("excluded", ())]
+    excluded = [(one.axes, one.reason) for one in plan.excluded]
     return {
         "title": title,
         "verdict": verdict(rows, shown),
@@ -112,14 +111,14 @@ def _facts(
         "notes": [*origin.noise, *terminal.notes(rows, shown, rounds)],
         "excluded": terminal.exclusions(excluded, [key for key in shown if all(key in axes for axes, _ in excluded)]),
         "host": _host(machine),
-        "machine": ", cores ".join(str(machine[key]) for key in ("cpu_model", "cpus_allowed") if key in machine),
-        "versions": machine.get("versions", {}),
-        "sweep_id": plan.get("sweep_id", directory.name),
-        "seed": plan.get("seed"),
+        "machine": ", cores ".join(filter(None, (machine.cpu_model, machine.cpus_allowed))),
+        "versions": machine.versions,
+        "sweep_id": plan.sweep_id or directory.name,
+        "seed": plan.seed,
         "origin": origin,
         "changed": (directory / "git.diff").exists(),
         "fastest_command": commands.get(first.record.cell_id, "") if first else "",
-        "absent": len(plan.get("order", ())) - ended,
+        "absent": len(plan.order) - ended,
     }
 
 
@@ -211,7 +210,7 @@ def _tags(rows: Sequence[Row], shown: Sequence[str]) -> list[tuple[str, str, str
     ]
 
 
-def _host(machine: Mapping[str, Any]) -> list[tuple[str, str]]:
+def _host(machine: sweepfiles.Host) -> list[tuple[str, str]]:
     """What of the fingerprint a reader compares; all of it is in host.json."""
     words = {
         "cpu_model": "CPU",
@@ -226,7 +225,8 @@ def _host(machine: Mapping[str, Any]) -> list[tuple[str, str]]:
         "libc": "C library",
         "python": "Python",
     }
-    known = [(word, machine[key]) for key, word in words.items() if machine.get(key) is not None]
+    values = [(word, getattr(machine, key)) for key, word in words.items()]
+    known = [(word, value) for word, value in values if value not in (None, ())]
     return [(word, ", ".join(map(str, v)) if isinstance(v, list) else str(v)) for word, v in known]
 
 
@@ -250,19 +250,6 @@ def _embedded(file: Path) -> str | None:
     return f"data:image/png;base64,{base64.b64encode(file.read_bytes()).decode()}"
 
 
-def _read(file: Path) -> dict[str, Any]:
-    """A JSON object; empty when the sweep ended before it was written."""
-    if not file.exists():
-        return {}
-    found: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
-    return found
-
-
 def _arrows(text: str) -> str:
     """What changed into what, with a sign that no line break parts."""
     return text.replace(" -> ", "\N{NO-BREAK SPACE}\N{RIGHTWARDS ARROW} ")
-
-
-def _markdown(text: object) -> str:
-    """Text that stays itself in Markdown, also in a table, and can't end its line."""
-    return re.sub(r"([\\|*`\[\]])", r"\\\1", " ".join(str(text).split())).replace("<", "&lt;")

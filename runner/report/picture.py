@@ -4,15 +4,28 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from runner.matrix import worded
+from runner.report import plain
 from runner.report.cause import count
 from runner.report.ranking import Row
 
 
 def name(row: Row, shown: Sequence[str]) -> str:
     """A cell by its values, see `worded`."""
-    return ", ".join(worded(axis, row.axes[axis]) for axis in shown)
+    return plain.visible(", ".join(worded(axis, row.axes[axis]) for axis in shown))
+
+
+def pyplot() -> Any:
+    """matplotlib's, drawing into files; a ``$`` in a name begins no formula."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    matplotlib.rcParams["text.parse_math"] = False
+    from matplotlib import pyplot
+
+    return pyplot
 
 
 def draw(rows: Sequence[Row], shown: Sequence[str], file: Path, title: str) -> None:
@@ -20,11 +33,7 @@ def draw(rows: Sequence[Row], shown: Sequence[str], file: Path, title: str) -> N
     measured = [row for row in rows if row.p50_ms is not None]
     if not measured:
         return
-    import matplotlib
-
-    matplotlib.use("Agg")
-    from matplotlib import pyplot as plt
-
+    plt = pyplot()
     names = [name(row, shown) for row in measured]
     # Bars get nine inches whatever the names need (about 0.075 inches a character).
     width = 9 + 0.075 * max(map(len, names))

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 from rich import box
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
+from rich.text import Text
 
 from runner import stats
 from runner.metrics import RUNNER_CPU_LIMIT_PCT
 from runner.outcome import FINISHED, Outcome
+from runner.report import plain
 from runner.report.cause import count, main_causes
 from runner.report.ranking import Row, warning
 
@@ -20,9 +23,16 @@ from runner.report.ranking import Row, warning
 _WIDTH = 280
 
 
+class _Plain(Console):
+    """A console whose texts can't move its cursor, change its title or reverse its lines, whoever wrote them."""
+
+    def render_str(self, text: str, **options: Any) -> Text:
+        return super().render_str(plain.visible(text), **options)
+
+
 def make_console() -> Console:
     """The console on standard output."""
-    return Console(highlight=False, soft_wrap=True, width=max(Console().width, _WIDTH))
+    return _Plain(highlight=False, soft_wrap=True, width=max(Console().width, _WIDTH))
 
 
 def label(axes: Mapping[str, str], shown: Sequence[str]) -> str:
@@ -111,7 +121,7 @@ class Progress:
                 measured += f", [red]contaminated[/red] ({escape('; '.join(outcome.contamination))})"
             if outcome.attempts > 1:
                 measured += f", attempt {outcome.attempts}"
-            self._console.print(f"{indent}[green]{outcome.evidence}[/green] {measured}  {took}")
+            self._console.print(f"{indent}[green]{escape(outcome.evidence)}[/green] {measured}  {took}")
         else:
             self._console.print(f"{indent}[red]{outcome.status}[/red] {escape(outcome.failure or '')}  {took}")
         return took_s
@@ -121,7 +131,7 @@ def table(rows: Sequence[Row], shown: Sequence[str], rounds: int) -> Table:
     """The ranking, fastest first."""
     result = Table(box=box.SIMPLE_HEAD, header_style="bold", pad_edge=False)
     for axis in shown:
-        result.add_column(axis, no_wrap=True)
+        result.add_column(escape(axis), no_wrap=True)
     words = ("isa", "output", "evidence")
     for name in ("p50 ms", "cv %", "speed-up", "samples/s", "faults/step", "rel. error", *words):
         result.add_column(name, justify="left" if name in words else "right", no_wrap=True)
@@ -135,23 +145,23 @@ def table(rows: Sequence[Row], shown: Sequence[str], rounds: int) -> Table:
         speedup = "-" if row.speedup is None else f"{row.speedup:.2f}x" + (" (baseline)" if row.is_baseline else "")
         verdict = row.record.evidence if not row.record.failure else f"{row.record.outcomes[-1].status}"
         cells = [
-            *(row.axes[axis] for axis in shown),
+            *(escape(row.axes[axis]) for axis in shown),
             figure(figures, "latency/p50_ms", ".4g"),
             figure(figures, "latency/cv_pct", ".1f"),
             speedup,
             figure(figures, "throughput/samples_per_s", ".4g"),
             count(figures["faults/minor_per_step"]) if "faults/minor_per_step" in figures else "-",
             figure(figures, "quality/rel_l2", ".1e"),
-            row.record.isa if row.p50_ms is not None else "-",
+            escape(row.record.isa) if row.p50_ms is not None else "-",
             "-" if row.p50_ms is None else "[green]ok[/green]" if row.is_right else "[red]WRONG[/red]",
-            f"[green]{verdict}[/green]" if verdict == "ok" else f"[red]{verdict}[/red]",
+            f"[green]{verdict}[/green]" if verdict == "ok" else f"[red]{escape(verdict)}[/red]",
         ]
         if rounds > 1:
             interval = row.verdict.interval if row.verdict else None
             cells.append("-" if interval is None else f"{interval.low:.2f}x to {interval.high:.2f}x")
         if has_difference:
             cells.append(row.answer)
-        result.add_row(*cells, cause)
+        result.add_row(*cells, escape(cause))
     return result
 
 

@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
-import gzip
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from runner import stored
 from runner.capture.itt import STEP
+from runner.report.picture import pyplot
+from runner.stored import FormatError
 
 # Categories of the profiler's events that are no ranges of the model.
 _NOT_WORK = ("python_function", "Trace", "overhead")
+
+# Microseconds: no trace is thirty years long.
+_MOST_US = 1e15
+_IDS = (int, str)
+# Deeper ranges, and those past so many in all, are not drawn: a picture has only so much room.
+_DEEPEST, _MOST_DRAWN = 40, 5000
 
 # Of the longest step: narrower ranges are drawn without their name, or not at all.
 _LABEL_SHARE, _DRAWN_SHARE = 0.05, 5e-4
@@ -26,9 +33,7 @@ def last_step(events: Sequence[dict[str, Any]]) -> list[tuple[int, int, float, f
     Threads are numbered from 0, the one that runs the steps; depth 0 is the step, or a range of another thread.
     """
     # Of the profiler's events, those that ITT has as well.
-    complete = [
-        e for e in events if e.get("ph") == "X" and e.get("cat") not in ("python_function", "Trace", "overhead")
-    ]
+    complete = [e for e in events if e.get("ph") == "X" and e.get("cat") not in _NOT_WORK]
     steps = [event for event in complete if STEP.fullmatch(event["name"])]
     if not steps:
         return []
@@ -48,6 +53,29 @@ def last_step(events: Sequence[dict[str, Any]]) -> list[tuple[int, int, float, f
     return found
 
 
+def read(path: Path) -> list[dict[str, Any]]:
+    """The complete events ("X") of a trace, gzipped or not.
+
+    Raises:
+        FormatError: it can't be read.
+    """
+    packed = path.suffix == ".gz"
+    try:
+        text = stored.read_gzip(path).decode() if packed else stored.read_text(path)
+    except UnicodeDecodeError as error:
+        raise FormatError(f"{path} can't be read: it is not UTF-8") from error
+    trace = stored.parse_json(path, text)
+    events = trace.get("traceEvents") if isinstance(trace, dict) else None
+    if not isinstance(events, list) or not all(isinstance(event, dict) for event in events):
+        raise FormatError(f"{path} can't be read: it is no list of trace events")
+    complete = [event for event in events if event.get("ph") == "X"]
+    for event in complete:
+        figures = all(type(event.get(key)) in (int, float) and abs(event[key]) < _MOST_US for key in ("ts", "dur"))
+        if not figures or event["dur"] < 0 or type(event.get("name")) is not str or type(event.get("tid")) not in _IDS:
+            raise FormatError(f"{path} can't be read: one of its trace events is torn")
+    return complete
+
+
 def draw(cells: Sequence[tuple[str, Path]], file: Path, title: str) -> None:
     """Write an image of (name, trace file) pairs, one below the other on the same scale; nothing without a step.
 
@@ -58,20 +86,17 @@ def draw(cells: Sequence[tuple[str, Path]], file: Path, title: str) -> None:
         if not path.exists():
             continue
         by_itt = path.suffix == ".json"
-        text = path.read_text(encoding="utf-8") if by_itt else gzip.decompress(path.read_bytes()).decode()
-        ranges = last_step(json.loads(text)["traceEvents"])
+        ranges = [one for one in last_step(read(path)) if one[0] < _DEEPEST and one[1] < _DEEPEST]
         if ranges:
             drawn.append((name if by_itt else f"{name} (by PyTorch's profiler)", ranges))
     if not drawn:
         return
-    import matplotlib
-
-    matplotlib.use("Agg")
-    from matplotlib import pyplot as plt
     from matplotlib.patches import Patch
 
+    plt = pyplot()
+
     longest = max(length for _, ranges in drawn for _, _, _, length, _ in ranges)
-    drawn = [(name, [one for one in ranges if one[3] > _DRAWN_SHARE * longest]) for name, ranges in drawn]
+    drawn = [(name, [one for one in ranges if one[3] > _DRAWN_SHARE * longest][:_MOST_DRAWN]) for name, ranges in drawn]
     colors = _colors([one for _, ranges in drawn for one in ranges])
     rows = [_rows(ranges) for _, ranges in drawn]
     figure, panels = plt.subplots(

@@ -86,7 +86,8 @@ def read_ab(printed: str, rows: str, requests: int) -> Measured:
         )
     try:
         table = [line.split("\t") for line in rows.splitlines()[1:]]
-        timed = sorted((int(row[1]), int(row[4]) / 1e3) for row in table)
+        # 0 is less than half a millisecond, and no latency is nothing.
+        timed = sorted((int(row[1]), max(int(row[4]), 0.5) / 1e3) for row in table)
     except (IndexError, ValueError) as error:
         raise LoadError(f"ab's file of requests can't be read: {error}") from error
     if len(timed) != requests:

@@ -19,7 +19,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from runner import execute, launch, passes, probe
+from runner import execute, launch, passes, probe, stored
 from runner.config import Config
 from runner.errors import RunnerError
 from runner.host import format_cpu_list
@@ -204,7 +204,7 @@ class _Session:
         lines = [
             line.strip()
             for name in ("stdout.log", "stderr.log")
-            for line in (self.folder / name).read_text(encoding="utf-8", errors="replace").splitlines()
+            for line in stored.log_text(self.folder / name).splitlines()
         ]
         return self.server.why(self.site) or next(filter(None, reversed(lines)), "nothing was printed")[:300]
 
@@ -276,7 +276,7 @@ class _Session:
             who = "the server" if ended.lost == beside[0] else "the worker"
             raise ServingError(f"{who} (pid {ended.lost}) ended during the {name} requests: {self._ended_by(ended)}")
         self._check_time()
-        printed = "\n".join(file.read_text(encoding="utf-8", errors="replace") for file in (out, err))
+        printed = "\n".join(map(stored.log_text, (out, err)))
         try:
             if rate_per_s is None:
                 measured = load.read_ab(printed, _text(into / load.AB_REQUESTS), requests)
@@ -298,7 +298,7 @@ class _Session:
 
 
 def _text(file: Path) -> str:
-    return file.read_text(encoding="utf-8", errors="replace") if file.exists() else ""
+    return stored.read_text(file, errors="replace") if file.exists() else ""
 
 
 def _of_batches(served: Mapping[str, Any]) -> dict[str, float]:

@@ -64,6 +64,7 @@ _AT_LEAST = {
     "concurrency": (1, "clients"),
     "max_batch_delay_ms": (0, "milliseconds that a batch waits to fill"),
 }
+_MOST = 10**6
 # The server takes five ports from the first on.
 _LAST_PORT = 65535 - 4
 # h2load's schedule is in whole milliseconds.
@@ -84,8 +85,8 @@ def check(scenario: ScenarioConf, load: LoadConf, loop: Mapping[str, float | Non
     name = f"scenario={scenario.name.value}"
     for setting, (least, meaning) in _AT_LEAST.items():
         value = getattr(scenario, setting)
-        if value is None or value < least:
-            raise RunnerError(f"scenario.{setting}={value}: it is {meaning} and must be at least {least}")
+        if value is None or not least <= value <= _MOST:
+            raise RunnerError(f"scenario.{setting}={value}: it is {meaning} and must be {least} to {_MOST}")
     if scenario.port is not None and not 1024 <= scenario.port <= _LAST_PORT:
         raise RunnerError(f"scenario.port={scenario.port}: choose 1024 to {_LAST_PORT}, or null for free ones")
     for setting, value in loop.items():
@@ -143,8 +144,8 @@ def _check_load(scenario: ScenarioConf, load: LoadConf, name: str) -> None:
         )
     if rate is not None and not 0 < rate <= MOST_PER_S:
         raise RunnerError(f"load.rate_per_s={rate:g}: requests a second, above 0 and at most {MOST_PER_S:g}")
-    if limit is not None and not 0 < limit < float("inf"):
-        raise RunnerError(f"load.p99_limit_ms={limit:g}: it must be a finite number above 0")
+    if limit is not None and not 0 < limit <= _MOST:
+        raise RunnerError(f"load.p99_limit_ms={limit:g}: it must be above 0 and at most {_MOST}")
     if limit is not None and (scenario.requests or 0) < _P99_SAMPLES:
         raise RunnerError(
             f"scenario.requests={scenario.requests}: a p99 needs at least {_P99_SAMPLES} requests; raise it"

@@ -18,6 +18,7 @@ from importlib import metadata
 from pathlib import Path
 from statistics import fmean
 
+from runner import stored
 from runner.serving.load import CONTENT_TYPE
 from runner.serving.server import ServingError, Site
 
@@ -222,13 +223,13 @@ class TorchServe:
     def figures(self, site: Site, requests: int, batches: int) -> Mapping[str, float]:
         """From its metrics logs."""
         files = [site.logs / name for name in _LOGS]
-        return times("".join(file.read_text(errors="replace") for file in files if file.exists()), requests, batches)
+        log = "".join(stored.read_text(file, errors="replace") for file in files if file.exists())
+        return times(log, requests, batches)
 
     def why(self, site: Site) -> str | None:
         """From the worker's output, then from the server's."""
         for file in (site.logs / "model_log.log", site.logs.parent / "stdout.log"):
-            found = reason(file.read_text(encoding="utf-8", errors="replace")) if file.exists() else None
-            if found:
+            if found := reason(stored.log_text(file)):
                 return f"{found} (see {file.relative_to(site.logs.parent)})"
         return None
 

@@ -127,7 +127,8 @@ def main(argv: list[str]) -> int:
             return 1  # what was measured stays measured
         if len(spec.instances) > 1:
             (result_path.parent / f".failed-{instance}").touch()  # the others need not wait
-        message = f"{type(error).__name__}: {error}"
+        # A file name in it may be no UTF-8.
+        message = f"{type(error).__name__}: {error}".encode(errors="backslashreplace").decode()
         write_json(
             result_path,
             WorkerResult(cell_id=spec.cell_id, round=spec.round, error=message, started_at_s=_STARTED),

@@ -8,6 +8,7 @@ above this one on sys.path. Everything that decides something is in ``runner.swe
 from __future__ import annotations
 
 import copy
+import itertools
 import re
 import sys
 from collections.abc import Mapping, Sequence
@@ -28,9 +29,10 @@ from hydra.plugins.sweeper import Sweeper
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 from omegaconf._utils import get_yaml_loader
+from omegaconf.errors import OmegaConfBaseException
 
 from runner import config as schema
-from runner import planning, resume, sweep
+from runner import names, planning, resume, stored, sweep
 from runner.errors import RunnerError
 from runner.matrix import AXES
 from runner.outcome import Outcome
@@ -46,6 +48,43 @@ def _yaml12_loader() -> type[Any]:
     }
     loader.add_implicit_resolver(tag, re.compile(r"^(?:true|True|TRUE|false|False|FALSE)$"), list("tTfF"))
     return loader
+
+
+# As conf/config.yaml has it.
+_SUBDIR = "hydra/${hydra.job.num}"
+# Of one file, its nodes once aliases are followed, and their nesting: a matrix written out by hand has a tenth of it.
+_MOST_BYTES, _MOST_NODES, _DEEPEST = 1 << 18, 10_000, 32
+
+
+def _load(text: str) -> Any:
+    """The value in a YAML file.
+
+    Raises:
+        RunnerError: it is larger or nests deeper than any configuration, or its aliases make it so.
+        yaml.YAMLError: it is not YAML.
+    """
+    loader = _yaml12_loader()(text)
+    try:
+        node = loader.get_single_node()
+        if node is None:
+            return None
+        _measure(node, 0, {})
+        return loader.construct_document(node)
+    finally:
+        loader.dispose()
+
+
+def _measure(node: yaml.Node, depth: int, known: dict[int, int]) -> int:
+    """Number of nodes in this one, an alias counted as what it stands for: OmegaConf makes copies of it."""
+    if depth > _DEEPEST:
+        raise RunnerError(f"it nests more than {_DEEPEST} levels deep, or refers to itself")
+    if id(node) not in known:
+        children = node.value if isinstance(node, yaml.CollectionNode) else []
+        flat = [one for child in children for one in (child if isinstance(child, tuple) else (child,))]
+        known[id(node)] = 1 + sum(_measure(one, depth + 1, known) for one in flat)
+    if known[id(node)] > _MOST_NODES:
+        raise RunnerError(f"it has more than {_MOST_NODES} values once its aliases are followed")
+    return known[id(node)]
 
 
 # Of the sweep as a whole: read once, from the configuration all its cells share.
@@ -66,23 +105,26 @@ class FileConfigSource(file_config_source.FileConfigSource):  # type: ignore[mis
         path = Path(self.path, self._normalize_file_name(config_path)).resolve()
         if not path.is_file():
             raise ConfigLoadError(f"Config not found : {path}")
+        text = stored.read_text(path, _MOST_BYTES)
         try:
-            text = path.read_text(encoding="utf-8")
-            value = yaml.load(text, Loader=_yaml12_loader()) or {}  # noqa: S506 - derived from SafeLoader
-        except (OSError, UnicodeDecodeError) as error:
-            raise RunnerError(f"{path} can't be read: {error}") from error
+            value = _load(text) or {}
+            if not isinstance(value, Mapping):
+                raise RunnerError(f"{path} must hold a mapping of keys to values, not {type(value).__name__}")
+            # Hydra's own part has texts of several lines.
+            names.check_values("", {key: one for key, one in value.items() if key != "hydra"})
+            config, header = OmegaConf.create(dict(value)), ConfigSource._get_header_dict(text[:512])
         except yaml.YAMLError as error:
             mark = getattr(error, "problem_mark", None)
             where = f" at line {mark.line + 1}, column {mark.column + 1}" if mark else ""
-            raise RunnerError(f"{path} is not YAML{where}: {getattr(error, 'problem', None) or error}") from error
-        if not isinstance(value, Mapping):
-            raise RunnerError(f"{path} must hold a mapping of keys to values, not {type(value).__name__}")
-        return ConfigResult(
-            config=OmegaConf.create(dict(value)),
-            path=f"{self.scheme()}://{self.path}",
-            provider=self.provider,
-            header=ConfigSource._get_header_dict(text[:512]),
-        )
+            said = ascii(" ".join(str(getattr(error, "problem", None) or error).split()))[1:-1][:300]
+            raise RunnerError(f"{path} is not YAML{where}: {said}") from error
+        except RecursionError as error:
+            raise RunnerError(f"{path} nests too deeply") from error
+        except (RunnerError, OmegaConfBaseException, ValueError, LookupError, TypeError, AttributeError) as error:
+            # PyYAML raises any of the last four for a value that its tag does not fit, like !!int x.
+            said = " ".join(str(error).split())[:1000]
+            raise RunnerError(said if str(path) in said else f"{path}: {said}") from error
+        return ConfigResult(config=config, path=f"{self.scheme()}://{self.path}", provider=self.provider, header=header)
 
 
 class MatrixSweeper(Sweeper):  # type: ignore[misc]
@@ -111,7 +153,8 @@ class MatrixSweeper(Sweeper):  # type: ignore[misc]
 
     def sweep(self, arguments: list[str]) -> int:
         """Run the matrix that ``arguments`` (overrides) and hydra.sweeper.params span."""
-        directory = Path(self.config.hydra.sweep.dir).absolute()
+        names.check_values("", OmegaConf.to_container(without_hydra(self.config), resolve=True))
+        directory = self._directory()
         if self.config.resume and not directory.exists():
             directory = resume.the_same(Path(self.config.mlruns), sys.argv[1:]) or directory
         with read_write(self.config), open_dict(self.config):
@@ -126,7 +169,7 @@ class MatrixSweeper(Sweeper):  # type: ignore[misc]
             include=_plain(self.include),
             directory=directory,
             sweep_id=directory.name,
-            experiment=str(self.config.hydra.runtime.choices.get("experiment") or "adhoc"),
+            experiment=_experiment(self.config.hydra.runtime.choices.get("experiment")),
             resolved=OmegaConf.to_yaml(
                 {"config": without_hydra(self.config), "hydra": {"sweeper": self.config.hydra.sweeper}}
             ),
@@ -136,12 +179,36 @@ class MatrixSweeper(Sweeper):  # type: ignore[misc]
         sweep.exit_status = sweep.run(request, self._compose, self._launch)
         return sweep.exit_status
 
+    def _directory(self) -> Path:
+        """The sweep's folder, which every job leaves its files in: a folder of the store, and of no other."""
+        mlruns, hydra = str(self.config.mlruns), self.config.hydra
+        names.check_folder("mlruns", mlruns)
+        directory = Path(str(hydra.sweep.dir)).absolute()
+        try:
+            is_inside = directory.resolve().parent == (Path(mlruns) / "sweeps").resolve()
+        except (OSError, RuntimeError):  # the latter of links in a circle
+            is_inside = False
+        if not is_inside or not names.NAME.fullmatch(directory.name):
+            raise RunnerError(
+                f"hydra.sweep.dir={hydra.sweep.dir}: it must be a name directly below mlruns/sweeps; leave it "
+                "out, or choose another store with mlruns=..."
+            )
+        if OmegaConf.to_container(hydra.sweep, resolve=False)["subdir"] != _SUBDIR:
+            raise RunnerError("hydra.sweep.subdir: Hydra's own files stay in the sweep's folder; leave it out")
+        if hydra.output_subdir is not None and not names.NAME.fullmatch(str(hydra.output_subdir).removeprefix(".")):
+            raise RunnerError(f"hydra.output_subdir={hydra.output_subdir}: it must be a name, or null")
+        if hydra.job.chdir:
+            raise RunnerError("hydra.job.chdir=true: jobs find the store from where the sweep started; leave it out")
+        return directory
+
     def _choices(self, arguments: Sequence[str]) -> dict[str, list[str]]:
         """Override key -> its values as override text. The command line replaces what YAML says of the same key."""
         parser = OverridesParser.create(config_loader=self.hydra_context.config_loader)
         choices: dict[str, list[str]] = {}
         for override in parser.parse_overrides([*self._from_params(), *arguments]):
             key, values = _expanded(override)
+            if key.lstrip("+~").partition(".")[0] == "sweep":
+                raise RunnerError(f"{key}: the runner fills it in for each job; leave it out")
             choices[key] = values
             if len(values) > 1 and key.lstrip("+").partition(".")[0] in _ONE_VALUE:
                 raise RunnerError(
@@ -177,6 +244,14 @@ class MatrixSweeper(Sweeper):  # type: ignore[misc]
         return outcomes
 
 
+def _experiment(choice: Any) -> str:
+    """What the sweep is filed under in MLflow; in a folder for an experiment that is in one."""
+    name = str(choice or "adhoc")
+    for part in name.split("/"):
+        names.check_name("experiment", part)
+    return name
+
+
 def without_hydra(composed: DictConfig) -> DictConfig:
     """The application's part of a composed configuration, as Hydra hands it to a task."""
     task = copy.deepcopy(composed)
@@ -205,7 +280,10 @@ def _expanded(override: Override) -> tuple[str, list[str]]:
             raise HydraException(
                 f"{override.input_line}: list the values with commas or choice(); intervals have no cells"
             )
-        return key, list(override.sweep_string_iterator())
+        values = list(itertools.islice(override.sweep_string_iterator(), planning.MOST_CELLS + 1))
+        if len(values) > planning.MOST_CELLS:
+            raise RunnerError(f"{override.input_line}: it has more than {planning.MOST_CELLS} values; name fewer")
+        return key, values
     return key, [override.get_value_element_as_str()]
 
 
