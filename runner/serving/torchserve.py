@@ -204,9 +204,9 @@ class TorchServe:
             raise ServingError(f"TorchServe did not load the model ({status}: {_message(text)})")
         status, text = _ask(site, _MANAGEMENT, "GET", f"/models/{_MODEL}", timeout_s=site.left_s)
         try:
-            workers = json.loads(text)[0]["workers"]
+            workers = stored.parse_json(Path(f"/models/{_MODEL}"), text)[0]["workers"]
             [pid] = [int(worker["pid"]) for worker in workers if worker["status"] == "READY"]
-        except (ValueError, KeyError, IndexError, TypeError) as error:
+        except (stored.FormatError, ValueError, KeyError, IndexError, TypeError) as error:
             raise ServingError(f"TorchServe has no worker READY ({status}: {text[:200]})") from error
         return pid
 
@@ -256,6 +256,6 @@ def _ask(
 
 def _message(text: str) -> str:
     """TorchServe's own message of an error, in one line."""
-    with contextlib.suppress(ValueError, KeyError, TypeError):
-        text = str(json.loads(text)["message"])
+    with contextlib.suppress(stored.FormatError, KeyError, TypeError):
+        text = str(stored.parse_json(Path("answer"), text)["message"])
     return " ".join(text.split())[:300]
