@@ -47,18 +47,22 @@ def _of_distribution(name: str) -> str:
     return f"{found.version} {_short(record.encode()) if record else 'without RECORD'}"
 
 
+def _code_of(*names: str) -> str:
+    """Content of files and folders of the package."""
+    root = WORKER.parents[1]
+    files = sorted(
+        file for name in names for file in ([root / name] if name.endswith(".py") else (root / name).glob("*.[pc]*"))
+    )
+    return _short("".join(f"{file.relative_to(root)} {_of_file(file)}\n" for file in files if file.is_file()).encode())
+
+
 @functools.cache
 def _here() -> Mapping[str, str]:
     """What is the same for every cell of this machine and installation."""
     fingerprint = host.fingerprint()
-    root = WORKER.parents[1]
-    files = sorted(
-        file for name in _CODE for file in ([root / name] if name.endswith(".py") else (root / name).glob("*.[pc]*"))
-    )
-    code = "".join(f"{file.relative_to(root)} {_of_file(file)}\n" for file in files if file.is_file())
     return {
         **{name: _of_distribution(name) for name in _DISTRIBUTIONS},
-        "runner's worker": _short(code.encode()),
+        "runner's worker": _code_of(*_CODE),
         "python": fingerprint["python"],
         "libc": fingerprint["libc"],
         "cpu": fingerprint["cpu_model"],
@@ -89,8 +93,10 @@ def facts(planned: Plan) -> dict[str, str]:
     Paths are no part of it, contents are: an installation that moved gives the same results.
     """
     place = planned.placement
+    served = {"runner's serving": _code_of("serving")} if planned.cell.scenario.is_served else {}
     return {
         **_here(),
+        **served,
         **tools.versions(planned.cell),
         "model's code": _model_code(planned.cell.model.target),
         **{f"lib{stem}": f"{file.name} {_of_file(file)}" for stem, file in planned.libraries.items()},
