@@ -6,7 +6,7 @@ ARGS ?= -m allocator=ptmalloc,jemalloc ipex=off,on
 
 PY := .venv/bin/python
 READY := .venv/.ready
-DEBIAN := libjemalloc2 libgoogle-perftools4 numactl linux-perf g++
+DEBIAN := libjemalloc2 libgoogle-perftools4 numactl linux-perf g++ default-jre-headless apache2-utils nghttp2-client
 
 .PHONY: sweep test ui system clean help
 

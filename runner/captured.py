@@ -149,7 +149,8 @@ def collect(
         taken = {name: Captured(name, failure=str(error)) for name in _READERS}
     # Steps of the same moment and the same heap as the captured ones; the timed ones when there are none.
     steps = taken["clean"].step_s if "clean" in taken else []
-    if steps:
+    # Behind a server the samples are latencies of requests, which are no steps.
+    if steps and (clean.window is None or clean.window.generator_cpu_s is None):
         found.figures["captures/drift_pct"] = overhead_pct(steps, clean.samples_s)
     near = steps or clean.samples_s
     if asked.onednn is not None:

@@ -20,6 +20,7 @@ from runner import limits, names
 from runner.capture.settings import CaptureConf
 from runner.errors import RunnerError
 from runner.matrix import Allocator, Cell, Graph, Launcher, Model, Precision
+from runner.serving import settings as serving
 
 
 class Library(Enum):
@@ -163,8 +164,7 @@ class GraphConf:
 class ExpectConf:
     """A published figure to print beside ours: how much faster ``fast`` was than ``slow``."""
 
-    # sentence: where the figure is from
-    source: str = MISSING
+    source: str = MISSING  # sentence: where the figure is from
     speedup: float = MISSING
     # axes of the two cells; an empty ``fast`` is the fastest cell of the sweep
     slow: dict[str, Any] = field(default_factory=dict)
@@ -203,14 +203,16 @@ class Config:
     graph: GraphConf = field(default_factory=GraphConf)
     launcher: LauncherConf = field(default_factory=LauncherConf)
     capture: CaptureConf = field(default_factory=CaptureConf)
+    scenario: serving.ScenarioConf = field(default_factory=serving.ScenarioConf)
+    load: serving.LoadConf = field(default_factory=serving.LoadConf)
     batch_size: int = MISSING
     sequence_length: int | None = None
     instances: int = 1
     cores_per_instance: int | None = None
     warmup: int = MISSING
     iterations: int | None = None
-    min_time_s: float = MISSING
-    max_time_s: float = MISSING
+    min_time_s: float | None = MISSING
+    max_time_s: float | None = MISSING
     target_ci_pct: float | None = None
     cores: int | None = None
     threads: int | None = None
@@ -353,4 +355,6 @@ def cell_of(config: Config) -> Cell:
         target_ci_pct=config.target_ci_pct,
         seed=config.seed,
         twin=config.twin,
+        scenario=serving.scenario_of(config.scenario),
+        load=serving.load_of(config.load),
     )

@@ -1,13 +1,13 @@
 """Was somebody else at work while a pass measured? Judged from what the worker read around the timed loop. Pure.
 
-What is whose. CPU time is others' after the job's own has been taken off: its worker, launcher and runner, each by its
-own exact clock; the kernel's threads are others, also where they work for the job. Steal is the hypervisor's, quota the
-cgroup's, throttling the heat's: never the job's choice. Pressure (PSI) is of the whole machine, the job included:
-``memory_some`` counts in any case, since a job that waits for memory has no clean times whoever took it; ``io_some``
-counts together with page faults of the job that went to the disk, because others that wait for a disk disturb nobody;
-``cpu_some`` is only shown, because more threads than cores make it all by themselves. So do involuntary switches: they
-are named beside others' CPU time and are no evidence alone. The frequency is shown and not judged: turbo comes and goes
-with the job's own work.
+What is whose. CPU time is others' after the job's own has been taken off: its worker, launcher (with a server's
+frontend), load generator and runner, each by its own exact clock; the kernel's threads are others, also where they work
+for the job. Steal is the hypervisor's, quota the cgroup's, throttling the heat's: never the job's choice. Pressure
+(PSI) is of the whole machine, the job included: ``memory_some`` counts in any case, since a job that waits for memory
+has no clean times whoever took it; ``io_some`` counts together with page faults of the job that went to the disk,
+because others that wait for a disk disturb nobody; ``cpu_some`` is only shown, because more threads than cores make it
+all by themselves. So do involuntary switches: they are named beside others' CPU time and are no evidence alone. The
+frequency is shown and not judged: turbo comes and goes with the job's own work.
 
 Not seen: work on other cores that shares the caches, the memory's bandwidth or the turbo budget.
 """
@@ -45,7 +45,8 @@ def figures(window: Window) -> dict[str, float]:
     if seen.resolution_s * per_wall <= COARSE_PCT:
         found["steal_pct"] = None if seen.steal_s is None else seen.steal_s * per_wall
         if seen.busy_s is not None:
-            own_s = window.user_s + window.system_s + (window.runner_cpu_s or 0.0) + (window.launcher_cpu_s or 0.0)
+            beside_s = (window.runner_cpu_s, window.launcher_cpu_s, window.generator_cpu_s)
+            own_s = window.user_s + window.system_s + sum(filter(None, beside_s))
             found["foreign_cpu_pct"] = max(seen.busy_s - own_s, 0.0) * per_wall
     if seen.frequency_before_hz and seen.frequency_after_hz:
         found["frequency_change_pct"] = 100 * (seen.frequency_after_hz / seen.frequency_before_hz - 1)

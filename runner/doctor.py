@@ -19,6 +19,7 @@ from runner import host, passes, probe, topdown
 from runner.capture.settings import CaptureConf, IttCaptureConf, ToplevCaptureConf
 from runner.launch import libraries
 from runner.report import terminal
+from runner.serving import tools
 
 CAN, CAN_NOT, MISSING = "can run", "can't run", "missing"
 
@@ -93,7 +94,22 @@ def findings() -> list[Finding]:
         )
     else:
         found.append(Finding("pinning", "numactl", MISSING, "taskset pins cores only", "apt-get install numactl"))
-    return [*found, *_captures()]
+    return [*found, *_serving(), *_captures()]
+
+
+def _serving() -> Iterator[Finding]:
+    yield Finding("scenario", "inference", CAN)
+    java, server = tools.java(), tools.torchserve()
+    lacking = next((tool for tool in (server, java) if tool.version is None), None)
+    if lacking is None:
+        yield Finding("scenario", "torchserve", CAN, f"torchserve {server.version}, Java {java.version}")
+    else:
+        yield Finding("scenario", "torchserve", MISSING, f"no {lacking.name}", lacking.install)
+    for tool in (tools.ab(), tools.h2load()):
+        if tool.version is None:
+            yield Finding("load", tool.name, MISSING, "", tool.install)
+        else:
+            yield Finding("load", tool.name, CAN, tool.version)
 
 
 def _captures() -> Iterator[Finding]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import os
 import re
+import resource
 import select
 import signal
 import subprocess
@@ -38,6 +39,10 @@ class Ended:
     wall_s: float
     started_at_s: float
     """CLOCK_MONOTONIC just before the start, comparable with the worker's own."""
+    cpu_s: float = 0.0
+    """CPU time of the process and of those it waited for."""
+    lost: int | None = None
+    """The process beside it whose end stopped it."""
     oom_kills: int = 0
     """Processes that the kernel's out-of-memory killer ended meanwhile, on the whole machine."""
 
@@ -50,6 +55,7 @@ def run(
     timeout_s: float,
     marker: str,
     links: Mapping[Path, Path] | None = None,
+    beside: Sequence[int] = (),
 ) -> Ended:
     """Start ``argv`` in its own session, sleep until it ends, and leave nothing of it running.
 
@@ -57,25 +63,65 @@ def run(
         marker: value of RUNNER_JOB in ``env``; processes that carry it are killed at the end, whatever session
             they moved to (torch's run_cpu puts its workers into sessions of their own).
         links: symbolic links to make before the start (path -> target).
+        beside: other processes that it needs: the end of one stops it as well.
 
     Raises:
         OSError: ``argv[0]`` can't be started.
         KeyboardInterrupt: passed on after everything has been stopped.
     """
+    start, cpu_s, oom_kills = time.monotonic(), _cpu_of_children(), _oom_kills()
+    first: int | None = None
+    with _started_process(argv, env, stdout, stderr, marker, links) as process:
+        first = _first_to_end([process.pid, *beside], timeout_s)
+    return Ended(
+        returncode=process.returncode,
+        timed_out=first is None,
+        wall_s=time.monotonic() - start,
+        started_at_s=start,
+        cpu_s=_cpu_of_children() - cpu_s,
+        lost=first if first in beside else None,
+        oom_kills=_oom_kills() - oom_kills,
+    )
+
+
+@contextlib.contextmanager
+def background(
+    argv: Sequence[str],
+    env: Mapping[str, str],
+    stdout: Path,
+    stderr: Path,
+    marker: str,
+    links: Mapping[Path, Path] | None = None,
+) -> Iterator[Process]:
+    """Start ``argv`` like run(), and leave nothing of it running at the end of the block.
+
+    Raises:
+        OSError: ``argv[0]`` can't be started.
+    """
+    with _started_process(argv, env, stdout, stderr, marker, links) as process:
+        yield Process(process.pid, _started(process.pid) or 0)
+
+
+@contextlib.contextmanager
+def _started_process(
+    argv: Sequence[str],
+    env: Mapping[str, str],
+    stdout: Path,
+    stderr: Path,
+    marker: str,
+    links: Mapping[Path, Path] | None,
+) -> Iterator[subprocess.Popen[bytes]]:
     for link, target in (links or {}).items():
         link.parent.mkdir(parents=True, exist_ok=True)
         link.symlink_to(target)
-    start, oom_kills = time.monotonic(), _oom_kills()
     with stdout.open("wb") as out, stderr.open("wb") as err:
         process = subprocess.Popen(
             list(argv), env=dict(env), stdin=subprocess.DEVNULL, stdout=out, stderr=err, start_new_session=True
         )
-    timed_out = False
     try:
-        timed_out = not _wait(process.pid, timeout_s)
+        yield process
     finally:
         _stop(process, marker)
-    return Ended(process.returncode, timed_out, time.monotonic() - start, start, _oom_kills() - oom_kills)
 
 
 def _oom_kills() -> int:
@@ -87,16 +133,30 @@ def _oom_kills() -> int:
     return next((int(line.split()[1]) for line in text.splitlines() if line.startswith("oom_kill ")), 0)
 
 
-def _wait(pid: int, timeout_s: float) -> bool:
-    """Block until ``pid`` ends; False when ``timeout_s`` passed first."""
-    descriptor = os.pidfd_open(pid)
+def _cpu_of_children() -> float:
+    """CPU seconds of all children that have been waited for, and of theirs."""
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
+
+
+def _first_to_end(pids: Sequence[int], timeout_s: float) -> int | None:
+    """Block until one of the processes ends, and say which; None when ``timeout_s`` passed first."""
+    poller = select.poll()
+    watched: dict[int, int] = {}
     try:
-        poller = select.poll()
-        poller.register(descriptor, select.POLLIN)
+        for pid in pids:
+            try:
+                descriptor = os.pidfd_open(pid)
+            except ProcessLookupError:
+                return pid
+            watched[descriptor] = pid
+            poller.register(descriptor, select.POLLIN)
         # poll(2) takes milliseconds as a C int.
-        return bool(poller.poll(min(timeout_s * 1000, 2**31 - 1)))
+        ended = poller.poll(min(max(timeout_s, 0.0) * 1000, 2**31 - 1))
+        return watched[ended[0][0]] if ended else None
     finally:
-        os.close(descriptor)
+        for descriptor in watched:
+            os.close(descriptor)
 
 
 class _Signals:
@@ -155,7 +215,7 @@ def _stop(process: subprocess.Popen[bytes], marker: str) -> None:
     with _shielded():
         if process.poll() is None:
             os.killpg(process.pid, signal.SIGTERM)
-            if not _wait(process.pid, GRACE_S):
+            if _first_to_end([process.pid], GRACE_S) is None:
                 os.killpg(process.pid, signal.SIGKILL)
         process.wait()
         for _ in range(100):

@@ -12,6 +12,7 @@ from typing import Any
 
 from runner.host import format_cpu_list, parse_cpu_list
 from runner.launch import Plan
+from runner.launch.xeon import MODULE as LAUNCHER
 
 Evidence = Mapping[str, Any]
 
@@ -285,6 +286,27 @@ def _check_work(plan: Plan, evidence: Evidence) -> Iterator[Mismatch]:
         yield Mismatch("work", "inference_mode", str(evidence["grad_mode"]), "the worker is of another version")
 
 
+def _check_serving(plan: Plan, evidence: Evidence) -> Iterator[Mismatch]:
+    """Behind a server: the worker that proves itself answered all requests, and was started by the launcher."""
+    if not plan.cell.scenario.is_served:
+        return
+    served = evidence["serving"]
+    if LAUNCHER not in served["started_by"]:
+        yield Mismatch(
+            "launcher",
+            LAUNCHER,
+            " ".join(served["started_by"])[:200] or "nothing",
+            "the server went on without its CPU launcher; see its logs",
+        )
+    if served["requests"] != plan.cell.scenario.requests:
+        yield Mismatch(
+            "requests",
+            str(plan.cell.scenario.requests),
+            f"{served['requests']} in this worker",
+            "another worker, or another client, took part",
+        )
+
+
 CHECKS: tuple[Callable[[Plan, Evidence], Iterator[Mismatch]], ...] = (
     _check_allocator,
     _check_openmp,
@@ -296,6 +318,7 @@ CHECKS: tuple[Callable[[Plan, Evidence], Iterator[Mismatch]], ...] = (
     _check_precision,
     _check_graph,
     _check_work,
+    _check_serving,
 )
 
 

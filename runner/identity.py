@@ -17,6 +17,7 @@ from pathlib import Path
 from runner import host
 from runner.launch import WORKER, Plan
 from runner.matrix import Cell
+from runner.serving import tools
 
 # Distributions whose code runs in the worker or starts it.
 _DISTRIBUTIONS = ("torch", "intel-extension-for-pytorch", "torchvision", "transformers", "numpy", "intel-openmp")
@@ -90,6 +91,7 @@ def facts(planned: Plan) -> dict[str, str]:
     place = planned.placement
     return {
         **_here(),
+        **tools.versions(planned.cell),
         "model's code": _model_code(planned.cell.model.target),
         **{f"lib{stem}": f"{file.name} {_of_file(file)}" for stem, file in planned.libraries.items()},
         "placement": f"cores {place.core_list}, {place.threads} threads, node {place.node}, {place.task_manager}",

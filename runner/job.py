@@ -44,6 +44,9 @@ PROFILER_FOLDER = "profiler"
 # On record while a capture is under way, and after it when nothing came after it.
 NOT_SURVIVED = "the worker did not survive it; see stderr.log"
 
+# Bodies of requests that are no samples: the worker behind a server begins to count, and ends with its result.
+BEGIN, END = b"runner: begin", b"runner: end"
+
 # What an instance says that stopped because of another: the other's reason is the one to show.
 OTHER_FAILED = "another instance of this job failed"
 
@@ -98,6 +101,8 @@ class JobSpec:
     """CLOCK_MONOTONIC when the runner stops the job; 0: never."""
     private: str = ""
     """A folder of the job's own with a short path without commas, gone afterwards."""
+    request: str = ""
+    """Behind a server: where the worker leaves the body of a request, for the load generator; else empty."""
     format: int = FORMAT
 
     @property
@@ -157,6 +162,8 @@ class Window:
     """CPU time of the worker's ancestors below the runner (shell, launcher) in the window."""
     surroundings: Surroundings | None = None
     """None where nobody asked."""
+    generator_cpu_s: float | None = None
+    """Behind a server: CPU time of the load generator on the CPUs watched, which the runner adds; else None."""
 
 
 @dataclass(frozen=True)

@@ -17,10 +17,11 @@ from runner.capture.settings import CaptureConf
 from runner.captured import collect
 from runner.config import Config, cell_of
 from runner.errors import RunnerError, StorageError
-from runner.job import OTHER_FAILED, WorkerResult, onednn_log, result_file, write_json
+from runner.job import OTHER_FAILED, WorkerResult, onednn_log, write_json
 from runner.matrix import Cell
 from runner.metrics import evidence_figures
 from runner.outcome import FAILED, FINISHED, KILLED, OUTCOME_FILE, RESULT_FILE, Outcome, attempt_folders, job_folder
+from runner.serving import session as serving
 
 # Of every attempt: why it is contaminated, and the figures of each instance.
 CONTAMINATION_FILE = "contamination.json"
@@ -156,17 +157,15 @@ def _attempt(cell: Cell, config: Config, folder: Path, unfinished: Outcome) -> O
     # Once a cell: later rounds are for the timing alone.
     captures = config.capture if config.sweep.round == 0 else CaptureConf()
     spec = passes.spec_of(planned, config, folder / RESULT_FILE, captures)
-    ended = passes.start(planned, config, folder, spec)
+    measure = serving.measure if cell.scenario.is_served else passes.measure
+    measured = measure(planned, config, folder, spec)
+    ended = measured.ended
     for left in folder.glob(".*"):  # marks of instances, and what a killed worker could not remove
         left.unlink()
-    instances = range(cell.instances)
-    judged = [
-        passes.judge_end(ended, spec, folder / result_file(i, cell.instances), config.timeout_s) for i in instances
-    ]
-    results = [result for result, _ in judged if result is not None]
-    failures = [failure for _, failure in judged if failure is not None]
-    cost = {"job": ended.wall_s}
-    if len(results) < len(judged):
+    results = [result for result, _ in measured.judged if result is not None]
+    failures = [failure for _, failure in measured.judged if failure is not None]
+    cost = {"job": ended.wall_s, **measured.cost_s}
+    if len(results) < len(measured.judged):
         disk.check(folder)
         # An instance that stopped because of another has no reason of its own to show.
         own = [failure for failure in failures if OTHER_FAILED not in failure]
@@ -187,7 +186,7 @@ def _attempt(cell: Cell, config: Config, folder: Path, unfinished: Outcome) -> O
         evidence="mismatch" if failures else "ok",
         quality=next((found.quality for found in findings if found.quality != quality.OK), quality.OK),
         isa=findings[0].isa,
-        figures={**findings[0].figures, **captured.figures},
+        figures={**findings[0].figures, **captured.figures, **measured.figures},
         captures=captured.tags,
         cost_s=cost,
         contamination=disturbed,

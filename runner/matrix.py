@@ -72,8 +72,39 @@ class Launcher:
     task_manager: str
 
 
+INFERENCE = "inference"
+
+
+@dataclass(frozen=True)
+class Scenario:
+    """What calls the model: a loop in its own process (INFERENCE), or clients through a server of that name."""
+
+    name: str = INFERENCE
+    requests: int | None = None
+    """Requests of the measured load; None in INFERENCE, as the others."""
+    concurrency: int | None = None
+    """Clients that wait for an answer each, in a closed loop and in the warm-up."""
+    max_batch_delay_ms: int | None = None
+    """How long the server waits for a batch to fill."""
+
+    @property
+    def is_served(self) -> bool:
+        """Whether the model is behind a server."""
+        return self.name != INFERENCE
+
+
+@dataclass(frozen=True)
+class Load:
+    """What sends the requests; a rate or a limit of p99 is for open loops only, and one of the two is None."""
+
+    name: str | None = None
+    rate_per_s: float | None = None
+    p99_limit_ms: float | None = None
+
+
 # What an axis is called in `Cell.axes` when its setting is null.
 _AUTOMATIC = {
+    "load": ABSENT,
     "cores": "all",
     "threads": "cores",
     "node": "first",
@@ -104,12 +135,14 @@ class Cell:
     openmp: str
     warmup: int
     iterations: int | None
-    min_time_s: float
-    max_time_s: float
+    min_time_s: float | None
+    max_time_s: float | None
     target_ci_pct: float | None
     seed: int
     twin: str | None = None
     """A second name, so that a cell can be run against itself; changes nothing of what is measured."""
+    scenario: Scenario = Scenario()
+    load: Load = Load()
 
     @property
     def axes(self) -> dict[str, str]:
@@ -121,6 +154,8 @@ class Cell:
             "memory_format": self.memory_format,
             "precision": self.precision.name,
             "graph": self.graph.name,
+            "scenario": self.scenario.name,
+            "load": self.load.name,
             "launcher": self.launcher.name,
             "openmp": self.openmp,
             "batch_size": self.batch_size,
@@ -149,10 +184,20 @@ class Cell:
             "launcher.task_manager": self.launcher.task_manager,
             "warmup": str(self.warmup),
             "iterations": "null" if self.iterations is None else str(self.iterations),
-            "min_time_s": f"{self.min_time_s:g}",
-            "max_time_s": f"{self.max_time_s:g}",
+            "min_time_s": "null" if self.min_time_s is None else f"{self.min_time_s:g}",
+            "max_time_s": "null" if self.max_time_s is None else f"{self.max_time_s:g}",
             "target_ci_pct": "null" if self.target_ci_pct is None else f"{self.target_ci_pct:g}",
             "seed": str(self.seed),
+            **{
+                name: ABSENT if value is None else f"{value:g}"
+                for name, value in (
+                    ("scenario.requests", self.scenario.requests),
+                    ("scenario.concurrency", self.scenario.concurrency),
+                    ("scenario.max_batch_delay_ms", self.scenario.max_batch_delay_ms),
+                    ("load.rate_per_s", self.load.rate_per_s),
+                    ("load.p99_limit_ms", self.load.p99_limit_ms),
+                )
+            },
         }
 
     @property
@@ -171,7 +216,7 @@ class Cell:
 
 
 AXES = (
-    "model", "allocator", "ipex", "memory_format", "precision", "graph", "launcher", "openmp",
+    "model", "allocator", "ipex", "memory_format", "precision", "graph", "scenario", "load", "launcher", "openmp",
     "batch_size", "sequence_length", "instances", "cores_per_instance", "cores", "threads", "node",
     "twin",
 )  # fmt: skip

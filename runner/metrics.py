@@ -115,6 +115,8 @@ def _intervals(figures: Mapping[str, float], record: CellRecord, batch_size: int
     together = batch_size * int(record.axes["instances"])
     found = {}
     for name, ends in INTERVALS.items():
+        if name.startswith("throughput/") and record.is_served:
+            continue  # the load generator's own: not made of latencies
         interval = stats.interval(record.rounds, _STATISTICS[name]) if name in figures else None
         if interval is not None:
             scale = together if name.startswith("throughput/") else 1e3

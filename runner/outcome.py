@@ -12,7 +12,7 @@ from pathlib import Path
 
 from runner import stored
 from runner.job import FORMAT, WorkerResult, read_result, result_file
-from runner.matrix import ABSENT, AXES
+from runner.matrix import ABSENT, AXES, INFERENCE
 from runner.stored import Count, Duration, Figure, FormatError, VersionError
 
 OUTCOME_FILE = "outcome.json"
@@ -70,6 +70,11 @@ class CellRecord:
         for (number, _), result in sorted(self.results.items()):
             found.setdefault(number, []).extend(result.samples_s)
         return [samples for samples in found.values() if samples]
+
+    @property
+    def is_served(self) -> bool:
+        """Whether its latencies are of requests to a server."""
+        return self.axes.get("scenario", INFERENCE) != INFERENCE
 
     @property
     def labels(self) -> dict[str, str]:

@@ -11,8 +11,8 @@ import sys
 import sysconfig
 import tempfile
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import asdict, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -21,13 +21,27 @@ from runner.capture.settings import CaptureConf
 from runner.config import Config
 from runner.errors import RunnerError
 from runner.host import Machine, isa, read_topology, version_of
-from runner.job import FormatError, JobSpec, WorkerResult, read_result, write_json
+from runner.job import FormatError, JobSpec, WorkerResult, read_result, result_file, write_json
 from runner.launch import environment
 from runner.matrix import Cell
 from runner.outcome import RESULT_FILE
+from runner.serving import tools
 
 # (argv, job, a private folder with a short path) -> what to start instead, with the job it then does.
 Around = Callable[[Sequence[str], JobSpec, Path], tuple[Sequence[str], JobSpec]]
+
+
+@dataclass(frozen=True)
+class Measured:
+    """One pass, judged by what it left."""
+
+    ended: execute.Ended
+    judged: Sequence[tuple[WorkerResult | None, str | None]]
+    """Of each instance: its result when it measured, the failure when it did not."""
+    figures: Mapping[str, float] = field(default_factory=dict)
+    """Metrics that the workers can't know: a server's and a load generator's own."""
+    cost_s: Mapping[str, float] = field(default_factory=dict)
+    """Wall time of phases that the workers can't know."""
 
 
 # What the evidence needs of oneDNN's log: a second step, because the first is longer by the log's header.
@@ -49,9 +63,11 @@ def plan_here(cell: Cell) -> launch.Plan:
     """Resolve a cell on this machine as the calling process sees it.
 
     Raises:
-        RunnerError: see launch.plan().
+        RunnerError: see launch.plan(), and serving.tools.require().
     """
-    return launch.plan(cell, this_machine(), os.environ, sys.executable)
+    planned = launch.plan(cell, this_machine(), os.environ, sys.executable)
+    tools.require(cell)
+    return planned
 
 
 def spec_of(planned: launch.Plan, config: Config, result_path: Path, captures: CaptureConf) -> JobSpec:
@@ -82,8 +98,8 @@ def spec_of(planned: launch.Plan, config: Config, result_path: Path, captures: C
         seed=cell.seed,
         warmup=cell.warmup,
         iterations=cell.iterations,
-        min_time_s=cell.min_time_s,
-        max_time_s=cell.max_time_s,
+        min_time_s=cell.min_time_s or 0.0,
+        max_time_s=cell.max_time_s or 0.0,
         # Of several instances none stops early: the others would be timed beside one that is gone.
         target_ci_pct=cell.target_ci_pct if cell.instances == 1 else None,
         runner_pid=os.getpid(),
@@ -91,6 +107,41 @@ def spec_of(planned: launch.Plan, config: Config, result_path: Path, captures: C
         instances=[list(placement.of_instance(i).cores) for i in range(placement.instances)],
         onednn=_EVIDENCE_LOG if captures.onednn is None else asdict(captures.onednn),
         captures=own,
+    )
+
+
+def measure(planned: launch.Plan, config: Config, folder: Path, spec: JobSpec) -> Measured:
+    """Launch the timing pass of scenario=inference, wait for its end and read its results.
+
+    Raises:
+        RunnerError: it can't be started.
+    """
+    ended = start(planned, config, folder, spec)
+    instances = planned.cell.instances
+    judged = [judge_end(ended, spec, folder / result_file(i, instances), config.timeout_s) for i in range(instances)]
+    return Measured(ended, judged)
+
+
+def marker_of(config: Config) -> str:
+    """What every process of a job carries in its environment, and is found by: this runner, sweep, cell, round."""
+    return f"{execute.Process.this()}/{config.sweep.id}/{config.sweep.cell_id}/{config.sweep.round}"
+
+
+def write_launch(
+    folder: Path, argv: Sequence[str], command: launch.Command, placement: launch.Placement, as_shell: str | None
+) -> None:
+    """Leave launch.json: what was started, and how; ``as_shell`` where a person can do it again in one line."""
+    write_json(
+        folder / "launch.json",
+        {
+            "argv": argv,
+            # Only what tunes the job: the caller's environment may hold secrets, and results are shared.
+            "env": environment.visible(command.env),
+            "scrubbed": dict(command.scrubbed),
+            "links": {str(link): str(file) for link, file in command.links.items()},
+            "as_shell": as_shell,
+            "placement": asdict(placement),
+        },
     )
 
 
@@ -105,7 +156,7 @@ def start(
     Raises:
         RunnerError: it can't be started.
     """
-    marker = f"{execute.Process.this()}/{config.sweep.id}/{config.sweep.cell_id}/{config.sweep.round}"
+    marker = marker_of(config)
     # Short and without spaces or colons whatever the project's path is: LD_PRELOAD is split at both.
     shim = Path(tempfile.mkdtemp(prefix="runner-", dir="/tmp"))
     try:
@@ -116,18 +167,7 @@ def start(
         if around is not None:
             argv, spec = around(argv, spec, shim)
         write_json(folder / "job.json", spec)
-        write_json(
-            folder / "launch.json",
-            {
-                "argv": argv,
-                # Only what tunes the job: the caller's environment may hold secrets, and results are shared.
-                "env": environment.visible(command.env),
-                "scrubbed": dict(command.scrubbed),
-                "links": {str(link): str(file) for link, file in command.links.items()},
-                "as_shell": command.as_shell(),
-                "placement": asdict(planned.placement),
-            },
-        )
+        write_launch(folder, argv, command, planned.placement, command.as_shell())
         try:
             return execute.run(
                 argv,

@@ -56,7 +56,26 @@ def _ipex(cell: Cell, isa: frozenset[str]) -> str | None:
     return None
 
 
-RULES: tuple[Callable[[Cell, frozenset[str]], str | None], ...] = (_launcher, _memory_format, _precision, _ipex)
+def _scenario(cell: Cell, isa: frozenset[str]) -> str | None:
+    if not cell.scenario.is_served:
+        return None
+    name = f"scenario={cell.scenario.name}"
+    if cell.launcher.name != "xeon":
+        return f"{name} launcher={cell.launcher.name}: its workers are started by torch's launcher; choose xeon"
+    if cell.instances > 1:
+        return f"{name} instances={cell.instances}: requests are counted and proved in one worker; run it with one"
+    if cell.graph.name == "compile":
+        return f"{name} graph=compile: the size of its batches varies, and each would be compiled anew"
+    return None
+
+
+RULES: tuple[Callable[[Cell, frozenset[str]], str | None], ...] = (
+    _launcher,
+    _scenario,
+    _memory_format,
+    _precision,
+    _ipex,
+)
 
 
 def why_not(cell: Cell, isa: frozenset[str]) -> str | None:

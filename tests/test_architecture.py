@@ -43,6 +43,18 @@ def test_only_execute_starts_processes() -> None:
     assert importers_of("subprocess") == {"execute.py"}
 
 
+def test_only_the_life_of_a_served_cell_knows_which_servers_there_are() -> None:
+    assert importers_of("runner.serving.torchserve") == {"serving/session.py"}
+    assert importers_of("runner.serving.session") == {"jobs.py"}
+
+
+def test_a_server_and_its_load_know_nothing_of_processes_jobs_or_results() -> None:
+    for name in ("load", "server", "settings", "torchserve"):
+        own = {found for found in imports(ROOT / "runner/serving" / f"{name}.py") if found.startswith("runner.")}
+        allowed = ("runner.serving", "runner.capture.settings", "runner.errors", "runner.job", "runner.matrix")
+        assert all(found.startswith(allowed) for found in own), (name, own)
+
+
 def test_torch_is_imported_in_the_worker_only() -> None:
     assert {Path(name).parts[0] for name in importers_of("torch")} == {"worker"}
 
@@ -68,7 +80,15 @@ def test_the_worker_needs_torch_the_standard_library_and_the_job_types_only() ->
 
 
 @pytest.mark.parametrize(
-    "module", ["runner.matrix", "runner.stats", "runner.gate", "runner.report.terminal", "runner.launch"]
+    "module",
+    [
+        "runner.matrix",
+        "runner.stats",
+        "runner.gate",
+        "runner.report.terminal",
+        "runner.launch",
+        "runner.serving.session",
+    ],
 )
 def test_the_pure_rooms_load_neither_torch_nor_mlflow(module: str) -> None:
     code = f"import sys, {module}; sys.exit(bool({{'torch', 'mlflow', 'matplotlib'}} & set(sys.modules)))"

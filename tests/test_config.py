@@ -17,7 +17,7 @@ from runner.limits import check
 from .conftest import ROOT, Ran, Runner
 
 CAPTURES = {file.stem for file in (ROOT / "conf" / "capture").glob("*.yaml")}
-GROUPS = ("model", "allocator", "ipex", "memory_format", "precision", "graph", "launcher")
+GROUPS = ("model", "scenario", "load", "allocator", "ipex", "memory_format", "precision", "graph", "launcher")
 OPTIONS = [(group, file.stem) for group in GROUPS for file in sorted((ROOT / "conf" / group).glob("*.yaml"))]
 
 
@@ -29,7 +29,7 @@ def every_option(run_cli: Runner) -> str:
 @pytest.mark.parametrize(("group", "name"), OPTIONS)
 def test_each_option_is_named_as_its_file_and_listed_by_help(group: str, name: str, every_option: str) -> None:
     data = yaml.load((ROOT / "conf" / group / f"{name}.yaml").read_text(), Loader=yaml.BaseLoader)
-    assert data["name"] == name
+    assert (data["scenario"] if group == "scenario" and "scenario" in data else data)["name"] == name
     line = next(line for line in every_option.splitlines() if line.startswith(f"{group}:"))
     assert name in line.replace(",", " ").split()
 

@@ -172,6 +172,7 @@ def test_cpu_time_of_the_jobs_own_processes_is_never_others(
     own = user + system + runner + launcher
     window = replace(seen(busy_s=own + 0.02 * idle), user_s=user, system_s=system, runner_cpu_s=runner)
     assert contamination.judge(replace(window, launcher_cpu_s=launcher)) == ()
+    assert contamination.judge(replace(window, generator_cpu_s=launcher)) == ()
 
 
 @given(foreign=st.floats(0, 4), wall=st.floats(0.04, 100), cpus=st.integers(1, 128))

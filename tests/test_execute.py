@@ -58,6 +58,43 @@ def test_the_runner_sleeps_while_a_job_runs(tmp_path: Path) -> None:
     assert used < 0.01 * ended.wall_s + 0.05
 
 
+def test_a_job_ends_with_a_process_that_it_needs(tmp_path: Path) -> None:
+    needed = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(0.5)"])
+    argv, env = [sys.executable, "-c", "import time; time.sleep(60)"], {**os.environ, "RUNNER_JOB": "test/beside"}
+    ended = execute.run(
+        argv, env, tmp_path / "out", tmp_path / "err", 30, "test/beside", beside=[os.getpid(), needed.pid]
+    )
+    assert ended.lost == needed.pid
+    assert not ended.timed_out
+    assert ended.wall_s < 20
+    assert needed.wait() == 0
+
+
+def test_a_process_that_is_gone_before_the_job_starts_ends_it_at_once(tmp_path: Path) -> None:
+    gone = subprocess.Popen(["true"])
+    gone.wait()
+    argv, env = ["sleep", "60"], {**os.environ, "RUNNER_JOB": "test/gone"}
+    ended = execute.run(argv, env, tmp_path / "out", tmp_path / "err", 30, "test/gone", beside=[gone.pid])
+    assert ended.lost == gone.pid
+
+
+def test_the_cpu_time_of_a_job_is_known(tmp_path: Path) -> None:
+    ended = run(tmp_path, "import time\nwhile time.process_time() < 0.3: pass")
+    assert 0.3 <= ended.cpu_s < 3
+
+
+def test_a_process_in_the_background_ends_with_its_block(tmp_path: Path) -> None:
+    child = "[sys.executable, '-c', 'import time; time.sleep(60)']"
+    script = f"import subprocess, sys, time; subprocess.Popen({child}, start_new_session=True); time.sleep(60)"
+    argv, env = [sys.executable, "-c", script], {**os.environ, "RUNNER_JOB": "test/background"}
+    with execute.background(argv, env, tmp_path / "out", tmp_path / "err", "test/background") as process:
+        while len(execute.marked("test/background")) < 2:
+            time.sleep(0.02)
+        assert process.is_alive
+    assert execute.marked("test/background") == []
+    assert not process.is_alive
+
+
 def test_an_interrupt_stops_the_job_and_is_passed_on(tmp_path: Path) -> None:
     # A shell starts background jobs with SIGINT ignored, and the tests with them.
     before = signal.signal(signal.SIGINT, signal.default_int_handler)

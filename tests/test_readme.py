@@ -38,6 +38,16 @@ def test_each_runner_line_runs(run_cli: Runner, line: str) -> None:
     words = shlex.split(line)[3:]
     if {"--help", "--cfg"} & set(words):
         tiny: list[str] = []
+    elif "scenario=torchserve" in words:
+        words = [word for word in words if not word.startswith("scenario.requests=")]
+        tiny = [
+            "model=tiny",
+            "batch_size=2",
+            "warmup=1",
+            "scenario.requests=40",
+            "scenario.concurrency=4",
+            "capture=[]",
+        ]
     elif "model=bert_base_uncased" in words:
         tiny = ["+model.kwargs.num_hidden_layers=1", "warmup=1", "iterations=3"]
     else:

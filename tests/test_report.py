@@ -18,6 +18,8 @@ from runner.report.ranking import pick_baseline, rank, warning
 
 def axes(**change: str) -> dict[str, str]:
     base: dict[str, str] = dict.fromkeys(AXES, "x") | {
+        "scenario": "inference",
+        "load": "-",
         "model": "tiny",
         "allocator": "ptmalloc",
         "ipex": "off",

@@ -84,7 +84,8 @@ def test_explain_sets_two_of_its_cells_side_by_side(main_job: Ran, mlruns: Path)
 def test_params_are_the_axes_and_nothing_else(main_job: Ran, mlruns: Path) -> None:
     for run in runs_of(mlruns, main_job.sweep)[2]:
         assert set(run.data.params) == {
-            "model", "allocator", "ipex", "memory_format", "precision", "graph", "launcher", "openmp", "batch_size",
+            "model", "scenario", "load",
+            "allocator", "ipex", "memory_format", "precision", "graph", "launcher", "openmp", "batch_size",
             "sequence_length", "instances", "cores_per_instance", "cores", "threads", "node", "twin",
         }  # fmt: skip
 
@@ -439,7 +440,14 @@ def test_a_transformer_of_two_layers_runs_in_bf16_as_a_graph(run_cli: Runner, mo
 # -- what is in git runs ------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("file", sorted((ROOT / "experiments/experiment").glob("*.yaml")), ids=lambda file: file.stem)
+IN_A_LOOP = [
+    file
+    for file in sorted((ROOT / "experiments/experiment").glob("*.yaml"))
+    if not file.stem.startswith("torchserve")  # those are run in test_torchserve.py
+]
+
+
+@pytest.mark.parametrize("file", IN_A_LOOP, ids=lambda file: file.stem)
 def test_each_experiment_runs_on_a_tiny_workload(run_cli: Runner, file: Path) -> None:
     # IPEX's import takes ten seconds a job and a compilation as long: smoke has one cell of each.
     small = ["model=tiny", "batch_size=2", "warmup=1", "iterations=3", "rounds=1"]

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+from runner.launch.placement import Placement
 from runner.launch.request import Built, Request
+from runner.matrix import Cell
+
+MODULE = "torch.backends.xeon.run_cpu"
 
 _ALLOCATOR_FLAG = {
     "default": "--use-default-allocator",
@@ -11,10 +15,9 @@ _ALLOCATOR_FLAG = {
 }
 
 
-def build(request: Request) -> Built:
-    """argv of run_cpu; it starts the program without a shell, so nothing is quoted."""
-    placement, cell = request.placement, request.cell
-    options = [
+def options(cell: Cell, placement: Placement) -> list[str]:
+    """What run_cpu is told: allocator, cores, OpenMP runtime, how to pin."""
+    words = [
         _ALLOCATOR_FLAG[cell.allocator.launcher_value],
         "--core-list",
         ",".join(map(str, placement.cores)),
@@ -24,7 +27,12 @@ def build(request: Request) -> Built:
         str(placement.cores_per_instance),
     ]
     if cell.openmp == "default":
-        options.append("--disable-iomp")
+        words.append("--disable-iomp")
     if placement.task_manager == "taskset":
-        options.append("--disable-numactl")
-    return Built([request.python, "-m", "torch.backends.xeon.run_cpu", *options, *request.program])
+        words.append("--disable-numactl")
+    return words
+
+
+def build(request: Request) -> Built:
+    """argv of run_cpu; it starts the program without a shell, so nothing is quoted."""
+    return Built([request.python, "-m", MODULE, *options(request.cell, request.placement), *request.program])

@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+from runner.matrix import ABSENT
 from runner.report.ranking import Row
 
 # Below this difference there is nothing to explain: neighbours on a shared machine do as much.
@@ -98,13 +99,21 @@ STEP_PARTS = (*_PRIMITIVES, _OUTSIDE)
 _KERNEL = Part("the kernel", "cpu/kernel_ms_per_step", (_faults,))
 
 
+# Loads under which a sample holds one whole batch, as the logged step does: none, or clients that wait for each other.
+_FULL_BATCHES = (ABSENT, "ab")
+
+
 def split(row: Row) -> dict[str, float]:
     """Part -> ms of a clean step, adding up to its p50; empty when oneDNN's log was not taken or is of another step.
 
     oneDNN times its primitives without the printing, so their times stand as they are; they are scaled only where they
     sum to more than the clean step.
     """
-    if row.p50_ms is None or any(part.metric not in row.metrics for part in _PRIMITIVES):
+    if (
+        row.axes.get("load") not in _FULL_BATCHES
+        or row.p50_ms is None
+        or any(part.metric not in row.metrics for part in _PRIMITIVES)
+    ):
         return {}
     times = {part.name: row.metrics[part.metric] for part in _PRIMITIVES}
     total = sum(times.values())

@@ -115,7 +115,10 @@ def pick_baseline(cells: Sequence[Mapping[str, str]], wanted: Mapping[str, objec
 
 
 # What one iteration computes: latencies of different work have no ratio.
-WORK = ("model", "model._target_", "model.kwargs", "batch_size", "sequence_length", "instances")
+WORK = (
+    "model", "model._target_", "model.kwargs", "batch_size", "sequence_length", "instances",
+    "scenario", "load", "scenario.concurrency", "scenario.max_batch_delay_ms", "load.rate_per_s", "load.p99_limit_ms",
+)  # fmt: skip
 
 
 def unequal_work(one: CellRecord, other: CellRecord) -> str:

@@ -10,13 +10,10 @@ import time
 
 _STARTED = time.monotonic()
 
-import importlib  # noqa: E402 - the clock comes first: it dates the start of the process
-import os  # noqa: E402
-import random  # noqa: E402
+import os  # noqa: E402 - the clock comes first: it dates the start of the process
 import sys  # noqa: E402
 import traceback  # noqa: E402
-from collections.abc import Callable, Iterator  # noqa: E402
-from contextlib import contextmanager  # noqa: E402
+from collections.abc import Callable  # noqa: E402
 from dataclasses import replace  # noqa: E402
 from pathlib import Path  # noqa: E402
 from typing import Any  # noqa: E402
@@ -27,56 +24,10 @@ sys.path[0] = str(Path(__file__).resolve().parents[2])
 
 from runner.job import JobSpec, WorkerResult, onednn_log, read_spec, result_file, write_json  # noqa: E402
 from runner.worker import watch  # noqa: E402
+from runner.worker.phases import Phases  # noqa: E402
 
 # How long further instances keep up the load for the first one's captures.
 _CAPTURES_AT_MOST_S = 120.0
-
-
-class Phases:
-    """Wall time of each phase, in seconds, by name."""
-
-    def __init__(self) -> None:
-        self.seconds: dict[str, float] = {}
-
-    @contextmanager
-    def __call__(self, name: str) -> Iterator[None]:
-        """Time the block under ``name``."""
-        start = time.perf_counter()
-        try:
-            yield
-        finally:
-            self.seconds[name] = time.perf_counter() - start
-
-
-def _resolve(target: str) -> Callable[..., Any]:
-    module_name, _, name = target.rpartition(".")
-    factory: Callable[..., Any] = getattr(importlib.import_module(module_name), name)
-    return factory
-
-
-def _build(spec: JobSpec, seed: int) -> tuple[Any, Any]:
-    """(module in evaluation mode, Call): the same for the same seed, in any process."""
-    import torch
-
-    from runner.worker.call import Call
-
-    random.seed(seed)
-    if "numpy" in sys.modules:
-        sys.modules["numpy"].random.seed(seed)
-    torch.manual_seed(seed)
-    module, inputs = _resolve(spec.model_target)(batch_size=spec.batch_size, **spec.model_kwargs)
-    return module.eval(), Call.of(inputs)
-
-
-def _reference(spec: JobSpec) -> list[Any]:
-    """Outputs of the model as it was built: fp32, eager, as its inputs come."""
-    import torch
-
-    from runner.worker.call import flat
-
-    module, call = _build(spec, spec.seed)
-    with torch.inference_mode():
-        return flat(call(module))
 
 
 def run(spec: JobSpec, folder: Path, instance: int, keep: Callable[[WorkerResult], None]) -> None:
@@ -85,28 +36,18 @@ def run(spec: JobSpec, folder: Path, instance: int, keep: Callable[[WorkerResult
     with phases("import"):
         import torch
 
-        from runner.worker import captures, evidence, instances, look, measure, reference, surroundings
-        from runner.worker.call import flat
+        from runner.worker import captures, instances, measure, stages, surroundings
         from runner.worker.region import PerfControl
-        from runner.worker.transform import transform
 
     together = instances.Together(folder, instance, len(spec.instances))
     reference_file = folder / f".reference-{os.getpid()}.pt"
     try:
         if not spec.apart:
             with phases("reference"):
-                has_reference = reference.compute_in_child(lambda: _reference(spec), reference_file, spec.deadline_s)
+                stages.reference_in_child(spec, reference_file)
         # Not before the fork: the child would wait for ever for a thread of faulthandler's that it has not.
         watch.say_where_it_hangs(spec.deadline_s)
-        with phases("build"):
-            module, call = _build(spec, spec.seed)
-            if not spec.apart and not has_reference:
-                raise RuntimeError("the fp32 eager reference could not be computed; its traceback is in stderr.log")
-            drawn = spec.calibration_batches if spec.precision == "int8" else 0
-            calibration = [_build(spec, spec.seed + 1 + i)[1] for i in range(drawn)]
-        with phases("transform"), torch.no_grad():
-            subject = transform(spec, module, call, calibration)
-        del module, call, calibration
+        subject = stages.prepare(spec, phases)
 
         def step() -> Any:
             return subject.call(subject.module)
@@ -142,13 +83,8 @@ def run(spec: JobSpec, folder: Path, instance: int, keep: Callable[[WorkerResult
             if spec.apart:
                 keep(result)
                 return
-            with phases("quality"):
-                quality = reference.compare(flat(output), reference.load(reference_file))
-            with phases("evidence"):
-                found = evidence.collect(subject, output, grad_mode="inference_mode")
-            with phases("onednn"):
-                onednn_step_s = look.onednn(step, folder / onednn_log(instance), **spec.onednn)
-            keep(replace(result, evidence=found, quality=quality, onednn_step_s=onednn_step_s))
+            proof = stages.prove(spec, subject, output, reference_file, folder / onednn_log(instance), phases)
+            keep(replace(result, **proof))
             if instance == 0:
                 captures.run(step, spec, folder)
             together.announce("captured")

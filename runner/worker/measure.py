@@ -106,6 +106,45 @@ def _rss_peak_bytes() -> int | None:
     return None
 
 
+class Counted:
+    """What the operating system counts from here to close(), as a Window."""
+
+    def __init__(self, runner_pid: int, watched: Sequence[int] = ()) -> None:
+        """See measure()."""
+        self._runner, self._watched = [runner_pid], watched
+        self._between = ancestors_below(runner_pid)
+        self._peak_is_ours = _reset_rss_peak()
+        self._around = surroundings.read(watched) if watched else None
+        self._cpu_s = _cpu_seconds(self._runner), _cpu_seconds(self._between)
+        self._usage = resource.getrusage(resource.RUSAGE_SELF)
+        self._start_ns = time.perf_counter_ns()
+
+    def close(self) -> Window:
+        """The counters of the window, which ends here."""
+        wall_s = (time.perf_counter_ns() - self._start_ns) / 1e9
+        before, after = self._usage, resource.getrusage(resource.RUSAGE_SELF)
+        runner_s, between_s = _cpu_seconds(self._runner), _cpu_seconds(self._between)
+        around = self._around
+        seen = surroundings.between(around, surroundings.read(self._watched), self._watched) if around else None
+
+        def used(end: float | None, begin: float | None) -> float | None:
+            return None if end is None or begin is None else end - begin
+
+        return Window(
+            wall_s=wall_s,
+            minor_faults=after.ru_minflt - before.ru_minflt,
+            major_faults=after.ru_majflt - before.ru_majflt,
+            voluntary_switches=after.ru_nvcsw - before.ru_nvcsw,
+            involuntary_switches=after.ru_nivcsw - before.ru_nivcsw,
+            user_s=after.ru_utime - before.ru_utime,
+            system_s=after.ru_stime - before.ru_stime,
+            rss_peak_bytes=_rss_peak_bytes() if self._peak_is_ours else None,
+            runner_cpu_s=used(runner_s, self._cpu_s[0]),
+            launcher_cpu_s=used(between_s, self._cpu_s[1]),
+            surroundings=seen,
+        )
+
+
 def measure(
     step: Callable[[], object],
     rule: Rule,
@@ -119,35 +158,8 @@ def measure(
         around: entered right before the loop and left right after it, as perf's region is.
         watched: CPUs to look around on, see surroundings.watched(); empty: nobody looks.
     """
-    between = ancestors_below(runner_pid)
-    peak_is_ours = _reset_rss_peak()
-    around_before = surroundings.read(watched) if watched else None
-    runner_before, between_before = _cpu_seconds([runner_pid]), _cpu_seconds(between)
-    before = resource.getrusage(resource.RUSAGE_SELF)
-    start = time.perf_counter_ns()
-
+    counted = Counted(runner_pid, watched)
     with around or nullcontext():
         samples = timed_loop(step, rule)
-
-    wall_s = (time.perf_counter_ns() - start) / 1e9
-    after = resource.getrusage(resource.RUSAGE_SELF)
-    runner_after, between_after = _cpu_seconds([runner_pid]), _cpu_seconds(between)
-    seen = surroundings.between(around_before, surroundings.read(watched), watched) if around_before else None
-
-    def used(end: float | None, begin: float | None) -> float | None:
-        return None if end is None or begin is None else end - begin
-
-    window = Window(
-        wall_s=wall_s,
-        minor_faults=after.ru_minflt - before.ru_minflt,
-        major_faults=after.ru_majflt - before.ru_majflt,
-        voluntary_switches=after.ru_nvcsw - before.ru_nvcsw,
-        involuntary_switches=after.ru_nivcsw - before.ru_nivcsw,
-        user_s=after.ru_utime - before.ru_utime,
-        system_s=after.ru_stime - before.ru_stime,
-        rss_peak_bytes=_rss_peak_bytes() if peak_is_ours else None,
-        runner_cpu_s=used(runner_after, runner_before),
-        launcher_cpu_s=used(between_after, between_before),
-        surroundings=seen,
-    )
+    window = counted.close()
     return [sample / 1e9 for sample in samples], window

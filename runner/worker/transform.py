@@ -34,10 +34,16 @@ class Subject:
     """Whose compiler was called with them: ``ipex``, ``inductor``."""
 
 
-def _channels_last(call: Call) -> Call:
-    return call.map(
-        lambda tensor: tensor.contiguous(memory_format=torch.channels_last) if tensor.dim() == 4 else tensor
-    )
+def inputs(spec: JobSpec, call: Call) -> Call:
+    """A call's tensors in the memory format and dtype of the cell; int8 takes float32 and quantizes by itself."""
+    dtype = DTYPES.get(spec.precision, torch.float32)
+
+    def prepared(tensor: torch.Tensor) -> torch.Tensor:
+        if spec.memory_format == "channels_last" and tensor.dim() == 4:
+            tensor = tensor.contiguous(memory_format=torch.channels_last)
+        return tensor.to(dtype) if tensor.is_floating_point() and dtype != torch.float32 else tensor
+
+    return call.map(prepared)
 
 
 def _apply_memory_format(spec: JobSpec, subject: Subject) -> None:
@@ -50,13 +56,11 @@ def _apply_memory_format(spec: JobSpec, subject: Subject) -> None:
             ipex.enable_auto_channels_last()
     if spec.memory_format == "channels_last":
         subject.module.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # missing in torch's own stub
-        subject.call = _channels_last(subject.call)
 
 
 def _apply_precision(spec: JobSpec, subject: Subject, calibration: Sequence[Call]) -> None:
     if spec.precision == "int8":
-        if spec.memory_format == "channels_last":
-            calibration = [_channels_last(call) for call in calibration]
+        calibration = [inputs(spec, call) for call in calibration]
         subject.module, subject.int8_recipe = quantize.static(
             subject.module, subject.call, calibration, spec.ipex == "on", spec.graph == "compile"
         )
@@ -64,7 +68,6 @@ def _apply_precision(spec: JobSpec, subject: Subject, calibration: Sequence[Call
     dtype = DTYPES[spec.precision]
     if dtype != torch.float32:
         subject.module = subject.module.to(dtype)
-        subject.call = subject.call.map(lambda tensor: tensor.to(dtype) if tensor.is_floating_point() else tensor)
     if spec.ipex == "on":
         subject.module = _ipex_optimize(subject.module, subject.call, dtype, spec.graph)
 
@@ -115,7 +118,7 @@ def transform(spec: JobSpec, module: nn.Module, call: Call, calibration: Sequenc
     Args:
         calibration: inputs other than ``call``'s, for int8.
     """
-    subject = Subject(module.eval(), call, module)
+    subject = Subject(module.eval(), inputs(spec, call), module)
     _apply_memory_format(spec, subject)
     _apply_precision(spec, subject, calibration)
     subject.eager = subject.module

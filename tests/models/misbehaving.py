@@ -244,3 +244,14 @@ def ignores_signals(batch_size: int, mark: str) -> Any:
         time.sleep(600)
 
     return Step(wait), (torch.zeros(batch_size),)
+
+
+def fails_later(batch_size: int) -> tuple[nn.Module, tuple[torch.Tensor, ...]]:
+    """Fails in its tenth call, when a server has answered requests with it."""
+    calls = itertools.count(1)
+
+    def action() -> None:
+        if next(calls) == 10:
+            raise ArithmeticError("ten is too many")
+
+    return Step(action), (torch.zeros(batch_size, 4),)

@@ -1,0 +1,177 @@
+"""The handler that TorchServe loads into its backend worker: the cell's model behind requests.
+
+A request's body is one sample: its tensors as they were built (float32, contiguous), one after the other. Two bodies
+are orders (``runner.job``): BEGIN reads the counters, END reads them again, proves what ran and writes the result.
+TorchServe wants exactly one class in this module, with initialize() and handle().
+"""
+
+from __future__ import annotations
+
+import time
+
+_STARTED = time.monotonic()
+
+import math  # noqa: E402 - the clock comes first, as in __main__
+import os  # noqa: E402
+import traceback  # noqa: E402
+from collections.abc import Sequence  # noqa: E402
+from pathlib import Path  # noqa: E402
+from statistics import fmean  # noqa: E402
+from typing import Any  # noqa: E402
+
+import torch  # noqa: E402
+
+from runner.job import BEGIN, END, WorkerResult, onednn_log, read_spec, write_json  # noqa: E402
+from runner.worker import captures, measure, stages, surroundings, watch  # noqa: E402
+from runner.worker.call import flat  # noqa: E402
+from runner.worker.phases import Phases  # noqa: E402
+from runner.worker.transform import inputs  # noqa: E402
+
+_IMPORT_S = time.monotonic() - _STARTED
+
+_itt_api: Any = torch.profiler.itt  # torch's stubs don't type it
+
+
+class Handler:
+    """One worker's model, and what it counts of the requests it answers."""
+
+    def initialize(self, context: Any) -> None:
+        """Build, transform and warm up the model of the archive's job file; called by TorchServe, once.
+
+        Raises:
+            Exception: whatever went wrong; the result file says it.
+        """
+        self._spec = read_spec(Path(context.system_properties["model_dir"]) / "job.json")
+        self._result_path = Path(self._spec.result_path)
+        watch.mark_crashes()
+        watch.die_with(self._spec.runner_pid)
+        self._phases = Phases()
+        self._phases.seconds["import"] = _IMPORT_S
+        self._reference = self._result_path.parent / f".reference-{os.getpid()}.pt"
+        try:
+            self._prepare()
+        except Exception as error:
+            self._fail(error)
+            raise
+
+    def _prepare(self) -> None:
+        spec = self._spec
+        with self._phases("reference"):
+            stages.reference_in_child(spec, self._reference)
+        watch.say_where_it_hangs(spec.deadline_s)
+        _, self._samples = stages.build(spec, spec.seed)
+        for tensor in self._samples.tensors():
+            if tensor.dim() == 0 or tensor.shape[0] != spec.batch_size:
+                raise ValueError(
+                    f"scenario=torchserve: an input of shape {list(tensor.shape)} has no batch of {spec.batch_size} in "
+                    "its first dimension, so that it can't be put together from requests"
+                )
+        self._subject = stages.prepare(spec, self._phases)
+        with torch.inference_mode(), self._phases("warmup"):
+            for _ in range(2):  # TorchScript and IPEX prepare themselves in the first two calls
+                self._subject.call(self._subject.module)
+        self._begin()
+        Path(spec.request).write_bytes(self._encode(0))
+
+    def handle(self, rows: Sequence[dict[str, Any]], context: Any) -> list[Any]:
+        """A batch of requests in, an answer for each; called by TorchServe.
+
+        Raises:
+            Exception: whatever the model raised: TorchServe answers 503, and the result file says why.
+        """
+        start = time.perf_counter()
+        # By itself TorchServe leaves the phrase of "HTTP/1.1 200 OK" out, and h2load then sees no status.
+        context.set_all_response_status(200, "OK")
+        bodies = [row["body"] for row in rows]
+        try:
+            order = bytes(bodies[0]) if len(bodies) == 1 and len(bodies[0]) <= len(BEGIN) else b""
+            if order in (BEGIN, END):
+                self._begin() if order == BEGIN else self._end()
+                return ["done"]
+            answers = self._answer(bodies)
+        except Exception as error:
+            self._fail(error)
+            raise
+        context.metrics.add_time("HandlerTime", round(1e3 * (time.perf_counter() - start), 2), None, "ms")
+        return answers
+
+    def _answer(self, bodies: Sequence[bytearray]) -> list[dict[str, int]]:
+        """For each sample, where its first output is largest: what a classifier's client asks for."""
+        _itt_api.range_push("preprocess")
+        call = inputs(self._spec, self._decode(bodies))
+        _itt_api.range_pop()
+        start = time.perf_counter()
+        _itt_api.range_push("inference")
+        with torch.inference_mode():
+            output = call(self._subject.module)
+        _itt_api.range_pop()
+        self._inference_s.append(time.perf_counter() - start)
+        self._batches.append(len(bodies))
+        first = flat(output)[0]
+        return [{"argmax": int(row)} for row in first.reshape(len(bodies), -1).argmax(1)]
+
+    def _encode(self, number: int) -> bytes:
+        """The body of the request for one of the example samples."""
+        rows = (tensor[number].reshape(-1).contiguous() for tensor in self._samples.tensors())
+        return b"".join(row.view(torch.uint8).numpy().tobytes() for row in rows)
+
+    def _decode(self, bodies: Sequence[bytearray]) -> Any:
+        """The call for a batch of bodies, as if it had been built."""
+        offset, stacked = 0, []
+        for like in self._samples.tensors():
+            shape = like.shape[1:]
+            count = math.prod(shape)
+            rows = [torch.frombuffer(body, dtype=like.dtype, count=count, offset=offset) for body in bodies]
+            stacked.append(torch.stack(rows).reshape(len(bodies), *shape))
+            offset += count * like.element_size()
+        if any(len(body) != offset for body in bodies):
+            raise ValueError(f"a request must have {offset} bytes, the tensors of one sample")
+        batch = iter(stacked)
+        return self._samples.map(lambda _: next(batch))
+
+    def _begin(self) -> None:
+        """Count from here."""
+        spec = self._spec
+        self._inference_s: list[float] = []
+        self._batches: list[int] = []
+        self._counted = measure.Counted(spec.runner_pid, surroundings.watched(spec.instances[0], spec.instances))
+
+    def _end(self) -> None:
+        """Stop counting, prove what ran by the way that requests go, write the result, take the captures."""
+        window = self._counted.close()
+        self._phases.seconds["measure"] = window.wall_s
+        spec, subject, folder = self._spec, self._subject, self._result_path.parent
+        served = {
+            "requests": sum(self._batches),
+            "batches": len(self._batches),
+            "batch_sizes": {str(size): self._batches.count(size) for size in sorted(set(self._batches))},
+            "inference_s": fmean(self._inference_s) if self._inference_s else None,
+            "started_by": Path(f"/proc/{os.getppid()}/cmdline").read_bytes().decode().split("\0")[:-1],
+        }
+        subject.call = inputs(spec, self._decode([bytearray(self._encode(i)) for i in range(spec.batch_size)]))
+        with torch.inference_mode():
+            output = subject.call(subject.module)
+            proof = stages.prove(spec, subject, output, self._reference, folder / onednn_log(0), self._phases)
+            proof["evidence"]["serving"] = served
+            result = WorkerResult(
+                cell_id=spec.cell_id,
+                round=spec.round,
+                window=window,
+                phases_s=self._phases.seconds,
+                started_at_s=_STARTED,
+                **proof,
+            )
+            write_json(self._result_path, result)
+            captures.run(lambda: subject.call(subject.module), spec, folder)
+        self._reference.unlink()
+
+    def _fail(self, error: Exception) -> None:
+        """Say what went wrong first where the runner reads it."""
+        traceback.print_exc()
+        spec, message = self._spec, f"{type(error).__name__}: {error}"
+        self._reference.unlink(missing_ok=True)
+        if not self._result_path.exists():
+            write_json(
+                self._result_path,
+                WorkerResult(cell_id=spec.cell_id, round=spec.round, error=message, started_at_s=_STARTED),
+            )

@@ -1,0 +1,82 @@
+"""What a worker does before and after it is measured, whatever calls the model: build and transform; then prove it.
+
+Apart from the loop (``__main__``) and from the server's handler (``serve``), which both go through these stages.
+"""
+
+from __future__ import annotations
+
+import importlib
+import random
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from runner.job import JobSpec
+from runner.worker import evidence, look, reference
+from runner.worker.call import Call, flat
+from runner.worker.phases import Phases
+from runner.worker.transform import Subject, transform
+
+
+def _resolve(target: str) -> Callable[..., Any]:
+    module_name, _, name = target.rpartition(".")
+    factory: Callable[..., Any] = getattr(importlib.import_module(module_name), name)
+    return factory
+
+
+def build(spec: JobSpec, seed: int) -> tuple[nn.Module, Call]:
+    """(module in evaluation mode, Call): the same for the same seed, in any process."""
+    random.seed(seed)
+    if "numpy" in sys.modules:
+        sys.modules["numpy"].random.seed(seed)
+    torch.manual_seed(seed)
+    module, inputs = _resolve(spec.model_target)(batch_size=spec.batch_size, **spec.model_kwargs)
+    return module.eval(), Call.of(inputs)
+
+
+def _reference(spec: JobSpec) -> list[torch.Tensor]:
+    """Outputs of the model as it was built: fp32, eager, as its inputs come."""
+    module, call = build(spec, spec.seed)
+    with torch.inference_mode():
+        return flat(call(module))
+
+
+def reference_in_child(spec: JobSpec, file: Path) -> None:
+    """Compute the fp32 eager reference in a forked child, and leave it in ``file``.
+
+    Raises:
+        RuntimeError: it could not be computed. Not for a model that can't be built, which prepare() says better.
+    """
+    if not reference.compute_in_child(lambda: _reference(spec), file, spec.deadline_s):
+        build(spec, spec.seed)
+        raise RuntimeError("the fp32 eager reference could not be computed; its traceback is in stderr.log")
+
+
+def prepare(spec: JobSpec, phases: Phases) -> Subject:
+    """The model as the cell asks for it, with its inputs."""
+    with phases("build"):
+        module, call = build(spec, spec.seed)
+        drawn = spec.calibration_batches if spec.precision == "int8" else 0
+        calibration = [build(spec, spec.seed + 1 + i)[1] for i in range(drawn)]
+    with phases("transform"), torch.no_grad():
+        return transform(spec, module, call, calibration)
+
+
+def prove(
+    spec: JobSpec, subject: Subject, output: Any, reference_file: Path, onednn_log: Path, phases: Phases
+) -> dict[str, Any]:
+    """Fields of a WorkerResult: how far ``output`` is from fp32's, what the process is, what oneDNN ran.
+
+    Call it in inference mode, after the measuring: it allocates, and runs further steps.
+    """
+    with phases("quality"):
+        quality = reference.compare(flat(output), reference.load(reference_file))
+    with phases("evidence"):
+        found = evidence.collect(subject, output, grad_mode="inference_mode")
+    with phases("onednn"):
+        step_s = look.onednn(lambda: subject.call(subject.module), onednn_log, **spec.onednn)
+    return {"quality": quality, "evidence": found, "onednn_step_s": step_s}
