@@ -7,10 +7,12 @@ would wake up twenty times a second.
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
 import re
 import resource
 import select
+import shutil
 import signal
 import subprocess
 import time
@@ -116,12 +118,24 @@ def _started_process(
         link.symlink_to(target)
     with stdout.open("wb") as out, stderr.open("wb") as err:
         process = subprocess.Popen(
-            list(argv), env=dict(env), stdin=subprocess.DEVNULL, stdout=out, stderr=err, start_new_session=True
+            [*_with_us(), *argv],
+            env=dict(env),
+            stdin=subprocess.DEVNULL,
+            stdout=out,
+            stderr=err,
+            start_new_session=True,
         )
     try:
         yield process
     finally:
         _stop(process, marker)
+
+
+@functools.cache
+def _with_us() -> tuple[str, ...]:
+    """setpriv(1): the kernel kills what we start when we are killed, workers of a launcher watch for themselves."""
+    setpriv = shutil.which("setpriv")
+    return (setpriv, "--pdeathsig", "KILL") if setpriv else ()
 
 
 def _oom_kills() -> int:
