@@ -7,6 +7,7 @@ would wake up twenty times a second.
 from __future__ import annotations
 
 import contextlib
+import errno
 import functools
 import os
 import re
@@ -116,14 +117,12 @@ def _started_process(
     for link, target in (links or {}).items():
         link.parent.mkdir(parents=True, exist_ok=True)
         link.symlink_to(target)
+    if shutil.which(argv[0], path=env.get("PATH")) is None:
+        raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), argv[0])  # else setpriv's to say, too late
+    words = [*_with_us(), *argv]
     with stdout.open("wb") as out, stderr.open("wb") as err:
         process = subprocess.Popen(
-            [*_with_us(), *argv],
-            env=dict(env),
-            stdin=subprocess.DEVNULL,
-            stdout=out,
-            stderr=err,
-            start_new_session=True,
+            words, env=dict(env), stdin=subprocess.DEVNULL, stdout=out, stderr=err, start_new_session=True
         )
     try:
         yield process

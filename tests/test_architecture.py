@@ -51,7 +51,14 @@ def test_only_the_life_of_a_served_cell_knows_which_servers_there_are() -> None:
 def test_a_server_and_its_load_know_nothing_of_processes_jobs_or_results() -> None:
     for name in ("load", "server", "settings", "torchserve"):
         own = {found for found in imports(ROOT / "runner/serving" / f"{name}.py") if found.startswith("runner.")}
-        allowed = ("runner.serving", "runner.capture.settings", "runner.errors", "runner.job", "runner.matrix")
+        allowed = (
+            "runner.serving",
+            "runner.capture.settings",
+            "runner.errors",
+            "runner.job",
+            "runner.matrix",
+            "runner.stored",
+        )
         assert all(found.startswith(allowed) for found in own), (name, own)
 
 

@@ -134,7 +134,7 @@ class _Session:
         )
         command = replace(
             command,
-            argv=server.command(site),
+            argv=tuple(server.command(site)),
             env={**command.env, **server.environment(site)},
         )
         write_json(folder / "job.json", site.job)
