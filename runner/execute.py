@@ -7,10 +7,13 @@ would wake up twenty times a second.
 from __future__ import annotations
 
 import contextlib
+import errno
+import functools
 import os
 import re
 import resource
 import select
+import shutil
 import signal
 import subprocess
 import time
@@ -114,14 +117,24 @@ def _started_process(
     for link, target in (links or {}).items():
         link.parent.mkdir(parents=True, exist_ok=True)
         link.symlink_to(target)
+    if shutil.which(argv[0], path=env.get("PATH")) is None:
+        raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), argv[0])  # else setpriv's to say, too late
+    words = [*_with_us(), *argv]
     with stdout.open("wb") as out, stderr.open("wb") as err:
         process = subprocess.Popen(
-            list(argv), env=dict(env), stdin=subprocess.DEVNULL, stdout=out, stderr=err, start_new_session=True
+            words, env=dict(env), stdin=subprocess.DEVNULL, stdout=out, stderr=err, start_new_session=True
         )
     try:
         yield process
     finally:
         _stop(process, marker)
+
+
+@functools.cache
+def _with_us() -> tuple[str, ...]:
+    """setpriv(1): the kernel kills what we start when we are killed, workers of a launcher watch for themselves."""
+    setpriv = shutil.which("setpriv")
+    return (setpriv, "--pdeathsig", "KILL") if setpriv else ()
 
 
 def _oom_kills() -> int:

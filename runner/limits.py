@@ -8,7 +8,7 @@ from runner import names
 from runner.capture.settings import check as check_capture
 from runner.errors import RunnerError
 from runner.matrix import ABSENT
-from runner.serving.settings import check as check_serving
+from runner.serving import settings as serving
 
 if TYPE_CHECKING:
     from runner.config import Config
@@ -57,7 +57,7 @@ def check(config: Config) -> None:
         if value is not None and not (0 < value <= _MOST):
             raise RunnerError(f"{name}={value}: {name} is in {meaning} and must be above 0 and at most {_MOST}")
     loop = {name: getattr(config, name) for name in ("iterations", "min_time_s", "max_time_s", "target_ci_pct")}
-    check_serving(config.scenario, config.load, loop, config.capture)
+    serving.check(config.scenario, config.load, loop, config.capture)
     if config.rounds != AUTO and (isinstance(config.rounds, str) or not 1 <= config.rounds <= _MOST_ROUNDS):
         raise RunnerError(f"rounds={config.rounds}: rounds is processes a cell, 1 to {_MOST_ROUNDS}, or {AUTO}")
     check_capture(config.capture)

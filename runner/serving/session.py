@@ -34,8 +34,6 @@ SERVERS: Mapping[str, Server] = {"torchserve": TorchServe()}
 
 # Between two questions whether the server is up: nothing is measured yet.
 _ASK_EVERY_S = 0.1
-# setpriv(1): a server or generator whose runner is killed ends with it; its worker watches for itself.
-_WITH_US = ("setpriv", "--pdeathsig", "KILL")
 
 
 def measure(planned: launch.Plan, config: Config, folder: Path, spec: JobSpec) -> passes.Measured:
@@ -136,7 +134,7 @@ class _Session:
         )
         command = replace(
             command,
-            argv=(*_WITH_US, *server.command(site)),
+            argv=tuple(server.command(site)),
             env={**command.env, **server.environment(site)},
         )
         write_json(folder / "job.json", site.job)
@@ -271,7 +269,7 @@ class _Session:
         marker = f"{passes.marker_of(self.config)}/{name}"
         env = {**os.environ, "RUNNER_JOB": marker}
         out, err = into / "stdout.log", into / "stderr.log"
-        ended = execute.run([*_WITH_US, *pinned, *argv], env, out, err, site.left_s, marker, beside=beside)
+        ended = execute.run([*pinned, *argv], env, out, err, site.left_s, marker, beside=beside)
         if ended.lost is not None:
             who = "the server" if ended.lost == beside[0] else "the worker"
             raise ServingError(f"{who} (pid {ended.lost}) ended during the {name} requests: {self._ended_by(ended)}")

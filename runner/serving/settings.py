@@ -64,6 +64,7 @@ _AT_LEAST = {
     "concurrency": (1, "clients"),
     "max_batch_delay_ms": (0, "milliseconds that a batch waits to fill"),
 }
+# Of requests, clients and milliseconds.
 _MOST = 10**6
 # The server takes five ports from the first on.
 _LAST_PORT = 65535 - 4
@@ -145,7 +146,7 @@ def _check_load(scenario: ScenarioConf, load: LoadConf, name: str) -> None:
     if rate is not None and not 0 < rate <= MOST_PER_S:
         raise RunnerError(f"load.rate_per_s={rate:g}: requests a second, above 0 and at most {MOST_PER_S:g}")
     if limit is not None and not 0 < limit <= _MOST:
-        raise RunnerError(f"load.p99_limit_ms={limit:g}: it must be above 0 and at most {_MOST}")
+        raise RunnerError(f"load.p99_limit_ms={limit:g}: milliseconds, above 0 and at most {_MOST}")
     if limit is not None and (scenario.requests or 0) < _P99_SAMPLES:
         raise RunnerError(
             f"scenario.requests={scenario.requests}: a p99 needs at least {_P99_SAMPLES} requests; raise it"

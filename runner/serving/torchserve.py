@@ -21,9 +21,11 @@ from statistics import fmean
 from runner import stored
 from runner.serving.load import CONTENT_TYPE
 from runner.serving.server import ServingError, Site
+from runner.stored import FormatError
 
 _MODEL, _ARCHIVE = "cell", "cell.mar"
 _HOST = "127.0.0.1"
+_ANSWER = Path("the server's answer")
 _PROJECT = Path(__file__).resolve().parents[2]
 _INFERENCE, _MANAGEMENT, _METRICS, _GRPC_INFERENCE, _GRPC_MANAGEMENT = range(5)
 
@@ -204,9 +206,9 @@ class TorchServe:
             raise ServingError(f"TorchServe did not load the model ({status}: {_message(text)})")
         status, text = _ask(site, _MANAGEMENT, "GET", f"/models/{_MODEL}", timeout_s=site.left_s)
         try:
-            workers = stored.parse_json(Path(f"/models/{_MODEL}"), text)[0]["workers"]
+            workers = stored.parse_json(_ANSWER, text)[0]["workers"]
             [pid] = [int(worker["pid"]) for worker in workers if worker["status"] == "READY"]
-        except (stored.FormatError, ValueError, KeyError, IndexError, TypeError) as error:
+        except (FormatError, ValueError, KeyError, IndexError, TypeError) as error:
             raise ServingError(f"TorchServe has no worker READY ({status}: {text[:200]})") from error
         return pid
 
@@ -256,6 +258,6 @@ def _ask(
 
 def _message(text: str) -> str:
     """TorchServe's own message of an error, in one line."""
-    with contextlib.suppress(stored.FormatError, KeyError, TypeError):
-        text = str(stored.parse_json(Path("answer"), text)["message"])
+    with contextlib.suppress(FormatError, KeyError, TypeError):
+        text = str(stored.parse_json(_ANSWER, text)["message"])
     return " ".join(text.split())[:300]
