@@ -274,6 +274,11 @@ HOGGED = (
 MODELS = {"PYTHONPATH": str(ROOT / "tests/models")}
 
 
+def adhoc(client: MlflowClient) -> str:
+    """Id of the experiment of sweeps without a file."""
+    return next(str(one.experiment_id) for one in client.search_experiments() if one.name == "adhoc")
+
+
 @pytest.mark.slow
 def test_a_pass_disturbed_by_a_busy_loop_is_kept_marked_and_run_again(
     run_cli: Runner, mlruns: Path, tmp_path: Path
@@ -298,7 +303,7 @@ def test_a_pass_disturbed_by_a_busy_loop_is_kept_marked_and_run_again(
     assert len(record.rounds) == 1
     assert outcome.cost_s["reruns"] > outcome.cost_s["measure"]
     client = MlflowClient(tracking_uri=Store(mlruns).uri)
-    [run] = client.search_runs(["1"], f"tags.sweep_id = '{ran.sweep.name}' and tags.kind = 'cell'")
+    [run] = client.search_runs([adhoc(client)], f"tags.sweep_id = '{ran.sweep.name}' and tags.kind = 'cell'")
     assert run.data.metrics["contamination/reruns"] == len(aside)
     kept = {item.path for item in client.list_artifacts(run.info.run_id, "logs/round-0/attempt-1")}
     assert {"logs/round-0/attempt-1/result.json", "logs/round-0/attempt-1/contamination.json"} <= kept
@@ -318,7 +323,8 @@ def test_a_comparison_under_a_busy_loop_throughout_says_that_it_can_not_be_trust
         assert [outcome.attempts for outcome in record.outcomes] == [2]
         assert list(record.contamination) == [0]
         rows = f"tags.sweep_id = '{ran.sweep.name}' and tags.cell_id = '{record.cell_id}'"
-        tags = MlflowClient(tracking_uri=Store(mlruns).uri).search_runs(["1"], rows)[0].data.tags
+        client = MlflowClient(tracking_uri=Store(mlruns).uri)
+        tags = client.search_runs([adhoc(client)], rows)[0].data.tags
         assert tags["contaminated"].startswith("1 of 1 rounds: other processes took")
     assert "can't be trusted" in (ran.sweep / "report.html").read_text().replace("&#39;", "'")
     said = invoke(["compare", ran.sweep.name, "--mlruns", str(mlruns)])

@@ -282,8 +282,8 @@ FAILURES = {
     "killed": "killed by SIGKILL",
     "segfaults": "killed by SIGSEGV",
     "exits": "the worker left no result: exit status 0",
-    "tears": "the worker's result is unusable: result.json can't be read",
-    "comes_from_the_future": "the worker's result is unusable: result.json has format 99",
+    "tears": "result.json can't be read: ",
+    "comes_from_the_future": "result.json has format 99",
     "hangs": "timeout_s=25: the job was still running in <lambda> (misbehaving.py:32) and was stopped",
 }
 

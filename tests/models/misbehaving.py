@@ -239,6 +239,8 @@ def devours(batch_size: int, group: str) -> Any:
 
 def ignores_signals(batch_size: int, mark: str) -> Any:
     def wait() -> None:
+        if os.getsid(0) != os.getpid():
+            return  # the reference is computed in a process of its own, which a signal to the worker does not reach
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
         Path(mark).touch()
         time.sleep(600)
