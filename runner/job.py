@@ -205,6 +205,13 @@ class Captured:
     """All that it took, preparation and writing included."""
 
 
+def failed(spec: JobSpec, error: Exception, started_at_s: float) -> WorkerResult:
+    """What a worker writes that could not measure."""
+    # A file name in it may be no UTF-8.
+    message = f"{type(error).__name__}: {error}".encode(errors="backslashreplace").decode()
+    return WorkerResult(cell_id=spec.cell_id, round=spec.round, error=message, started_at_s=started_at_s)
+
+
 def result_file(instance: int, instances: int, name: str = "result.json") -> str:
     """Name of an instance's result file: ``result.json``, or ``result-1.json`` of several."""
     stem, _, ending = name.rpartition(".")

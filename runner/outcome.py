@@ -178,7 +178,8 @@ def read_job(sweep: Path, cell_id: str, number: int) -> CellRecord | None:
     Raises:
         FormatError: see `read_cell`.
     """
-    return _record(sweep, cell_id, [number] if number in numbers(sweep, cell_id) else [])
+    has_ended = (job_folder(sweep, cell_id, number) / OUTCOME_FILE).exists()
+    return _record(sweep, cell_id, [number] if has_ended else [])
 
 
 def _record(sweep: Path, cell_id: str, rounds: Sequence[int]) -> CellRecord | None:

@@ -11,7 +11,8 @@ import sys
 import sysconfig
 import tempfile
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -127,6 +128,17 @@ def marker_of(config: Config) -> str:
     return f"{execute.Process.this()}/{config.sweep.id}/{config.sweep.cell_id}/{config.sweep.round}"
 
 
+@contextmanager
+def private_folder() -> Iterator[Path]:
+    """A folder of one pass, gone afterwards."""
+    # Short and without spaces or colons whatever the project's path is: LD_PRELOAD is split at both.
+    folder = Path(tempfile.mkdtemp(prefix="runner-", dir="/tmp"))
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
 def write_launch(
     folder: Path, argv: Sequence[str], command: launch.Command, placement: launch.Placement, as_shell: str | None
 ) -> None:
@@ -157,9 +169,7 @@ def start(
         RunnerError: it can't be started.
     """
     marker = marker_of(config)
-    # Short and without spaces or colons whatever the project's path is: LD_PRELOAD is split at both.
-    shim = Path(tempfile.mkdtemp(prefix="runner-", dir="/tmp"))
-    try:
+    with private_folder() as shim:
         collector = probe.collector() if "itt" in spec.captures else None
         command = launch.command(planned, folder / "job.json", shim, os.environ, sys.executable, marker, collector)
         argv: Sequence[str] = command.argv
@@ -180,8 +190,6 @@ def start(
             )
         except OSError as error:
             raise RunnerError(f"launcher={planned.cell.launcher.name}: {argv[0]} can't be started ({error})") from error
-    finally:
-        shutil.rmtree(shim, ignore_errors=True)
 
 
 def apart(

@@ -78,6 +78,9 @@ class Recorder:
         """
         if self._has_missed or _is_behind(sweep):
             return self.catch_up(sweep)
+        return self._close(sweep)
+
+    def _close(self, sweep: Path) -> dict[str, str]:
         self.insist(lambda store: store.close_sweep(sweep))
         links = self.insist(lambda store: store.save_views(sweep))
         ledger.recorded(sweep)
@@ -125,10 +128,7 @@ class Recorder:
         self.insist(lambda store: store.open_sweep(sweep))
         for cell in ledger.read_cells(sweep):
             self._cell(sweep, cell.cell_id, is_complete)
-        self.insist(lambda store: store.close_sweep(sweep))
-        links = self.insist(lambda store: store.save_views(sweep))
-        ledger.recorded(sweep)
-        return links
+        return self._close(sweep)
 
     def _cell(self, sweep: Path, cell_id: str, is_complete: bool) -> None:
         ended = numbers(sweep, cell_id)

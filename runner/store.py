@@ -12,7 +12,7 @@ import fcntl
 import os
 import sqlite3
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import closing, contextmanager
 from functools import cached_property
 from pathlib import Path
@@ -171,18 +171,22 @@ class Store:
     def abandon(self, run_id: str) -> None:
         """End a sweep's run, and its cells', whose folder is gone: nothing can be said of it."""
         run = self._client.get_run(run_id)
-        for one in self._children(run.info.experiment_id, run.data.tags["sweep_id"]):
-            if one.info.status == "RUNNING":
-                self._client.set_terminated(one.info.run_id, KILLED)
+        self._kill_waiting(self._children(run.info.experiment_id, run.data.tags["sweep_id"]))
         self._client.set_terminated(run_id, KILLED)
+
+    def _kill_waiting(self, cells: Iterable[Run]) -> None:
+        """End those that still wait for a round."""
+        for cell in cells:
+            if cell.info.status == "RUNNING":
+                self._client.set_terminated(cell.info.run_id, KILLED)
 
     def close_sweep(self, sweep: Path) -> None:
         """End the parent run as end.json says (KILLED without one), and any cell that still waits for a round."""
         entry, end = ledger.read_sweep(sweep), ledger.read_end(sweep) or ledger.End(KILLED)
         run_id = self._run(entry, "")
-        for cell in self._cells_of(entry):
-            if cell.info.status == "RUNNING":
-                self._client.set_terminated(cell.info.run_id, KILLED)
+        cells = self._cells_of(entry)
+        self._kill_waiting(cells)
+        for cell in cells:
             cause = end.causes.get(cell.data.tags["cell_id"])
             if cause:
                 self._client.set_tag(cell.info.run_id, "main_cause", cause[:_TAG_LIMIT])

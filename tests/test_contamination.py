@@ -18,12 +18,12 @@ from mlflow.tracking import MlflowClient
 
 from runner import contamination
 from runner.job import Surroundings, Window
-from runner.outcome import attempt_folders, job_folder, read_cell
+from runner.outcome import attempt_folders, job_folder
 from runner.stopping import Rule
 from runner.store import Store
 from runner.worker import measure, surroundings
 
-from .conftest import ROOT, Runner, invoke
+from .conftest import ROOT, Runner, invoke, records_of
 
 # Recorded on a virtual machine of two CPUs, Linux 6.18, by `cat`; the long line of interrupts is cut.
 STAT = """cpu  90456 405 11085 604103 1253 0 186 38 7 0
@@ -287,11 +287,9 @@ def test_a_pass_disturbed_by_a_busy_loop_is_kept_marked_and_run_again(
     assert ran.status == 0, ran.out + ran.err
     assert "contaminated (other processes took" in ran.out
     assert "run again 1 of 2" in ran.out
-    [cell] = (ran.sweep / "cells").iterdir()
-    record = read_cell(ran.sweep, cell.name)
-    assert record is not None
+    [record] = records_of(ran)
     [outcome] = record.outcomes
-    folder = job_folder(ran.sweep, cell.name, 0)
+    folder = job_folder(ran.sweep, record.cell_id, 0)
     aside = attempt_folders(folder)
     # The machine of the test may disturb the second attempt as well.
     assert outcome.attempts == 1 + len(aside) >= 2

@@ -20,11 +20,11 @@ from runner import identity, ledger, resume
 from runner.config import Config
 from runner.errors import RunnerError
 from runner.execute import Process, end_orphans
-from runner.outcome import OUTCOME_FILE, job_folder, read_cell
+from runner.outcome import OUTCOME_FILE, job_folder
 from runner.planning import Planned
 from runner.store import Store
 
-from .conftest import CELL, ROOT, Ran, alive, invoke
+from .conftest import CELL, ROOT, Ran, alive, invoke, records_of
 
 FACTS = {"torch": "2.8.0 abc", "libjemalloc": "libjemalloc.so.2 def", "kernel": "6.1"}
 
@@ -201,11 +201,9 @@ def test_a_failed_job_is_tried_again_as_often_as_asked_and_every_attempt_is_kept
     assert ran.status == 0, ran.out + ran.err
     assert "FAILED (the worker failed: " in ran.out
     assert "tried again 1 of 1" in ran.out
-    [cell] = (ran.sweep / "cells").iterdir()
-    record = read_cell(ran.sweep, cell.name)
-    assert record is not None
+    [record] = records_of(ran)
     assert [outcome.attempts for outcome in record.outcomes] == [2]
-    assert "not this time" in (job_folder(ran.sweep, cell.name, 0) / "attempt-1" / "stderr.log").read_text()
+    assert "not this time" in (job_folder(ran.sweep, record.cell_id, 0) / "attempt-1" / "stderr.log").read_text()
 
 
 @pytest.mark.slow

@@ -7,10 +7,8 @@ itself as in scenario=inference (runner.worker.serve).
 from __future__ import annotations
 
 import os
-import shutil
 import socket
 import sys
-import tempfile
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
@@ -45,26 +43,24 @@ def measure(planned: launch.Plan, config: Config, folder: Path, spec: JobSpec) -
     cell = planned.cell
     started_s = time.monotonic()
     ports = _free_ports(config.scenario.port)
-    private = Path(tempfile.mkdtemp(prefix="runner-", dir="/tmp"))
     deadline_s = started_s + config.timeout_s
-    site = Site(
-        cell=cell,
-        job=replace(spec, private=str(private), request=str(private / "request"), deadline_s=deadline_s),
-        private=private,
-        logs=folder / cell.scenario.name,
-        ports=ports,
-        python=sys.executable,
-        launcher_args=xeon.options(cell, planned.placement),
-        timeout_s=config.timeout_s,
-    )
-    session = _Session(planned, config, folder, site, SERVERS[cell.scenario.name])
     failure = result = None
-    try:
-        result = session.run()
-    except ServingError as error:
-        failure = session.failure(error)
-    finally:
-        shutil.rmtree(private, ignore_errors=True)
+    with passes.private_folder() as private:
+        site = Site(
+            cell=cell,
+            job=replace(spec, private=str(private), request=str(private / "request"), deadline_s=deadline_s),
+            private=private,
+            logs=folder / cell.scenario.name,
+            ports=ports,
+            python=sys.executable,
+            launcher_args=xeon.options(cell, planned.placement),
+            timeout_s=config.timeout_s,
+        )
+        session = _Session(planned, config, folder, site, SERVERS[cell.scenario.name])
+        try:
+            result = session.run()
+        except ServingError as error:
+            failure = session.failure(error)
     now_s = time.monotonic()
     ended = execute.Ended(0, now_s >= deadline_s, now_s - started_s, started_s)
     return passes.Measured(ended, [(result, failure)], session.figures, session.cost_s)

@@ -22,7 +22,7 @@ from typing import Any  # noqa: E402
 # those names; the project's root belongs there instead.
 sys.path[0] = str(Path(__file__).resolve().parents[2])
 
-from runner.job import JobSpec, WorkerResult, onednn_log, read_spec, result_file, write_json  # noqa: E402
+from runner.job import JobSpec, WorkerResult, failed, onednn_log, read_spec, result_file, write_json  # noqa: E402
 from runner.worker import watch  # noqa: E402
 from runner.worker.phases import Phases  # noqa: E402
 
@@ -127,12 +127,7 @@ def main(argv: list[str]) -> int:
             return 1  # what was measured stays measured
         if len(spec.instances) > 1:
             (result_path.parent / f".failed-{instance}").touch()  # the others need not wait
-        # A file name in it may be no UTF-8.
-        message = f"{type(error).__name__}: {error}".encode(errors="backslashreplace").decode()
-        write_json(
-            result_path,
-            WorkerResult(cell_id=spec.cell_id, round=spec.round, error=message, started_at_s=_STARTED),
-        )
+        write_json(result_path, failed(spec, error, _STARTED))
         return 1
     return 0
 

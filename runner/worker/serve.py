@@ -21,7 +21,7 @@ from typing import Any  # noqa: E402
 
 import torch  # noqa: E402
 
-from runner.job import BEGIN, END, WorkerResult, onednn_log, read_spec, write_json  # noqa: E402
+from runner.job import BEGIN, END, WorkerResult, failed, onednn_log, read_spec, write_json  # noqa: E402
 from runner.worker import captures, measure, stages, surroundings, watch  # noqa: E402
 from runner.worker.call import flat  # noqa: E402
 from runner.worker.phases import Phases  # noqa: E402
@@ -168,10 +168,6 @@ class Handler:
     def _fail(self, error: Exception) -> None:
         """Say what went wrong first where the runner reads it."""
         traceback.print_exc()
-        spec, message = self._spec, f"{type(error).__name__}: {error}"
         self._reference.unlink(missing_ok=True)
         if not self._result_path.exists():
-            write_json(
-                self._result_path,
-                WorkerResult(cell_id=spec.cell_id, round=spec.round, error=message, started_at_s=_STARTED),
-            )
+            write_json(self._result_path, failed(self._spec, error, _STARTED))
