@@ -23,10 +23,10 @@ from tempfile import TemporaryDirectory
 
 from mlflow.tracking import MlflowClient
 
-from runner import ledger
-from runner.execute import marked
-from runner.outcome import FINISHED, OUTCOME_FILE, RESULT_FILE, read_outcome
-from runner.store import Store
+from runner.machine.execute import marked
+from runner.results import ledger
+from runner.results.outcome import FINISHED, OUTCOME_FILE, RESULT_FILE, read_outcome
+from runner.tracking.store import Store
 
 ROOT = Path(__file__).resolve().parents[1]
 CELLS, ROUNDS = 3, 2

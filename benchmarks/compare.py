@@ -19,9 +19,9 @@ from time import perf_counter
 import numpy as np
 
 from benchmarks.harness import timed
-from runner import compare
-from runner.cells import CellRow, Origin, save
-from runner.matrix import AXES
+from runner.analysis.cells import CellRow, Origin, save
+from runner.commands import compare
+from runner.matrix.cell import AXES
 
 LIMIT_S = 5.0
 ROUNDS = 5

@@ -15,8 +15,8 @@ from time import perf_counter
 
 import numpy as np
 
+from runner.protocol.stopping import enough
 from runner.stats import Answer, compare, describe, interval
-from runner.stopping import enough
 
 LIMIT_S = 5.0
 ROUNDS, SAMPLES = 5, 200

@@ -15,9 +15,9 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
-from runner import execute
-from runner.host import format_cpu_list, read_topology
 from runner.launch import environment, libraries
+from runner.machine import capabilities
+from runner.machine.host import format_cpu_list, read_topology
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -60,7 +60,7 @@ def rows_of(out: str) -> list[dict[str, str]]:
 def ipexrun(allocator: str, program: Sequence[str], shim: Path) -> tuple[list[str], dict[str, str]]:
     """(argv, env) of bare.py under the plain ipexrun, on the cores and with the library that the runner would take."""
     topology = read_topology()
-    manager = execute.working_task_manager(min(topology.allowed), topology.nodes()[0])
+    manager = capabilities.working_task_manager(min(topology.allowed), topology.nodes()[0])
     env, _ = environment.scrub(dict(os.environ))
     if allocator != "default":
         file = libraries.find(allocator, libraries.search_path(os.environ, sys.executable))

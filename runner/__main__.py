@@ -14,12 +14,13 @@ import sys
 import time
 from pathlib import Path
 
-from runner import names, refusal
-from runner.errors import RunnerError, StorageError
+from runner.commands import refusal
+from runner.config import names
+from runner.machine.installation import CONF, EXPERIMENTS
+from runner.protocol.errors import RunnerError, StorageError
 
-ROOT = Path(__file__).resolve().parents[1]
 # What the user types -> module with main().
-COMMANDS = {"compare": "compare", "doctor": "doctor", "explain": "explain", "import": "importing", "ui": "ui"}
+COMMANDS = {"compare": "compare", "doctor": "doctor", "explain": "explain", "import": "import_", "ui": "ui"}
 
 
 @functools.cache
@@ -32,29 +33,28 @@ def sweep() -> int:
     """Hand the command line to Hydra, which composes it and calls the matrix sweeper."""
     sys.path.insert(0, str(Path(__file__).with_name("plugins")))
     # Experiments of the folder one works in, else the project's own.
-    os.environ.setdefault(
-        "RUNNER_EXPERIMENTS", "experiments" if Path("experiments").is_dir() else str(ROOT / "experiments")
-    )
+    os.environ.setdefault("RUNNER_EXPERIMENTS", "experiments" if Path("experiments").is_dir() else str(EXPERIMENTS))
     os.environ["HYDRA_FULL_ERROR"] = "1"  # errors come to refusal.explain() instead of being printed by Hydra
 
     import hydra
     from omegaconf import DictConfig, OmegaConf
 
-    from runner import config, jobs
-    from runner import sweep as the_sweep
-    from runner.outcome import Outcome
+    from runner.config import schema
+    from runner.job.run import run_job
+    from runner.results.outcome import Outcome
+    from runner.sweep import run as the_sweep
 
-    config.register()
+    schema.register()
     OmegaConf.register_new_resolver("runner.sweep_id", sweep_id, replace=True)
 
     from hydra.core.hydra_config import HydraConfig
     from hydra.types import RunMode
 
-    @hydra.main(version_base="1.3", config_path=str(ROOT / "conf"), config_name="config")
+    @hydra.main(version_base="1.3", config_path=str(CONF), config_name="config")
     def task(composed: DictConfig) -> Outcome:
         if HydraConfig.get().mode != RunMode.MULTIRUN:
             raise RunnerError("hydra.mode=RUN: jobs are run by the sweeper; leave hydra.mode as it is")
-        return jobs.run(config.typed(composed), OmegaConf.to_yaml(composed, resolve=True))
+        return run_job(schema.typed(composed), OmegaConf.to_yaml(composed, resolve=True))
 
     task()
     return the_sweep.exit_status
@@ -66,10 +66,10 @@ def main() -> int:
     try:
         names.check_words(argv[1:])
         if argv[1:] and argv[1] in COMMANDS:
-            command = importlib.import_module(f"runner.{COMMANDS[argv[1]]}")
+            command = importlib.import_module(f"runner.commands.{COMMANDS[argv[1]]}")
             return int(command.main(argv[2:]))
         if argv[1:2] == ["resume"]:
-            argv = [argv[0], *importlib.import_module("runner.resume").command_line(argv[2:])]
+            argv = [argv[0], *importlib.import_module("runner.commands.resume").command_line(argv[2:])]
             names.check_words(argv[1:])
         sys.argv = ["wait=false" if word == "--no-wait" else word for word in argv]
         return sweep()

@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from runner.matrix import Allocator, Cell, Graph, Launcher, Model, Precision
-from runner.outcome import CellRecord, read_cell
+from runner.matrix.cell import Allocator, Cell, Graph, Launcher, Model, Precision
+from runner.results.outcome import CellRecord, read_cell
 
 ROOT = Path(__file__).resolve().parents[1]
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from .conftest import ROOT
+from tests.conftest import ROOT
 
 FILES = sorted((ROOT / "runner").rglob("*.py"))
 
@@ -35,31 +35,97 @@ def importers_of(package: str) -> set[str]:
     }
 
 
+# Room -> rooms that it may import; a room stands above all that it imports. `__main__` is the command line.
+ROOMS = {
+    "__main__": "commands sweep job results machine config protocol",
+    "commands": "sweep tracking report analysis results capture launch machine config matrix protocol",
+    "plugins": "sweep results machine config matrix protocol",
+    "sweep": "job tracking report analysis results capture launch machine config matrix stats protocol",
+    "job": "tracking results checks capture launch machine config matrix protocol",
+    "tracking": "results checks capture machine config matrix protocol",
+    "report": "analysis results capture config matrix stats protocol",
+    "analysis": "results capture config matrix stats protocol",
+    "results": "checks capture config matrix stats protocol",
+    "checks": "launch machine protocol",
+    "capture": "machine config protocol",
+    "launch": "machine matrix protocol",
+    "machine": "matrix protocol",
+    "config": "matrix protocol",
+    "matrix": "protocol",
+    "stats": "",
+    "worker": "protocol",
+    "protocol": "",
+}
+
+
+def room_of(file: Path) -> str:
+    """The folder below runner/ that a file is in; of a file at its root, the file."""
+    return file.relative_to(ROOT / "runner").parts[0].removesuffix(".py")
+
+
+def rooms_imported() -> dict[str, set[str]]:
+    """Room -> the other rooms that its files import."""
+    found: dict[str, set[str]] = {room_of(file): set() for file in FILES}
+    for file in FILES:
+        others = {name.split(".")[1] for name in imports(file) if name.startswith("runner.")}
+        found[room_of(file)] |= (others & set(ROOMS)) - {room_of(file)}
+    return found
+
+
+def test_the_package_holds_its_command_line_and_the_rooms_and_nothing_else() -> None:
+    there = {path.name for path in (ROOT / "runner").iterdir() if path.name != "__pycache__"}
+    assert there == {"__init__.py", "__main__.py", *(set(ROOMS) - {"__main__"})}
+
+
+@pytest.mark.parametrize("room", ROOMS)
+def test_a_room_imports_only_the_rooms_below_it(room: str) -> None:
+    assert rooms_imported()[room] <= set(ROOMS[room].split())
+
+
+def test_the_rooms_form_no_circle() -> None:
+    left = rooms_imported()
+    while left:
+        ground = {room for room, below in left.items() if not below & set(left)}
+        assert ground, f"these rooms import each other in a circle: {sorted(left)}"
+        left = {room: below for room, below in left.items() if room not in ground}
+
+
+def test_the_tests_mirror_the_rooms() -> None:
+    folders = {path.name for path in (ROOT / "tests").iterdir() if path.is_dir() and path.name != "__pycache__"}
+    assert folders - {"data", "models"} <= set(ROOMS)
+
+
 def test_only_the_store_imports_mlflow() -> None:
-    assert importers_of("mlflow") == {"store.py"}
+    assert importers_of("mlflow") == {"tracking/store.py"}
 
 
 def test_only_execute_starts_processes() -> None:
-    assert importers_of("subprocess") == {"execute.py"}
+    assert importers_of("subprocess") == {"machine/execute.py"}
+
+
+def test_the_root_of_the_installation_is_computed_in_one_place() -> None:
+    """A worker finds itself: it is started by its path, before it can import anything of the project."""
+    computing = {file for file in FILES if "__file__" in file.read_text()}
+    assert {str(file.relative_to(ROOT / "runner")) for file in computing} == {
+        "machine/installation.py",
+        "worker/__main__.py",
+        "launch/ipexrun.py",  # of the script beside it, which another process runs
+        "report/html.py",  # of the templates beside it
+        "__main__.py",  # of plugins/, beside it
+    }
 
 
 def test_only_the_life_of_a_served_cell_knows_which_servers_there_are() -> None:
-    assert importers_of("runner.serving.torchserve") == {"serving/session.py"}
-    assert importers_of("runner.serving.session") == {"jobs.py"}
+    assert importers_of("runner.job.serving.torchserve") == {"job/serving/session.py"}
+    assert importers_of("runner.job.serving.session") == {"job/run.py"}
 
 
 def test_a_server_and_its_load_know_nothing_of_processes_jobs_or_results() -> None:
-    for name in ("load", "server", "settings", "torchserve"):
-        own = {found for found in imports(ROOT / "runner/serving" / f"{name}.py") if found.startswith("runner.")}
-        allowed = (
-            "runner.serving",
-            "runner.capture.settings",
-            "runner.errors",
-            "runner.job",
-            "runner.matrix",
-            "runner.stored",
-        )
-        assert all(found.startswith(allowed) for found in own), (name, own)
+    for name in ("load", "server", "torchserve"):
+        own = {found for found in imports(ROOT / "runner/job/serving" / f"{name}.py") if found.startswith("runner.")}
+        allowed = ("runner.job.serving", "runner.machine.installation", "runner.matrix", "runner.protocol")
+        assert all(found.startswith((*allowed, "runner.machine")) for found in own), (name, own)
+        assert "runner.machine.execute" not in own, name
 
 
 def test_torch_is_imported_in_the_worker_only() -> None:
@@ -69,9 +135,9 @@ def test_torch_is_imported_in_the_worker_only() -> None:
 def test_hydra_and_omegaconf_stop_at_the_edge() -> None:
     assert importers_of("hydra") | importers_of("omegaconf") == {
         "__main__.py",
-        "config.py",
+        "config/schema.py",
         "plugins/hydra_plugins/runner_matrix.py",
-        "refusal.py",
+        "commands/refusal.py",
     }
 
 
@@ -83,18 +149,20 @@ def test_the_worker_needs_torch_the_standard_library_and_the_job_types_only() ->
         names = imports(file)
         assert {name.partition(".")[0] for name in names} <= allowed, file
         own = {name for name in names if name.startswith("runner.")}
-        assert all(name.startswith(("runner.job", "runner.stopping", "runner.worker")) for name in own), file
+        assert all(
+            name.startswith(("runner.protocol.job", "runner.protocol.stopping", "runner.worker")) for name in own
+        ), file
 
 
 @pytest.mark.parametrize(
     "module",
     [
-        "runner.matrix",
+        "runner.matrix.cell",
         "runner.stats",
-        "runner.gate",
+        "runner.checks.gate",
         "runner.report.terminal",
         "runner.launch",
-        "runner.serving.session",
+        "runner.job.serving.session",
     ],
 )
 def test_the_pure_rooms_load_neither_torch_nor_mlflow(module: str) -> None:
@@ -133,12 +201,8 @@ def calls(file: Path) -> list[tuple[str, ast.Call]]:
 
 
 def test_what_a_job_file_is_read_with_needs_the_standard_library_only() -> None:
-    leaves = {"job", "stopping", "stored", "errors"}
-    for name in leaves:
-        names = {found for found in imports(ROOT / f"runner/{name}.py") if found not in ("runner", "__future__")}
-        own = {found.split(".")[1] for found in names if found.startswith("runner.")}
-        assert own <= leaves, name
-        assert {found.partition(".")[0] for found in names} <= {"runner", *sys.stdlib_module_names}, name
+    for file in (ROOT / "runner/protocol").glob("*.py"):
+        assert {found.partition(".")[0] for found in imports(file)} <= {"runner", *sys.stdlib_module_names}, file
 
 
 def test_nothing_that_is_read_is_run() -> None:
@@ -157,8 +221,8 @@ def test_nothing_that_is_read_is_run() -> None:
 
 
 def test_stored_files_are_read_in_one_place() -> None:
-    """By runner.stored, which bounds them; the worker reads what it wrote a moment ago."""
-    others = {"stored.py", "host.py", "identity.py", "execute.py", "job.py"}
+    """By runner.protocol.stored, which bounds them; the worker reads what it wrote a moment ago."""
+    others = {"stored.py", "host.py", "identity.py", "execute.py"}
     for file in FILES:
         if file.name not in others and "worker" not in file.parts:
             names = {name for name, _ in calls(file)}

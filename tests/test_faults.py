@@ -19,12 +19,13 @@ from typing import Any
 import pytest
 from mlflow.tracking import MlflowClient
 
-from runner import disk, execute, ledger, recorder
-from runner.errors import StorageError
-from runner.outcome import OUTCOME_FILE, RESULT_FILE, numbers
-from runner.store import Store
-
-from .conftest import ROOT, Ran, invoke, records_of
+from runner.machine import disk, execute
+from runner.protocol.errors import StorageError
+from runner.results import ledger
+from runner.results.outcome import OUTCOME_FILE, RESULT_FILE, numbers
+from runner.tracking import recorder
+from runner.tracking.store import Store
+from tests.conftest import ROOT, Ran, invoke, records_of
 
 MODELS = {"PYTHONPATH": str(ROOT / "tests/models")}
 SMALL = ("model=tiny", "batch_size=2", "warmup=2", "iterations=20", "capture=[]", "reruns=0", "launcher=none")
@@ -230,10 +231,10 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
     """A file system of its own, of 200 MB."""
     folder = tmp_path / "disk"
     folder.mkdir()
-    if execute.capture(["mount", "-t", "tmpfs", "-o", "size=200m", "tmpfs", str(folder)]).status:
+    if execute.run_short(["mount", "-t", "tmpfs", "-o", "size=200m", "tmpfs", str(folder)]).status:
         pytest.skip("mounting a file system is not permitted here")
     yield folder
-    assert execute.capture(["umount", "-l", str(folder)]).status == 0
+    assert execute.run_short(["umount", "-l", str(folder)]).status == 0
 
 
 @pytest.mark.slow

@@ -30,27 +30,24 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from runner import __main__ as command_line
-from runner import (
-    cells,
-    compare,
-    explain,
-    gate,
-    ledger,
-    lock,
-    noise,
-    passes,
-    planning,
-    recorder,
-    refusal,
-    stored,
-    sweepfiles,
-)
+from runner.analysis import cells, noise
+from runner.analysis.ranking import rank
 from runner.capture import counters, itt, kernels, onednn, toplev
-from runner.captured import read_table, read_trace, write_table
-from runner.contamination import figures, judge
-from runner.errors import RunnerError
-from runner.host import parse_cpu_list
-from runner.job import (
+from runner.capture.collect import read_table, read_trace, write_table
+from runner.checks import gate
+from runner.checks.contamination import figures, judge
+from runner.checks.quality import judge as judge_quality
+from runner.commands import compare, explain, refusal
+from runner.config.names import visible
+from runner.job import passes
+from runner.launch import PlacedCell
+from runner.launch.placement import Placement
+from runner.machine import lock
+from runner.machine.capabilities import this_machine
+from runner.machine.host import parse_cpu_list
+from runner.protocol import stored
+from runner.protocol.errors import RunnerError
+from runner.protocol.job import (
     CAPTURES_FILE,
     Captured,
     Surroundings,
@@ -61,22 +58,20 @@ from runner.job import (
     read_spec,
     write_json,
 )
-from runner.launch import Plan
-from runner.launch.placement import Placement
-from runner.metrics import evidence_figures
-from runner.outcome import OUTCOME_FILE, RESULT_FILE, Outcome, job_folder, read_cell, read_outcome
-from runner.quality import judge as judge_quality
 from runner.report import closing, html, timeline
-from runner.report.plain import visible
-from runner.report.ranking import rank
-
-from . import mutations
-from .conftest import CELL, ROOT
-from .mutations import Damage
-from .test_itt import STEPS, recording
-from .test_job import SPEC
-from .test_noise import kept
-from .test_report import axes
+from runner.results import ledger, sweepfiles
+from runner.results.metrics import evidence_figures
+from runner.results.outcome import OUTCOME_FILE, RESULT_FILE, Outcome, job_folder, read_cell, read_outcome
+from runner.results.sweeps import CELLS_FILE
+from runner.sweep import planning
+from runner.tracking import recorder
+from tests import mutations
+from tests.analysis.test_noise import kept
+from tests.capture.test_itt import STEPS, recording
+from tests.conftest import CELL, ROOT
+from tests.mutations import Damage
+from tests.protocol.test_job import SPEC
+from tests.report.test_report import axes
 
 FULL = os.environ.get("RUNNER_FUZZ") == "full"
 # What one example may take at most; the slowest took a tenth of it.
@@ -183,10 +178,10 @@ EVENTS = {
     ]
 }
 VERBOSE = [file.read_text() for file in sorted((ROOT / "tests/data/onednn-verbose/versions").glob("*.log"))]
-TOPLEV = [file.read_text() for file in sorted((ROOT / "tests/toplev/csv").glob("*.csv"))]
-STDERR = [file.read_text(errors="replace") for file in sorted((ROOT / "tests/toplev/errors").glob("*.stderr"))]
+TOPLEV = [file.read_text() for file in sorted((ROOT / "tests/data/toplev/csv").glob("*.csv"))]
+STDERR = [file.read_text(errors="replace") for file in sorted((ROOT / "tests/data/toplev/errors").glob("*.stderr"))]
 PERF = [file.read_text() for file in sorted((ROOT / "tests/data/perf-stat").glob("*.csv"))]
-PLANNED = Plan(CELL, Placement((0, 1), 2, 0, "taskset", False), {"jemalloc": Path("/usr/lib/libjemalloc.so.2")})
+PLANNED = PlacedCell(CELL, Placement((0, 1), 2, 0, "taskset", False), {"jemalloc": Path("/usr/lib/libjemalloc.so.2")})
 YAML = [file.read_text() for file in sorted(ROOT.glob("*/experiment/*.yaml")) + sorted(ROOT.glob("conf/*/*.yaml"))]
 
 
@@ -223,7 +218,7 @@ def _parquet() -> bytes:
     with tempfile.TemporaryDirectory() as folder:
         known = cells.Origin("s", "here", {"governor": "-"}, {"torch": "1"})
         cells.save([row, replace(row, cell_id="b", is_baseline=False)], known, Path(folder))
-        return (Path(folder) / cells.FILE).read_bytes()
+        return (Path(folder) / CELLS_FILE).read_bytes()
 
 
 def as_parquet(source: random.Random) -> bytes:
@@ -572,8 +567,8 @@ def refusing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[Seque
     monkeypatch.setattr(recorder, "of", _would_launch)
     for name in ("fork", "forkpty", "posix_spawn", "execve", "execv", "system"):
         monkeypatch.setattr(os, name, _would_launch)
-    this_machine = passes.this_machine()  # asked with numactl, once
-    monkeypatch.setattr(passes, "this_machine", lambda: this_machine)
+    machine = this_machine()  # asked with numactl, once
+    monkeypatch.setattr(passes, "this_machine", lambda: machine)
     monkeypatch.setattr("subprocess.Popen", _would_launch)
     monkeypatch.setattr(planning, "MOST_CELLS", 12)  # a tenth of a second each
     monkeypatch.setenv("RUNNER_EXPERIMENTS", str(tmp_path / "experiments"))

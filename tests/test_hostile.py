@@ -13,23 +13,30 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from runner import artifacts, captured, cells, compare, explain, host, ledger, limits, lock, names, passes, planning, ui
-from runner.capture import counters, itt, onednn, toplev
-from runner.config import Config
-from runner.errors import RunnerError
-from runner.execute import Process
-from runner.outcome import attempt_folders
+from runner.analysis import cells
+from runner.analysis.comparison import FIGURES
+from runner.analysis.comparison import compare as compared
+from runner.analysis.ranking import rank
+from runner.capture import collect, counters, itt, onednn, toplev
+from runner.commands import explain, ui
+from runner.config import limits, names
+from runner.config.schema import Config
+from runner.job import passes
+from runner.machine import host, lock
+from runner.machine.execute import Process
+from runner.protocol.errors import RunnerError
 from runner.report import closing, plain, terminal
-from runner.report.comparison import FIGURES
-from runner.report.comparison import compare as compared
 from runner.report.comparison_formats import as_csv, markdown
-from runner.report.ranking import rank
-from runner.store import Store
-
-from .conftest import ROOT, invoke
-from .test_fuzz import make_store
-from .test_html import BASE, SHOWN, Page, cell
-from .test_itt import STEPS, B, E, recording
+from runner.results import ledger
+from runner.results.outcome import attempt_folders
+from runner.results.sweeps import find_all
+from runner.sweep import planning
+from runner.tracking import artifacts
+from runner.tracking.store import Store
+from tests.capture.test_itt import STEPS, B, E, recording
+from tests.conftest import ROOT, invoke
+from tests.report.test_html import BASE, SHOWN, Page, cell
+from tests.test_fuzz import make_store
 
 HOSTILE = "<script>alert(1)</script>|`x`[red]$\\frac$[/] \x1b[31m\u202e=1\"'&"
 
@@ -60,7 +67,7 @@ def test_a_hostile_name_stays_text_in_the_terminal(capsys: pytest.CaptureFixture
     assert "\x1b" not in out
     assert "\u202e" not in out
     assert out.count("[red]$\\frac$[/] \\x1b[31m\\u202e=1") >= 4
-    assert plain.visible(out) == out
+    assert names.visible(out) == out
 
 
 def test_compare_keeps_a_hostile_name_as_text_in_markdown_and_csv(tmp_path: Path) -> None:
@@ -169,7 +176,7 @@ def test_a_matrix_of_too_many_cells_is_refused_before_any_is_composed(tmp_path: 
 def test_a_sweep_is_named_and_not_reached_by_a_path(name: str, tmp_path: Path) -> None:
     make_store(tmp_path)
     with pytest.raises(RunnerError, match=r"no sweep|several sweeps"):
-        compare.sweeps([name], tmp_path)
+        find_all([name], tmp_path)
     with pytest.raises(RunnerError):
         explain.find(f"{name}:fastest", None, tmp_path)
 
@@ -179,7 +186,7 @@ def test_a_link_out_of_the_store_is_no_sweep(tmp_path: Path) -> None:
     outside = tmp_path / "outside"
     (tmp_path / "store/sweeps/20260102-b").rename(outside)
     (tmp_path / "store/sweeps/20260102-b").symlink_to(outside)
-    assert [path.name for path in compare.sweeps(["all"], tmp_path / "store")] == ["20260101-a"]
+    assert [path.name for path in find_all(["all"], tmp_path / "store")] == ["20260101-a"]
 
 
 def test_what_a_link_leads_to_is_not_recorded(tmp_path: Path) -> None:
@@ -331,11 +338,11 @@ def test_a_text_with_other_digits_names_no_process(text: str) -> None:
 def test_a_damaged_recording_becomes_the_tag_without_a_traceback(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    def take() -> captured.Findings:
+    def take() -> collect.Findings:
         itt.read(b"ITTC")
-        return captured.Findings()
+        return collect.Findings()
 
-    found = captured.guarded("capture.itt", take)
+    found = collect.guarded("capture.itt", take)
     assert found.tags["capture.itt"].startswith("failed: the ITT recording is torn")
     assert capsys.readouterr().err == ""
 
@@ -369,7 +376,7 @@ EXPERIMENTS: dict[str, tuple[str | bytes, str]] = {
 
 @pytest.mark.parametrize("name", EXPERIMENTS)
 def test_a_hostile_experiment_is_refused_in_a_sentence_that_names_it(name: str, tmp_path: Path) -> None:
-    from .test_fuzz import plugin
+    from tests.test_fuzz import plugin
 
     content, said = EXPERIMENTS[name]
     (tmp_path / f"{name}.yaml").write_bytes(content if isinstance(content, bytes) else content.encode())
@@ -383,7 +390,7 @@ def test_a_hostile_experiment_is_refused_in_a_sentence_that_names_it(name: str, 
 
 
 def test_an_alias_and_a_text_of_several_lines_for_hydra_are_read(tmp_path: Path) -> None:
-    from .test_fuzz import plugin
+    from tests.test_fuzz import plugin
 
     (tmp_path / "x.yaml").write_text("a: &a {b: 1}\nc: *a\nhydra: {help: {header: 'x\n\n  y'}}\n")
     read = plugin().FileConfigSource("test", f"file://{tmp_path}").load_config("x.yaml").config

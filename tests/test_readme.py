@@ -8,7 +8,7 @@ import subprocess
 
 import pytest
 
-from .conftest import ROOT, Runner
+from tests.conftest import ROOT, Runner
 
 TEXT = (ROOT / "README.md").read_text(encoding="utf-8")
 BLOCKS = [body for language, body in re.findall(r"^```(\w+)\n(.*?)^```$", TEXT, re.M | re.S) if language == "sh"]

@@ -14,7 +14,7 @@ from statistics import median
 from typing import Any
 
 from runner.capture.steps import median_over
-from runner.stored import FormatError
+from runner.protocol.stored import FormatError
 
 _BEGIN, _END = 1, 2
 _EVENT = struct.Struct("<QIBBH")

@@ -1,6 +1,6 @@
 """From a cell to the exact argv and environment that start its worker. Pure: starts nothing.
 
-``plan()`` resolves what the machine decides (cores, libraries) and refuses what can't run;
+``place_cell()`` resolves what the machine decides (cores, libraries) and refuses what can't run;
 ``command()`` builds the command line. Each launcher is one module with one function.
 """
 
@@ -12,23 +12,22 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from runner.errors import RunnerError
-from runner.host import Machine
 from runner.launch import direct, environment, ipexrun, libraries, xeon
 from runner.launch.placement import Placement, UnplaceableError, place
 from runner.launch.request import Request
-from runner.matrix import Cell
-from runner.support import why_not
+from runner.machine.capabilities import Machine
+from runner.machine.installation import WORKER
+from runner.matrix.cell import Cell
+from runner.matrix.support import why_not
+from runner.protocol.errors import RunnerError
 
-__all__ = ["Command", "Placement", "Plan", "command", "plan"]
-
-WORKER = Path(__file__).resolve().parents[1] / "worker" / "__main__.py"
+__all__ = ["Command", "PlacedCell", "Placement", "command", "place_cell"]
 
 _BUILDERS = {"ipexrun": ipexrun.build, "xeon": xeon.build, "none": direct.build}
 
 
 @dataclass(frozen=True)
-class Plan:
+class PlacedCell:
     """A cell together with what this machine has for it."""
 
     cell: Cell
@@ -39,7 +38,7 @@ class Plan:
 
 @dataclass(frozen=True)
 class Command:
-    """Everything ``runner.execute`` needs, and what a person needs to do it again by hand."""
+    """Everything ``runner.machine.execute`` needs, and what a person needs to do it again by hand."""
 
     argv: tuple[str, ...]
     env: Mapping[str, str]
@@ -63,7 +62,7 @@ class Command:
         return "".join(links) + shlex.join([*words, *self.argv, "/tmp/result.json"])  # noqa: S108 - a person's own
 
 
-def plan(cell: Cell, machine: Machine, caller: Mapping[str, str], python: str) -> Plan:
+def place_cell(cell: Cell, machine: Machine, caller: Mapping[str, str], python: str) -> PlacedCell:
     """Resolve cores and libraries for ``cell``.
 
     Args:
@@ -92,7 +91,7 @@ def plan(cell: Cell, machine: Machine, caller: Mapping[str, str], python: str) -
     placement = place(cell, machine.topology, machine.task_manager if wanted == "auto" else wanted)
     _check_installed(cell, machine)
     found = libraries.for_cell(cell, libraries.search_path(caller, python))
-    return Plan(cell, placement, found)
+    return PlacedCell(cell, placement, found)
 
 
 def _check_installed(cell: Cell, machine: Machine) -> None:
@@ -110,7 +109,7 @@ def _check_installed(cell: Cell, machine: Machine) -> None:
 
 
 def command(
-    planned: Plan,
+    placed: PlacedCell,
     job_file: Path,
     shim: Path,
     caller: Mapping[str, str],
@@ -126,13 +125,13 @@ def command(
         marker: value of RUNNER_JOB in the worker's environment, by which its processes are found again.
         collector: library that torch, IPEX and oneDNN load for their ITT ranges; idle until the worker wakes it.
     """
-    cell = planned.cell
+    cell = placed.cell
     base, scrubbed = environment.scrub(caller)
-    links = {shim / "lib" / f"lib{stem}.so": file for stem, file in planned.libraries.items()}
+    links = {shim / "lib" / f"lib{stem}.so": file for stem, file in placed.libraries.items()}
     env = {
         **base,
         **cell.allocator.env,
-        "OMP_NUM_THREADS": str(planned.placement.threads),
+        "OMP_NUM_THREADS": str(placed.placement.threads),
         # IPEX's import and torch.compile would start one compile worker a core.
         "TORCHINDUCTOR_COMPILE_THREADS": "1",
         # Private to the job, so that no cell finds what another one compiled.
@@ -144,7 +143,7 @@ def command(
     }
     request = Request(
         cell=cell,
-        placement=planned.placement,
+        placement=placed.placement,
         preload=tuple(links),
         python=python,
         # Launchers that go through a shell get quoted words, the others see the same text unquoted.

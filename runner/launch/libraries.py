@@ -11,8 +11,8 @@ import re
 from collections.abc import Mapping
 from pathlib import Path
 
-from runner.errors import LibraryMissingError
-from runner.matrix import Cell
+from runner.matrix.cell import Cell
+from runner.protocol.errors import LibraryMissingError
 
 # stem -> what installs it
 INSTALL = {

@@ -7,9 +7,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from runner.errors import RunnerError
-from runner.host import Topology, format_cpu_list
-from runner.matrix import Cell
+from runner.machine.host import Topology, format_cpu_list
+from runner.matrix.cell import Cell
+from runner.protocol.errors import RunnerError
 
 
 class UnplaceableError(RunnerError):

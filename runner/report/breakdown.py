@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from runner.report.cause import STEP_PARTS, split
-from runner.report.picture import name, pyplot
-from runner.report.ranking import Row
+from runner.analysis.cause import STEP_PARTS, split
+from runner.analysis.ranking import Row, cell_name
+from runner.report.picture import pyplot
 
 _COLORS = ("#0072B2", "#D55E00", "#E69F00", "#BBBBBB")
 _TOP_DOWN = {
@@ -34,7 +34,7 @@ def draw(rows: Sequence[Row], shown: Sequence[str], file: Path, title: str) -> N
     if any(metric in row.metrics for row in measured for metric in _TOP_DOWN):
         levels = [(label, [row.metrics.get(metric, 0.0) for row in measured]) for metric, label in _TOP_DOWN.items()]
         panels.append(("% of pipeline slots (top-down level 1); no bar: not measured", levels))
-    names = [name(row, shown) for row in measured]
+    names = [cell_name(row, shown) for row in measured]
     size = (6.5 * len(panels) + 0.075 * max(map(len, names)), 1.6 + 0.4 * len(measured))
     figure, axes = plt.subplots(1, len(panels), figsize=size, sharey=True, squeeze=False)
     figure.set_layout_engine("constrained")

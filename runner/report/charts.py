@@ -17,9 +17,8 @@ from statistics import median
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
+from runner.analysis.ranking import Row, cell_name
 from runner.report import breakdown
-from runner.report.picture import name
-from runner.report.ranking import Row
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -51,7 +50,7 @@ def distributions(rows: Sequence[Row], shown: Sequence[str]) -> str | None:
         axes = figure.subplots()
         y = 0.0
         for row, processes in cells:
-            label = f"{name(row, shown)}{_marks(row)}"
+            label = f"{cell_name(row, shown)}{_marks(row)}"
             axes.text(
                 0.004, y + 0.2, label, transform=axes.get_yaxis_transform(), fontsize=9, va="center", weight="bold"
             )
@@ -109,7 +108,9 @@ def drift(rows: Sequence[Row], shown: Sequence[str]) -> str | None:
             middle = row.p50_ms or 0.0
             low, high = panel.get_ylim()
             panel.set_ylim(min(low, (1 - _AROUND) * middle), max(high, (1 + _AROUND) * middle))
-            title = textwrap.fill(f"{name(row, shown)}{_marks(row)}", 120 // across, max_lines=3, placeholder=" ...")
+            title = textwrap.fill(
+                f"{cell_name(row, shown)}{_marks(row)}", 120 // across, max_lines=3, placeholder=" ..."
+            )
             panel.set_title(title, loc="left", fontsize=8)
             panel.tick_params(labelsize=7)
             panel.spines[["top", "right"]].set_visible(False)

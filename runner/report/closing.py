@@ -10,13 +10,13 @@ from pathlib import Path
 from rich.console import Console
 from rich.markup import escape
 
-from runner import cells
-from runner.captured import read_table
-from runner.errors import RunnerError
-from runner.outcome import job_folder
-from runner.report import breakdown, html, operators, picture, plain, terminal, timeline
-from runner.report.cause import main_causes
-from runner.report.ranking import Row, most_rounds, warning
+from runner.analysis import cells, operators
+from runner.analysis.cause import main_causes
+from runner.analysis.ranking import Row, cell_name, most_rounds, warning
+from runner.capture.collect import read_table
+from runner.protocol.errors import RunnerError
+from runner.report import breakdown, html, picture, plain, terminal, timeline
+from runner.results.outcome import job_folder
 
 _VERDICTS = (
     "evidence", "output", "isa", "failure",
@@ -93,7 +93,7 @@ def _explain_fastest(rows: Sequence[Row], shown: Sequence[str], directory: Path,
     baseline, fastest = next((row for row in rated if row.is_baseline), None), next(iter(rated), None)
     pair = [row for row in (baseline, fastest) if row is not None]
     folders = [job_folder(directory, row.record.cell_id, 0) for row in pair]
-    named = [(picture.name(row, shown), folder) for row, folder in zip(pair, folders, strict=True)]
+    named = [(cell_name(row, shown), folder) for row, folder in zip(pair, folders, strict=True)]
     timeline.draw(
         [(name, _timeline_of(folder)) for name, folder in dict.fromkeys(named)],
         directory / "timeline.png",

@@ -14,11 +14,11 @@ from rich.markup import escape
 from rich.table import Table
 
 from runner import stats
-from runner.metrics import INTERVALS
+from runner.analysis.comparison import ERROR, Comparison, Group, Ranked
+from runner.analysis.ranking import in_words
 from runner.report import plain
-from runner.report.comparison import ERROR, Comparison, Group, Ranked
-from runner.report.ranking import in_words
 from runner.report.terminal import figure, label, p99, plural
+from runner.results.metrics import INTERVALS
 from runner.stats.effects import Mean
 
 _FIGURES = {

@@ -12,13 +12,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from runner import sweepfiles
-from runner.metrics import INTERVALS, RUNNER_CPU_LIMIT_PCT
-from runner.report import charts, effects, plain, terminal
-from runner.report.cause import count, main_causes, split
-from runner.report.picture import name
-from runner.report.ranking import Row, most_rounds
-from runner.report.verdict import verdict
+from runner.analysis import effects
+from runner.analysis.cause import count, main_causes, split
+from runner.analysis.ranking import Row, cell_name, most_rounds
+from runner.analysis.verdict import verdict
+from runner.report import charts, plain, terminal
+from runner.results import sweepfiles
+from runner.results.metrics import INTERVALS, RUNNER_CPU_LIMIT_PCT
 
 # A larger picture stays a file of its own: the report must open at once.
 _EMBEDDED_BYTES = 400_000
@@ -100,13 +100,13 @@ def _facts(
         "any_interval": any(row.verdict and row.verdict.interval for row in rows),
         "any_difference": any((row.verdict and row.verdict.interval) or row.untrusted for row in rows),
         "said": said,
-        "unsplit": [name(row, shown) for row in rows if row.p50_ms is not None and not split(row)],
+        "unsplit": [cell_name(row, shown) for row in rows if row.p50_ms is not None and not split(row)],
         "effects": found,
         "widest": 1.1 * max((one.mean.ratio for one in found), default=1.0),
         "grid": effects.grid(rows, found),
         "shade": _shade,
         "published": [line.partition(" | ")[::2] for line in origin.published],
-        "signs": [(name(row, shown), _signs(row)) for row in rows],
+        "signs": [(cell_name(row, shown), _signs(row)) for row in rows],
         "tags": _tags(rows, shown),
         "notes": [*origin.noise, *terminal.notes(rows, shown, rounds)],
         "excluded": terminal.exclusions(excluded, [key for key in shown if all(key in axes for axes, _ in excluded)]),
@@ -137,7 +137,7 @@ def _line(row: Row, cause: str, widest: float, shown: Sequence[str]) -> dict[str
     figures = row.metrics
     return {
         "axes": [row.axes[key] for key in shown],
-        "name": name(row, shown),
+        "name": cell_name(row, shown),
         "is_baseline": row.is_baseline,
         "failed": row.record.failure is not None,
         "wrong": row.p50_ms is not None and not row.is_right,
@@ -203,7 +203,7 @@ def _tags(rows: Sequence[Row], shown: Sequence[str]) -> list[tuple[str, str, str
     having: dict[tuple[str, str], list[str]] = {}
     for row in rows:
         for tag, value in row.record.captures.items():
-            having.setdefault((tag, value), []).append(name(row, shown))
+            having.setdefault((tag, value), []).append(cell_name(row, shown))
     return [
         (tag, value, "all cells" if len(cells) == len(rows) else "; ".join(cells))
         for (tag, value), cells in sorted(having.items())

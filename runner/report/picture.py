@@ -6,15 +6,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from runner.matrix import worded
-from runner.report import plain
-from runner.report.cause import count
-from runner.report.ranking import Row
-
-
-def name(row: Row, shown: Sequence[str]) -> str:
-    """A cell by its values, see `worded`."""
-    return plain.visible(", ".join(worded(axis, row.axes[axis]) for axis in shown))
+from runner.analysis.cause import count
+from runner.analysis.ranking import Row, cell_name
 
 
 def pyplot() -> Any:
@@ -34,7 +27,7 @@ def draw(rows: Sequence[Row], shown: Sequence[str], file: Path, title: str) -> N
     if not measured:
         return
     plt = pyplot()
-    names = [name(row, shown) for row in measured]
+    names = [cell_name(row, shown) for row in measured]
     # Bars get nine inches whatever the names need (about 0.075 inches a character).
     width = 9 + 0.075 * max(map(len, names))
     figure, axes = plt.subplots(figsize=(width, 1.4 + (0.55 if len(measured) < 10 else 0.32) * len(measured)))

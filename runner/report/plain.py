@@ -14,11 +14,3 @@ def cell(value: object) -> object:
     """A value that a spreadsheet takes for no formula: text that begins like one gets an apostrophe before it."""
     is_formula = isinstance(value, str) and len(value) > 1 and value[0] in "=+-@\t\r"
     return f"'{value}" if is_formula else value
-
-
-def visible(text: str) -> str:
-    """Text in which a character that a terminal obeys, or that is not seen, stands as its escape.
-
-    Line breaks and tabs stay.
-    """
-    return "".join(c if c.isprintable() or c in "\n\t" else ascii(c)[1:-1] for c in text)

@@ -13,11 +13,11 @@ from rich.table import Table
 from rich.text import Text
 
 from runner import stats
-from runner.metrics import RUNNER_CPU_LIMIT_PCT
-from runner.outcome import FINISHED, Outcome
-from runner.report import plain
-from runner.report.cause import count, main_causes
-from runner.report.ranking import Row, warning
+from runner.analysis.cause import count, main_causes
+from runner.analysis.ranking import Row, warning
+from runner.config import names
+from runner.results.metrics import RUNNER_CPU_LIMIT_PCT
+from runner.results.outcome import FINISHED, Outcome
 
 # What the widest table needs: a terminal that is narrower wraps its lines, and nothing is cut off.
 _WIDTH = 280
@@ -27,7 +27,7 @@ class _Plain(Console):
     """A console whose texts can't move its cursor, change its title or reverse its lines, whoever wrote them."""
 
     def render_str(self, text: str, **options: Any) -> Text:
-        return super().render_str(plain.visible(text), **options)
+        return super().render_str(names.visible(text), **options)
 
 
 def make_console() -> Console:

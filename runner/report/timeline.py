@@ -6,10 +6,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from runner import stored
 from runner.capture.itt import STEP
+from runner.protocol import stored
+from runner.protocol.stored import FormatError
 from runner.report.picture import pyplot
-from runner.stored import FormatError
 
 # Categories of the profiler's events that are no ranges of the model.
 _NOT_WORK = ("python_function", "Trace", "overhead")

@@ -2,7 +2,7 @@
 
 The process is the unit of replication throughout: iterations of one process share its memory layout and its moment
 (Kalibera & Jones 2013, "Rigorous benchmarking in reasonable time", ISMM), so more iterations never stand in for more
-processes. The rule that tells a worker when to stop is apart, in `runner.stopping`: it may not import numpy.
+processes. The rule that tells a worker when to stop is apart, in `runner.protocol.stopping`: it may not import numpy.
 """
 
 from __future__ import annotations

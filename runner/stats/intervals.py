@@ -4,7 +4,7 @@ Two methods, by the number of processes:
 
 * 2 to 5: Student's t on the logarithms of the processes' figures, n - 1 degrees of freedom (Student 1908, Biometrika
   6(1)). A percentile bootstrap of so few can't reach past the slowest and fastest process: of 2 it covers 78 %, of 3
-  89 % where 95 % is claimed (tests/test_stats_intervals.py).
+  89 % where 95 % is claimed (tests/stats/test_intervals.py).
   Logarithms, because latencies are positive, skewed to the right, and compared as ratios.
 * 6 and more: hierarchical percentile bootstrap - processes with replacement, then iterations within each
   (Davison & Hinkley 1997, section 3.8; Kalibera & Jones 2013).

@@ -22,7 +22,7 @@ from typing import Any  # noqa: E402
 # those names; the project's root belongs there instead.
 sys.path[0] = str(Path(__file__).resolve().parents[2])
 
-from runner.job import JobSpec, WorkerResult, failed, onednn_log, read_spec, result_file, write_json  # noqa: E402
+from runner.protocol.job import JobSpec, WorkerResult, failed, onednn_log, read_spec, result_file, write_json  # noqa: E402
 from runner.worker import watch  # noqa: E402
 from runner.worker.phases import Phases  # noqa: E402
 

@@ -21,7 +21,7 @@ from typing import Any
 
 import torch
 
-from runner.job import (
+from runner.protocol.job import (
     CAPTURES_FILE,
     COUNTERS_FILE,
     ITT_FILE,
@@ -31,7 +31,7 @@ from runner.job import (
     JobSpec,
     write_captures,
 )
-from runner.stopping import Rule
+from runner.protocol.stopping import Rule
 from runner.worker import measure
 from runner.worker.region import PerfControl
 

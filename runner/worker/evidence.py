@@ -1,6 +1,6 @@
 """What this process can prove about itself: read back after the timed loop, never assumed.
 
-Pure observation: what was asked for is not known here; ``runner.gate`` compares.
+Pure observation: what was asked for is not known here; ``runner.checks.gate`` compares.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from runner.job import TUNING
+from runner.protocol.job import TUNING
 from runner.worker import look
 from runner.worker.call import flat
 from runner.worker.transform import Subject

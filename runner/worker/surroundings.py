@@ -1,7 +1,7 @@
 """What else went on in the machine while a pass measured: counters of the kernel, read right before and right after.
 
 Apart from measure.py, which times: here are the files of /proc and /sys and their formats, and every one of them may be
-missing. Nothing is judged here: see runner.contamination.
+missing. Nothing is judged here: see runner.checks.contamination.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from pathlib import Path
 from statistics import fmean
 from typing import TypeVar
 
-from runner.job import Surroundings
+from runner.protocol.job import Surroundings
 
 _Number = TypeVar("_Number", int, float)
 _PRESSURE = Path("/proc/pressure")

@@ -1,6 +1,6 @@
 """What each axis does to the model, in the order it is done: memory format, precision with IPEX, graph.
 
-A new axis that changes the model adds one function here and one check in ``runner.gate``.
+A new axis that changes the model adds one function here and one check in ``runner.checks.gate``.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from runner.job import JobSpec
+from runner.protocol.job import JobSpec
 from runner.worker import quantize
 from runner.worker.call import Call
 

@@ -1,8 +1,8 @@
 """Hydra's view of the runner: the sweeper ``matrix`` and a file source that reads YAML 1.2 booleans.
 
 Hydra looks for plugins in the namespace package ``hydra_plugins``; ``runner.__main__`` puts the folder
-above this one on sys.path. Everything that decides something is in ``runner.sweep`` and
-``runner.matrix``.
+above this one on sys.path. Everything that decides something is in ``runner.sweep.run`` and
+``runner.matrix.cell``.
 """
 
 from __future__ import annotations
@@ -31,11 +31,12 @@ from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 from omegaconf._utils import get_yaml_loader
 from omegaconf.errors import OmegaConfBaseException
 
-from runner import config as schema
-from runner import names, planning, resume, stored, sweep
-from runner.errors import RunnerError
-from runner.matrix import AXES
-from runner.outcome import Outcome
+from runner.config import names, schema
+from runner.matrix.cell import AXES
+from runner.protocol import stored
+from runner.protocol.errors import RunnerError
+from runner.results.outcome import Outcome
+from runner.sweep import planning, resume, run
 
 
 def _yaml12_loader() -> type[Any]:
@@ -128,7 +129,7 @@ class FileConfigSource(file_config_source.FileConfigSource):  # type: ignore[mis
 
 
 class MatrixSweeper(Sweeper):  # type: ignore[misc]
-    """Expands the matrix and hands it to runner.sweep."""
+    """Expands the matrix and hands it to runner.sweep.run."""
 
     def __init__(
         self,
@@ -176,8 +177,8 @@ class MatrixSweeper(Sweeper):  # type: ignore[misc]
             batch=self.max_batch_size or (1 if runs_here else 10**6),
             runs_here=runs_here,
         )
-        sweep.exit_status = sweep.run(request, self._compose, self._launch)
-        return sweep.exit_status
+        run.exit_status = run.run_sweep(request, self._compose, self._launch)
+        return run.exit_status
 
     def _directory(self) -> Path:
         """The sweep's folder, which every job leaves its files in: a folder of the store, and of no other."""

@@ -1,0 +1,1 @@
+"""What the records say: ranking, verdicts, causes, effects, comparison, explanation, noise floors."""

@@ -1,0 +1,70 @@
+"""What each axis does by itself, and two of them together: main effects in order, and the data of a heat map. Pure."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from runner.analysis.ranking import WORK, Row
+from runner.stats.effects import Effect, design, main_effects
+
+
+def largest_first(effects: Sequence[Effect]) -> list[Effect]:
+    """Effects by axis, that with the largest first; of one axis the fastest value first."""
+    size: dict[str, float] = {}
+    for effect in effects:
+        size[effect.axis] = max(size.get(effect.axis, 0.0), abs(math.log(effect.mean.ratio)))
+    return sorted(effects, key=lambda e: (-size[e.axis], e.axis, -e.mean.ratio))
+
+
+def effects(rows: Sequence[Row], shown: Sequence[str]) -> list[Effect]:
+    """Of every value of every axis that has a pair with the baseline's value; work has no effect of its own."""
+    right = [(row, row.p50_ms) for row in rows if row.p50_ms and row.is_right]
+    base = next((row for row in rows if row.is_baseline), None)
+    if base is None or not right:
+        return []
+    keys = [*shown, *(key for key in WORK if key not in shown)]
+    cells = [{key: row.axes.get(key, "") for key in keys} for row, _ in right]
+    found = design(cells, [p50_ms for _, p50_ms in right], base.axes)
+    return largest_first(main_effects(found, [axis for axis in shown if axis not in WORK]))
+
+
+@dataclass(frozen=True)
+class Grid:
+    """Speed-ups over two axes."""
+
+    down: str
+    across: str
+    columns: tuple[str, ...]
+    lines: tuple[tuple[str, tuple[float | None, ...]], ...]
+    """(value of ``down``, best speed-up of the cells at each column); None where no right cell is."""
+    several: bool
+    """Whether any field stands for the best of several cells, which differ in further axes."""
+
+    @property
+    def known(self) -> list[float]:
+        """Every speed-up in it."""
+        return [field for _, fields in self.lines for field in fields if field is not None]
+
+
+# Of the fields of a heat map, so many must be known.
+_FILLED = 0.75
+
+
+def grid(rows: Sequence[Row], found: Sequence[Effect]) -> Grid | None:
+    """Over the two axes with the largest effects whose product was mostly run; None when there are no such axes."""
+    rated = [row for row in rows if row.speedup is not None]
+    axes = list(dict.fromkeys(one.axis for one in found))
+    for last in range(1, len(axes)):
+        for first in range(last):
+            down, across = axes[first], axes[last]
+            lines, columns = (tuple(dict.fromkeys(row.axes[axis] for row in rated)) for axis in (down, across))
+            at: dict[tuple[str, str], list[float]] = {}
+            for row in rated:
+                at.setdefault((row.axes[down], row.axes[across]), []).append(row.speedup or 0.0)
+            if min(len(lines), len(columns)) < 2 or len(at) < _FILLED * len(lines) * len(columns):
+                continue
+            table = tuple((v, tuple(max(at.get((v, w), ()), default=None) for w in columns)) for v in lines)
+            return Grid(down, across, columns, table, any(len(cells) > 1 for cells in at.values()))
+    return None

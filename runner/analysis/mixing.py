@@ -1,0 +1,91 @@
+"""What sweeps differ in that makes their times no matter of the axes: host, versions, settings. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+from runner.analysis.cells import Cells, Origin
+from runner.matrix.cell import ABSENT
+from runner.protocol.errors import RunnerError
+
+# How a cell is measured: the settings that follow no axis.
+MEASURING = ("warmup", "iterations", "min_time_s", "max_time_s", "target_ci_pct", "seed")
+# Versions of what does not run in a measured step.
+_OUTSIDE = {"mlflow", "hydra-core", "numpy"}
+HOST, VERSIONS, SETTINGS = "host", "versions", "settings"
+
+
+@dataclass(frozen=True)
+class Difference:
+    """One thing that is not the same in all sweeps."""
+
+    kind: str
+    """HOST, VERSIONS or SETTINGS."""
+    name: str
+    """``host_id``, ``torch``, ``warmup``, ...; ``allocator.env of jemalloc`` for a setting that follows an axis."""
+    values: Mapping[str, str]
+    """Sweep -> value."""
+
+    @property
+    def text(self) -> str:
+        """``torch 2.8.0 (20261123-150259-2dc7) and 2.9.0 (...)``."""
+        sweeps: dict[str, list[str]] = {}
+        for sweep, value in self.values.items():
+            sweeps.setdefault(value, []).append(sweep)
+        said = [
+            f"{value} ({found[0]}{f' and {len(found) - 1} more' if found[1:] else ''})"
+            for value, found in sweeps.items()
+        ]
+        return f"{self.name} {' and '.join(said)}"
+
+
+def differences(cells: Cells) -> list[Difference]:
+    """Everything that differs between sweeps: hosts first, then versions, then settings."""
+    origins = cells.origins
+    found = _named(HOST, origins, lambda origin: {"host_id": origin.host_id, **origin.state})
+    found += _named(VERSIONS, origins, lambda o: {k: v for k, v in o.versions.items() if k not in _OUTSIDE})
+    return found + _settings(cells)
+
+
+def _named(kind: str, origins: Sequence[Origin], of: Callable[[Origin], Mapping[str, str]]) -> list[Difference]:
+    tables = {origin.sweep: of(origin) for origin in origins}
+    names = dict.fromkeys(name for table in tables.values() for name in table)
+    values = {name: {sweep: table.get(name, ABSENT) for sweep, table in tables.items()} for name in names}
+    return [Difference(kind, name, value) for name, value in values.items() if len(set(value.values())) > 1]
+
+
+def _settings(cells: Cells) -> list[Difference]:
+    """Settings whose values in one sweep are not those in another; one of an axis's value, where both have that."""
+    # (setting, value of its axis) -> sweep -> its values there.
+    seen: dict[tuple[str, str], dict[str, set[str]]] = {}
+    names = dict.fromkeys(name for row in cells.rows for name in row.settings)
+    for name in names:
+        axis = name.partition(".")[0]
+        if axis == "model":
+            continue  # another model is other work, which is ranked apart
+        for row in cells.rows:
+            owner = "" if name in MEASURING else row.axes.get(axis, "")
+            values = seen.setdefault((name, owner), {}).setdefault(row.sweep, set())
+            values.add(row.settings.get(name, ABSENT))
+    found = []
+    for (name, owner), by_sweep in seen.items():
+        texts = {sweep: ",".join(sorted(values)) or "empty" for sweep, values in by_sweep.items()}
+        if len(set(texts.values())) > 1:
+            found.append(Difference(SETTINGS, f"{name} of {owner}" if owner else name, texts))
+    return found
+
+
+def refuse_mixing(cells: Cells, let: Sequence[str]) -> None:
+    """Let only sweeps through whose times differ by the axes alone, or by differences of the kinds ``let`` through.
+
+    Raises:
+        RunnerError: names every difference, and what allows it.
+    """
+    found = [difference for difference in differences(cells) if difference.kind not in let]
+    if found:
+        kinds = list(dict.fromkeys([*let, *(difference.kind for difference in found)]))
+        raise RunnerError(
+            f"the sweeps differ in more than their axes: {'; '.join(difference.text for difference in found)}. "
+            f"Compare them one by one, or say --allow {','.join(kinds)}"
+        )

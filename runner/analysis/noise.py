@@ -1,0 +1,230 @@
+"""noise.json: what equal cells looked like on a host; left by a sweep of twins, read by every comparison after it.
+
+Apart from stats/noise.py, which knows processes and no files: here is which cells are twins, which of the files is the
+one to go by, and what it means in words.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import datetime, timedelta, timezone
+from pathlib import Path
+from typing import Annotated
+
+from runner import stats
+from runner.protocol import stored
+from runner.protocol.job import write_json
+from runner.protocol.stored import Count, FormatError, Range
+from runner.results.outcome import CellRecord
+
+FILE = "noise.json"
+# History: 1 = first version.
+FORMAT = 1
+# What the figures in words are for: the default of ``rounds``, or the nearest to it that was measured.
+USUAL_ROUNDS = 5
+# Kernels, neighbours and settings change: an older floor is named with its age.
+STALE = timedelta(days=7)
+MEASURE = "python -m runner -m +experiment=aa"
+
+
+Percent = Annotated[float, Range(0, 1e6)]
+Share = Annotated[float, Range(0, 1)]
+
+
+@dataclass(frozen=True)
+class OfRounds:
+    """What so many rounds leave of the noise; see `stats.RoundsFloor`, here in percent."""
+
+    rounds: Count
+    floor_pct: Percent | None
+    """Difference that two equal cells stay under 19 times in 20; None where too few processes could tell."""
+    detectable_pct: Percent
+    """Difference that one comparison shows 4 times in 5."""
+    false_alarm_pct: Percent
+    """Share of relabelled pairs of equal cells that are called different."""
+
+
+@dataclass(frozen=True)
+class Noise:
+    """What one A/A sweep found; noise.json is this."""
+
+    sweep: str
+    host_id: str
+    date: str
+    """When, ISO 8601 with its time zone."""
+    axes: Mapping[str, str]
+    """Of the cells but for ``twin``; several values are joined by ``|``."""
+    rounds: Count
+    """That each twin has."""
+    pairs: Count
+    flagged: Count
+    """Pairs called different, each tested alone at ``level``."""
+    rate: Share
+    """flagged / pairs."""
+    rate_low: Share
+    """Lower end of its 95 % interval (Clopper & Pearson 1934)."""
+    rate_high: Share
+    level: Share
+    by_rounds: Sequence[OfRounds]
+    format: int = FORMAT
+
+    @property
+    def when(self) -> datetime:
+        """``date``, with a time zone."""
+        return datetime.fromisoformat(self.date).astimezone()
+
+    @property
+    def floors(self) -> dict[int, float]:
+        """Rounds -> floor, relative (0.02: 2 %); those that are known."""
+        return {by.rounds: by.floor_pct / 100 for by in self.by_rounds if by.floor_pct is not None}
+
+    def at(self, rounds: int) -> OfRounds | None:
+        """The known floor of the most rounds that are not more than these, else of the fewest; None without any."""
+        known = [by for by in self.by_rounds if by.floor_pct is not None]
+        return next((by for by in reversed(known) if by.rounds <= rounds), known[0] if known else None)
+
+
+@dataclass(frozen=True)
+class Told:
+    """What the end of a sweep says and keeps of the noise."""
+
+    said: tuple[str, ...] = ()
+    """Lines to print."""
+    floors: Mapping[int, float] = field(default_factory=dict)
+    """For the sweep's own comparisons; empty where none is known, and of twins, which are what it is measured by."""
+    figures: Mapping[str, float] = field(default_factory=dict)
+    """Metrics of the parent run."""
+
+
+def told(records: Sequence[CellRecord], folder: Path, mlruns: Path, host_id: str) -> Told:
+    """Measure the noise floor where the sweep has twins and leave noise.json; else look up the newest of this host."""
+    now = datetime.now(timezone.utc)
+    families = twins(records)
+    if families:
+        noise = measured(families, folder.name, host_id, now)
+        if noise is None:
+            return Told((f"A/A: one round can't show how much equal cells differ: {MEASURE} rounds=5",))
+        said = found(noise)
+        try:
+            write_json(folder / FILE, noise)
+        except OSError as error:
+            said.append(f"{FILE} could not be written: {error}")
+        return Told(tuple(said), {}, figures(noise))
+    compared = [record for record in records if record.results]
+    if len(compared) < 2:
+        return Told()
+    noise, passed_over = newest(mlruns, host_id)
+    rounds = max(len(record.rounds) for record in compared)
+    return Told((in_words(noise, rounds, now), *passed_over), noise.floors if noise else {})
+
+
+def twins(records: Sequence[CellRecord]) -> list[list[CellRecord]]:
+    """Measured cells that differ in their twin alone, at least two a configuration, in the order given."""
+    families: dict[tuple[tuple[str, str], ...], list[CellRecord]] = {}
+    for record in records:
+        if record.results and not record.failure:
+            same = tuple((key, value) for key, value in record.labels.items() if key != "twin")
+            families.setdefault(same, []).append(record)
+    return [family for family in families.values() if len(family) > 1]
+
+
+def measured(families: Sequence[Sequence[CellRecord]], sweep: str, host_id: str, now: datetime) -> Noise | None:
+    """The noise floor of these twins; None when one of them has a single round."""
+    cells = [[record.rounds for record in family] for family in families]
+    rounds = min(len(cell) for family in cells for cell in family)
+    if rounds < 2:
+        return None
+    floor = stats.noise_floor(cells)
+    axes = [family[0].axes for family in families]
+    return Noise(
+        sweep=sweep,
+        host_id=host_id,
+        date=now.isoformat(timespec="seconds"),
+        axes={axis: "|".join(dict.fromkeys(one[axis] for one in axes)) for axis in axes[0] if axis != "twin"},
+        rounds=rounds,
+        pairs=floor.pairs,
+        flagged=floor.flagged,
+        rate=floor.rate,
+        rate_low=floor.rate_interval.low,
+        rate_high=floor.rate_interval.high,
+        level=floor.level,
+        by_rounds=[
+            OfRounds(
+                by.rounds, None if by.difference is None else 100 * by.difference, 100 * by.detectable, 100 * by.flagged
+            )
+            for by in floor.by_rounds
+        ],
+    )
+
+
+def newest(mlruns: Path, host_id: str) -> tuple[Noise | None, list[str]]:
+    """The latest A/A of this host below ``mlruns`` that has a floor, and a note on each file that can't be read."""
+    known, notes = [], []
+    for file in sorted((mlruns / "sweeps").glob(f"*/{FILE}")):
+        try:
+            noise = read(file)
+        except FormatError as error:
+            notes.append(f"{file.parent.name}/{FILE} is passed over: {error}")
+            continue
+        if noise.host_id == host_id and noise.floors:
+            known.append((noise.when, file.parent.name, noise))
+    return (max(known, key=lambda one: one[:2])[2] if known else None), notes
+
+
+def read(file: Path) -> Noise:
+    """One noise.json, its sweep named by its folder, which may have been copied or renamed.
+
+    Raises:
+        FormatError: torn, of another version, or no such file.
+    """
+    noise = stored.read(Noise, file, FORMAT)
+    try:
+        _ = noise.when - datetime.now(timezone.utc)
+    except (ValueError, OverflowError) as error:  # the calendar's last day does not exist in every time zone
+        raise FormatError(f"{file} can't be read: date is {stored.shown(noise.date)}") from error
+    if "model" not in noise.axes or not noise.by_rounds:
+        raise FormatError(f"{file} can't be read: it has no model or no floor")
+    return replace(noise, sweep=file.parent.name, by_rounds=sorted(noise.by_rounds, key=lambda by: by.rounds))
+
+
+def figures(noise: Noise) -> dict[str, float]:
+    """Metrics of the sweep that measured it."""
+    by = noise.at(USUAL_ROUNDS) or noise.by_rounds[-1]
+    return {
+        "noise/pairs": float(noise.pairs),
+        "noise/pairs_flagged": float(noise.flagged),
+        "noise/false_alarm_pct": by.false_alarm_pct,
+        "noise/detectable_pct": by.detectable_pct,
+        **({} if by.floor_pct is None else {"noise/floor_pct": by.floor_pct}),
+    }
+
+
+def found(noise: Noise) -> list[str]:
+    """What an A/A sweep prints: its false alarms, and its floor."""
+    rate = f"{_pct(100 * noise.rate_low)} to {_pct(100 * noise.rate_high)} %"
+    alarms = f"A/A: {noise.flagged} of {noise.pairs} pairs called different (95 % interval of the rate: {rate})"
+    by = noise.at(USUAL_ROUNDS)
+    if by is None:
+        return [alarms, "A/A: too few processes for a noise floor; raise rounds, or name more twins: twin=a,b,c,d"]
+    relabelled = f"{_pct(by.false_alarm_pct)} % of relabelled ones"
+    return [
+        f"{alarms}, and {relabelled}",
+        f"differences under {_pct(by.floor_pct)} % can't be seen on this host with {by.rounds} rounds; one of "
+        f"{_pct(by.detectable_pct)} % is found 4 times in 5",
+    ]
+
+
+def in_words(noise: Noise | None, rounds: int, now: datetime) -> str:
+    """The sentence on what is known, for cells of at most so many rounds."""
+    by = noise.at(rounds) if noise else None
+    if noise is None or by is None:
+        return f"no noise floor is known on this host: {MEASURE} measures it"
+    age = now - noise.when
+    origin = f"A/A of {noise.axes['model']}, {noise.when.date()}, sweep {noise.sweep}, {by.rounds} rounds"
+    text = f"differences under {_pct(by.floor_pct)} % can't be seen on this host ({origin})"
+    return text if age <= STALE else f"{text}; that is {age.days} days old: {MEASURE} measures it again"
+
+
+def _pct(value: float | None) -> str:
+    return "-" if value is None else f"{value:.2g}" if value < 99.5 else f"{value:.0f}"

@@ -1,0 +1,308 @@
+"""From the files that a job's captures left to tables, figures and verdicts. The only reader of those files.
+
+Tables are JSON as MLflow keeps them (``columns``, ``data``), first column the key, second the value that is compared.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import math
+import traceback
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+from runner.capture import counters, itt, kernels, onednn, probe
+from runner.config.captures import CaptureConf
+from runner.protocol import stored
+from runner.protocol.errors import RunnerError
+from runner.protocol.job import (
+    CAPTURES_FILE,
+    COUNTERS_FILE,
+    ITT_FILE,
+    NOT_SURVIVED,
+    PROFILER_FOLDER,
+    Captured,
+    WorkerResult,
+    read_captures,
+    write_json,
+)
+from runner.protocol.stored import Count, Duration, FormatError
+
+Columns = Mapping[str, Sequence[Any]]
+
+# Names of the tables that captures leave in their folders.
+TABLES = ("by_primitive.json", "by_op.json")
+# Of one primitive: see stored.Duration.
+_MOST_S = 1e9
+
+
+@dataclass
+class Findings:
+    """What the captures of one job come to."""
+
+    figures: dict[str, float] = field(default_factory=dict)
+    tags: dict[str, str] = field(default_factory=dict)
+    """``capture.<name>`` or ``tma`` -> ``ok``, where its figures are from, ``unavailable: why`` or ``failed: why``."""
+
+    def update(self, other: Findings) -> None:
+        """Add what another capture found."""
+        self.figures.update(other.figures)
+        self.tags.update(other.tags)
+
+
+@dataclass(frozen=True)
+class _Table:
+    """What a table's file holds, as MLflow wants it."""
+
+    columns: list[str]
+    data: list[list[Any]]
+
+
+def write_table(file: Path, columns: Columns) -> None:
+    """Columns of equal length as a JSON table."""
+    file.parent.mkdir(exist_ok=True)
+    rows = [list(row) for row in zip(*columns.values(), strict=True)]
+    write_json(file, {"columns": list(columns), "data": rows})
+
+
+def read_trace(file: Path) -> list[dict[str, str]]:
+    """The rows of onednn/trace.csv, column -> text; none when there is no such file.
+
+    Raises:
+        FormatError: it can't be read.
+    """
+    if not file.exists():
+        return []
+    text = stored.read_text(file)
+    try:
+        rows = list(csv.DictReader(io.StringIO(text, newline=""), strict=True))
+        for row in rows:
+            whole = None not in row and None not in row.values() and set(row) >= kernels.OF_SHAPES
+            if not whole or not 0 <= float(row["seconds"]) < _MOST_S:
+                raise FormatError(f"{file} can't be read: its row {','.join(map(str, row.values()))[:80]!r} is torn")
+    except (csv.Error, ValueError) as error:
+        raise FormatError(f"{file} can't be read: {error}") from error
+    return rows
+
+
+def read_table(file: Path) -> dict[str, list[Any]]:
+    """The columns that write_table() wrote; empty when there is no such file.
+
+    Raises:
+        FormatError: it can't be read.
+    """
+    if not file.exists():
+        return {}
+    table = stored.typed(_Table, stored.read_json(file), file)
+    torn = f"{file} can't be read: it is no table of names and figures"
+    if len(set(table.columns)) != len(table.columns) or len(table.columns) < 2:
+        raise FormatError(torn)
+    for row in table.data:
+        if len(row) != len(table.columns) or type(row[0]) is not str or type(row[1]) not in (int, float):
+            raise FormatError(torn)
+    return {name: [row[i] for row in table.data] for i, name in enumerate(table.columns)}
+
+
+def overhead_pct(step_s: Sequence[float], clean_s: Sequence[float]) -> float:
+    """How much longer a captured step took than a clean one (medians)."""
+    return 100 * (median(step_s) / median(clean_s) - 1)
+
+
+def guarded(tag: str, take: Callable[[], Findings]) -> Findings:
+    """What ``take`` finds; what goes wrong in it becomes the tag, and costs nothing else."""
+    try:
+        found = take()
+    except RunnerError as error:  # what was recorded is damaged, and the error says how
+        return Findings({}, {tag: f"failed: {error}"})
+    except Exception as error:
+        traceback.print_exc()
+        return Findings({}, {tag: f"failed: {type(error).__name__}: {error}"})
+    odd = sorted(name for name, value in found.figures.items() if not math.isfinite(value))
+    for name in odd:
+        del found.figures[name]
+    if odd:
+        found.tags[tag] = f"failed: no finite figure for {', '.join(odd)}"
+    return found
+
+
+def collect(
+    folder: Path, asked: CaptureConf, clean: WorkerResult, log: onednn.Log, kernel: str, stopped: str | None = None
+) -> Findings:
+    """Read the captures of a timing pass, and leave their tables beside them.
+
+    Args:
+        clean: the pass's own result, whose timed iterations no capture touched.
+        log: oneDNN's log, parsed.
+        kernel: the implementation that oneDNN spent most of the arithmetic in; empty when that is not known.
+        stopped: why the worker was stopped during its captures; None when it was not.
+    """
+    found = Findings()
+    if not asked.asked:
+        return found
+    try:
+        taken = read_captures(folder / CAPTURES_FILE)
+    except FormatError as error:
+        taken = {name: Captured(name, failure=str(error)) for name in _READERS}
+    # Steps of the same moment and the same heap as the captured ones; the timed ones when there are none.
+    steps = taken["clean"].step_s if "clean" in taken else []
+    # Behind a server the samples are latencies of requests, which are no steps.
+    if steps and (clean.window is None or clean.window.generator_cpu_s is None):
+        found.figures["captures/drift_pct"] = overhead_pct(steps, clean.samples_s)
+    near = steps or clean.samples_s
+    if asked.onednn is not None:
+        found.update(guarded("capture.onednn", lambda: _onednn(folder, clean, near, log, kernel)))
+    unavailable = probe.unavailable(asked)
+    for name, read in _READERS.items():
+        if name not in asked.asked or (name == "itt" and asked.itt is not None and asked.itt.vtune):
+            continue
+        tag = f"capture.{name}"
+        captured = taken.get(name, Captured(name, failure="the worker ended before it"))
+        if name in unavailable:
+            found.tags[tag] = f"unavailable: {unavailable[name]}"
+        elif captured.failure is not None:
+            # What was under way when the worker was stopped, and what came after, was stopped with it.
+            cut = stopped is not None and (captured.failure == NOT_SURVIVED or name not in taken)
+            found.tags[tag] = f"failed: {stopped if cut else captured.failure}"
+        else:
+            found.update(guarded(tag, lambda read=read, captured=captured: read(folder, captured)))  # type: ignore[misc]
+            if captured.step_s:
+                found.figures[f"overhead/{name}_pct"] = overhead_pct(captured.step_s, near)
+            found.figures[f"cost/{name}_s"] = captured.wall_s
+    return found
+
+
+def _onednn(folder: Path, clean: WorkerResult, near: Sequence[float], log: onednn.Log, kernel: str) -> Findings:
+    into = folder / "onednn"
+    into.mkdir(exist_ok=True)
+    (into / "trace.csv").write_text(kernels.trace(log), encoding="utf-8")
+    write_table(into / "by_primitive.json", kernels.by_primitive(log, clean.onednn_step_s))
+    # IPEX's copy does most of a step's work, or torch's: the one that logged more is what cost.
+    logged = [seconds for seconds in clean.onednn_step_s.values() if seconds]
+    if not logged:
+        raise FormatError("no step was logged")
+    slowest = max(logged, key=median)
+    tags = {"capture.onednn": "ok" if not log.unparsed else f"{len(log.unparsed)} lines could not be read"}
+    if kernel:
+        tags["onednn.kernel"] = kernel
+    return Findings({"overhead/onednn_pct": overhead_pct(slowest, near)}, tags)
+
+
+def _itt(folder: Path, captured: Captured) -> Findings:
+    recording = itt.read(stored.read_bytes(folder / ITT_FILE))
+    steps = recording.steps
+    if len(steps) != len(captured.step_s) or not steps:
+        raise FormatError(f"{len(captured.step_s)} steps were run, {len(steps)} were recorded")
+    if recording.dropped:
+        raise FormatError(f"{recording.dropped} ranges were dropped, for want of memory")
+    ops = itt.by_op(recording)
+    write_table(
+        folder / "itt" / "by_op.json",
+        {
+            "operator": [op.name for op in ops],
+            "self ms a step": [op.self_s * 1e3 for op in ops],
+            "total ms a step": [op.total_s * 1e3 for op in ops],
+            "calls a step": [op.calls_per_step for op in ops],
+            "p50 ms a call": [op.p50_s * 1e3 for op in ops],
+        },
+    )
+    write_json(folder / "itt" / "timeline.json", itt.timeline(recording, folder.parent.name))
+    clocks = [abs(step.seconds / seconds - 1) for step, seconds in zip(steps, captured.step_s, strict=True)]
+    figures = {
+        "itt/last_step_ms": steps[-1].seconds * 1e3,
+        "itt/step_p50_ms": median(step.seconds for step in steps) * 1e3,
+        "itt/ranges_per_step": sum(op.calls_per_step for op in ops),
+        "itt/dropped": float(recording.dropped),
+        "itt/unmatched": float(recording.unmatched),
+        "itt/clock_difference_pct": 100 * max(clocks),
+    }
+    return Findings(figures, {"capture.itt": "ok"})
+
+
+@dataclass(frozen=True)
+class _Operator:
+    """A row of the profiler's table, as the worker leaves it."""
+
+    name: str
+    calls: Count
+    total_s: Duration
+    self_s: Duration
+
+
+def _steps(captured: Captured) -> int:
+    """How many steps were captured.
+
+    Raises:
+        FormatError: none.
+    """
+    if not captured.step_s:
+        raise FormatError("no step was captured")
+    return len(captured.step_s)
+
+
+def _profiler(folder: Path, captured: Captured) -> Findings:
+    left = folder / PROFILER_FOLDER
+    steps = _steps(captured)
+    file = left / "ops.json"
+    rows = stored.typed(list[_Operator], stored.read_json(file), file)
+    rows = [row for row in rows if not row.name.startswith(("step_", "[memory]"))]
+    rows.sort(key=lambda row: -row.self_s)
+    write_table(
+        left / "by_op.json",
+        {
+            "operator": [row.name for row in rows],
+            "self ms a step": [row.self_s * 1e3 / steps for row in rows],
+            "total ms a step": [row.total_s * 1e3 / steps for row in rows],
+            "calls a step": [row.calls / steps for row in rows],
+        },
+    )
+    file.unlink()  # all of it is in the table
+    return Findings(
+        {"profiler/self_ms_per_step": sum(r.self_s for r in rows) * 1e3 / steps}, {"capture.profiler": "ok"}
+    )
+
+
+def _counters(folder: Path, captured: Captured) -> Findings:
+    window, steps = captured.window, _steps(captured)
+    if window is None:
+        raise FormatError("the worker left no getrusage figures")
+    usage = {
+        "task-clock": window.user_s + window.system_s,
+        "minor-faults": float(window.minor_faults),
+        "major-faults": float(window.major_faults),
+        "context-switches": float(window.voluntary_switches + window.involuntary_switches),
+    }
+    perf = probe.perf_counters()
+    if not perf.command or captured.note:
+        counts, source = counters.Counts(usage), "getrusage" if captured.note else perf.source
+    else:
+        counts = counters.parse(stored.read_text(folder / COUNTERS_FILE, errors="replace"))
+        source = perf.source
+        if counts.user_only:
+            source += "; in user mode only, context switches by getrusage"
+            counts.values["context-switches"] = usage["context-switches"]
+    said = [source, *([captured.note] if captured.note else [])]
+    said += [f"no {event} ({why})" for event, why in sorted(counts.missing.items()) if event not in counts.values]
+    figures = {f"counters/{name}_per_step": value / steps for name, value in counts.values.items()}
+    if "task-clock" in counts.values:
+        figures["counters/task-clock_ms_per_step"] = 1e3 * figures.pop("counters/task-clock_per_step")
+    if counts.values.get("cycles"):
+        figures["counters/instructions_per_cycle"] = counts.values.get("instructions", 0.0) / counts.values["cycles"]
+    if perf.command and not captured.note:
+        figures["counters/running_pct"] = counts.running_pct
+    tags = {"capture.counters": "; ".join(said)}
+    figures |= {f"counters/{name}_pct": value for name, value in counts.metrics.items()}
+    if level1 := counts.level1():
+        figures |= {f"tma/{name}": value for name, value in level1.items()}
+        tags["tma.source"] = f"perf stat -M {perf.group}"
+    return Findings(figures, tags)
+
+
+_READERS: Mapping[str, Callable[[Path, Captured], Findings]] = {
+    "counters": _counters,
+    "itt": _itt,
+    "profiler": _profiler,
+}

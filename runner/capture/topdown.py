@@ -1,0 +1,61 @@
+"""One run of toplev around a program: its FIFOs, its files, and its verdict. Starts nothing itself."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from runner.capture import toplev
+from runner.protocol import stored
+
+SCRIPT = toplev.script(Path(sys.prefix))
+
+
+@dataclass(frozen=True)
+class Run:
+    """Where a run of toplev keeps what."""
+
+    pipes: Path
+    """A folder for the two FIFOs whose path is short and has no comma, at which perf would split it."""
+    results: Path
+    """A folder for toplev's table and perf's raw counts."""
+
+    @property
+    def region(self) -> dict[str, str]:
+        """The FIFOs, as the workload's PerfControl takes them."""
+        return {"ctl": str(self.pipes / "ctl"), "ack": str(self.pipes / "ack")}
+
+    def around(self, argv: Sequence[str], level: int) -> tuple[str, ...]:
+        """Make the FIFOs; the command that runs ``argv`` and counts only where it asks for it."""
+        self.pipes.mkdir(parents=True, exist_ok=True)
+        self.results.mkdir(parents=True, exist_ok=True)
+        for old in (self._csv, self._raw):  # a toplev that fails early would leave them in place
+            old.unlink(missing_ok=True)
+        for path in self.region.values():
+            os.mkfifo(path)
+        ctl, ack = map(Path, self.region.values())
+        return toplev.command(sys.executable, SCRIPT, level, self._csv, self._raw, ctl, ack, argv)
+
+    def read(self, stderr: str, returncode: int) -> toplev.TopDown:
+        """The figures, when nothing speaks against them.
+
+        Raises:
+            toplev.Rejected: something does.
+            FormatError: a file of it can't be read.
+        """
+        return toplev.read(_text(self._csv), _text(self._raw), stderr, returncode)
+
+    @property
+    def _csv(self) -> Path:
+        return self.results / "toplev.csv"
+
+    @property
+    def _raw(self) -> Path:
+        return self.results / "perf.raw"
+
+
+def _text(file: Path) -> str | None:
+    return stored.read_text(file, errors="replace") if file.exists() else None

@@ -1,0 +1,1 @@
+"""The commands beside the sweep, one file per command, and how errors are put into words."""

@@ -1,0 +1,106 @@
+"""``python -m runner compare [SWEEP ...]``: which cell is best, what each axis does, and what is a trade."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import sys
+from collections.abc import Mapping, Sequence
+from datetime import datetime, timezone
+from pathlib import Path
+
+from rich.markup import escape
+
+from runner.analysis.cells import Cells, read
+from runner.analysis.comparison import FIGURES, Comparison, compare
+from runner.analysis.mixing import refuse_mixing
+from runner.analysis.noise import Noise, in_words, newest
+from runner.commands.options import add_allow, allowed, words
+from runner.matrix.cell import AXES, check_rule
+from runner.protocol.errors import RunnerError
+from runner.report import comparison_formats as formats
+from runner.report import terminal
+from runner.results.sweeps import find_all
+
+_EPILOG = """SWEEP is a sweep's name or the beginning of one, or all; none means the newest. Cells of other work (model,
+batch size, ...) are ranked in groups of their own. csv has the rankings, a line a cell; json has everything."""
+
+
+def main(arguments: list[str]) -> int:
+    """Print the comparison; exit status 0."""
+    options = _parser().parse_args(arguments)
+    if options.top < 1:
+        raise RunnerError(f"--top {options.top}: it must be at least 1")
+    if options.best_under is not None and not 0 <= options.best_under < math.inf:
+        raise RunnerError(f"--best-under {options.best_under}: an error is a finite number of at least 0")
+    baseline = _axes(options.baseline)
+    by = words(options.by, AXES, "--by", "an axis; the axes are")
+    cells = read(find_all(options.sweeps, Path(options.mlruns)), FIGURES)
+    if not cells.rows:
+        raise RunnerError(f"no cell of {', '.join(o.sweep for o in cells.origins)} has ended; name another sweep")
+    refuse_mixing(cells, allowed(options.allow))
+    noise, notes = _noise(cells, Path(options.mlruns))
+    found = compare(cells, baseline, by, options.best_under, noise)
+    if options.format == "json":
+        print(json.dumps(formats.as_data(found), indent=1, allow_nan=False))
+    elif options.format == "csv":
+        sys.stdout.write(formats.as_csv(found))
+    elif options.format == "md":
+        print(formats.markdown(found, options.top, notes))
+    else:
+        _show(found, options.top, notes)
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m runner compare", description=__doc__, epilog=_EPILOG)
+    parser.add_argument("sweeps", metavar="SWEEP", nargs="*")
+    parser.add_argument("--baseline", metavar="AXIS=VALUE,...", help="what speed-ups are over (default: the sweep's)")
+    parser.add_argument("--by", metavar="AXIS,...", help="rank each value of these axes apart")
+    parser.add_argument("--best-under", metavar="X", type=float, help="name the fastest cell with max_abs_err <= X")
+    add_allow(parser)
+    parser.add_argument("--format", choices=("table", "md", "csv", "json"), default="table")
+    parser.add_argument("--top", metavar="N", type=int, default=20, help="rows of each table (default: %(default)s)")
+    parser.add_argument("--mlruns", default="mlruns", help="folder with the results (default: %(default)s)")
+    return parser
+
+
+def _axes(text: str | None) -> Mapping[str, Sequence[str]]:
+    """``allocator=ptmalloc,ipex=off`` as axis -> values.
+
+    Raises:
+        RunnerError: not of that form, or one is not an axis.
+    """
+    if text is None:
+        return {}
+    pairs = [word.partition("=") for word in text.split(",")]
+    if not all(name and equals and value for name, equals, value in pairs):
+        raise RunnerError(f"--baseline {text}: it must be axis=value,..., like allocator=ptmalloc,ipex=off")
+    return check_rule({name: value for name, _, value in pairs}, "--baseline")
+
+
+def _noise(cells: Cells, mlruns: Path) -> tuple[Noise | None, list[str]]:
+    """What equal cells look like on the host of these cells, and what is to be said of it."""
+    if len(cells.rows) < 2:
+        return None, []
+    hosts = {origin.host_id for origin in cells.origins}
+    if len(hosts) > 1:
+        return None, ["the cells are of several hosts: no noise floor holds for all of them"]
+    noise, passed_over = newest(mlruns, hosts.pop())
+    rounds = max(len(row.medians_s) for row in cells.rows)
+    return noise, [in_words(noise, rounds, datetime.now(timezone.utc)), *passed_over]
+
+
+def _show(found: Comparison, top: int, notes: Sequence[str]) -> None:
+    console = terminal.make_console()
+    if found.warning:
+        console.print(f"[bold red]{escape(found.warning)}[/bold red]\n")
+    for section in formats.sections(found, top):
+        console.print(f"[bold]{escape(section.title)}[/bold]", highlight=False)
+        console.print(formats.table(section))
+        for note in section.notes:
+            console.print(note, markup=False)
+        console.print()
+    for note in notes:
+        console.print(note, markup=False)

@@ -1,0 +1,166 @@
+"""``python -m runner doctor``: this machine, axis by axis: what can run, what is missing, the line that mends it."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import shutil
+import sys
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from rich import box
+from rich.markup import escape
+from rich.table import Table
+
+from runner.capture import probe, topdown
+from runner.config.captures import CaptureConf, IttCaptureConf, ToplevCaptureConf
+from runner.launch import libraries
+from runner.machine import host, servers
+from runner.machine.capabilities import this_machine
+from runner.report import terminal
+
+CAN, CAN_NOT, MISSING = "can run", "can't run", "missing"
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One value of one axis on this machine."""
+
+    axis: str
+    value: str
+    verdict: str
+    why: str = ""
+    """What was found, or what keeps it from running."""
+    mend: str = ""
+    """The line that installs what is missing."""
+
+
+def _allocators() -> Iterator[Finding]:
+    yield Finding("allocator", "ptmalloc, ptmalloc_tuned", CAN, "glibc's own")
+    folders = libraries.search_path(os.environ, sys.executable)
+    stems = {"jemalloc": "jemalloc, jemalloc_benchmark", "tcmalloc": "tcmalloc", "iomp5": "intel"}
+    for stem, values in stems.items():
+        axis = "openmp" if stem == "iomp5" else "allocator"
+        file = libraries.find(stem, folders)
+        if file:
+            yield Finding(axis, values, CAN, str(file))
+        else:
+            yield Finding(axis, values, MISSING, f"no lib{stem}.so", libraries.INSTALL[stem])
+
+
+def _precisions(isa: frozenset[str]) -> Iterator[Finding]:
+    def having(*flags: str) -> str:
+        return ", ".join(flag for flag in flags if flag in isa)
+
+    yield Finding("precision", "fp32", CAN, having("avx2", "avx512f"))
+    bf16 = having("avx512_bf16", "amx_bf16")
+    yield Finding("precision", "bf16", CAN, bf16 or "no instructions for it: emulated, slow")
+    int8 = having("avx512_vnni", "avx_vnni", "amx_int8")
+    yield Finding("precision", "int8", CAN, int8 or "no VNNI: int8 by older instructions, slower")
+    fp16 = having("avx512_fp16", "amx_fp16")
+    yield Finding("precision", "fp16", CAN if fp16 else CAN_NOT, fp16 or "neither AVX512-FP16 nor AMX-FP16")
+
+
+def findings() -> list[Finding]:
+    """Every axis whose values depend on the machine."""
+    machine = this_machine()
+    found = [*_allocators(), *_precisions(machine.isa)]
+    if machine.ipex is None:
+        pip = "pip install intel-extension-for-pytorch==2.8.0"
+        found += [Finding("ipex", "on", MISSING, "", pip), Finding("launcher", "ipexrun", MISSING, "", pip)]
+    elif "avx2" not in machine.isa:
+        found.append(Finding("ipex", "on", CAN_NOT, "needs AVX2"))
+    else:
+        found += [
+            Finding("ipex", "on", CAN, f"IPEX {machine.ipex}"),
+            Finding("launcher", "ipexrun", CAN, f"IPEX {machine.ipex}"),
+        ]
+    found.append(Finding("memory_format", "channels_first, channels_last", CAN))
+    found.append(Finding("graph", "eager, torchscript", CAN))
+    if machine.compiler:
+        found.append(Finding("graph", "compile", CAN, machine.compiler))
+    else:
+        found.append(
+            Finding("graph", "compile", MISSING, "no C++ compiler, or no Python.h", "apt-get install g++ python3-dev")
+        )
+    found.append(Finding("launcher", "xeon, none", CAN))
+    if machine.task_manager == "numactl":
+        found.append(Finding("pinning", "numactl", CAN, "cores and memory"))
+    elif shutil.which("numactl"):
+        found.append(
+            Finding("pinning", "numactl", CAN_NOT, "may not bind memory here (container?); taskset does cores")
+        )
+    else:
+        found.append(Finding("pinning", "numactl", MISSING, "taskset pins cores only", "apt-get install numactl"))
+    return [*found, *_serving(), *_captures()]
+
+
+def _serving() -> Iterator[Finding]:
+    yield Finding("scenario", "inference", CAN)
+    java, server = servers.java(), servers.torchserve()
+    lacking = next((tool for tool in (server, java) if tool.version is None), None)
+    if lacking is None:
+        yield Finding("scenario", "torchserve", CAN, f"torchserve {server.version}, Java {java.version}")
+    else:
+        yield Finding("scenario", "torchserve", MISSING, f"no {lacking.name}", lacking.install)
+    for tool in (servers.ab(), servers.h2load()):
+        if tool.version is None:
+            yield Finding("load", tool.name, MISSING, "", tool.install)
+        else:
+            yield Finding("load", tool.name, CAN, tool.version)
+
+
+def _captures() -> Iterator[Finding]:
+    yield Finding("capture", "onednn, profiler", CAN, "part of torch and IPEX")
+    reasons = probe.unavailable(CaptureConf(itt=IttCaptureConf(), toplev=ToplevCaptureConf()))
+    for name, found in (("itt", str(probe.collector())), ("toplev", str(topdown.SCRIPT))):
+        yield Finding("capture", name, CAN_NOT if name in reasons else CAN, reasons.get(name, found))
+    missing = shutil.which("perf") is None
+    mend = "apt-get install linux-perf" if missing else ""
+    yield Finding("capture", "counters", MISSING if missing else CAN, probe.perf_counters().source, mend)
+
+
+def machine_lines(fingerprint: dict[str, Any]) -> list[tuple[str, str]]:
+    """What the machine is, as pairs of words."""
+    cpus = fingerprint["cpus"]
+    cores = len({(cpu["socket"], cpu["core"]) for cpu in cpus})
+    nodes = len({cpu["node"] for cpu in cpus})
+    return [
+        ("CPU", f"{fingerprint['cpu_model']} (family/model/stepping {fingerprint['cpu_family_model_stepping']})"),
+        (
+            "cores",
+            f"{cores} physical, {len(cpus)} logical, {nodes} NUMA node(s); allowed {fingerprint['cpus_allowed']}",
+        ),
+        ("instructions", " ".join(fingerprint["isa"])),
+        ("memory", f"{fingerprint['memory_gib']} GiB, transparent huge pages {fingerprint['transparent_hugepages']}"),
+        ("governor", fingerprint["governor"] or "not readable (a VM)"),
+        ("virtual", "yes: neighbours may disturb" if fingerprint["hypervisor"] else "no"),
+        ("system", f"Linux {fingerprint['kernel']}, {fingerprint['libc']}, Python {fingerprint['python']}"),
+        ("versions", ", ".join(f"{k} {v or 'missing'}" for k, v in fingerprint["versions"].items())),
+        ("host_id", fingerprint["host_id"]),
+    ]
+
+
+def main(arguments: list[str]) -> int:
+    """Print the findings; exit status 0, or 1 when something is missing that a line would install."""
+    parser = argparse.ArgumentParser(prog="python -m runner doctor", description=__doc__)
+    parser.add_argument("--json", action="store_true", help="the same as one JSON object")
+    options = parser.parse_args(arguments)
+    fingerprint, found = host.fingerprint(), findings()
+    if options.json:
+        print(json.dumps({"host": fingerprint, "findings": [asdict(finding) for finding in found]}, indent=1))
+    else:
+        console = terminal.make_console()
+        for name, text in machine_lines(fingerprint):
+            console.print(f"{name:<13}{text}", markup=False)
+        table = Table(box=box.SIMPLE_HEAD, header_style="bold", pad_edge=False)
+        for column in ("axis", "value", "here", "", "to mend it"):
+            table.add_column(column, overflow="fold")
+        colors = {CAN: "green", CAN_NOT: "yellow", MISSING: "red"}
+        for f in found:
+            table.add_row(f.axis, f.value, f"[{colors[f.verdict]}]{f.verdict}[/]", escape(f.why), escape(f.mend))
+        console.print(table)
+    return 1 if any(finding.verdict == MISSING for finding in found) else 0

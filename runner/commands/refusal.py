@@ -1,0 +1,112 @@
+"""Hydra's and OmegaConf's errors in one sentence that names the option, its value and the next step."""
+
+from __future__ import annotations
+
+import difflib
+import re
+
+from runner.config import names
+
+
+def _close(word: str, options: list[str]) -> str:
+    near = difflib.get_close_matches(word, options, n=1)
+    return f"; did you mean {near[0]}?" if near else ""
+
+
+_LONGEST = 3000
+
+
+def line(text: str) -> str:
+    """A sentence as one line that no terminal obeys: it may quote what is in a stored file."""
+    return names.visible(text[:_LONGEST]).replace("\n", " ").replace("\t", " ")
+
+
+def explain(error: Exception) -> str | None:
+    """The sentence, or None when the error is not about the input (then it is a bug and wants its traceback)."""
+    from hydra.errors import HydraException
+    from omegaconf.errors import OmegaConfBaseException
+
+    from runner.protocol.errors import RunnerError
+
+    chain: list[BaseException] = []
+    link: BaseException | None = error
+    while link is not None and link not in chain:
+        chain.append(link)
+        link = link.__cause__ or link.__context__
+    for cause in chain:
+        if isinstance(cause, RunnerError):
+            return str(cause)
+        if isinstance(cause, RecursionError):
+            return "the configuration nests too deeply, or refers to itself; see python -m runner --cfg job"
+    if isinstance(error, OSError) and error.filename is not None:
+        return f"{error.filename}: {error.strerror}; see that it can be read and written, or choose another"
+    place = _raised_in(error)
+    if isinstance(error, ValueError) and "/hydra/_internal/" in place:
+        return (
+            f"{' '.join(str(error).split())}: an axis takes the name of one of its values, "
+            "as in ipex=off or defaults: [override /ipex: off]"
+        )
+    if not isinstance(error, (HydraException, OmegaConfBaseException)):
+        said = " ".join(str(error).split()) or type(error).__name__
+        known = re.search(r"/(hydra|omegaconf|antlr4)/", place)
+        return f"the command line or a configuration file can't be read: {said[:500]}" if known else None
+    for cause in chain:
+        sentence = _translate(str(cause))
+        if sentence is not None:
+            return sentence
+    return " ".join(str(error).split())
+
+
+def _raised_in(error: Exception) -> str:
+    """The file of the code that raised it: Hydra reports some bad input by whatever Python raised in its own."""
+    frame = error.__traceback__
+    while frame is not None and frame.tb_next is not None:
+        frame = frame.tb_next
+    return frame.tb_frame.f_code.co_filename if frame is not None else ""
+
+
+def _translate(text: str) -> str | None:
+    """One known message of Hydra 1.3 or OmegaConf 2.3; None when it is another."""
+    missing = re.search(r"Could not find '(?P<group>[^']+)/(?P<value>[^'/]*)'", text)
+    if missing:
+        options = re.findall(r"^\t(\S+)$", text, re.M)
+        group, value = missing["group"], missing["value"]
+        known = f"; choose one of {', '.join(options)}" if options else ""
+        return f"{group}={value}: there is no such {group}{known}{_close(value, options)}"
+    # Of a group that takes a list, Hydra names no options.
+    one_of_list = re.search(r"Could not load '(?P<group>capture)/(?P<value>[^'/]*)'", text)
+    if one_of_list:
+        from dataclasses import fields
+
+        from runner.config.captures import CaptureConf
+
+        names = [field.name for field in fields(CaptureConf)]
+        value = one_of_list["value"]
+        return f"capture=[{value}]: there is no such capture; choose among {', '.join(names)}{_close(value, names)}"
+    no_group = re.search(r"Could not override '(?P<key>[^']+)'", text)
+    if no_group:
+        key = no_group["key"]
+        from dataclasses import fields
+
+        from runner.config.schema import Config
+
+        names = [field.name for field in fields(Config) if field.name != "sweep"]
+        near = "" if "." in key else _close(key, names)
+        return (
+            f"{key}: there is no such option{near}; see python -m runner --cfg job "
+            "(a new key of a mapping wants a + before it)"
+        )
+    wrong = re.search(
+        r"(?P<what>(Value|Cannot convert|Invalid value|Unsupported interpolation|Key '[^']+' not in).*)",
+        text.splitlines()[0],
+    )
+    key_line = re.search(r"full_key: (?P<key>\S+)", text)
+    if wrong and key_line:
+        return f"{key_line['key']}: {wrong['what']}"
+    mandatory = re.search(r"Missing mandatory value: (?P<key>\S+)", text)
+    if mandatory:
+        return f"{mandatory['key']}: it has no value; give it with {mandatory['key']}=..."
+    grammar = re.search(r"(?P<what>(mismatched|extraneous|no viable|missing|token recognition).*)", text)
+    if grammar and "LexerNoViableAlt" not in text:
+        return f"the command line can't be read: {' '.join(text.split())}"
+    return None

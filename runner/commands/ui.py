@@ -1,0 +1,30 @@
+"""``python -m runner ui``: MLflow over this project's results, on the loopback interface, with two processes."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from pathlib import Path
+
+from runner.protocol.errors import RunnerError
+from runner.tracking.store import Store
+
+
+def main(arguments: list[str]) -> int:
+    """Become the MLflow server; returns only when it can't start."""
+    parser = argparse.ArgumentParser(prog="python -m runner ui", description=__doc__)
+    parser.add_argument("--mlruns", default="mlruns", help="folder with the results (default: %(default)s)")
+    parser.add_argument("--port", type=int, default=5000, help="port on 127.0.0.1 (default: %(default)s)")
+    options = parser.parse_args(arguments)
+    if not 1 <= options.port < 1 << 16:
+        raise RunnerError(f"--port {options.port}: a port is a number from 1 to 65535")
+    store = Store(Path(options.mlruns))
+    if not (store.root / "mlflow.db").is_file():
+        raise RunnerError(f"--mlruns={options.mlruns}: there is no mlflow.db in it; run a sweep first (make sweep)")
+    # Without the job execution of the GenAI features the server is two processes instead of fourteen.
+    environment = {**os.environ, "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
+    argv = [sys.executable, "-m", "mlflow", "server", "--backend-store-uri", store.uri]
+    argv += ["--host", "127.0.0.1", "--port", str(options.port), "--workers", "1"]
+    print(f"http://127.0.0.1:{options.port}  (Ctrl-C ends it)", flush=True)
+    os.execve(sys.executable, argv, environment)

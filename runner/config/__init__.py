@@ -1,0 +1,1 @@
+"""The typed schema where Hydra's DictConfig ends: types, limits, names."""

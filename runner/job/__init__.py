@@ -1,0 +1,1 @@
+"""One job: its passes, their verdicts, its record."""

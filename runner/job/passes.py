@@ -1,0 +1,255 @@
+"""One pass: a launched process with a job file, and how it ended. What a pass is for is decided in runner.job.run."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import signal
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from runner import launch
+from runner.capture import probe
+from runner.config.captures import CaptureConf
+from runner.config.schema import Config
+from runner.launch import environment
+from runner.machine import execute, servers
+from runner.machine.capabilities import this_machine
+from runner.matrix.cell import Cell
+from runner.protocol import stored
+from runner.protocol.errors import RunnerError
+from runner.protocol.job import FormatError, JobSpec, WorkerResult, read_result, result_file, write_json
+from runner.results.outcome import RESULT_FILE
+
+# (argv, job, a private folder with a short path) -> what to start instead, with the job it then does.
+Around = Callable[[Sequence[str], JobSpec, Path], tuple[Sequence[str], JobSpec]]
+
+
+@dataclass(frozen=True)
+class Measured:
+    """One pass, judged by what it left."""
+
+    ended: execute.Ended
+    judged: Sequence[tuple[WorkerResult | None, str | None]]
+    """Of each instance: its result when it measured, the failure when it did not."""
+    figures: Mapping[str, float] = field(default_factory=dict)
+    """Metrics that the workers can't know: a server's and a load generator's own."""
+    cost_s: Mapping[str, float] = field(default_factory=dict)
+    """Wall time of phases that the workers can't know."""
+
+
+# What the evidence needs of oneDNN's log: a second step, because the first is longer by the log's header.
+_EVIDENCE_LOG = {"iterations": 2, "max_s": 2.0}
+
+
+def place_here(cell: Cell) -> launch.PlacedCell:
+    """Resolve a cell on this machine as the calling process sees it.
+
+    Raises:
+        RunnerError: see launch.place_cell(), and servers.require().
+    """
+    placed = launch.place_cell(cell, this_machine(), os.environ, sys.executable)
+    servers.require(cell)
+    return placed
+
+
+def spec_of(placed: launch.PlacedCell, config: Config, result_path: Path, captures: CaptureConf) -> JobSpec:
+    """The timing pass of a cell, with the captures that follow the timed loop in its process."""
+    cell, placement = placed.cell, placed.placement
+    sequence = {} if cell.sequence_length is None else {"sequence_length": cell.sequence_length}
+    # In the worker's own process, after the timed loop; oneDNN's log is part of the evidence in any case.
+    unavailable = probe.unavailable(captures)
+    own: dict[str, dict[str, Any]] = {"clean": {}} if captures.asked else {}
+    if captures.counters is not None:
+        own["counters"] = {**asdict(captures.counters), "perf": list(probe.perf_counters().command)}
+    if captures.itt is not None and not captures.itt.vtune and "itt" not in unavailable:
+        own["itt"] = {**asdict(captures.itt), "library": str(probe.collector())}
+    if captures.profiler is not None:
+        own["profiler"] = asdict(captures.profiler)
+    return JobSpec(
+        cell_id=config.sweep.cell_id,
+        round=config.sweep.round,
+        model_target=cell.model.target,
+        model_kwargs={**cell.model.kwargs, **sequence},
+        batch_size=cell.batch_size,
+        ipex=cell.ipex,
+        memory_format=cell.memory_format,
+        precision=cell.precision.name,
+        calibration_batches=cell.precision.calibration_batches,
+        graph=cell.graph.name,
+        fullgraph=cell.graph.fullgraph,
+        seed=cell.seed,
+        warmup=cell.warmup,
+        iterations=cell.iterations,
+        min_time_s=cell.min_time_s or 0.0,
+        max_time_s=cell.max_time_s or 0.0,
+        # Of several instances none stops early: the others would be timed beside one that is gone.
+        target_ci_pct=cell.target_ci_pct if cell.instances == 1 else None,
+        runner_pid=os.getpid(),
+        result_path=str(result_path),
+        instances=[list(placement.of_instance(i).cores) for i in range(placement.instances)],
+        onednn=_EVIDENCE_LOG if captures.onednn is None else asdict(captures.onednn),
+        captures=own,
+    )
+
+
+def measure(placed: launch.PlacedCell, config: Config, folder: Path, spec: JobSpec) -> Measured:
+    """Launch the timing pass of scenario=inference, wait for its end and read its results.
+
+    Raises:
+        RunnerError: it can't be started.
+    """
+    ended = start(placed, config, folder, spec)
+    instances = placed.cell.instances
+    judged = [judge_end(ended, spec, folder / result_file(i, instances), config.timeout_s) for i in range(instances)]
+    return Measured(ended, judged)
+
+
+def marker_of(config: Config) -> str:
+    """What every process of a job carries in its environment, and is found by: this runner, sweep, cell, round."""
+    return f"{execute.Process.this()}/{config.sweep.id}/{config.sweep.cell_id}/{config.sweep.round}"
+
+
+@contextmanager
+def private_folder() -> Iterator[Path]:
+    """A folder of one pass, gone afterwards."""
+    # Short and without spaces or colons whatever the project's path is: LD_PRELOAD is split at both.
+    folder = Path(tempfile.mkdtemp(prefix="runner-", dir="/tmp"))
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def write_launch(
+    folder: Path, argv: Sequence[str], command: launch.Command, placement: launch.Placement, as_shell: str | None
+) -> None:
+    """Leave launch.json: what was started, and how; ``as_shell`` where a person can do it again in one line."""
+    write_json(
+        folder / "launch.json",
+        {
+            "argv": argv,
+            # Only what tunes the job: the caller's environment may hold secrets, and results are shared.
+            "env": environment.visible(command.env),
+            "scrubbed": dict(command.scrubbed),
+            "links": {str(link): str(file) for link, file in command.links.items()},
+            "as_shell": as_shell,
+            "placement": asdict(placement),
+        },
+    )
+
+
+def start(
+    placed: launch.PlacedCell, config: Config, folder: Path, spec: JobSpec, around: Around | None = None
+) -> execute.Ended:
+    """Start one pass, with its files in ``folder``, and wait for its end.
+
+    Args:
+        around: what to start instead, around the command.
+
+    Raises:
+        RunnerError: it can't be started.
+    """
+    marker = marker_of(config)
+    with private_folder() as shim:
+        collector = probe.collector() if "itt" in spec.captures else None
+        command = launch.command(placed, folder / "job.json", shim, os.environ, sys.executable, marker, collector)
+        argv: Sequence[str] = command.argv
+        spec = replace(spec, private=str(shim), deadline_s=time.monotonic() + config.timeout_s)
+        if around is not None:
+            argv, spec = around(argv, spec, shim)
+        write_json(folder / "job.json", spec)
+        write_launch(folder, argv, command, placed.placement, command.as_shell())
+        try:
+            return execute.run(
+                argv,
+                command.env,
+                folder / "stdout.log",
+                folder / "stderr.log",
+                config.timeout_s,
+                marker,
+                command.links,
+            )
+        except OSError as error:
+            raise RunnerError(f"launcher={placed.cell.launcher.name}: {argv[0]} can't be started ({error})") from error
+
+
+def apart(
+    placed: launch.PlacedCell, config: Config, folder: Path, time_s: float, around: Around
+) -> tuple[execute.Ended, WorkerResult | None, str | None]:
+    """Launch the cell again under another program, in a folder of its own: how it ended, its result, or its failure.
+
+    Its samples are never the cell's. ``time_s`` is how long its loop lasts.
+
+    Raises:
+        RunnerError: it can't be started.
+    """
+    folder.mkdir(exist_ok=True)
+    result_path = folder / RESULT_FILE
+    result_path.unlink(missing_ok=True)
+    spec = spec_of(placed, config, result_path, CaptureConf())
+    spec = replace(spec, iterations=None, min_time_s=time_s, max_time_s=time_s, target_ci_pct=None)
+    ended = start(placed, config, folder, spec, around)
+    return ended, *judge_end(ended, spec, result_path, config.timeout_s)
+
+
+def judge_end(
+    ended: execute.Ended, spec: JobSpec, result_path: Path, timeout_s: float
+) -> tuple[WorkerResult | None, str | None]:
+    """(the worker's result when it measured, the failure when it did not). The exit status alone proves nothing."""
+    if ended.timed_out and not result_path.exists():
+        running = f"timeout_s={timeout_s:g}: the job was still running{_hung_at(result_path.parent)}"
+        return None, f"{running} and was stopped; raise timeout_s or do less work"
+    if not result_path.exists():
+        return None, f"the worker left no result: {_why(ended, result_path.parent)}"
+    try:
+        result = read_result(result_path)
+    except FormatError as error:
+        return None, f"the worker's result is unusable: {error}"
+    if (result.cell_id, result.round) != (spec.cell_id, spec.round):
+        return None, f"the worker's result is of another job ({result.cell_id}, round {result.round})"
+    if result.error is not None:
+        return None, f"the worker failed: {result.error}"
+    if spec.iterations is not None and len(result.samples_s) != spec.iterations:
+        return None, f"iterations={spec.iterations}: the worker timed {len(result.samples_s)}"
+    return result, None
+
+
+def _hung_at(folder: Path) -> str:
+    """`` in forward (model.py:12)``: where the worker's main thread was, by the stack it left on stderr; or nothing."""
+    text = stored.log_text(folder / "stderr.log")
+    # faulthandler's own format; the main thread is the last of all threads.
+    stack = text.rpartition("Timeout (")[2].rpartition("(most recent call first):\n")[2]
+    found = re.search(r'File "([^"\n]+)", line (\d{1,9}) in (\S{1,200})', stack)
+    return f" in {found[3]} ({Path(found[1]).name}:{found[2]})" if found else ""
+
+
+def _why(ended: execute.Ended, folder: Path) -> str:
+    """What ended a process that could not say so itself: a signal if one can be told, else its last line."""
+    text = stored.log_text(folder / "stderr.log")
+    number = -ended.returncode if ended.returncode < 0 else 0
+    # A launcher reports its child as "died with <Signals.SIGKILL: 9>", or as the shell's 128 + signal;
+    # torch's launcher as "exitcode: -9".
+    named = re.findall(
+        r"died with <Signals\.SIG\w{1,20}: (\d{1,3})>|exit status (\d{1,3})\b|exitcode: -(\d{1,3})\b", text
+    )
+    for died, status, negative in named:
+        number = int(died or negative or 0) or (int(status) - 128 if status and int(status) > 128 else number)
+    if number == signal.SIGKILL and ended.oom_kills:
+        return "the kernel's out-of-memory killer ended it: use a smaller batch_size or fewer instances, or free memory"
+    if number:
+        try:
+            name = signal.Signals(number).name
+        except ValueError:
+            name = f"signal {number}"
+        hint = " (not by the kernel for want of memory: that was not at work)" if name == "SIGKILL" else ""
+        return f"it was killed by {name}{hint}; see stderr.log"
+    last = next((line.strip() for line in reversed(text.splitlines()) if line.strip()), "nothing on stderr")
+    return f"exit status {ended.returncode}, last line: {last[:300]}"

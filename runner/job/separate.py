@@ -1,0 +1,95 @@
+"""Captures that need a launch of their own, around the whole process tree: toplev and VTune.
+
+The timing pass is over and its outcome written: whatever happens here becomes a tag, and costs that nothing.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from runner import launch
+from runner.capture import probe, topdown, toplev, vtune
+from runner.capture.collect import Findings, guarded, overhead_pct
+from runner.config.captures import IttCaptureConf, ToplevCaptureConf
+from runner.config.schema import Config
+from runner.job import passes
+from runner.protocol import stored
+from runner.protocol.errors import RunnerError
+from runner.protocol.job import JobSpec, WorkerResult, read_result
+from runner.results.outcome import RESULT_FILE
+
+
+def take(placed: launch.PlacedCell, config: Config, folder: Path) -> Findings:
+    """Launch a finished cell again under each program that is asked for and can be used here."""
+    found = Findings()
+    capture, unavailable = config.capture, probe.unavailable(config.capture)
+
+    def one(name: str, program: str, tag: str, launched: Callable[[WorkerResult], Findings]) -> None:
+        if name in unavailable:
+            found.tags[tag] = f"unavailable: {unavailable[name]}"
+        elif placed.cell.instances > 1:
+            found.tags[tag] = f"unavailable: several instances can't share one {program}; use instances=1"
+        else:
+            clean = read_result(folder / RESULT_FILE)
+            found.update(guarded(tag, lambda: launched(clean)))
+
+    levels, itt = capture.toplev, capture.itt
+    if levels is not None:
+        one("toplev", "toplev", "tma", lambda clean: _toplev(placed, config, levels, folder / "tma", clean))
+    if itt is not None and itt.vtune:
+        one("itt", "vtune", "capture.itt", lambda clean: _vtune(placed, config, itt, folder / "vtune", clean))
+    return found
+
+
+def _toplev(
+    placed: launch.PlacedCell, config: Config, settings: ToplevCaptureConf, folder: Path, clean: WorkerResult
+) -> Findings:
+    """toplev around the launcher, counting the timed loop: nodes in percent of their unit, the marked one a tag."""
+    runs: list[topdown.Run] = []
+
+    def around(argv: Sequence[str], spec: JobSpec, shim: Path) -> tuple[Sequence[str], JobSpec]:
+        runs.append(topdown.Run(pipes=shim, results=folder))
+        return runs[0].around(argv, settings.level), replace(spec, region=runs[0].region)
+
+    try:
+        ended, result, failure = passes.apart(placed, config, folder, settings.min_time_s, around)
+        table = runs[0].read(stored.log_text(folder / "stderr.log"), ended.returncode)
+    except (toplev.Rejected, RunnerError) as error:
+        return Findings({}, {"tma": f"failed: {error}"})
+    # perf and toplev end with 0 when the job under them was killed: only its own result says that it ran.
+    if result is None:
+        return Findings({}, {"tma": f"failed: {failure}"})
+    figures = {f"tma/{node.path}": node.value for node in table.nodes}
+    figures |= {
+        "tma/mux_pct": table.mux_pct,
+        "overhead/toplev_pct": overhead_pct(result.samples_s, clean.samples_s),
+        "cost/toplev_s": ended.wall_s,
+    }
+    tags = {"tma": "ok", "tma.source": f"toplev, {table.model}", "tma.bottleneck": table.bottleneck or "none"}
+    return Findings(figures, tags)
+
+
+def _vtune(
+    placed: launch.PlacedCell, config: Config, settings: IttCaptureConf, folder: Path, clean: WorkerResult
+) -> Findings:
+    """VTune around the launcher, with every timed step and operator as an ITT range."""
+    program, collected = probe.vtune() or "vtune", folder / "collected"
+
+    def around(argv: Sequence[str], spec: JobSpec, shim: Path) -> tuple[Sequence[str], JobSpec]:
+        shutil.rmtree(collected, ignore_errors=True)  # vtune refuses a folder that exists
+        return vtune.command(program, collected, argv), replace(spec, marked=True)
+
+    try:
+        ended, result, failure = passes.apart(placed, config, folder, settings.max_s, around)
+    except RunnerError as error:
+        return Findings({}, {"capture.itt": f"failed: {error}"})
+    if result is None:
+        return Findings({}, {"capture.itt": f"failed: {failure}"})
+    if ended.returncode or not collected.is_dir():
+        said = f"vtune ended with status {ended.returncode} and {'a' if collected.is_dir() else 'no'} result"
+        return Findings({}, {"capture.itt": f"failed: {said}; see {folder / 'stderr.log'}"})
+    figures = {"overhead/itt_pct": overhead_pct(result.samples_s, clean.samples_s), "cost/itt_s": ended.wall_s}
+    return Findings(figures, {"capture.itt": f"VTune: open {collected} with vtune-gui"})

@@ -1,0 +1,1 @@
+"""Facts of this host, its lock and disk; the only starter of processes."""

@@ -1,0 +1,81 @@
+"""Which sweep goes on, and which of its results still hold.
+
+All that is needed is in the sweep's folder: what it wrote down about itself (runner.results.ledger) and the outcome of
+every job. Nothing else is asked.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from runner.machine.execute import Process
+from runner.protocol.errors import RunnerError
+from runner.results import ledger
+from runner.results.ledger import CellEntry, SweepEntry
+from runner.sweep import identity
+from runner.sweep.planning import Planned, Request
+
+# (commit, diff against it): see checkout.git_state().
+Git = tuple[str | None, str]
+
+OPTION = "resume=true"
+
+
+def entry(sweep: Path, request: Request, command: str, host_id: str, git: Git, columns: Sequence[str]) -> SweepEntry:
+    """sweep.json of the calling process; a sweep that goes on keeps the line that it was started with."""
+    commit, diff = git
+    try:
+        before = ledger.read_sweep(sweep)
+        arguments, folder, command = before.arguments, before.folder, before.command
+    except RunnerError:
+        arguments, folder = [word for word in sys.argv[1:] if word != OPTION], str(Path.cwd())
+    return SweepEntry(
+        sweep_id=request.sweep_id,
+        experiment=request.experiment,
+        command=command,
+        host_id=host_id,
+        commit=commit or "not a git checkout",
+        is_dirty=bool(diff),
+        columns=list(columns),
+        arguments=arguments,
+        folder=folder,
+        experiments=os.environ.get("RUNNER_EXPERIMENTS", ""),
+        runner=str(Process.this()),
+    )
+
+
+def is_running(sweep: Path) -> bool:
+    """Whether the process that runs it is alive on this host."""
+    try:
+        return Process.of(ledger.read_sweep(sweep).runner).is_alive
+    except RunnerError:
+        return False
+
+
+def the_same(mlruns: Path, arguments: Sequence[str]) -> Path | None:
+    """The newest sweep that was started with this line and is not running: what ``resume=true`` goes on with."""
+    line = [word for word in arguments if word != OPTION]
+    for sweep in sorted((mlruns / "sweeps").glob("*"), reverse=True):
+        try:
+            state = ledger.read_sweep(sweep)
+        except RunnerError:
+            continue
+        if list(state.arguments) == line and state.folder == str(Path.cwd()) and not is_running(sweep):
+            return sweep
+    return None
+
+
+def replaced(before: Sequence[CellEntry], planned: Planned) -> dict[str, list[str]]:
+    """Ids of earlier results of this cell that no longer hold -> what changed since.
+
+    Args:
+        before: the cells that the sweep has had.
+    """
+    return {
+        cell.cell_id: identity.changes(cell.facts, planned.facts)
+        for cell in before
+        if cell.cell_id != planned.cell_id and cell.key == planned.cell.key
+    }

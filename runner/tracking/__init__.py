@@ -1,0 +1,1 @@
+"""MLflow, filled from the records on disk."""

@@ -1,0 +1,148 @@
+"""cells.parquet: what is written is read, by name or whole, and a sweep without one is read from its jobs."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import pyarrow.parquet as pq
+import pytest
+
+from runner.analysis import cells
+from runner.analysis.ranking import rank
+from runner.protocol.errors import RunnerError
+from runner.protocol.job import write_json
+from runner.report import closing
+from runner.results.outcome import OUTCOME_FILE, job_folder, read_cell
+from runner.results.sweeps import CELLS_FILE
+from tests.commands.test_explain import FIGURES, add_cell
+
+HOST = {
+    "host_id": "here",
+    "governor": None,
+    "transparent_hugepages": "always [madvise] never",
+    "python": "3.11.7",
+    "versions": {"torch": "2.8.0", "transformers": None},
+}
+
+
+@pytest.fixture
+def sweep(tmp_path: Path) -> Path:
+    """ptmalloc at 20 ms, tcmalloc at 12 ms, and jemalloc, which failed; files of the jobs only."""
+    folder = tmp_path / "sweeps" / "20260101-000000-abcd"
+    add_cell(folder, "ptmalloc", 20, FIGURES)
+    add_cell(folder, "tcmalloc", 12, {**FIGURES, "onednn/reorder_ms_per_step": 0.0, "onednn/reorders_per_step": 0.0})
+    add_cell(folder, "jemalloc", 5, FIGURES)
+    file = job_folder(folder, "jemalloc", 0) / OUTCOME_FILE
+    write_json(
+        file, {**json.loads(file.read_text()), "status": "FAILED", "failure": "it crashed", "evidence": "mismatch"}
+    )
+    write_json(folder / "host.json", HOST)
+    planned = [{"cell_id": name, "command": "run"} for name in ("ptmalloc", "jemalloc", "tcmalloc")]
+    write_json(folder / "plan.json", {"cells": planned})
+    return folder
+
+
+def test_what_is_written_is_read_and_equals_what_is_made_of_the_jobs(sweep: Path) -> None:
+    made = cells.read([sweep])
+    assert not (sweep / CELLS_FILE).exists()
+    records = [record for name in ("ptmalloc", "jemalloc", "tcmalloc") if (record := read_cell(sweep, name))]
+    cells.write(rank(records, "ptmalloc"), sweep)
+    assert cells.read([sweep]) == made
+    fast, slow, failed = made.rows
+    assert (fast.cell_id, fast.status, fast.failure, fast.evidence, fast.quality) == (
+        "tcmalloc",
+        "FINISHED",
+        "",
+        "ok",
+        "ok",
+    )
+    assert fast.main_cause == "reorders a step 3 -> 0 (-8 of -8 ms)"
+    assert fast.medians_s == (0.012,)
+    assert fast.p50_ms == pytest.approx(12)
+    assert (slow.is_baseline, fast.is_baseline) == (True, False)
+    assert (failed.status, failed.failure, failed.p50_ms, failed.is_right) == ("FAILED", "it crashed", None, False)
+    (known,) = made.origins
+    assert (known.sweep, known.host_id) == (sweep.name, "here")
+    assert known.versions == {"python": "3.11.7", "libc": "-", "torch": "2.8.0", "transformers": "-"}
+    assert known.state["governor"] == "-"
+
+
+def test_only_the_figures_that_are_asked_for_are_read(sweep: Path) -> None:
+    record = read_cell(sweep, "ptmalloc")
+    assert record is not None
+    cells.write(rank([record], "ptmalloc"), sweep)
+    (row,) = cells.read([sweep], ["latency/p50_ms", "no/such"]).rows
+    assert set(row.metrics) == {"latency/p50_ms"}
+    (whole,) = cells.read([sweep]).rows
+    assert whole.metrics["onednn/reorders_per_step"] == 3
+    assert "cost/job_s" in whole.metrics
+
+
+def test_a_figure_or_setting_that_a_cell_lacks_stays_absent(tmp_path: Path) -> None:
+    base = cells.CellRow(
+        "s", "a", "FINISHED", "", "ok", "ok", "avx2", "-", True,
+        {"model": "m"}, {"seed": "0"}, {"x": 1.0}, (0.1, 0.2),
+    )  # fmt: skip
+    other = replace(base, cell_id="b", is_baseline=False, settings={}, metrics={"y": 2.0}, medians_s=())
+    folder = tmp_path / "s"
+    folder.mkdir()
+    known = cells.Origin("s", "h", {"governor": "-"}, {"torch": "1"})
+    cells.save([base, other], known, folder)
+    assert cells.read([folder]) == cells.Cells([base, other], [known])
+
+
+def test_a_file_from_before_contamination_was_known_is_read_without_it(sweep: Path) -> None:
+    record = read_cell(sweep, "ptmalloc")
+    assert record is not None
+    cells.write(rank([record], "ptmalloc"), sweep)
+    table = pq.read_table(sweep / CELLS_FILE)
+    pq.write_table(table.drop_columns(["contamination", "metric.contamination/rounds"]), sweep / CELLS_FILE)
+    (row,) = cells.read([sweep]).rows
+    assert (row.contamination, row.contaminated_rounds) == ("", 0)
+
+
+def test_a_sweep_leaves_the_file_with_its_other_files(sweep: Path) -> None:
+    record = read_cell(sweep, "ptmalloc")
+    assert record is not None
+    (sweep / "host.json").unlink()  # what it says is the report's matter
+    closing.leave(rank([record], "ptmalloc"), ("allocator",), sweep, "a sweep")
+    assert (sweep / CELLS_FILE).exists()
+    assert not list(sweep.glob(".*tmp"))
+
+
+def test_a_sweep_of_which_no_cell_ended_leaves_none(tmp_path: Path) -> None:
+    cells.write([], tmp_path)
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("content", [b"", b"not parquet at all"])
+def test_a_torn_file_is_refused_with_the_next_step(sweep: Path, content: bytes) -> None:
+    (sweep / CELLS_FILE).write_bytes(content)
+    with pytest.raises(RunnerError, match="delete it, and it is made again from the jobs"):
+        cells.read([sweep])
+
+
+def test_a_file_of_another_version_is_refused(sweep: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    record = read_cell(sweep, "ptmalloc")
+    assert record is not None
+    monkeypatch.setattr(cells, "FORMAT", "999")
+    cells.write(rank([record], "ptmalloc"), sweep)
+    monkeypatch.undo()
+    with pytest.raises(RunnerError, match="has format 999; this version reads 3"):
+        cells.read([sweep])
+
+
+def test_jobs_of_another_version_are_refused(sweep: Path) -> None:
+    file = job_folder(sweep, "ptmalloc", 0) / OUTCOME_FILE
+    write_json(file, {**json.loads(file.read_text()), "format": 1})
+    with pytest.raises(RunnerError, match="has format 1"):
+        cells.read([sweep])
+
+
+def test_importing_it_loads_no_pyarrow() -> None:
+    code = "import sys, runner.analysis.cells; sys.exit('pyarrow' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

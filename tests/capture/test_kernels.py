@@ -1,0 +1,103 @@
+"""What oneDNN's log of several steps comes to, on recorded real logs."""
+
+from __future__ import annotations
+
+import csv
+import io
+
+import pytest
+
+from runner.capture import kernels
+from runner.capture.onednn import Log, parse
+from tests.conftest import ROOT
+
+DATA = ROOT / "tests/data/onednn-verbose"
+
+
+def steps(name: str, copies: dict[str, int]) -> Log:
+    """A recorded log as if each copy had logged it so many times."""
+    lines = (DATA / f"{name}.log").read_text().splitlines()
+    marked = [(f"#### step {i} {copy}", *lines) for copy, n in copies.items() for i in range(n)]
+    return parse(line for group in marked for line in group)
+
+
+@pytest.mark.parametrize(
+    ("name", "activations", "weights"),
+    # Per recorded file: four iterations of conv_relu (reorder in, weights, reorder out), one step of ResNet-50.
+    [("convrelu_eager", 2, 1), ("convrelu_eager+cl", 0, 1)],
+)
+def test_reorders_of_activations_are_told_from_those_of_weights(name: str, activations: int, weights: int) -> None:
+    found = kernels.summarize(steps(name, {"torch": 1}), {"torch": [1.0]})
+    iterations = found.by_kind["convolution"][0]
+    assert found.weight_reorders == weights * iterations
+    assert found.reorders - found.weight_reorders == activations * iterations
+
+
+def test_channels_last_resnet50_reorders_weights_only() -> None:
+    found = kernels.summarize(steps("resnet50_cl", {"torch": 1}), {"torch": [1.0]})
+    assert found.reorders == found.weight_reorders > 0
+
+
+def test_counts_are_a_step_whatever_number_of_steps_and_copies_were_logged() -> None:
+    one = kernels.summarize(steps("resnet50_eager", {"torch": 1}), {"torch": [1.0]})
+    several = kernels.summarize(
+        steps("resnet50_eager", {"torch": 3, "ipex": 2}), {"torch": [1.0, 3.0, 2.0], "ipex": [2.0, 2.0]}
+    )
+    assert several.calls == pytest.approx(2 * one.calls)
+    assert several.reorders == pytest.approx(2 * one.reorders)
+    assert several.seconds == pytest.approx(2 * one.seconds)
+    table = kernels.by_primitive(steps("resnet50_eager", {"torch": 3}), {"torch": [1.0, 3.0, 2.0]})
+    assert sum(table["calls a step"]) == pytest.approx(one.calls)
+    assert sum(table["ms a step"]) == pytest.approx(1e3 * one.seconds)
+    assert set(table["copies"]) == {"torch"}
+
+
+def test_the_kinds_of_primitives_add_up_to_their_time() -> None:
+    found = kernels.summarize(steps("resnet50_eager", {"torch": 1}), {"torch": [2.0]})
+    assert found.coverage == pytest.approx(found.seconds / 2)
+    assert sum(seconds for _, seconds in found.by_kind.values()) == pytest.approx(found.seconds)
+
+
+def test_a_reorders_bytes_are_read_and_written_elements() -> None:
+    log = steps("convrelu_eager", {"torch": 1})
+    found = kernels.summarize(log, {"torch": [1.0]})
+    image_in, image_out, weights = 20 * 16 * 50 * 100, 20 * 33 * 24 * 49, 33 * 16 * 3 * 3
+    iterations = found.by_kind["convolution"][0]
+    assert found.reorder_bytes == iterations * 8 * (image_in + image_out + weights)
+
+
+def test_the_trace_has_a_row_a_primitive_with_its_layouts() -> None:
+    log = steps("convrelu_eager", {"torch": 1})
+    rows = list(csv.DictReader(io.StringIO(kernels.trace(log))))
+    assert len(rows) == len(log.primitives)
+    assert rows[0]["src_layout"] == "abcd"
+    assert rows[0]["dst_layout"] == "aBcd16b"
+    assert {row["copy"] for row in rows} == {"torch"}
+
+
+def test_the_shapes_of_a_trace_add_up_to_the_step() -> None:
+    log = steps("resnet50_eager", {"torch": 3, "ipex": 2})
+    one = kernels.summarize(steps("resnet50_eager", {"torch": 1}), {"torch": [1.0]})
+    found = kernels.by_shape(csv.DictReader(io.StringIO(kernels.trace(log))))
+    assert sum(problem.ms for problem in found) == pytest.approx(2 * 1e3 * one.seconds)
+    assert sum(problem.calls for problem in found) == pytest.approx(2 * one.calls)
+    assert [problem.ms for problem in found] == sorted((problem.ms for problem in found), reverse=True)
+    assert len({problem.name for problem in found}) == len(found)
+
+
+def test_the_implementations_of_a_shape_are_named_with_what_they_fuse() -> None:
+    found = kernels.by_shape(csv.DictReader(io.StringIO(kernels.trace(steps("resnet50_ipex+jit+bf16", {"torch": 1})))))
+    assert any(problem.by.endswith("(sum, eltwise_relu)") for problem in found)
+    assert all(problem.by for problem in found)
+
+
+def test_graphs_repeat_the_time_of_their_primitives_and_are_no_shapes() -> None:
+    row = {"step": "0", "copy": "torch", "implementation": "dnnl", "post_ops": "", "problem": "", "seconds": "0.5"}
+    assert not kernels.by_shape([{**row, "operation": "graph", "primitive": "graph"}])
+
+
+def test_an_empty_log_has_no_kernel_and_no_share() -> None:
+    found = kernels.summarize(parse([]), {})
+    assert found.main_isa == "unobserved"
+    assert found.main_kernel == ""
+    assert found.coverage == found.seconds == 0

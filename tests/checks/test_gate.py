@@ -1,0 +1,210 @@
+"""The gate on recorded evidence of real jobs, untouched and tampered with."""
+
+from __future__ import annotations
+
+import copy
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from runner.checks.gate import CHECKS, check
+from runner.launch import PlacedCell, Placement
+from runner.matrix.cell import Allocator, Graph, Precision, Scenario
+from tests.conftest import CELL, ROOT
+
+DATA = ROOT / "tests/data/evidence"
+
+JEMALLOC = Path("/usr/lib/x86_64-linux-gnu/libjemalloc.so.2")
+CONF = "oversize_threshold:1,background_thread:true,metadata_thp:auto"
+EXPECT_JEMALLOC = {"jemalloc": {"opt.oversize_threshold": 0, "opt.background_thread": True, "opt.metadata_thp": "auto"}}
+
+
+def plan(allocator: Allocator, ipex: str, libraries: dict[str, Path]) -> PlacedCell:
+    cell = replace(CELL, allocator=allocator, ipex=ipex, batch_size=2)
+    return PlacedCell(cell, Placement((0, 1), 2, 0, "numactl", False), libraries)
+
+
+PTMALLOC_OFF = plan(Allocator("ptmalloc", "glibc", "default", {}, {"glibc_maps_large_blocks": True}), "off", {})
+JEMALLOC_ON = plan(
+    Allocator("jemalloc", "jemalloc", "jemalloc", {"MALLOC_CONF": CONF}, EXPECT_JEMALLOC), "on", {"jemalloc": JEMALLOC}
+)
+
+
+PTMALLOC = Allocator("ptmalloc", "glibc", "default", {}, {"glibc_maps_large_blocks": True})
+
+
+def plan_of(ipex: str, memory_format: str, precision: str, graph: str) -> PlacedCell:
+    base = plan(PTMALLOC, ipex, {})
+    limits = {"least_rel_l2": 1e-4} if precision != "fp32" else {}
+    cell = replace(base.cell, memory_format=memory_format, precision=Precision(precision, limits), graph=Graph(graph))
+    return replace(base, cell=cell)
+
+
+# recorded evidence -> the cell it is of
+RECORDED = {
+    "ptmalloc_off": plan_of("off", "channels_first", "fp32", "eager"),
+    "ipex_channels_last": plan_of("on", "channels_last", "fp32", "eager"),
+    "ipex_int8_torchscript": plan_of("on", "channels_last", "int8", "torchscript"),
+    "bf16_compile": plan_of("off", "channels_last", "bf16", "compile"),
+    "ipex_bf16_compile": plan_of("on", "channels_last", "bf16", "compile"),
+    "int8_eager": plan_of("off", "channels_last", "int8", "eager"),
+}
+
+
+def recorded(name: str) -> dict[str, Any]:
+    data: dict[str, Any] = json.loads((DATA / f"{name}.json").read_text())
+    return data
+
+
+def test_jobs_that_ran_as_asked_pass() -> None:
+    assert check(PTMALLOC_OFF, recorded("ptmalloc_off")) == ()
+    assert check(JEMALLOC_ON, recorded("jemalloc_on")) == ()
+
+
+@pytest.mark.parametrize("name", RECORDED)
+def test_each_recorded_cell_passes_as_itself_and_as_no_other(name: str) -> None:
+    assert check(RECORDED[name], recorded(name)) == ()
+    for other, asked in RECORDED.items():
+        assert bool(check(asked, recorded(name))) == (other != name), (other, name)
+
+
+def axes_of(name: str, *path: Any, value: Any) -> set[str]:
+    """Axes that fail when one thing of recorded evidence is another."""
+    evidence = recorded(name)
+    place = evidence
+    for key in path[:-1]:
+        place = place[key]
+    place[path[-1]] = value
+    return {mismatch.axis for mismatch in check(RECORDED[name], evidence)}
+
+
+def test_a_graph_that_is_none_fails() -> None:
+    assert axes_of("bf16_compile", "graph", "graphs", value=[]) == {"graph"}
+    assert axes_of("bf16_compile", "graph", "graph_breaks", value=2) == {"graph"}
+    assert axes_of("bf16_compile", "graph", "cache_hits", value=1) == {"graph"}
+    assert axes_of("bf16_compile", "operators", "compiled_regions", value=0) == {"graph"}
+    assert axes_of("ipex_int8_torchscript", "graph", "frozen", value=False) == {"graph"}
+    assert axes_of("ptmalloc_off", "operators", "compiled_regions", value=1) == {"graph"}
+
+
+def test_ipex_that_is_not_in_the_graph_fails() -> None:
+    assert axes_of("ipex_int8_torchscript", "graph", "nodes", value={"aten::_convolution": 2}) == {"ipex"}
+    assert axes_of("ipex_bf16_compile", "graph", "compiler", value="inductor") == {"ipex"}
+
+
+def test_arithmetic_in_another_precision_fails_by_either_witness() -> None:
+    fp32 = [{"name": "aten::addmm", "dtype": "float32", "layout": "", "count": 1, "time_s": 1.0}]
+    assert axes_of("bf16_compile", "operators", "compute", value=fp32) == {"precision"}
+    assert axes_of("bf16_compile", "onednn", "dtypes", value={"float32": 1.0}) == {"precision"}
+    assert axes_of("int8_eager", "onednn", "dtypes", value={"float32": 0.9, "int8": 0.1}) == {"precision"}
+    assert axes_of("bf16_compile", "tensors", "weights", "dtypes", value={"float32": 3}) == {"precision"}
+
+
+def test_an_error_as_small_as_fp32s_is_no_lower_precision() -> None:
+    assert axes_of("bf16_compile", "quality", "rel_l2", value=3e-7) == {"precision"}
+    assert axes_of("int8_eager", "quality", "rel_l2", value=0.0) == {"precision"}
+
+
+def test_a_lower_precision_that_nothing_shows_fails() -> None:
+    evidence = recorded("bf16_compile")
+    evidence["operators"]["compute"], evidence["onednn"]["dtypes"] = [], {}
+    assert [m.axis for m in check(RECORDED["bf16_compile"], evidence)] == ["precision"]
+
+
+def test_channels_last_lost_on_the_way_fails() -> None:
+    assert axes_of(
+        "ipex_channels_last", "operators", "image_layouts", value={"channels_last": 1, "channels_first": 9}
+    ) == {"memory_format"}
+    assert axes_of("ipex_channels_last", "tensors", "inputs", "memory_formats", value={"channels_first": 1}) == {
+        "memory_format"
+    }
+
+
+def test_without_operators_on_images_onednns_convolutions_tell_the_memory_format() -> None:
+    evidence = recorded("ipex_channels_last")
+    evidence["operators"]["image_layouts"] = {}
+    assert check(RECORDED["ipex_channels_last"], evidence) == ()
+    evidence["onednn"]["layouts"] = {"channels_first": 2}
+    assert [m.axis for m in check(RECORDED["ipex_channels_last"], evidence)] == ["memory_format"]
+
+
+def test_evidence_of_one_cell_does_not_pass_for_another() -> None:
+    assert {m.axis for m in check(JEMALLOC_ON, recorded("ptmalloc_off"))} >= {"allocator", "ipex"}
+    assert {m.axis for m in check(PTMALLOC_OFF, recorded("jemalloc_on"))} >= {"allocator", "ipex"}
+
+
+LIBC = "/usr/lib/x86_64-linux-gnu/libc.so.6"
+
+TAMPERED: list[tuple[str, tuple[str, ...], Any]] = [
+    ("allocator", ("allocator", "malloc"), LIBC),
+    ("allocator", ("allocator", "malloc"), None),
+    ("allocator", ("allocator", "malloc"), "/opt/lib/libjemalloc.so.2"),
+    ("allocator", ("allocator", "free"), LIBC),
+    ("allocator", ("allocator", "posix_memalign"), LIBC),
+    ("allocator", ("allocator", "jemalloc", "opt.background_thread"), False),
+    ("allocator", ("allocator", "jemalloc", "opt.metadata_thp"), "disabled"),
+    ("allocator", ("allocator", "jemalloc"), None),
+    ("openmp", ("openmp", "owner"), "/project/.venv/lib/libiomp5.so"),
+    ("openmp", ("openmp", "owner"), None),
+    ("threads", ("openmp", "torch_threads"), 1),
+    ("threads", ("openmp", "max_threads"), 4),
+    ("cores", ("affinity", "allowed"), [0, 1, 2]),
+    ("cores", ("affinity", "allowed"), []),
+    ("cores", ("affinity", "threads_allowed"), {"0": 3, "2-3": 1}),
+    ("cores", ("affinity", "threads_allowed"), {"0": 4}),
+    ("node", ("affinity", "memory_policy"), "default"),
+    ("node", ("affinity", "memory_policy"), None),
+    ("ipex", ("ipex", "imported"), False),
+    ("ipex", ("ipex", "modules_replaced"), 0),
+    ("allocator", ("environment", "MALLOC_CONF"), "background_thread:false"),
+    ("batch_size", ("tensors", "inputs", "shapes"), [[4, 3, 16, 16]]),
+    ("batch_size", ("tensors", "inputs", "shapes"), []),
+    ("precision", ("tensors", "inputs", "dtypes"), {"bfloat16": 1}),
+    ("precision", ("tensors", "weights", "dtypes"), {"float32": 3, "float64": 1}),
+    ("memory_format", ("operators", "image_layouts"), {"channels_last": 5}),
+    ("graph", ("graph", "kind"), "torchscript"),
+    ("work", ("grad_mode",), "grad"),
+]
+
+
+@pytest.mark.parametrize(("axis", "path", "value"), TAMPERED)
+def test_a_job_that_ran_otherwise_fails_on_that_axis(axis: str, path: tuple[str, ...], value: Any) -> None:
+    evidence = recorded("jemalloc_on")
+    place = evidence
+    for key in path[:-1]:
+        place = place[key]
+    assert place[path[-1]] != value
+    place[path[-1]] = value
+    assert {mismatch.axis for mismatch in check(JEMALLOC_ON, evidence)} == {axis}
+
+
+@pytest.mark.parametrize(
+    "part",
+    ["allocator", "openmp", "affinity", "ipex", "tensors", "environment", "operators", "graph", "onednn", "quality"],
+)
+def test_missing_evidence_fails_instead_of_passing(part: str) -> None:
+    evidence = copy.deepcopy(recorded("jemalloc_on"))
+    del evidence[part]
+    assert check(JEMALLOC_ON, evidence)
+
+
+def test_without_any_evidence_every_check_fails() -> None:
+    served = replace(JEMALLOC_ON, cell=replace(JEMALLOC_ON.cell, scenario=Scenario("torchserve", 40, 4, 10)))
+    assert len(check(served, {})) >= len(CHECKS)
+
+
+def test_glibc_settings_are_checked_by_what_malloc_does() -> None:
+    tuned = plan(Allocator("ptmalloc_tuned", "glibc", "default", {}, {"glibc_maps_large_blocks": False}), "off", {})
+    assert [m.axis for m in check(tuned, recorded("ptmalloc_off"))] == ["allocator"]
+
+
+def test_a_mismatch_says_what_was_asked_what_was_found_and_what_to_do() -> None:
+    evidence = recorded("jemalloc_on")
+    evidence["allocator"]["malloc"] = LIBC
+    text = str(check(JEMALLOC_ON, evidence)[0])
+    assert "jemalloc" in text
+    assert LIBC in text
+    assert "stderr.log" in text

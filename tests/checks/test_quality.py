@@ -1,0 +1,168 @@
+"""The numerical guard: figures of an output against fp32, and what they must be."""
+
+from __future__ import annotations
+
+import os
+import signal
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from runner.checks.quality import judge
+from runner.worker import models, quantize, reference
+from runner.worker.call import Call, flat
+
+TOLERANCE = {"rel_l2": 1e-2, "cosine": 0.999, "top1_match_pct": 90.0}
+GOOD = {"comparable": True, "finite": True, "rel_l2": 1e-3, "cosine": 0.9999, "top1_match_pct": 100.0}
+
+
+def test_an_output_within_tolerance_is_ok() -> None:
+    assert judge(GOOD, TOLERANCE) == "ok"
+    assert judge({**GOOD, "top1_match_pct": None}, TOLERANCE) == "ok"
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"rel_l2": 0.02}, "rel_l2 0.02 is past the tolerance of 0.01"),
+        ({"cosine": 0.9}, "cosine"),
+        ({"top1_match_pct": 50.0}, "top1_match_pct"),
+        ({"rel_l2": float("nan")}, "rel_l2"),
+        ({"finite": False}, "nan or inf"),
+        ({"comparable": False, "why": "output of shapes [[1]]"}, "output of shapes"),
+    ],
+)
+def test_an_output_past_tolerance_is_named_with_its_figure(change: dict[str, Any], words: str) -> None:
+    assert words in judge({**GOOD, **change}, TOLERANCE)
+
+
+def test_without_figures_nothing_is_assumed() -> None:
+    assert judge({}, TOLERANCE) == "unobserved"
+
+
+@given(st.lists(st.floats(-10, 10), min_size=2, max_size=20), st.sampled_from([float("nan"), float("inf")]))
+def test_nan_and_inf_never_pass(values: list[float], bad: float) -> None:
+    right = torch.tensor(values)
+    wrong = right.clone()
+    wrong[0] = bad
+    assert judge(reference.compare([wrong], [right]), {"rel_l2": 1e9, "cosine": -1.0}) != "ok"
+
+
+def test_the_figures_are_those_of_their_definition() -> None:
+    right = torch.tensor([[3.0, 4.0], [0.0, 0.0]])
+    found = reference.compare([torch.tensor([[3.0, 4.5], [1.0, 0.0]])], [right])
+    assert found["max_abs_err"] == 1.0
+    assert found["rel_l2"] == pytest.approx((0.5**2 + 1) ** 0.5 / 5)
+    assert found["top1_match_pct"] == 100
+    assert reference.compare([right], [right])["cosine"] == pytest.approx(1)
+
+
+def test_integer_outputs_are_compared_too_and_none_at_all_is_said() -> None:
+    assert reference.compare([torch.tensor([1, 2])], [torch.tensor([1, 3])])["max_abs_err"] == 1
+    assert "without a tensor" in reference.compare([], [])["why"]
+
+
+def test_arguments_that_can_only_be_named_are_refused_where_they_would_be_lost() -> None:
+    class ByName(torch.nn.Module):
+        def forward(self, **inputs: torch.Tensor) -> torch.Tensor:
+            return inputs["a"]
+
+    call = Call.of({"a": ONE})
+    assert torch.equal(call(ByName()), ONE)
+    with pytest.raises(TypeError, match="by keyword only"):
+        call.positional(ByName())
+
+
+def test_a_model_whose_optional_branch_fx_would_lose_is_not_traceable() -> None:
+    class Optional(torch.nn.Module):
+        def forward(self, x: torch.Tensor, shift: torch.Tensor | None = None) -> torch.Tensor:
+            return x if shift is None else x + 1
+
+    assert not quantize.traceable(Optional(), Call.of(ONE))
+    assert quantize.traceable(models.ConvRelu(), Call.of(torch.ones(1, 16, 8, 8)))
+
+
+def test_outputs_of_another_shape_or_number_are_not_comparable() -> None:
+    assert not reference.compare([torch.zeros(2)], [torch.zeros(3)])["comparable"]
+    assert not reference.compare([torch.zeros(2)], [torch.zeros(2), torch.zeros(2)])["comparable"]
+
+
+@pytest.mark.parametrize("factory", [models.tiny, models.conv_relu])
+def test_one_percent_of_one_layers_weights_shows(factory: Any) -> None:
+    torch.manual_seed(0)
+    module, inputs = factory(batch_size=4)
+    module.eval()
+    with torch.no_grad():
+        right = module(*inputs)
+        next(module.parameters()).mul_(1.01)
+        assert reference.compare([module(*inputs)], [right])["rel_l2"] > 1e-3
+
+
+def test_outputs_of_a_shipped_model_depend_on_its_inputs() -> None:
+    torch.manual_seed(0)
+    module, (images,) = models.tiny(batch_size=4)
+    with torch.no_grad():
+        right = module.eval()(images)
+        assert reference.compare([right.roll(1, 0)], [right])["rel_l2"] > 0.02
+
+
+def test_the_reference_is_computed_in_another_process(tmp_path: Path) -> None:
+    file = tmp_path / "r.pt"
+    assert reference.compute_in_child(lambda: [torch.tensor([float(os.getpid())])], file, 0.0)
+    assert reference.load(file)[0].item() != os.getpid()
+
+
+def test_a_reference_that_fails_is_told(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    def fails() -> list[torch.Tensor]:
+        raise ValueError("no such thing")
+
+    assert not reference.compute_in_child(fails, tmp_path / "r.pt", 0.0)
+    assert "no such thing" in capfd.readouterr().err
+
+
+def test_a_model_that_kills_the_reference_kills_the_worker_alike(tmp_path: Path) -> None:
+    pid = os.fork()
+    if pid == 0:
+
+        def dies() -> list[torch.Tensor]:
+            os.kill(os.getpid(), signal.SIGKILL)
+            return []
+
+        reference.compute_in_child(dies, tmp_path / "r.pt", 0.0)
+        os._exit(0)
+    _, status = os.waitpid(pid, 0)
+    assert os.WTERMSIG(status) == signal.SIGKILL
+
+
+# -- calls --------------------------------------------------------------------------------------------
+
+
+class Takes(torch.nn.Module):
+    def forward(self, a: torch.Tensor, b: Any = None, c: torch.Tensor | None = None) -> dict[str, Any]:
+        return {"sum": a + (0 if c is None else c), "more": (a, [b])}
+
+
+ONE = torch.ones(2)
+
+
+@pytest.mark.parametrize(
+    "inputs", [ONE, (ONE,), [ONE], {"a": ONE}, {"a": ONE, "c": ONE}, (ONE, {"x": (ONE, ONE)}), {"a": ONE, "b": [ONE]}]
+)
+def test_inputs_may_be_a_tensor_a_tuple_or_a_dict_nested_or_not(inputs: Any) -> None:
+    call = Call.of(inputs)
+    by_name = flat(call(Takes()))
+    by_place = flat(Takes()(*call.positional(Takes())))
+    assert len(by_name) == len(by_place)
+    assert all(torch.equal(x, y) for x, y in zip(by_name, by_place, strict=True))
+    doubled = call.map(lambda tensor: tensor * 2)
+    assert [t.sum().item() for t in doubled.tensors()] == [2 * t.sum().item() for t in call.tensors()]
+
+
+@pytest.mark.parametrize("inputs", ["text", 3, None, (), {}, {"a": 1}])
+def test_inputs_without_a_tensor_are_refused(inputs: Any) -> None:
+    with pytest.raises(TypeError, match="example inputs"):
+        Call.of(inputs)

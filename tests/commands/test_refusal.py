@@ -1,0 +1,106 @@
+"""Bad input: one sentence, exit status 2, no traceback, nothing launched or recorded."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import Runner
+
+EXPERIMENTS = {
+    "not_yaml": b"a: [1, 2\nb: }",
+    "not_utf8": b"# @package _global_\nseed: \xff\xfe\n",
+    "a_list": b"- 1\n- 2\n",
+    "unknown_key": b"# @package _global_\nbatchsize: 3\n",
+    "wrong_type": b"# @package _global_\niterations: many\n",
+    "wrong_rule": b"# @package _global_\nhydra: {sweeper: {exclude: [{alocator: jemalloc}]}}\n",
+    "empty_list": b"# @package _global_\nhydra: {sweeper: {params: {allocator: []}}}\n",
+    "defaults_number": b"# @package _global_\ndefaults: 3\n",
+    "defaults_bool": b"# @package _global_\ndefaults:\n  - override /ipex: true\n",
+    "nested": b"# @package _global_\nhydra: {sweeper: {params: {allocator: {a: 1}}}}\n",
+}
+
+REFUSED = [
+    (["-m", "allocator=ptmalloc,nope"], "allocator=nope: there is no such allocator; choose one of jemalloc"),
+    (["-m", "allocator=ptmaloc"], "did you mean ptmalloc?"),
+    (["allocator="], "allocator=: there is no such allocator"),
+    (["launcher=slurm"], "launcher=slurm"),
+    (["batchsize=4"], "batchsize: there is no such option; did you mean batch_size?"),
+    (["model.image=4"], "model.image: there is no such option"),
+    (["batch_size=0"], "batch_size=0: batch_size is samples an iteration and must be at least 1"),
+    (["batch_size=many"], "batch_size: Value 'many'"),
+    (["-m", "batch_size=1,0"], "batch_size=0"),
+    (["iterations=1e3"], "iterations: Value '1000.0'"),
+    (["min_time_s=nan"], "min_time_s=nan"),
+    (["openmp=gnu"], "openmp"),
+    (["allocator.launcher_value=zzz"], "allocator.launcher_value: Invalid value 'zzz'"),
+    (["ipex=true"], "an axis takes the name of one of its values"),
+    (["allocator=null"], "an axis takes the name of one of its values"),
+    (["ipex=[off,on]"], "write several values with commas: ipex=off,on"),
+    (["+itertions=5"], "itertions: there is no such option"),
+    (["+launcher.fast=1"], "launcher.fast: there is no such option"),
+    (["rounds=1,3"], "a sweep takes one value of rounds"),
+    (["reruns=0,2"], "a sweep takes one value of reruns"),
+    (["reruns=-1"], "reruns=-1: reruns is further attempts at a contaminated pass and must be at least 0"),
+    (["+experiment=not_yaml,a_list"], "a sweep takes one value of experiment"),
+    (["hydra.sweeper.max_batch_size=-1"], "must be at least 1"),
+    (["+experiment=defaults_number"], "defaults must be a list"),
+    (["+experiment=defaults_bool"], "an axis takes the name of one of its values"),
+    (["allocator=["], "the command line can't be read"),
+    (["allocator"], "the command line can't be read"),
+    (["-m", "batch_size=range(1,3)", "cores=4096"], "cores=4096: node 0 has"),
+    (["-m", "min_time_s=interval(1,2)"], "list the values with commas"),
+    (["node=77"], "node=77: this machine has NUMA node"),
+    (["threads=4096"], "threads=4096: more threads than"),
+    (["baseline={alocator: ptmalloc}"], "baseline: 'alocator' is not an axis"),
+    (["-m", "allocator=ptmalloc,jemalloc", "baseline={allocator: tcmalloc}"], "no cell of this matrix has it"),
+    (["+experiment=nope"], "experiment=nope: there is no such experiment"),
+    (["+experiment=not_yaml"], "not_yaml.yaml is not YAML at line 2"),
+    (["+experiment=not_utf8"], "not_utf8.yaml can't be read"),
+    (["+experiment=a_list"], "a_list.yaml must hold a mapping"),
+    (["+experiment=unknown_key"], "batchsize"),
+    (["+experiment=wrong_type"], "iterations: Value 'many'"),
+    (["+experiment=wrong_rule"], "hydra.sweeper.exclude: 'alocator' is not an axis"),
+    (["+experiment=empty_list"], "hydra.sweeper.params.allocator: the list is empty"),
+    (["+experiment=nested"], "hydra.sweeper.params.allocator"),
+    (["mlruns=/proc/nothing"], "mlruns=/proc/nothing"),
+    (["capture=[nope]"], "capture=[nope]: there is no such capture; choose among onednn, itt"),
+    (["-m", "capture=[itt],[onednn]"], "a sweep takes one value of capture"),
+    (["-m", "capture.itt.iterations=1,2"], "a sweep takes one value of capture.itt.iterations"),
+    (["capture.toplev.level=7"], "capture.toplev.level=7: choose 1, 2 or 3"),
+    (["capture.itt.iterations=0"], "capture.itt.iterations=0: it is a number of steps"),
+    (["capture.profiler.max_trace_mb=nan"], "capture.profiler.max_trace_mb=nan"),
+    (["ui", "--mlruns", "/nowhere"], "there is no mlflow.db in it"),
+]
+
+
+@pytest.fixture(scope="module")
+def experiments(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("experiments")
+    (folder / "experiment").mkdir()
+    for name, content in EXPERIMENTS.items():
+        (folder / f"experiment/{name}.yaml").write_bytes(content)
+    return folder
+
+
+@pytest.mark.parametrize(("arguments", "sentence"), REFUSED, ids=[" ".join(a) for a, _ in REFUSED])
+def test_bad_input_is_refused_in_one_sentence(
+    arguments: list[str], sentence: str, experiments: Path, tmp_path: Path
+) -> None:
+    from tests.conftest import invoke
+
+    own = any(a.startswith(("mlruns=", "ui")) for a in arguments)
+    extra = [] if own else [f"mlruns={tmp_path}"]
+    ran = invoke([*arguments, *extra], env={"RUNNER_EXPERIMENTS": str(experiments)})
+    assert ran.status == 2, ran.out + ran.err
+    assert ran.err.startswith("runner: ")
+    assert ran.err.count("\n") == 1
+    assert sentence in ran.err
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_help_names_axes_settings_and_exit_statuses(run_cli: Runner) -> None:
+    shown = run_cli("--help").out
+    for word in ("allocator:", "ipex:", "batch_size", "experiment", "Exit status", "mlruns"):
+        assert word in shown

@@ -1,0 +1,147 @@
+"""The YAML in conf/ and experiments/: it composes, it is typed, and `off` is a word."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, fields
+from pathlib import Path
+
+import pytest
+import yaml
+
+from runner.config import captures
+from runner.config.captures import CaptureConf
+from runner.config.limits import check
+from runner.config.schema import Config
+from runner.protocol.errors import RunnerError
+from tests.conftest import ROOT, Ran, Runner
+
+CAPTURES = {file.stem for file in (ROOT / "conf" / "capture").glob("*.yaml")}
+GROUPS = ("model", "scenario", "load", "allocator", "ipex", "memory_format", "precision", "graph", "launcher")
+OPTIONS = [(group, file.stem) for group in GROUPS for file in sorted((ROOT / "conf" / group).glob("*.yaml"))]
+
+
+@pytest.fixture(scope="module")
+def every_option(run_cli: Runner) -> str:
+    return run_cli("--help").out
+
+
+@pytest.mark.parametrize(("group", "name"), OPTIONS)
+def test_each_option_is_named_as_its_file_and_listed_by_help(group: str, name: str, every_option: str) -> None:
+    data = yaml.load((ROOT / "conf" / group / f"{name}.yaml").read_text(), Loader=yaml.BaseLoader)
+    assert (data["scenario"] if group == "scenario" and "scenario" in data else data)["name"] == name
+    line = next(line for line in every_option.splitlines() if line.startswith(f"{group}:"))
+    assert name in line.replace(",", " ").split()
+
+
+def test_every_axis_that_is_a_group_is_a_folder() -> None:
+    assert {folder.name for folder in (ROOT / "conf").iterdir() if folder.is_dir()} - {"hydra", "capture"} == set(
+        GROUPS
+    )
+
+
+def test_every_capture_of_the_schema_has_a_file_and_is_on_by_default() -> None:
+    assert {field.name for field in fields(CaptureConf)} == CAPTURES
+    default = yaml.load((ROOT / "conf" / "config.yaml").read_text(), Loader=yaml.BaseLoader)["defaults"]
+    assert {"capture": ["onednn", "itt", "profiler", "counters", "toplev"]} in default
+    for name in CAPTURES:
+        data = yaml.safe_load((ROOT / "conf" / "capture" / f"{name}.yaml").read_text())
+        schema = next(field for field in fields(CaptureConf) if field.name == name)
+        assert str(schema.type).startswith(f"{name.capitalize()}CaptureConf")
+        assert data == asdict(getattr(captures, f"{name.capitalize()}CaptureConf")())
+
+
+@pytest.mark.parametrize("file", sorted((ROOT / "conf").rglob("*.yaml")), ids=lambda file: file.stem)
+def test_each_file_says_what_it_is_in_its_first_line(file: Path) -> None:
+    assert file.read_text().startswith("# ")
+
+
+def config(**change: object) -> Config:
+    value = Config(
+        batch_size=1, warmup=0, min_time_s=1.0, max_time_s=2.0, node=0, seed=0, timeout_s=1.0, rounds=1,
+        budget_min=1.0, smallest_pct=1.0, reruns=0, retries=0, wait=True, mlruns="mlruns",
+    )  # fmt: skip
+    value.model.name, value.model._target_, value.allocator.name = "m", "a.b", "a"
+    for name, wanted in change.items():
+        setattr(value, name, wanted)
+    return value
+
+
+def test_a_sound_configuration_passes() -> None:
+    check(config())
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("batch_size", 0),
+        ("warmup", -1),
+        ("iterations", 0),
+        ("cores", 0),
+        ("threads", -2),
+        ("node", -1),
+        ("seed", -1),
+        ("instances", 0),
+        ("cores_per_instance", 0),
+        ("sequence_length", 0),
+        ("rounds", 0),
+        ("rounds", "often"),
+        ("target_ci_pct", 0.0),
+        ("max_time_s", 0.5),
+        ("budget_min", -1.0),
+        ("smallest_pct", float("nan")),
+        ("reruns", -1),
+        ("min_time_s", 0.0),
+        ("min_time_s", float("nan")),
+        ("timeout_s", float("inf")),
+    ],
+)
+def test_a_value_out_of_range_is_refused_by_name_and_value(name: str, value: float | str) -> None:
+    with pytest.raises(RunnerError, match=f"^{name}={value}: "):
+        check(config(**{name: value}))
+
+
+@pytest.mark.parametrize("name", ["", "-"])
+def test_a_twin_without_a_name_is_refused(name: str) -> None:
+    check(config(twin="a"))
+    with pytest.raises(RunnerError, match=f"^twin={name}: a twin needs a name"):
+        check(config(twin=name))
+
+
+def test_a_sequence_length_for_a_model_without_sequences_is_refused() -> None:
+    with pytest.raises(RunnerError, match="has no sequences"):
+        check(config(sequence_length=128))
+
+
+def composed(ran: Ran) -> dict[str, object]:
+    assert ran.status == 0, ran.err
+    data: dict[str, object] = yaml.safe_load(ran.out)
+    return data
+
+
+def test_cfg_job_shows_the_configuration_and_runs_nothing(run_cli: Runner, mlruns: Path) -> None:
+    before = sorted(mlruns.iterdir())
+    shown = composed(run_cli("--cfg", "job", "allocator=tcmalloc"))
+    assert shown["allocator"]["name"] == "tcmalloc"  # type: ignore[index]
+    assert shown["batch_size"] == "${model.batch_size}"
+    assert sorted(mlruns.iterdir()) == before
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "defaults:\n  - override /ipex: off\n",
+        "defaults:\n  - override /ipex: 'off'\n",
+        "hydra: {sweeper: {params: {ipex: off}}}\n",
+        "hydra: {sweeper: {params: {ipex: [off]}}}\n",
+        "hydra: {sweeper: {params: {ipex: 'off,on'}}}\n",
+        "hydra: {sweeper: {params: {ipex: [off, on]}, exclude: [{ipex: on}]}}\n",
+    ],
+)
+def test_off_in_yaml_is_the_option_off_wherever_it_is_written(run_cli: Runner, tmp_path: Path, text: str) -> None:
+    (tmp_path / "experiment").mkdir()
+    (tmp_path / "experiment/mine.yaml").write_text("# @package _global_\n" + text)
+    # Refused for its cores, after the whole matrix has been composed: nothing is launched.
+    ran = run_cli("+experiment=mine", "cores=4096", env={"RUNNER_EXPERIMENTS": str(tmp_path)})
+    assert ran.status == 2
+    assert "cores=4096" in ran.err
+    assert "ipex" not in ran.err or "rule ipex=on" in ran.err

@@ -1,0 +1,290 @@
+from __future__ import annotations
+
+import json
+import os
+import shlex
+import sys
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from runner import launch
+from runner.launch import environment, libraries
+from runner.launch.placement import UnplaceableError, place
+from runner.machine import execute
+from runner.machine.capabilities import Machine, this_machine
+from runner.machine.host import Cpu, Topology
+from runner.machine.installation import WORKER
+from runner.matrix.cell import Allocator, Cell, Graph, Launcher
+from runner.protocol.errors import LibraryMissingError, RunnerError
+from tests.conftest import CELL as SOME_CELL
+
+PTMALLOC = Allocator("ptmalloc", "glibc", "default", {}, {})
+JEMALLOC = Allocator("jemalloc", "jemalloc", "jemalloc", {"MALLOC_CONF": "background_thread:true"}, {})
+TCMALLOC = Allocator("tcmalloc", "tcmalloc", "tcmalloc", {}, {})
+
+CELL = replace(SOME_CELL, allocator=PTMALLOC)
+
+# Two sockets of two cores with two threads each: 0-3 first siblings, 4-7 second; node 0 has 0, 1, 4, 5.
+XEON = Topology(tuple(Cpu(c, c % 2, c % 4 // 2, c % 4 // 2) for c in range(8)), frozenset(range(8)))
+
+
+HERE = Machine(XEON, "numactl", frozenset({"avx2"}), "2.8.0")
+
+
+def folder_with(tmp_path: Path, *names: str) -> Path:
+    """An installation prefix whose lib/ holds these files."""
+    (tmp_path / "lib").mkdir(exist_ok=True)
+    (tmp_path / "bin").mkdir(exist_ok=True)
+    for name in names:
+        (tmp_path / "lib" / name).touch()
+    return tmp_path
+
+
+def argv_of(tmp_path: Path, cell: Cell, machine: Machine = HERE) -> launch.Command:
+    python = str(folder_with(tmp_path, "libjemalloc.so.2", "libtcmalloc.so.4", "libiomp5.so") / "bin/python")
+    planned = launch.place_cell(cell, machine, {}, python)
+    return launch.command(planned, Path("/jobs/job.json"), Path("/tmp/shim"), {"HOME": "/h"}, python, "s/c/0")
+
+
+# -- placement ----------------------------------------------------------------------------------------
+
+
+def test_the_default_is_all_physical_cores_of_the_first_node() -> None:
+    placement = place(CELL, XEON, "numactl")
+    assert (placement.cores, placement.threads, placement.node) == ((0, 1), 2, 0)
+
+
+def test_pinning_stays_within_what_the_caller_may_use() -> None:
+    placement = place(CELL, replace(XEON, allowed=frozenset({1, 2, 3})), "numactl")
+    assert (placement.cores, placement.threads) == ((1,), 1)
+
+
+def test_a_second_sibling_is_used_when_the_caller_has_no_first_one() -> None:
+    placement = place(CELL, replace(XEON, allowed=frozenset({5})), "numactl")
+    assert placement.cores == (5,)
+    assert placement.has_second_siblings
+
+
+@pytest.mark.parametrize(
+    ("change", "sentence"),
+    [
+        ({"node": 7}, "node=7: this machine has NUMA node 0, 1 only"),
+        ({"cores": 3}, "cores=3: node 0 has 2 physical core"),
+        ({"threads": 3}, "threads=3: more threads than the 2 core"),
+    ],
+)
+def test_what_the_machine_has_not_is_refused_by_name(change: dict[str, Any], sentence: str) -> None:
+    with pytest.raises(UnplaceableError, match=sentence.replace("(", r"\(")):
+        place(replace(CELL, **change), XEON, "numactl")
+
+
+@pytest.mark.parametrize(
+    ("cell", "machine", "kind", "sentence"),
+    [
+        (replace(CELL, ipex="on"), replace(HERE, isa=frozenset()), UnplaceableError, "ipex=on: IPEX needs AVX2"),
+        (replace(CELL, ipex="on"), replace(HERE, ipex=None), RunnerError, "ipex=on: IPEX is not installed; install"),
+        (CELL, replace(HERE, ipex=None), RunnerError, "launcher=ipexrun: it comes with IPEX.*choose launcher=xeon"),
+    ],
+)
+def test_a_machine_without_ipex_or_its_instructions_is_told_so(
+    cell: Cell, machine: Machine, kind: type[RunnerError], sentence: str
+) -> None:
+    with pytest.raises(kind, match=sentence):
+        launch.place_cell(cell, machine, {}, "/venv/bin/python")
+
+
+def test_without_ipex_the_other_launchers_still_run_cells_without_it() -> None:
+    cell = replace(CELL, launcher=Launcher("xeon", False, "auto"))
+    assert launch.place_cell(cell, replace(HERE, ipex=None), {}, "/venv/bin/python").placement.cores == (0, 1)
+
+
+@pytest.mark.parametrize(
+    ("change", "cores", "each"),
+    [({"instances": 2}, (0, 1), (1,)), ({"instances": 2, "cores_per_instance": 1, "cores": 2}, (0, 1), (1,))],
+)
+def test_instances_get_cores_of_their_own(
+    change: dict[str, Any], cores: tuple[int, ...], each: tuple[int, ...]
+) -> None:
+    placed = launch.place_cell(replace(CELL, **change), HERE, {}, "/venv/bin/python").placement
+    assert placed.cores == cores
+    assert placed.of_instance(1).cores == each
+    assert placed.threads == 1
+
+
+@pytest.mark.parametrize(
+    "change", [{"instances": 3}, {"instances": 2, "cores_per_instance": 2}, {"instances": 2, "cores": 1}]
+)
+def test_instances_without_enough_cores_are_excluded_by_name(change: dict[str, Any]) -> None:
+    with pytest.raises(UnplaceableError, match=r"^instances="):
+        launch.place_cell(replace(CELL, **change), HERE, {}, "/venv/bin/python")
+
+
+def test_compile_without_a_compiler_names_the_line_that_installs_one() -> None:
+    cell = replace(CELL, graph=Graph("compile"), memory_format="channels_last")
+    with pytest.raises(RunnerError, match=r"apt-get install g\+\+"):
+        launch.place_cell(cell, HERE, {}, "/venv/bin/python")
+
+
+# -- libraries ----------------------------------------------------------------------------------------
+
+
+def test_the_highest_version_of_the_exact_library_is_found(tmp_path: Path) -> None:
+    folder_with(
+        tmp_path, "libtcmalloc.so.4.5.10", "libtcmalloc.so.4.5.9", "libtcmalloc_minimal.so.9", "libtcmalloc.so.x"
+    )
+    found = libraries.find("tcmalloc", (tmp_path / "lib",))
+    assert found is not None
+    assert found.name == "libtcmalloc.so.4.5.10"
+
+
+def test_a_dangling_link_is_no_library(tmp_path: Path) -> None:
+    folder_with(tmp_path)
+    (tmp_path / "lib/libjemalloc.so").symlink_to("/no/such/file")
+    assert libraries.find("jemalloc", (tmp_path / "lib",)) is None
+
+
+def test_a_missing_library_is_one_sentence_with_the_line_that_installs_it(tmp_path: Path) -> None:
+    with pytest.raises(LibraryMissingError, match=r"^allocator=tcmalloc: .*apt-get install libgoogle-perftools4$"):
+        libraries.for_cell(replace(CELL, allocator=TCMALLOC), (tmp_path,))
+
+
+def test_the_interpreters_own_lib_folder_comes_first_and_no_folder_twice() -> None:
+    path = libraries.search_path({"VIRTUAL_ENV": "/v", "CONDA_PREFIX": "/c", "HOME": "/h"}, "/v/bin/python")
+    assert path[:3] == (Path("/v/lib"), Path("/c/lib"), Path("/h/.local/lib"))
+    assert len(set(path)) == len(path)
+
+
+# -- environment --------------------------------------------------------------------------------------
+
+
+def test_everything_that_tunes_a_cell_is_scrubbed_and_recorded() -> None:
+    leaks = dict.fromkeys(
+        ("LD_PRELOAD", "MALLOC_CONF", "MALLOC_ARENA_MAX", "OMP_NUM_THREADS", "KMP_BLOCKTIME", "GOMP_CPU_AFFINITY",
+         "MKL_NUM_THREADS", "ONEDNN_VERBOSE", "DNNL_MAX_CPU_ISA", "TORCHINDUCTOR_FREEZING", "GLIBC_TUNABLES",
+         "TCMALLOC_RELEASE_RATE", "ATEN_CPU_CAPABILITY", "INTEL_LIBITTNOTIFY64"), "1",
+    )  # fmt: skip
+    kept, scrubbed = environment.scrub({**leaks, "HOME": "/h", "PYTHONPATH": "/p", "PATH": "/bin"})
+    assert kept == {"HOME": "/h", "PYTHONPATH": "/p", "PATH": "/bin"}
+    assert scrubbed == leaks
+
+
+@given(st.dictionaries(st.text(), st.text()))
+def test_no_variable_is_lost_between_kept_and_scrubbed(caller: dict[str, str]) -> None:
+    kept, scrubbed = environment.scrub(caller)
+    gone = set(caller) - set(kept) - set(scrubbed)
+    assert gone <= {"CONDA_PREFIX", "VIRTUAL_ENV"}
+    assert not set(kept) & set(scrubbed)
+
+
+# -- argv ---------------------------------------------------------------------------------------------
+
+
+def test_ipexrun_is_told_everything_it_would_otherwise_choose(tmp_path: Path) -> None:
+    command = argv_of(tmp_path, replace(CELL, allocator=JEMALLOC))
+    words = command.argv[2:]
+    assert words[:13] == (
+        "cpu", "--memory-allocator", "jemalloc", "--omp-runtime", "default", "--cores-list", "0-1", "--ninstances", "1",
+        "--ncores-per-instance", "2",        "--multi-task-manager", "numactl",
+    )  # fmt: skip
+    assert words[-2:] == (str(WORKER), "/jobs/job.json")
+    assert command.env["MALLOC_CONF"] == "background_thread:true"
+    assert command.env["VIRTUAL_ENV"] == "/tmp/shim"
+    assert "CONDA_PREFIX" not in command.env
+    assert "LD_PRELOAD" not in command.env
+    assert command.links == {Path("/tmp/shim/lib/libjemalloc.so"): (tmp_path / "lib/libjemalloc.so.2").resolve()}
+
+
+def test_paths_with_spaces_reach_the_worker_whole_through_the_launchers_shell(tmp_path: Path) -> None:
+    python = str(folder_with(tmp_path) / "bin/python")
+    planned = launch.place_cell(CELL, HERE, {}, python)
+    command = launch.command(planned, Path("/my jobs/a'b.json"), Path("/tmp/shim"), {}, python, "m")
+    assert shlex.split(command.argv[-1]) == ["/my jobs/a'b.json"]
+
+
+def test_an_interpreter_whose_path_launchers_would_split_is_refused() -> None:
+    with pytest.raises(RunnerError, match="move the environment"):
+        launch.place_cell(CELL, HERE, {}, "/my env/bin/python")
+
+
+def test_the_plain_launcher_differs_only_in_what_starts_it(tmp_path: Path) -> None:
+    fast = argv_of(tmp_path, CELL)
+    plain = argv_of(tmp_path, replace(CELL, launcher=Launcher("ipexrun", True, "auto")))
+    assert plain.argv[0] == str(tmp_path / "bin/ipexrun")
+    assert plain.argv[1:] == fast.argv[2:]
+    assert plain.env == fast.env
+
+
+def test_torchs_launcher_gets_its_own_spelling(tmp_path: Path) -> None:
+    cell = replace(CELL, allocator=TCMALLOC, launcher=Launcher("xeon", False, "taskset"))
+    assert argv_of(tmp_path, cell).argv[1:-2] == (
+        "-m", "torch.backends.xeon.run_cpu", "--enable-tcmalloc", "--core-list", "0,1", "--ninstances", "1",
+        "--ncores-per-instance", "2",        "--disable-iomp", "--disable-numactl",
+    )  # fmt: skip
+
+
+def test_without_a_launcher_cores_and_preload_are_the_same(tmp_path: Path) -> None:
+    cell = replace(CELL, allocator=JEMALLOC, openmp="intel", launcher=Launcher("none", False, "auto"))
+    command = argv_of(tmp_path, cell)
+    assert command.argv[:5] == ("numactl", "-C", "0-1", "-m", "0")
+    assert command.env["LD_PRELOAD"] == "/tmp/shim/lib/libjemalloc.so:/tmp/shim/lib/libiomp5.so"
+    assert argv_of(tmp_path, cell, replace(HERE, task_manager="taskset")).argv[:3] == ("taskset", "-c", "0-1")
+
+
+def test_fewer_threads_than_cores_are_asked_for_explicitly(tmp_path: Path) -> None:
+    assert argv_of(tmp_path, replace(CELL, threads=1)).env["OMP_NUM_THREADS"] == "1"
+
+
+def test_the_shell_line_unsets_what_was_scrubbed_and_sets_what_the_cell_needs(tmp_path: Path) -> None:
+    python = str(folder_with(tmp_path) / "bin/python")
+    planned = launch.place_cell(CELL, HERE, {}, python)
+    caller = {"OMP_NUM_THREADS": "9", "KMP_BLOCKTIME": "5"}
+    line = launch.command(planned, Path("/j.json"), Path("/tmp/s"), caller, python, "m").as_shell()
+    words = shlex.split(line)
+    assert words[0] == "env"
+    assert "KMP_BLOCKTIME" in words[words.index("-u") :]
+    assert "OMP_NUM_THREADS=2" in words
+
+
+# -- against the real launcher ------------------------------------------------------------------------
+
+DUMP = """
+import json, os, sys
+skip = {"RUNNER_JOB", "_", "SHLVL", "PWD", "OLDPWD"}
+maps = open("/proc/self/maps").read()
+json.dump({
+    "argv": [os.path.realpath(sys.orig_argv[0]), *sys.orig_argv[1:-1]],
+    "env": {k: v for k, v in os.environ.items() if k not in skip},
+    "affinity": sorted(os.sched_getaffinity(0)),
+    "jemalloc": "jemalloc" in maps,
+    "memory": [l.split()[1] for l in open("/proc/self/numa_maps") if "stack" in l],
+}, open(sys.argv[1], "w"))
+"""
+
+
+@pytest.mark.slow
+def test_the_fast_launcher_gives_a_job_exactly_what_plain_ipexrun_gives_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    program = tmp_path / "dump.py"
+    program.write_text(DUMP)
+    monkeypatch.setattr(launch, "WORKER", program)
+    seen = []
+    for plain in (False, True):
+        cell = replace(CELL, allocator=JEMALLOC, launcher=Launcher("ipexrun", plain, "auto"))
+        planned = launch.place_cell(cell, this_machine(), os.environ, sys.executable)
+        found, shim = tmp_path / f"plain-{plain}.json", tmp_path / "shim"
+        command = launch.command(planned, found, shim, os.environ, sys.executable, f"test/{plain}")
+        ended = execute.run(
+            command.argv, command.env, tmp_path / "out", tmp_path / "err", 120, f"test/{plain}", command.links
+        )
+        assert ended.returncode == 0, (tmp_path / "err").read_text()
+        seen.append(json.loads(found.read_text()))
+        for link in command.links:
+            link.unlink()
+    assert seen[0]["jemalloc"]
+    assert seen[0] == seen[1]

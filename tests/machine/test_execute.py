@@ -1,0 +1,149 @@
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import pytest
+
+from runner.machine import checkout, execute
+from tests.conftest import alive
+
+
+def run(tmp_path: Path, script: str, timeout_s: float = 30, marker: str = "test/execute") -> execute.Ended:
+    argv = [sys.executable, "-c", script]
+    env = {**os.environ, "RUNNER_JOB": marker}
+    return execute.run(argv, env, tmp_path / "out", tmp_path / "err", timeout_s, marker)
+
+
+def test_output_goes_to_files_and_the_exit_status_is_kept(tmp_path: Path) -> None:
+    ended = run(tmp_path, "import sys; print('o'); print('e', file=sys.stderr); sys.exit(3)")
+    assert (ended.returncode, ended.timed_out) == (3, False)
+    assert (tmp_path / "out").read_text() == "o\n"
+    assert (tmp_path / "err").read_text() == "e\n"
+
+
+def test_a_job_past_its_timeout_is_stopped(tmp_path: Path) -> None:
+    ended = run(tmp_path, "import time; time.sleep(60)", timeout_s=0.5)
+    assert ended.timed_out
+    assert ended.returncode == -signal.SIGTERM
+    assert ended.wall_s < 20
+
+
+def test_a_job_that_ignores_sigterm_is_killed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(execute, "GRACE_S", 0.3)
+    script = "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); time.sleep(60)"
+    assert run(tmp_path, script, timeout_s=1.0).returncode == -signal.SIGKILL
+
+
+def test_nothing_is_left_running_even_in_a_session_of_its_own(tmp_path: Path) -> None:
+    child = "[sys.executable, '-c', 'import time; time.sleep(60)']"
+    script = f"import subprocess, sys; print(subprocess.Popen({child}, start_new_session=True).pid)"
+    run(tmp_path, script, marker="test/orphan")
+    pid = int((tmp_path / "out").read_text())
+    assert execute.marked("test/orphan") == []
+    assert not alive(pid)
+
+
+def test_the_runner_sleeps_while_a_job_runs(tmp_path: Path) -> None:
+    before = time.process_time()
+    ended = run(tmp_path, "import time; time.sleep(2)")
+    used = time.process_time() - before
+    # Popen.wait(timeout) alone would wake forty times; a progress bar's thread costs far more.
+    assert used < 0.01 * ended.wall_s + 0.05
+
+
+def test_a_job_ends_with_a_process_that_it_needs(tmp_path: Path) -> None:
+    needed = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(0.5)"])
+    argv, env = [sys.executable, "-c", "import time; time.sleep(60)"], {**os.environ, "RUNNER_JOB": "test/beside"}
+    ended = execute.run(
+        argv, env, tmp_path / "out", tmp_path / "err", 30, "test/beside", beside=[os.getpid(), needed.pid]
+    )
+    assert ended.lost == needed.pid
+    assert not ended.timed_out
+    assert ended.wall_s < 20
+    assert needed.wait() == 0
+
+
+def test_a_process_that_is_gone_before_the_job_starts_ends_it_at_once(tmp_path: Path) -> None:
+    gone = subprocess.Popen(["true"])
+    gone.wait()
+    argv, env = ["sleep", "60"], {**os.environ, "RUNNER_JOB": "test/gone"}
+    ended = execute.run(argv, env, tmp_path / "out", tmp_path / "err", 30, "test/gone", beside=[gone.pid])
+    assert ended.lost == gone.pid
+
+
+def test_the_cpu_time_of_a_job_is_known(tmp_path: Path) -> None:
+    ended = run(tmp_path, "import time\nwhile time.process_time() < 0.3: pass")
+    assert 0.3 <= ended.cpu_s < 3
+
+
+def test_a_process_in_the_background_ends_with_its_block(tmp_path: Path) -> None:
+    child = "[sys.executable, '-c', 'import time; time.sleep(60)']"
+    script = f"import subprocess, sys, time; subprocess.Popen({child}, start_new_session=True); time.sleep(60)"
+    argv, env = [sys.executable, "-c", script], {**os.environ, "RUNNER_JOB": "test/background"}
+    with execute.background(argv, env, tmp_path / "out", tmp_path / "err", "test/background") as process:
+        while len(execute.marked("test/background")) < 2:
+            time.sleep(0.02)
+        assert process.is_alive
+    assert execute.marked("test/background") == []
+    assert not process.is_alive
+
+
+def test_an_interrupt_stops_the_job_and_is_passed_on(tmp_path: Path) -> None:
+    # A shell starts background jobs with SIGINT ignored, and the tests with them.
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    timer = threading.Timer(0.7, lambda: os.kill(os.getpid(), signal.SIGINT))
+    timer.start()
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            run(tmp_path, "import time; time.sleep(60)", marker="test/interrupt")
+    finally:
+        signal.signal(signal.SIGINT, before)
+    assert execute.marked("test/interrupt") == []
+
+
+def test_links_are_made_before_the_start(tmp_path: Path) -> None:
+    target = tmp_path / "libreal.so.2"
+    target.write_text("x")
+    link = tmp_path / "shim/lib/libreal.so"
+    env = {**os.environ, "RUNNER_JOB": "test/links"}
+    ended = execute.run(["cat", str(link)], env, tmp_path / "out", tmp_path / "err", 10, "test/links", {link: target})
+    assert ended.returncode == 0
+    assert (tmp_path / "out").read_text() == "x"
+
+
+def test_a_program_that_is_not_there_is_an_os_error(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError):
+        execute.run(["/no/such/program"], {}, tmp_path / "out", tmp_path / "err", 1, "test/none")
+
+
+def test_a_missing_command_is_captured_as_status_127() -> None:
+    assert execute.run_short(["/no/such/program"])[:2] == (127, "")
+
+
+def test_git_state_is_none_outside_a_checkout(tmp_path: Path) -> None:
+    assert checkout.git_state(tmp_path) == (None, "")
+
+
+def test_git_state_has_the_commit_and_what_differs_from_it(tmp_path: Path) -> None:
+    def git(*words: str) -> None:
+        subprocess.run(["git", "-c", "user.name=t", "-c", "user.email=t@t", *words], cwd=tmp_path, check=True)
+
+    git("init", "-q")
+    (tmp_path / "a").write_text("1\n")
+    git("add", "a")
+    git("commit", "-qm", "one")
+    commit, diff = checkout.git_state(tmp_path)
+    assert commit is not None
+    assert len(commit) == 40
+    assert diff == ""
+    (tmp_path / "a").write_text("2\n")
+    (tmp_path / "b").write_text("new\n")
+    diff = checkout.git_state(tmp_path)[1]
+    assert "+2" in diff
+    assert "untracked: b" in diff

@@ -1,0 +1,66 @@
+"""Which combinations are known not to work, and that the reason is said."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from runner.matrix.cell import Graph, Launcher, Model, Precision
+from runner.matrix.support import why_not
+from tests.conftest import CELL
+
+ZEN4 = frozenset({"avx2", "avx512f", "avx512bw", "avx512_vnni", "avx512_bf16"})
+
+
+def precision(name: str) -> Precision:
+    return Precision(name, {})
+
+
+INT8, BF16, FP16 = precision("int8"), precision("bf16"), precision("fp16")
+COMPILE, SCRIPT = Graph("compile"), Graph("torchscript")
+
+IMPOSSIBLE: list[tuple[dict[str, Any], str]] = [
+    ({"precision": FP16, "memory_format": "channels_last"}, "AVX512-FP16"),
+    ({"graph": COMPILE}, "channels last by itself"),
+    ({"precision": INT8}, "int8 convolutions work channels last"),
+    ({"precision": INT8, "ipex": "on"}, "only once TorchScript"),
+    (
+        {"precision": INT8, "ipex": "on", "graph": COMPILE, "memory_format": "channels_last"},
+        "torch.compile can't trace",
+    ),
+    (
+        {"model": Model("bert", "a.b", {}, ("channels_first",)), "memory_format": "channels_last"},
+        "has channels_first only",
+    ),
+    ({"instances": 2, "launcher": Launcher("none", False, "auto")}, "one process"),
+]
+
+
+@pytest.mark.parametrize(("change", "reason"), IMPOSSIBLE)
+def test_what_can_not_work_is_refused_with_its_reason(change: dict[str, Any], reason: str) -> None:
+    assert reason in str(why_not(replace(CELL, **change), ZEN4))
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {},
+        {"precision": BF16},
+        {"ipex": "on", "precision": BF16, "graph": SCRIPT},
+        {"ipex": "on", "precision": INT8, "graph": SCRIPT},
+        {"precision": INT8, "graph": COMPILE, "memory_format": "channels_last"},
+        {"precision": INT8, "graph": COMPILE, "model": Model("bert", "a.b", {}, ("channels_first",))},
+        {"ipex": "on", "graph": COMPILE, "memory_format": "channels_last"},
+    ],
+)
+def test_what_can_work_is_let_through(change: dict[str, Any]) -> None:
+    assert why_not(replace(CELL, **change), ZEN4) is None
+
+
+def test_what_depends_on_the_cpu_is_decided_by_its_flags() -> None:
+    half = replace(CELL, precision=FP16)
+    assert why_not(half, ZEN4 | {"avx512_fp16"}) is None
+    assert "AVX2" in str(why_not(replace(CELL, ipex="on"), frozenset()))
+    assert "AVX-512" in str(why_not(replace(CELL, ipex="on", precision=BF16), frozenset({"avx2"})))

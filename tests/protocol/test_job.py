@@ -1,0 +1,73 @@
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from runner.protocol.job import FORMAT, FormatError, JobSpec, Window, WorkerResult, read_result, read_spec, write_json
+
+SPEC = JobSpec(
+    "id",
+    1,
+    "a.b",
+    {"k": 1},
+    4,
+    "on",
+    "channels_last",
+    "int8",
+    2,
+    "eager",
+    True,
+    7,
+    3,
+    None,
+    1.5,
+    2.5,
+    1.0,
+    99,
+    "/r.json",
+    [[0], [1]],
+)
+WINDOW = Window(1.0, 2, 3, 4, 5, 6.0, 7.0, None, 0.1, None)
+
+
+def test_a_job_file_reads_back_as_it_was_written(tmp_path: Path) -> None:
+    write_json(tmp_path / "job.json", SPEC)
+    assert read_spec(tmp_path / "job.json") == SPEC
+
+
+@given(samples=st.lists(st.floats(min_value=1e-9, max_value=1e4)), error=st.none() | st.text())
+def test_a_result_reads_back_as_it_was_written(
+    tmp_path_factory: pytest.TempPathFactory, samples: list[float], error: str | None
+) -> None:
+    file = tmp_path_factory.mktemp("r") / "result.json"
+    result = WorkerResult("id", 0, samples, WINDOW, {"import": 1.0}, {"a": [1]}, error)
+    write_json(file, result)
+    assert read_result(file) == result
+
+
+def test_a_torn_result_is_refused(tmp_path: Path) -> None:
+    whole = json.dumps(asdict(WorkerResult("id", 0)))
+    for end in range(len(whole)):
+        (tmp_path / "result.json").write_text(whole[:end])
+        with pytest.raises(FormatError):
+            read_result(tmp_path / "result.json")
+
+
+@pytest.mark.parametrize("change", [{"format": FORMAT + 1}, {"unknown": 1}, {"window": {"wall_s": 1}}])
+def test_a_result_of_another_shape_is_refused(tmp_path: Path, change: dict[str, object]) -> None:
+    (tmp_path / "result.json").write_text(json.dumps({**asdict(WorkerResult("id", 0)), **change}))
+    with pytest.raises(FormatError):
+        read_result(tmp_path / "result.json")
+
+
+def test_writing_leaves_the_old_file_when_the_value_can_not_be_written(tmp_path: Path) -> None:
+    file = tmp_path / "result.json"
+    write_json(file, {"a": 1})
+    with pytest.raises(ValueError, match="JSON"):
+        write_json(file, {"a": float("nan")})
+    assert json.loads(file.read_text()) == {"a": 1}

@@ -1,0 +1,238 @@
+"""A sweep that was killed goes on: what finished is kept, what is missing runs, what changed is said."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from mlflow.tracking import MlflowClient
+
+from runner.commands.resume import command_line
+from runner.config.schema import Config
+from runner.machine.execute import Process, end_orphans
+from runner.protocol.errors import RunnerError
+from runner.results import ledger
+from runner.results.outcome import OUTCOME_FILE, job_folder
+from runner.sweep import identity, resume
+from runner.sweep.planning import Planned
+from runner.tracking.store import Store
+from tests.conftest import CELL, ROOT, Ran, alive, invoke, records_of
+
+FACTS = {"torch": "2.8.0 abc", "libjemalloc": "libjemalloc.so.2 def", "kernel": "6.1"}
+
+
+# -- processes ----------------------------------------------------------------------------------------
+
+
+def test_a_process_is_alive_until_it_ends_and_its_number_is_not_enough() -> None:
+    child = subprocess.Popen(["sleep", "60"])
+    started = int(Path(f"/proc/{child.pid}/stat").read_text().rpartition(")")[2].split()[19])
+    process = Process(child.pid, started)
+    assert Process.of(str(process)) == process
+    assert process.is_alive
+    assert not replace(process, started=started - 1).is_alive
+    child.kill()
+    child.wait()
+    assert not process.is_alive
+    assert Process.this().is_alive
+
+
+@given(st.text(max_size=20))
+def test_a_text_that_names_no_process_is_of_none_that_lives(text: str) -> None:
+    process = Process.of(text)
+    assert not process.is_alive or str(process) == text
+
+
+def test_a_process_of_a_job_without_a_runner_is_ended_and_named() -> None:
+    gone = subprocess.Popen(["sleep", "60"], env={"RUNNER_JOB": "999999999.1/some-sweep/abc/0"})
+    kept = subprocess.Popen(["sleep", "60"], env={"RUNNER_JOB": f"{Process.this()}/some-sweep/abc/0"})
+    try:
+        said = end_orphans()
+        assert f"process {gone.pid} of job some-sweep/abc/0, whose runner (999999999) is gone" in said
+        assert gone.wait(5) == -signal.SIGKILL
+        assert alive(kept.pid)
+    finally:
+        for process in (gone, kept):
+            process.kill()
+            process.wait()
+
+
+# -- identity -----------------------------------------------------------------------------------------
+
+
+def test_every_fact_and_the_cell_change_the_id() -> None:
+    ids = {identity.cell_id(CELL, FACTS), identity.cell_id(replace(CELL, seed=7), FACTS), identity.cell_id(CELL, {})}
+    ids |= {identity.cell_id(CELL, {**FACTS, name: "other"}) for name in FACTS}
+    assert len(ids) == 3 + len(FACTS)
+    assert identity.cell_id(CELL, dict(reversed(FACTS.items()))) == identity.cell_id(CELL, FACTS)
+
+
+def test_a_change_is_said_with_both_values_and_what_came_or_went() -> None:
+    now = {"torch": "2.9.0 xyz", "kernel": "6.1", "libtcmalloc": "new"}
+    assert identity.changes(FACTS, now) == [
+        "torch 2.8.0 abc -> 2.9.0 xyz",
+        "libjemalloc libjemalloc.so.2 def -> -",
+        "libtcmalloc - -> new",
+    ]
+
+
+# -- what a sweep leaves for it -----------------------------------------------------------------------
+
+
+def entry(arguments: list[str], runner: str, folder: str) -> ledger.SweepEntry:
+    return ledger.SweepEntry("s", "adhoc", "line", "host", "commit", False, [], arguments, folder, "", runner)
+
+
+def leave(mlruns: Path, name: str, arguments: list[str], runner: str = "1.1", folder: str = "") -> Path:
+    sweep = mlruns / "sweeps" / name
+    (sweep / "cells").mkdir(parents=True)
+    ledger.begin(sweep, entry(arguments, runner, folder or str(Path.cwd())))
+    return sweep
+
+
+def test_the_line_of_a_sweep_is_repeated_in_its_own_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    sweep = leave(tmp_path, "20261123-a", ["-m", "ipex=off,on"])
+    monkeypatch.chdir("/")
+    line = command_line(["--mlruns", str(tmp_path), "20261123", "retries=1"])
+    assert line == ["-m", "ipex=off,on", "retries=1", "resume=true", f'hydra.sweep.dir="{sweep}"']
+    assert Path.cwd() == tmp_path
+    assert command_line(["--mlruns", str(tmp_path), "rounds=8"])[2] == "rounds=8"
+    assert command_line(["20261123", "--mlruns", str(tmp_path), "rounds=8"])[2] == "rounds=8"
+
+
+def test_a_sweep_that_runs_or_lost_its_folder_or_state_is_refused(tmp_path: Path) -> None:
+    leave(tmp_path, "a", [], runner=str(Process.this()))
+    leave(tmp_path, "b", [], folder="/nowhere/at/all")
+    leave(tmp_path, "c", []).joinpath(ledger.SWEEP_FILE).write_text("[")
+    for name, said in (("a", "still running"), ("b", "which is gone"), ("c", "can't be read")):
+        with pytest.raises(RunnerError, match=f"^resume {name}: .*{said}"):
+            command_line([name, "--mlruns", str(tmp_path)])
+
+
+def test_resume_true_finds_the_newest_sweep_of_the_same_line_that_does_not_run(tmp_path: Path) -> None:
+    leave(tmp_path, "1", ["-m", "ipex=on"])
+    wanted = leave(tmp_path, "2", ["-m", "ipex=on"])
+    leave(tmp_path, "3", ["-m", "ipex=off"])
+    leave(tmp_path, "4", ["-m", "ipex=on"], runner=str(Process.this()))
+    leave(tmp_path, "5", ["-m", "ipex=on"], folder="/")
+    assert resume.the_same(tmp_path, ["-m", "ipex=on", "resume=true"]) == wanted
+    assert resume.the_same(tmp_path, ["-m", "ipex=maybe"]) is None
+
+
+def test_results_of_a_cell_whose_facts_changed_are_told_from_its_own_and_others(tmp_path: Path) -> None:
+    before = Planned(CELL, Config(), (), FACTS)
+    now = Planned(CELL, Config(), (), {**FACTS, "kernel": "6.2"})
+    other = Planned(replace(CELL, seed=9), Config(), (), FACTS)
+    for planned in (before, other, now):
+        ledger.add_cell(tmp_path, planned.entry)
+    assert resume.replaced(ledger.read_cells(tmp_path), now) == {before.cell_id: ["kernel 6.1 -> 6.2"]}
+    assert ledger.read_cell(tmp_path, now.cell_id).key == CELL.key
+    (tmp_path / "cells" / before.cell_id / ledger.CELL_FILE).write_text('{"key": 1}')
+    assert resume.replaced(ledger.read_cells(tmp_path), now) == {}
+
+
+# -- whole sweeps -------------------------------------------------------------------------------------
+
+SMALL = ("model=tiny", "batch_size=2", "warmup=2", "iterations=20", "capture=[]", "reruns=0", "rounds=2")
+
+
+@pytest.mark.slow
+def test_a_killed_sweep_goes_on_and_nothing_is_lost_doubled_or_left_open(tmp_path: Path) -> None:
+    words = ["-m", "launcher=none,xeon", *SMALL, f"mlruns={tmp_path}"]
+    runner = subprocess.Popen(
+        [sys.executable, "-m", "runner", *words], cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    )
+    assert runner.stdout is not None
+    for said in runner.stdout:
+        if said.startswith("[2/4]"):
+            break
+    time.sleep(1)  # into the second job
+    runner.kill()
+    runner.wait()
+    runner.stdout.close()
+    [sweep] = (tmp_path / "sweeps").iterdir()
+    [first] = sweep.glob(f"cells/*/round-*/{OUTCOME_FILE}")
+    measured = first.with_name("result.json").read_bytes()
+
+    # Another sweep finds and names it; what it left RUNNING is closed.
+    other = invoke([*SMALL, "rounds=1", "launcher=none", f"mlruns={tmp_path}"])
+    assert f"sweep {sweep.name} was killed; to go on with it: python -m runner resume {sweep.name}" in other.out
+    client = MlflowClient(tracking_uri=Store(tmp_path).uri)
+    assert not client.search_runs(["1"], "attributes.status = 'RUNNING'")
+
+    ran = invoke(["resume", sweep.name, "--mlruns", str(tmp_path)])
+    assert ran.status == 0, ran.out + ran.err
+    assert "1 job had ended before" in ran.out
+    assert first.with_name("result.json").read_bytes() == measured
+    runs = client.search_runs(["1"], f"tags.sweep_id = '{sweep.name}'")
+    assert sorted(run.data.tags["kind"] for run in runs) == ["cell", "cell", "sweep"]
+    assert {run.info.status for run in runs} == {"FINISHED"}
+    for run in runs:
+        if run.data.tags["kind"] == "cell":
+            assert run.data.metrics["latency/processes"] == 2
+            kept = {item.path for item in client.list_artifacts(run.info.run_id, "logs")}
+            assert kept == {"logs/round-0", "logs/round-1"}
+
+    again = invoke(["resume", sweep.name, "--mlruns", str(tmp_path)])
+    assert again.status == 0, again.out + again.err
+    assert "4 jobs had ended before" in again.out
+
+    changed = invoke(["resume", sweep.name, "--mlruns", str(tmp_path)], env={"LD_LIBRARY_PATH": "/nowhere"})
+    assert changed.status == 0, changed.out + changed.err
+    assert "measured anew launcher=none: LD_LIBRARY_PATH - -> /nowhere" in changed.out
+    assert "had ended before" not in changed.out
+
+
+@pytest.mark.slow
+def test_a_failed_job_is_tried_again_as_often_as_asked_and_every_attempt_is_kept(tmp_path: Path) -> None:
+    once = ["model._target_=misbehaving.fails_once", f"+model.kwargs.mark={tmp_path / 'mark'}"]
+    ran = invoke(
+        [*SMALL, *once, "rounds=1", "retries=1", f"mlruns={tmp_path}"], env={"PYTHONPATH": str(ROOT / "tests/models")}
+    )
+    assert ran.status == 0, ran.out + ran.err
+    assert "FAILED (the worker failed: " in ran.out
+    assert "tried again 1 of 1" in ran.out
+    [record] = records_of(ran)
+    assert [outcome.attempts for outcome in record.outcomes] == [2]
+    assert "not this time" in (job_folder(ran.sweep, record.cell_id, 0) / "attempt-1" / "stderr.log").read_text()
+
+
+@pytest.mark.slow
+def test_an_interrupted_sweep_says_how_to_go_on_and_resume_true_does(tmp_path: Path) -> None:
+    words = [*SMALL, "launcher=none", f"mlruns={tmp_path}"]
+    runner = subprocess.Popen([sys.executable, "-m", "runner", *words], cwd=ROOT, stdout=subprocess.PIPE, text=True)
+    assert runner.stdout is not None
+    for said in runner.stdout:
+        if said.startswith("[2/2]"):
+            break
+    time.sleep(0.5)
+    os.kill(runner.pid, signal.SIGINT)
+    rest = runner.stdout.read()
+    assert runner.wait(60) == 130
+    runner.stdout.close()
+    [sweep] = (tmp_path / "sweeps").iterdir()
+    assert f"To go on: python -m runner resume {sweep.name}" in rest
+    ran = invoke([*words, "resume=true"])
+    assert ran.status == 0, ran.out + ran.err
+    assert ran.sweep == sweep
+    assert "1 job had ended before" in ran.out
+    assert json.loads((sweep / "plan.json").read_text())["sweep_id"] == sweep.name
+
+
+def test_resume_speaks_of_itself(tmp_path: Path) -> None:
+    said: Ran = invoke(["resume", "--help"])
+    assert said.status == 0
+    assert "a cell whose inputs changed" in " ".join(said.out.split())
+    refused = invoke(["resume", "--mlruns", str(tmp_path)])
+    assert refused.status == 2
+    assert refused.err.startswith("runner: --mlruns=")
