@@ -32,14 +32,14 @@ def main() -> int:
     cells = list(product(ALLOCATORS, modes))
 
     loop_s, sweep_s, own_s = [], [], []
-    with workplace() as (mlruns, shim):
+    with workplace() as (mlruns, private):
         # MLflow creates its database once a results folder, not once a sweep: not part of the comparison.
         timed(sweep_argv(["model=tiny", "iterations=1"], mlruns))
         for number in range(times):
             one = dict.fromkeys(modes, 0.0)
             for allocator, mode in cells:
                 program = ["conv_relu", "--ipex", mode, *words]
-                one[mode] += timed(*ipexrun(ALLOCATORS[allocator], program, shim)).wall_s
+                one[mode] += timed(*ipexrun(ALLOCATORS[allocator], program, private)).wall_s
             # Like for like: the loop captures nothing.
             axes = ["model=conv_relu", f"allocator={','.join(ALLOCATORS)}", f"ipex={','.join(modes)}", "capture=[]"]
             done = timed(sweep_argv([*axes, *(f"{k}={v}" for k, v in loop.items())], mlruns))

@@ -129,10 +129,10 @@ def main() -> int:
     name = "default" if options.allocator == "ptmalloc" else options.allocator
 
     ratios, busy = [], []
-    with workplace() as (mlruns, shim):
-        shim.mkdir(parents=True)
+    with workplace() as (mlruns, private):
+        private.mkdir(parents=True)
         for number in range(options.times):
-            ours_out, bare_out = pair(sweep_argv(asked, mlruns), ipexrun(name, words, shim), shim, options.turn_s)
+            ours_out, bare_out = pair(sweep_argv(asked, mlruns), ipexrun(name, words, private), private, options.turn_s)
             [row] = rows_of(ours_out)
             ours, bare = float(row["latency/p50_ms"]), last_float(bare_out) * 1e3
             ratios.append(ours / bare)

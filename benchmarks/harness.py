@@ -57,7 +57,7 @@ def rows_of(out: str) -> list[dict[str, str]]:
         return list(csv.DictReader(file))
 
 
-def ipexrun(allocator: str, program: Sequence[str], shim: Path) -> tuple[list[str], dict[str, str]]:
+def ipexrun(allocator: str, program: Sequence[str], private: Path) -> tuple[list[str], dict[str, str]]:
     """(argv, env) of bare.py under the plain ipexrun, on the cores and with the library that the runner would take."""
     topology = read_topology()
     manager = capabilities.working_task_manager(min(topology.allowed), topology.nodes()[0])
@@ -65,14 +65,14 @@ def ipexrun(allocator: str, program: Sequence[str], shim: Path) -> tuple[list[st
     if allocator != "default":
         file = libraries.find(allocator, libraries.search_path(os.environ, sys.executable))
         assert file is not None, allocator
-        link = shim / "lib" / f"lib{allocator}.so"
+        link = private / "lib" / f"lib{allocator}.so"
         link.parent.mkdir(parents=True, exist_ok=True)
         if not link.exists():
             link.symlink_to(file)
     argv = [str(Path(sys.executable).with_name("ipexrun")), "cpu", "--memory-allocator", allocator]
     argv += ["--omp-runtime", "default", "--cores-list", format_cpu_list(topology.physical_cores(topology.nodes()[0]))]
     argv += ["--ninstances", "1", "--multi-task-manager", manager, "--use-e-cores", str(BARE), *program]
-    return argv, {**env, "VIRTUAL_ENV": str(shim)}
+    return argv, {**env, "VIRTUAL_ENV": str(private)}
 
 
 @contextmanager
@@ -80,7 +80,7 @@ def workplace() -> Iterator[tuple[Path, Path]]:
     """(results folder, folder for library links), both gone afterwards."""
     # LD_PRELOAD is split at spaces and colons, whatever the project's path is.
     with TemporaryDirectory(prefix="runner-bench-", dir="/tmp") as folder:
-        yield Path(folder) / "mlruns", Path(folder) / "shim"
+        yield Path(folder) / "mlruns", Path(folder) / "private"
 
 
 def last_float(text: str) -> float:

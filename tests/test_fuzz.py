@@ -47,7 +47,8 @@ from runner.machine.capabilities import this_machine
 from runner.machine.host import parse_cpu_list
 from runner.protocol import stored
 from runner.protocol.errors import RunnerError
-from runner.protocol.job import (
+from runner.protocol.jobfile import read_spec
+from runner.protocol.resultfile import (
     CAPTURES_FILE,
     Captured,
     Surroundings,
@@ -55,9 +56,8 @@ from runner.protocol.job import (
     WorkerResult,
     read_captures,
     read_result,
-    read_spec,
-    write_json,
 )
+from runner.protocol.stored import write_json
 from runner.report import closing, html, timeline
 from runner.results import ledger, sweepfiles
 from runner.results.metrics import evidence_figures
@@ -406,16 +406,15 @@ def make_store(mlruns: Path) -> None:
                     round=number,
                     axes=axes(allocator=allocator),
                     figures={
-                        "onednn/compute_ms_per_step": 0.5 * ms,
-                        "onednn/reorder_ms_per_step": 0.1 * ms,
-                        "onednn/other_ms_per_step": 0.0,
-                        "onednn/reorders_per_step": ms,
+                        "onednn/compute_ms_per_iteration": 0.5 * ms,
+                        "onednn/reorder_ms_per_iteration": 0.1 * ms,
+                        "onednn/other_ms_per_iteration": 0.0,
+                        "onednn/reorders_per_iteration": ms,
                     },
                 )
                 write_json(job / OUTCOME_FILE, outcome)
-                write_json(
-                    job / RESULT_FILE, replace(RESULT, cell_id=allocator, round=number, samples_s=samples, evidence={})
-                )
+                result = replace(RESULT, cell_id=allocator, round=number, latencies_s=samples, evidence={})
+                write_json(job / RESULT_FILE, result)
             first = job_folder(folder, allocator, 0)
             write_json(folder / "cells" / allocator / ledger.CELL_FILE, replace(ENTRY, cell_id=allocator))
             write_table(first / "itt/by_op.json", {"operator": ["a", "b"], "self ms a step": [ms, 1.0]})

@@ -67,9 +67,9 @@ def _kernels(slow: Row, fast: Row, change_ms: float | None = None) -> str | None
     return f"kernels {before} -> {after}" if before and after and before != after else None
 
 
-_faults = _counts("faults/minor_per_step", "page faults a step", 1000.0)
-_reorders = _counts("onednn/reorders_per_step", "reorders a step", 1.0)
-_fused = _counts("onednn/fused_per_step", "fused primitives a step", 1.0, more_is_slower=False)
+_faults = _counts("faults/minor_per_iteration", "page faults a step", 1000.0)
+_reorders = _counts("onednn/reorders_per_iteration", "reorders a step", 1.0)
+_fused = _counts("onednn/fused_per_iteration", "fused primitives a step", 1.0, more_is_slower=False)
 
 
 @dataclass(frozen=True)
@@ -89,14 +89,14 @@ class Part:
 
 # oneDNN's, without what is outside of it.
 _PRIMITIVES = (
-    Part("convolutions and products", "onednn/compute_ms_per_step", (_kernels, _fused)),
-    Part("reorders", "onednn/reorder_ms_per_step", (_reorders,)),
-    Part("other primitives", "onednn/other_ms_per_step", (_fused,)),
+    Part("convolutions and products", "onednn/compute_ms_per_iteration", (_kernels, _fused)),
+    Part("reorders", "onednn/reorder_ms_per_iteration", (_reorders,)),
+    Part("other primitives", "onednn/other_ms_per_iteration", (_fused,)),
 )
 _OUTSIDE = Part("outside oneDNN", "", (_fused,))
 # They add up to a step.
 STEP_PARTS = (*_PRIMITIVES, _OUTSIDE)
-_KERNEL = Part("the kernel", "cpu/kernel_ms_per_step", (_faults,))
+_KERNEL = Part("the kernel", "cpu/kernel_ms_per_iteration", (_faults,))
 
 
 # Loads under which a sample holds one whole batch, as the logged step does: none, or clients that wait for each other.

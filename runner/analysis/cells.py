@@ -25,8 +25,9 @@ from runner.results.metrics import INTERVALS
 from runner.results.outcome import FINISHED, read_cell
 from runner.results.sweeps import CELLS_FILE
 
-# History: 1 = first version; 2 = with the level of the comparisons; 3 = without MLflow's run ids.
-FORMAT = "3"
+# History: 1 = first version; 2 = with the level of the comparisons; 3 = without MLflow's run ids;
+# 4 = figures per iteration.
+FORMAT = "4"
 
 # Of host.json, what can change between two sweeps of one machine and changes their times.
 _STATE = ("cpus_allowed", "transparent_hugepages", "governor", "numa_balancing")

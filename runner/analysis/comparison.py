@@ -19,7 +19,8 @@ from runner.analysis.effects import largest_first
 from runner.analysis.mixing import MEASURING, SETTINGS, differences
 from runner.analysis.noise import Noise
 from runner.analysis.ranking import LEVEL, WORK, distrust
-from runner.matrix.cell import ABSENT, AXES, matches
+from runner.matrix.cell import ABSENT, AXES
+from runner.matrix.rules import matches
 from runner.protocol.errors import RunnerError
 from runner.results.metrics import INTERVALS
 from runner.stats.effects import Effect, Interaction, design, interactions, main_effects
@@ -85,7 +86,7 @@ class Comparison:
     """Everything that is said of some sweeps."""
 
     sweeps: Sequence[str]
-    shown: Sequence[str]
+    distinguishing: Sequence[str]
     """Keys that tell the cells apart."""
     groups: Sequence[Group]
     effects: Sequence[Effect]
@@ -138,8 +139,8 @@ def compare(
     effects, together = _effects(cells.rows, labels, keys, reference)
     # By what is shown and not by id: of two versions of the runner, equal cells have different ids.
     seen = {tuple(found[key] for key in keys) for found in labels}
-    shown = (*keys, "sweep") if len(seen) < len(cells.rows) else tuple(keys)
-    return Comparison([o.sweep for o in cells.origins], shown, ranked, effects, together, bound, noise)
+    distinguishing = (*keys, "sweep") if len(seen) < len(cells.rows) else tuple(keys)
+    return Comparison([o.sweep for o in cells.origins], distinguishing, ranked, effects, together, bound, noise)
 
 
 def _labelled(cells: Cells) -> tuple[list[dict[str, str]], list[str]]:

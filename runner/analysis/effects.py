@@ -18,16 +18,16 @@ def largest_first(effects: Sequence[Effect]) -> list[Effect]:
     return sorted(effects, key=lambda e: (-size[e.axis], e.axis, -e.mean.ratio))
 
 
-def effects(rows: Sequence[Row], shown: Sequence[str]) -> list[Effect]:
+def effects(rows: Sequence[Row], distinguishing: Sequence[str]) -> list[Effect]:
     """Of every value of every axis that has a pair with the baseline's value; work has no effect of its own."""
     right = [(row, row.p50_ms) for row in rows if row.p50_ms and row.is_right]
     base = next((row for row in rows if row.is_baseline), None)
     if base is None or not right:
         return []
-    keys = [*shown, *(key for key in WORK if key not in shown)]
+    keys = [*distinguishing, *(key for key in WORK if key not in distinguishing)]
     cells = [{key: row.axes.get(key, "") for key in keys} for row, _ in right]
     found = design(cells, [p50_ms for _, p50_ms in right], base.axes)
-    return largest_first(main_effects(found, [axis for axis in shown if axis not in WORK]))
+    return largest_first(main_effects(found, [axis for axis in distinguishing if axis not in WORK]))
 
 
 @dataclass(frozen=True)

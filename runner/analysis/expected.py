@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from runner.analysis.cause import differences
 from runner.analysis.ranking import UNTRUSTED, Row
-from runner.matrix.cell import matches
+from runner.matrix.rules import matches
 
 
 @dataclass(frozen=True)

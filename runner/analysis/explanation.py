@@ -15,22 +15,22 @@ from runner.capture.kernels import Problem
 
 # Figures set side by side, where both cells have them.
 _FIGURES = (
-    "faults/minor_per_step",
-    "cpu/voluntary_switches_per_step",
-    "cpu/involuntary_switches_per_step",
+    "faults/minor_per_iteration",
+    "cpu/voluntary_switches_per_iteration",
+    "cpu/involuntary_switches_per_iteration",
     "cpu/cores_busy",
     "memory/rss_peak_mb",
     "quality/rel_l2",
     "onednn/coverage_pct",
-    "onednn/reorders_per_step",
-    "onednn/activation_reorders_per_step",
-    "onednn/weight_reorders_per_step",
-    "onednn/reorder_mb_per_step",
-    "onednn/fused_per_step",
-    "onednn/cache_misses_per_step",
+    "onednn/reorders_per_iteration",
+    "onednn/activation_reorders_per_iteration",
+    "onednn/weight_reorders_per_iteration",
+    "onednn/reorder_mb_per_iteration",
+    "onednn/fused_per_iteration",
+    "onednn/cache_misses_per_iteration",
     "counters/instructions_per_cycle",
-    "counters/context-switches_per_step",
-    "counters/cpu-migrations_per_step",
+    "counters/context-switches_per_iteration",
+    "counters/cpu-migrations_per_iteration",
 )
 
 

@@ -14,8 +14,7 @@ from typing import Annotated
 
 from runner import stats
 from runner.protocol import stored
-from runner.protocol.job import write_json
-from runner.protocol.stored import Count, FormatError, Range
+from runner.protocol.stored import Count, FormatError, Range, write_json
 from runner.results.outcome import CellRecord
 
 FILE = "noise.json"

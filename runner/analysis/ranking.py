@@ -7,7 +7,8 @@ from dataclasses import dataclass, replace
 
 from runner import stats
 from runner.config import names
-from runner.matrix.cell import check_rule, matches, worded
+from runner.matrix.cell import worded
+from runner.matrix.rules import check_rule, matches
 from runner.protocol.errors import RunnerError
 from runner.results.metrics import cell_metrics
 from runner.results.outcome import CellRecord
@@ -86,9 +87,9 @@ class Row:
         return self.metrics.get("latency/p50_ms")
 
 
-def cell_name(row: Row, shown: Sequence[str]) -> str:
+def cell_name(row: Row, distinguishing: Sequence[str]) -> str:
     """A cell by its values, see `worded`."""
-    return names.visible(", ".join(worded(axis, row.axes[axis]) for axis in shown))
+    return names.visible(", ".join(worded(axis, row.axes[axis]) for axis in distinguishing))
 
 
 def most_rounds(rows: Sequence[Row]) -> int:

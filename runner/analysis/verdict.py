@@ -22,16 +22,16 @@ class Found:
     """A sentence each: the runner-up, wrong outputs that were quicker, failures."""
 
 
-def verdict(rows: Sequence[Row], shown: Sequence[str]) -> Found:
+def verdict(rows: Sequence[Row], distinguishing: Sequence[str]) -> Found:
     """The verdict on rows that are ranked: fastest first, then wrong outputs, then failures.
 
     Where a contaminated round takes part, that comes first.
     """
-    found = _found(rows, shown)
+    found = _found(rows, distinguishing)
     return replace(found, sentence=" ".join(filter(None, (warning(rows), found.sentence))))
 
 
-def _found(rows: Sequence[Row], shown: Sequence[str]) -> Found:
+def _found(rows: Sequence[Row], distinguishing: Sequence[str]) -> Found:
     measured = [row for row in rows if row.p50_ms is not None]
     right = [row for row in measured if row.is_right]
     failed = [row for row in rows if row.record.failure]
@@ -43,7 +43,7 @@ def _found(rows: Sequence[Row], shown: Sequence[str]) -> Found:
     if not right:
         first = measured[0]
         return Found(
-            f"No cell wins: every output that was measured is wrong; {cell_name(first, shown)} was quickest, "
+            f"No cell wins: every output that was measured is wrong; {cell_name(first, distinguishing)} was quickest, "
             f"{_ms(first)}, with {first.record.quality}.",
             tuple(beside),
         )
@@ -54,37 +54,40 @@ def _found(rows: Sequence[Row], shown: Sequence[str]) -> Found:
     fastest = (rated or right)[0]
     quicker = [row for row in measured if not row.is_right and (row.p50_ms or 0.0) < (fastest.p50_ms or 0.0)]
     beside[:0] = [
-        f"{cell_name(row, shown)} took only {_ms(row)}, but its output is wrong ({row.record.quality}): it is "
+        f"{cell_name(row, distinguishing)} took only {_ms(row)}, but its output is wrong ({row.record.quality}): it is "
         "out of the ranking."
         for row in quicker
     ]
     if not rated:
         base = next((row for row in rows if row.is_baseline), None)
-        why = "no baseline" if base is None else f"no right time of the baseline ({cell_name(base, shown)})"
+        why = "no baseline" if base is None else f"no right time of the baseline ({cell_name(base, distinguishing)})"
         return Found(
-            f"{cell_name(fastest, shown)} had the lowest latency, {_ms(fastest)}; there is {why}.", tuple(beside)
+            f"{cell_name(fastest, distinguishing)} had the lowest latency, {_ms(fastest)}; there is {why}.",
+            tuple(beside),
         )
-    behind = _runner_up(rated, shown)
-    return Found(_rated(rated, rows, shown), (*([behind] if behind else []), *beside))
+    behind = _runner_up(rated, distinguishing)
+    return Found(_rated(rated, rows, distinguishing), (*([behind] if behind else []), *beside))
 
 
-def _rated(rated: Sequence[Row], rows: Sequence[Row], shown: Sequence[str]) -> str:
+def _rated(rated: Sequence[Row], rows: Sequence[Row], distinguishing: Sequence[str]) -> str:
     """Of rows with a speed-up: there is a baseline among them."""
     fastest = rated[0]
     if len(rated) == 1:
-        return f"{cell_name(fastest, shown)} took {_ms(fastest)}; no other cell was measured that it can be set beside."
+        alone = f"{cell_name(fastest, distinguishing)} took {_ms(fastest)}"
+        return f"{alone}; no other cell was measured that it can be set beside."
     if fastest.is_baseline:
-        return _baseline_first(rated, shown)
+        return _baseline_first(rated, distinguishing)
     base = next(row for row in rated if row.is_baseline)
-    text = f"{cell_name(fastest, shown)} was fastest: {fastest.speedup:.2f}x the baseline ({cell_name(base, shown)})"
+    over = f"{fastest.speedup:.2f}x the baseline ({cell_name(base, distinguishing)})"
+    text = f"{cell_name(fastest, distinguishing)} was fastest: {over}"
     text += f", {base.p50_ms:.4g} -> {_ms(fastest)}"
     return _decided(text, fastest, stats.Answer.FASTER, "the difference is real", _cause(fastest, rows))
 
 
-def _baseline_first(rated: Sequence[Row], shown: Sequence[str]) -> str:
+def _baseline_first(rated: Sequence[Row], distinguishing: Sequence[str]) -> str:
     base, second = rated[0], rated[1]
-    text = f"No cell is faster than the baseline, {cell_name(base, shown)} ({_ms(base)}): the next, "
-    text += f"{cell_name(second, shown)}, has {second.speedup:.2f}x of its speed"
+    text = f"No cell is faster than the baseline, {cell_name(base, distinguishing)} ({_ms(base)}): the next, "
+    text += f"{cell_name(second, distinguishing)}, has {second.speedup:.2f}x of its speed"
     return _decided(text, second, stats.Answer.SLOWER, "that difference is real")
 
 
@@ -103,13 +106,13 @@ def _decided(text: str, row: Row, real: stats.Answer, words: str, cause: str = "
     return f"{text}; whether there is a difference is undecided{_hidden(found)}."
 
 
-def _runner_up(rated: Sequence[Row], shown: Sequence[str]) -> str:
+def _runner_up(rated: Sequence[Row], distinguishing: Sequence[str]) -> str:
     """Whether the fastest is told apart from the next, which the comparisons with the baseline do not say."""
     if len(rated) < 3 or rated[0].is_baseline or rated[1].is_baseline:
         return ""
     first, second = rated[0], rated[1]
     interval = stats.ratio_interval(second.record.rounds, first.record.rounds)
-    text = f"The next, {cell_name(second, shown)}, has {second.speedup:.2f}x"
+    text = f"The next, {cell_name(second, distinguishing)}, has {second.speedup:.2f}x"
     if interval is None or first.untrusted or second.untrusted:
         return f"{text}."
     ends = f"the fastest is {interval.low:.2f}x to {interval.high:.2f}x as fast as it"

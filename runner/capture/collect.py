@@ -19,7 +19,7 @@ from runner.capture import counters, itt, kernels, onednn, probe
 from runner.config.captures import CaptureConf
 from runner.protocol import stored
 from runner.protocol.errors import RunnerError
-from runner.protocol.job import (
+from runner.protocol.resultfile import (
     CAPTURES_FILE,
     COUNTERS_FILE,
     ITT_FILE,
@@ -28,9 +28,8 @@ from runner.protocol.job import (
     Captured,
     WorkerResult,
     read_captures,
-    write_json,
 )
-from runner.protocol.stored import Count, Duration, FormatError
+from runner.protocol.stored import Count, Duration, FormatError, write_json
 
 Columns = Mapping[str, Sequence[Any]]
 
@@ -151,8 +150,8 @@ def collect(
     steps = taken["clean"].step_s if "clean" in taken else []
     # Behind a server the samples are latencies of requests, which are no steps.
     if steps and (clean.window is None or clean.window.generator_cpu_s is None):
-        found.figures["captures/drift_pct"] = overhead_pct(steps, clean.samples_s)
-    near = steps or clean.samples_s
+        found.figures["captures/drift_pct"] = overhead_pct(steps, clean.latencies_s)
+    near = steps or clean.latencies_s
     if asked.onednn is not None:
         found.update(guarded("capture.onednn", lambda: _onednn(folder, clean, near, log, kernel)))
     unavailable = probe.unavailable(asked)
@@ -205,7 +204,7 @@ def _itt(folder: Path, captured: Captured) -> Findings:
             "operator": [op.name for op in ops],
             "self ms a step": [op.self_s * 1e3 for op in ops],
             "total ms a step": [op.total_s * 1e3 for op in ops],
-            "calls a step": [op.calls_per_step for op in ops],
+            "calls a step": [op.calls_per_iteration for op in ops],
             "p50 ms a call": [op.p50_s * 1e3 for op in ops],
         },
     )
@@ -214,7 +213,7 @@ def _itt(folder: Path, captured: Captured) -> Findings:
     figures = {
         "itt/last_step_ms": steps[-1].seconds * 1e3,
         "itt/step_p50_ms": median(step.seconds for step in steps) * 1e3,
-        "itt/ranges_per_step": sum(op.calls_per_step for op in ops),
+        "itt/ranges_per_iteration": sum(op.calls_per_iteration for op in ops),
         "itt/dropped": float(recording.dropped),
         "itt/unmatched": float(recording.unmatched),
         "itt/clock_difference_pct": 100 * max(clocks),
@@ -261,7 +260,7 @@ def _profiler(folder: Path, captured: Captured) -> Findings:
     )
     file.unlink()  # all of it is in the table
     return Findings(
-        {"profiler/self_ms_per_step": sum(r.self_s for r in rows) * 1e3 / steps}, {"capture.profiler": "ok"}
+        {"profiler/self_ms_per_iteration": sum(r.self_s for r in rows) * 1e3 / steps}, {"capture.profiler": "ok"}
     )
 
 
@@ -286,9 +285,9 @@ def _counters(folder: Path, captured: Captured) -> Findings:
             counts.values["context-switches"] = usage["context-switches"]
     said = [source, *([captured.note] if captured.note else [])]
     said += [f"no {event} ({why})" for event, why in sorted(counts.missing.items()) if event not in counts.values]
-    figures = {f"counters/{name}_per_step": value / steps for name, value in counts.values.items()}
+    figures = {f"counters/{name}_per_iteration": value / steps for name, value in counts.values.items()}
     if "task-clock" in counts.values:
-        figures["counters/task-clock_ms_per_step"] = 1e3 * figures.pop("counters/task-clock_per_step")
+        figures["counters/task-clock_ms_per_iteration"] = 1e3 * figures.pop("counters/task-clock_per_iteration")
     if counts.values.get("cycles"):
         figures["counters/instructions_per_cycle"] = counts.values.get("instructions", 0.0) / counts.values["cycles"]
     if perf.command and not captured.note:

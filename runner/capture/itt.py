@@ -146,7 +146,7 @@ class Op:
     """One operator over all steps; its times a step are medians over the steps."""
 
     name: str
-    calls_per_step: float
+    calls_per_iteration: float
     total_s: float
     """With what it calls."""
     self_s: float

@@ -18,7 +18,7 @@ SCRIPT = toplev.script(Path(sys.prefix))
 class Run:
     """Where a run of toplev keeps what."""
 
-    pipes: Path
+    private: Path
     """A folder for the two FIFOs whose path is short and has no comma, at which perf would split it."""
     results: Path
     """A folder for toplev's table and perf's raw counts."""
@@ -26,11 +26,11 @@ class Run:
     @property
     def region(self) -> dict[str, str]:
         """The FIFOs, as the workload's PerfControl takes them."""
-        return {"ctl": str(self.pipes / "ctl"), "ack": str(self.pipes / "ack")}
+        return {"ctl": str(self.private / "ctl"), "ack": str(self.private / "ack")}
 
     def around(self, argv: Sequence[str], level: int) -> tuple[str, ...]:
         """Make the FIFOs; the command that runs ``argv`` and counts only where it asks for it."""
-        self.pipes.mkdir(parents=True, exist_ok=True)
+        self.private.mkdir(parents=True, exist_ok=True)
         self.results.mkdir(parents=True, exist_ok=True)
         for old in (self._csv, self._raw):  # a toplev that fails early would leave them in place
             old.unlink(missing_ok=True)

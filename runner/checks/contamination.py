@@ -16,7 +16,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from runner.protocol.job import Window
+from runner.protocol.resultfile import Window
 
 # Percent of one core. A parallel step waits for its slowest core and is late by as much; what a
 # machine does beside (measured on two cores) takes 1 to 2 %.

@@ -17,7 +17,8 @@ from runner.analysis.comparison import FIGURES, Comparison, compare
 from runner.analysis.mixing import refuse_mixing
 from runner.analysis.noise import Noise, in_words, newest
 from runner.commands.options import add_allow, allowed, words
-from runner.matrix.cell import AXES, check_rule
+from runner.matrix.cell import AXES
+from runner.matrix.rules import check_rule
 from runner.protocol.errors import RunnerError
 from runner.report import comparison_formats as formats
 from runner.report import terminal

@@ -20,7 +20,8 @@ from runner.analysis.ranking import rank, unequal_work
 from runner.capture.collect import read_table, read_trace
 from runner.capture.kernels import by_shape
 from runner.commands.options import add_allow, allowed
-from runner.matrix.cell import ABSENT, AXES, telling
+from runner.matrix.cell import ABSENT, AXES
+from runner.matrix.rules import distinguishing_axes
 from runner.protocol.errors import RunnerError
 from runner.report import terminal
 from runner.results import sweeps
@@ -69,10 +70,11 @@ def find(text: str, default: str | None, mlruns: Path) -> Found:
         meant = [record for record in records if record.cell_id.startswith(cell)]
     if len(meant) == 1:
         return Found(folder, meant[0])
-    shown = telling(_alike([record.labels for record in records])) or ("model",)
-    known = dict.fromkeys(shown, ABSENT)
+    distinguishing = distinguishing_axes(_alike([record.labels for record in records])) or ("model",)
+    known = dict.fromkeys(distinguishing, ABSENT)
     choice = "; ".join(
-        f"{record.cell_id} ({terminal.label({**known, **record.labels}, shown)})" for record in meant or records
+        f"{record.cell_id} ({terminal.label({**known, **record.labels}, distinguishing)})"
+        for record in meant or records
     )
     problem = "means several measured cells" if meant else "is no measured cell"
     raise RunnerError(f"{text}: {problem} of {folder.name}; choose one of {choice}")
@@ -103,12 +105,12 @@ def _alike(labels: Sequence[Mapping[str, str]]) -> list[dict[str, str]]:
 def _names(found: tuple[Found, Found]) -> tuple[str, str]:
     """What tells the cells apart; of two sweeps, what they are as well."""
     labels = _alike([one.record.labels for one in found])
-    shown = telling(labels)
+    distinguishing = distinguishing_axes(labels)
     if found[0].sweep == found[1].sweep:
-        before, after = (terminal.label(label, shown) for label in labels)
+        before, after = (terminal.label(label, distinguishing) for label in labels)
     else:
         before, after = (
-            f"{one.sweep.name}:  {terminal.label(label, list(dict.fromkeys([*AXES[:6], *shown])))}"
+            f"{one.sweep.name}:  {terminal.label(label, list(dict.fromkeys([*AXES[:6], *distinguishing])))}"
             for one, label in zip(found, labels, strict=True)
         )
     return before, after

@@ -37,10 +37,10 @@ def command_line(arguments: list[str]) -> list[str]:
     if is_running(sweep):
         raise RunnerError(f"resume {sweep.name}: it is still running (process {state.runner}); wait for it or stop it")
     try:
-        os.chdir(state.folder)
+        os.chdir(state.working_directory)
     except (OSError, ValueError) as error:
         raise RunnerError(
-            f"resume {sweep.name}: it was started in {state.folder}, which is gone; start it again there"
+            f"resume {sweep.name}: it was started in {state.working_directory}, which is gone; start it again there"
         ) from error
     if state.experiments:
         os.environ["RUNNER_EXPERIMENTS"] = state.experiments

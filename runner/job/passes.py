@@ -25,7 +25,9 @@ from runner.machine.capabilities import this_machine
 from runner.matrix.cell import Cell
 from runner.protocol import stored
 from runner.protocol.errors import RunnerError
-from runner.protocol.job import FormatError, JobSpec, WorkerResult, read_result, result_file, write_json
+from runner.protocol.jobfile import JobSpec
+from runner.protocol.resultfile import WorkerResult, read_result, result_file
+from runner.protocol.stored import FormatError, write_json
 from runner.results.outcome import RESULT_FILE
 
 # (argv, job, a private folder with a short path) -> what to start instead, with the job it then does.
@@ -158,13 +160,13 @@ def start(
         RunnerError: it can't be started.
     """
     marker = marker_of(config)
-    with private_folder() as shim:
+    with private_folder() as private:
         collector = probe.collector() if "itt" in spec.captures else None
-        command = launch.command(placed, folder / "job.json", shim, os.environ, sys.executable, marker, collector)
+        command = launch.command(placed, folder / "job.json", private, os.environ, sys.executable, marker, collector)
         argv: Sequence[str] = command.argv
-        spec = replace(spec, private=str(shim), deadline_s=time.monotonic() + config.timeout_s)
+        spec = replace(spec, private=str(private), deadline_s=time.monotonic() + config.timeout_s)
         if around is not None:
-            argv, spec = around(argv, spec, shim)
+            argv, spec = around(argv, spec, private)
         write_json(folder / "job.json", spec)
         write_launch(folder, argv, command, placed.placement, command.as_shell())
         try:
@@ -181,7 +183,7 @@ def start(
             raise RunnerError(f"launcher={placed.cell.launcher.name}: {argv[0]} can't be started ({error})") from error
 
 
-def apart(
+def run_separately(
     placed: launch.PlacedCell, config: Config, folder: Path, time_s: float, around: Around
 ) -> tuple[execute.Ended, WorkerResult | None, str | None]:
     """Launch the cell again under another program, in a folder of its own: how it ended, its result, or its failure.
@@ -217,8 +219,8 @@ def judge_end(
         return None, f"the worker's result is of another job ({result.cell_id}, round {result.round})"
     if result.error is not None:
         return None, f"the worker failed: {result.error}"
-    if spec.iterations is not None and len(result.samples_s) != spec.iterations:
-        return None, f"iterations={spec.iterations}: the worker timed {len(result.samples_s)}"
+    if spec.iterations is not None and len(result.latencies_s) != spec.iterations:
+        return None, f"iterations={spec.iterations}: the worker timed {len(result.latencies_s)}"
     return result, None
 
 

@@ -23,7 +23,8 @@ from runner.machine import disk, lock
 from runner.matrix.cell import Cell
 from runner.protocol import stored
 from runner.protocol.errors import RunnerError, StorageError
-from runner.protocol.job import OTHER_FAILED, WorkerResult, onednn_log, write_json
+from runner.protocol.resultfile import OTHER_FAILED, WorkerResult, onednn_log
+from runner.protocol.stored import write_json
 from runner.results import ledger
 from runner.results.metrics import evidence_figures
 from runner.results.outcome import (

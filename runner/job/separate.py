@@ -18,7 +18,8 @@ from runner.config.schema import Config
 from runner.job import passes
 from runner.protocol import stored
 from runner.protocol.errors import RunnerError
-from runner.protocol.job import JobSpec, WorkerResult, read_result
+from runner.protocol.jobfile import JobSpec
+from runner.protocol.resultfile import WorkerResult, read_result
 from runner.results.outcome import RESULT_FILE
 
 
@@ -50,12 +51,12 @@ def _toplev(
     """toplev around the launcher, counting the timed loop: nodes in percent of their unit, the marked one a tag."""
     runs: list[topdown.Run] = []
 
-    def around(argv: Sequence[str], spec: JobSpec, shim: Path) -> tuple[Sequence[str], JobSpec]:
-        runs.append(topdown.Run(pipes=shim, results=folder))
+    def around(argv: Sequence[str], spec: JobSpec, private: Path) -> tuple[Sequence[str], JobSpec]:
+        runs.append(topdown.Run(private=private, results=folder))
         return runs[0].around(argv, settings.level), replace(spec, region=runs[0].region)
 
     try:
-        ended, result, failure = passes.apart(placed, config, folder, settings.min_time_s, around)
+        ended, result, failure = passes.run_separately(placed, config, folder, settings.min_time_s, around)
         table = runs[0].read(stored.log_text(folder / "stderr.log"), ended.returncode)
     except (toplev.Rejected, RunnerError) as error:
         return Findings({}, {"tma": f"failed: {error}"})
@@ -65,7 +66,7 @@ def _toplev(
     figures = {f"tma/{node.path}": node.value for node in table.nodes}
     figures |= {
         "tma/mux_pct": table.mux_pct,
-        "overhead/toplev_pct": overhead_pct(result.samples_s, clean.samples_s),
+        "overhead/toplev_pct": overhead_pct(result.latencies_s, clean.latencies_s),
         "cost/toplev_s": ended.wall_s,
     }
     tags = {"tma": "ok", "tma.source": f"toplev, {table.model}", "tma.bottleneck": table.bottleneck or "none"}
@@ -78,12 +79,12 @@ def _vtune(
     """VTune around the launcher, with every timed step and operator as an ITT range."""
     program, collected = probe.vtune() or "vtune", folder / "collected"
 
-    def around(argv: Sequence[str], spec: JobSpec, shim: Path) -> tuple[Sequence[str], JobSpec]:
+    def around(argv: Sequence[str], spec: JobSpec, private: Path) -> tuple[Sequence[str], JobSpec]:
         shutil.rmtree(collected, ignore_errors=True)  # vtune refuses a folder that exists
         return vtune.command(program, collected, argv), replace(spec, marked=True)
 
     try:
-        ended, result, failure = passes.apart(placed, config, folder, settings.max_s, around)
+        ended, result, failure = passes.run_separately(placed, config, folder, settings.max_s, around)
     except RunnerError as error:
         return Findings({}, {"capture.itt": f"failed: {error}"})
     if result is None:
@@ -91,5 +92,5 @@ def _vtune(
     if ended.returncode or not collected.is_dir():
         said = f"vtune ended with status {ended.returncode} and {'a' if collected.is_dir() else 'no'} result"
         return Findings({}, {"capture.itt": f"failed: {said}; see {folder / 'stderr.log'}"})
-    figures = {"overhead/itt_pct": overhead_pct(result.samples_s, clean.samples_s), "cost/itt_s": ended.wall_s}
+    figures = {"overhead/itt_pct": overhead_pct(result.latencies_s, clean.latencies_s), "cost/itt_s": ended.wall_s}
     return Findings(figures, {"capture.itt": f"VTune: open {collected} with vtune-gui"})

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from runner.launch import direct, environment, ipexrun, libraries, xeon
 from runner.launch.placement import Placement, UnplaceableError, place
-from runner.launch.request import Request
+from runner.launch.request import LaunchRequest
 from runner.machine.capabilities import Machine
 from runner.machine.installation import WORKER
 from runner.matrix.cell import Cell
@@ -111,7 +111,7 @@ def _check_installed(cell: Cell, machine: Machine) -> None:
 def command(
     placed: PlacedCell,
     job_file: Path,
-    shim: Path,
+    private: Path,
     caller: Mapping[str, str],
     python: str,
     marker: str,
@@ -121,13 +121,13 @@ def command(
 
     Args:
         job_file: the file that tells the worker what to do.
-        shim: a folder, short and without spaces, that will hold ``lib/`` links; it need not exist yet.
+        private: a folder, short and without spaces, that will hold ``lib/`` links; it need not exist yet.
         marker: value of RUNNER_JOB in the worker's environment, by which its processes are found again.
         collector: library that torch, IPEX and oneDNN load for their ITT ranges; idle until the worker wakes it.
     """
     cell = placed.cell
     base, scrubbed = environment.scrub(caller)
-    links = {shim / "lib" / f"lib{stem}.so": file for stem, file in placed.libraries.items()}
+    links = {private / "lib" / f"lib{stem}.so": file for stem, file in placed.libraries.items()}
     env = {
         **base,
         **cell.allocator.env,
@@ -135,13 +135,13 @@ def command(
         # IPEX's import and torch.compile would start one compile worker a core.
         "TORCHINDUCTOR_COMPILE_THREADS": "1",
         # Private to the job, so that no cell finds what another one compiled.
-        "TORCHINDUCTOR_CACHE_DIR": str(shim / "inductor"),
+        "TORCHINDUCTOR_CACHE_DIR": str(private / "inductor"),
         # Both launchers look for lib{jemalloc,tcmalloc,iomp5}.so here before the system's folders.
-        "VIRTUAL_ENV": str(shim),
+        "VIRTUAL_ENV": str(private),
         "RUNNER_JOB": marker,
         **({"INTEL_LIBITTNOTIFY64": str(collector)} if collector else {}),
     }
-    request = Request(
+    request = LaunchRequest(
         cell=cell,
         placement=placed.placement,
         preload=tuple(links),

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from runner.protocol.job import TUNING
+from runner.protocol.jobfile import TUNING
 
 # Where launchers look for libraries first; ours take their place.
 _REPLACED = ("CONDA_PREFIX", "VIRTUAL_ENV")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import shlex
 from pathlib import Path
 
-from runner.launch.request import Built, Request
+from runner.launch.request import Built, LaunchRequest
 
 # The installed launcher's own code without importing torch: 0.2 s instead of 13 s.
 FAST = Path(__file__).with_name("ipexrun_fast.py")
@@ -14,7 +14,7 @@ FAST = Path(__file__).with_name("ipexrun_fast.py")
 IMPORT_LEAVES = {"KMP_DUPLICATE_LIB_OK": "True", "KMP_INIT_AT_FORK": "FALSE"}
 
 
-def build(request: Request) -> Built:
+def build(request: LaunchRequest) -> Built:
     """argv of ipexrun, or of ipexrun_fast.py unless the cell asks for the plain one."""
     placement, cell = request.placement, request.cell
     plain = [str(Path(request.python).with_name("ipexrun"))]

@@ -11,7 +11,7 @@ from runner.matrix.cell import Cell
 
 
 @dataclass(frozen=True)
-class Request:
+class LaunchRequest:
     """A placed cell, the libraries to preload (in search order) and the program to start."""
 
     cell: Cell

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from runner.launch.placement import Placement
-from runner.launch.request import Built, Request
+from runner.launch.request import Built, LaunchRequest
 from runner.matrix.cell import Cell
 
 MODULE = "torch.backends.xeon.run_cpu"
@@ -33,6 +33,6 @@ def options(cell: Cell, placement: Placement) -> list[str]:
     return words
 
 
-def build(request: Request) -> Built:
+def build(request: LaunchRequest) -> Built:
     """argv of run_cpu; it starts the program without a shell, so nothing is quoted."""
     return Built([request.python, "-m", MODULE, *options(request.cell, request.placement), *request.program])

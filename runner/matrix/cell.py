@@ -1,21 +1,12 @@
-"""Cells and the plan of a sweep: identity, exclude and include rules, rounds and their order.
-
-Pure: knows neither Hydra nor torch nor MLflow. The Hydra sweeper is a thin shell on this module.
-"""
+"""What a cell is: one combination of all axes, with every setting that can change its result. Pure."""
 
 from __future__ import annotations
 
 import hashlib
-import itertools
 import json
-import random
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from typing import Any, TypeVar
-
-from runner.protocol.errors import RunnerError
-
-T = TypeVar("T")
+from typing import Any
 
 # What the value of an axis or setting is called where there is none, as in results from before there was such an axis.
 ABSENT = "-"
@@ -103,7 +94,7 @@ class Load:
 
 
 # What an axis is called in `Cell.axes` when its setting is null.
-_AUTOMATIC = {
+AUTOMATIC = {
     "load": ABSENT,
     "cores": "all",
     "threads": "cores",
@@ -167,7 +158,7 @@ class Cell:
             "node": self.node,
             "twin": self.twin,
         }
-        return {axis: _AUTOMATIC[axis] if value is None else str(value) for axis, value in values.items()}
+        return {axis: AUTOMATIC[axis] if value is None else str(value) for axis, value in values.items()}
 
     @property
     def settings(self) -> dict[str, str]:
@@ -225,64 +216,3 @@ AXES = (
 def worded(axis: str, value: str) -> str:
     """A value; with its axis where it says nothing by itself (on, 2)."""
     return f"{axis}={value}" if value in ("on", "off") or value.isdigit() else value
-
-
-def combinations(choices: Mapping[str, Sequence[str]]) -> list[dict[str, str]]:
-    """The product of all choices, last key varying fastest, as override key -> value."""
-    return [dict(zip(choices, values, strict=True)) for values in itertools.product(*choices.values())]
-
-
-def check_rule(rule: object, where: str) -> dict[str, tuple[str, ...]]:
-    """An exclude or include rule as axis -> accepted values.
-
-    Raises:
-        RunnerError: the rule is not a mapping, is empty, or names something that is not an axis.
-    """
-    if not isinstance(rule, Mapping) or not rule:
-        raise RunnerError(
-            f"{where}: {rule!r} must be a mapping of axes to values, like {{allocator: jemalloc, ipex: on}}"
-        )
-    checked = {}
-    for axis, value in rule.items():
-        if axis not in AXES:
-            raise RunnerError(f"{where}: {axis!r} is not an axis; the axes are {', '.join(AXES)}")
-        values = value if isinstance(value, (list, tuple)) else [value]
-        checked[str(axis)] = tuple(_AUTOMATIC.get(str(axis), "null") if v is None else str(v) for v in values)
-    return checked
-
-
-def matches(rule: Mapping[str, Sequence[str]], axes: Mapping[str, str]) -> bool:
-    """Whether a cell's axes have, for every axis of the rule, one of its values."""
-    return all(axes.get(axis) in values for axis, values in rule.items())
-
-
-def rounds_in_order(cells: Sequence[T], rounds: int, seed: int) -> list[tuple[int, T]]:
-    """Every cell once a round; each round in its own random order, so that drift hits all cells alike.
-
-    The order is a function of ``seed`` and the round only.
-    """
-    plan: list[tuple[int, T]] = []
-    for number in range(rounds):
-        block = list(cells)
-        random.Random(f"{seed}/{number}").shuffle(block)
-        plan.extend((number, cell) for cell in block)
-    return plan
-
-
-def telling(labels: Sequence[Mapping[str, str]]) -> tuple[str, ...]:
-    """The keys that tell cells apart: axes with several values, and settings in which cells of equal axes differ.
-
-    A setting that only follows its axis (jemalloc's environment follows ``allocator``) tells nothing more.
-    """
-
-    def differs(key: str, cells: Sequence[Mapping[str, str]]) -> bool:
-        return len({cell[key] for cell in cells}) > 1
-
-    alike: dict[tuple[str, ...], list[Mapping[str, str]]] = {}
-    for cell in labels:
-        alike.setdefault(tuple(cell[axis] for axis in AXES), []).append(cell)
-    settings = [key for key in (labels[0] if labels else {}) if key not in AXES]
-    return (
-        *(axis for axis in AXES if labels and differs(axis, labels)),
-        *(key for key in settings if any(differs(key, cells) for cells in alike.values())),
-    )

@@ -383,3 +383,18 @@ def _structure(kind: type) -> _Reader:
 def _plain(name: str) -> str:
     """A foreign name as a part of a sentence."""
     return name if name.isidentifier() and len(name) <= 40 else shown(name)
+
+
+# -- writing --------------------------------------------------------------------------------------------
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write ``value`` (a dataclass or plain data) whole or not at all: temporary name, then rename."""
+    data = dataclasses.asdict(value) if dataclasses.is_dataclass(value) and not isinstance(value, type) else value
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    with temporary.open("w", encoding="utf-8") as file:
+        json.dump(data, file, indent=1, allow_nan=False)
+        file.write("\n")
+        file.flush()
+        os.fsync(file.fileno())
+    temporary.replace(path)

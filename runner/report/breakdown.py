@@ -18,7 +18,7 @@ _TOP_DOWN = {
 }
 
 
-def draw(rows: Sequence[Row], shown: Sequence[str], file: Path, title: str) -> None:
+def draw(rows: Sequence[Row], distinguishing: Sequence[str], file: Path, title: str) -> None:
     """Write an image with a bar for each measured cell; a second panel of top-down slots where toplev measured."""
     measured = [row for row in rows if row.p50_ms is not None and split(row)]
     if not measured:
@@ -34,7 +34,7 @@ def draw(rows: Sequence[Row], shown: Sequence[str], file: Path, title: str) -> N
     if any(metric in row.metrics for row in measured for metric in _TOP_DOWN):
         levels = [(label, [row.metrics.get(metric, 0.0) for row in measured]) for metric, label in _TOP_DOWN.items()]
         panels.append(("% of pipeline slots (top-down level 1); no bar: not measured", levels))
-    names = [cell_name(row, shown) for row in measured]
+    names = [cell_name(row, distinguishing) for row in measured]
     size = (6.5 * len(panels) + 0.075 * max(map(len, names)), 1.6 + 0.4 * len(measured))
     figure, axes = plt.subplots(1, len(panels), figsize=size, sharey=True, squeeze=False)
     figure.set_layout_engine("constrained")

@@ -34,7 +34,7 @@ _AROUND = 0.1
 _LOG = 3
 
 
-def distributions(rows: Sequence[Row], shown: Sequence[str]) -> str | None:
+def distributions(rows: Sequence[Row], distinguishing: Sequence[str]) -> str | None:
     """A lane a process with every timed iteration as a tick and the median as a bar; None when nothing was measured."""
     cells = [(row, _processes(row)) for row in rows if row.p50_ms is not None]
     if not cells:
@@ -50,7 +50,7 @@ def distributions(rows: Sequence[Row], shown: Sequence[str]) -> str | None:
         axes = figure.subplots()
         y = 0.0
         for row, processes in cells:
-            label = f"{cell_name(row, shown)}{_marks(row)}"
+            label = f"{cell_name(row, distinguishing)}{_marks(row)}"
             axes.text(
                 0.004, y + 0.2, label, transform=axes.get_yaxis_transform(), fontsize=9, va="center", weight="bold"
             )
@@ -86,7 +86,7 @@ def distributions(rows: Sequence[Row], shown: Sequence[str]) -> str | None:
     return _svg(draw, f"Latencies of {len(cells)} cells, a lane a process, a tick an iteration; median in black")
 
 
-def drift(rows: Sequence[Row], shown: Sequence[str]) -> str | None:
+def drift(rows: Sequence[Row], distinguishing: Sequence[str]) -> str | None:
     """A panel a cell, a line a process: latency in the order of iterations; None when nothing was measured."""
     cells = [(row, _processes(row)) for row in rows if row.p50_ms is not None]
     if not cells:
@@ -109,7 +109,7 @@ def drift(rows: Sequence[Row], shown: Sequence[str]) -> str | None:
             low, high = panel.get_ylim()
             panel.set_ylim(min(low, (1 - _AROUND) * middle), max(high, (1 + _AROUND) * middle))
             title = textwrap.fill(
-                f"{cell_name(row, shown)}{_marks(row)}", 120 // across, max_lines=3, placeholder=" ..."
+                f"{cell_name(row, distinguishing)}{_marks(row)}", 120 // across, max_lines=3, placeholder=" ..."
             )
             panel.set_title(title, loc="left", fontsize=8)
             panel.tick_params(labelsize=7)
@@ -123,11 +123,11 @@ def drift(rows: Sequence[Row], shown: Sequence[str]) -> str | None:
     return _svg(draw, f"Latency over iterations, a panel for each of {len(cells)} cells, a line a process")
 
 
-def parts(rows: Sequence[Row], shown: Sequence[str]) -> str | None:
+def parts(rows: Sequence[Row], distinguishing: Sequence[str]) -> str | None:
     """`breakdown`'s picture; None when no cell has what it needs."""
     with TemporaryDirectory() as folder, _settings():
         file = Path(folder) / "breakdown.svg"
-        breakdown.draw(rows, shown, file, "")
+        breakdown.draw(rows, distinguishing, file, "")
         return (
             _inline(file.read_text(encoding="utf-8"), "Where a step's time goes, a bar a cell")
             if file.exists()
@@ -138,7 +138,7 @@ def parts(rows: Sequence[Row], shown: Sequence[str]) -> str | None:
 def _processes(row: Row) -> list[list[float]]:
     """Samples of each process in ms: instances of one round are processes of their own."""
     ordered = [result for _, result in sorted(row.record.results.items())]
-    return [[1e3 * sample for sample in result.samples_s] for result in ordered if result.samples_s]
+    return [[1e3 * sample for sample in result.latencies_s] for result in ordered if result.latencies_s]
 
 
 def _binned(samples: Sequence[float], points: int) -> tuple[list[float], list[float]]:

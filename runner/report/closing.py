@@ -28,7 +28,7 @@ _NAMED = 4
 
 
 def leave(
-    rows: Sequence[Row], shown: Sequence[str], directory: Path, title: str, origin: html.Origin | None = None
+    rows: Sequence[Row], distinguishing: Sequence[str], directory: Path, title: str, origin: html.Origin | None = None
 ) -> list[str]:
     """Write the figures, the pictures and the report; lines to print: the operators, and files that failed.
 
@@ -37,14 +37,14 @@ def leave(
     said: list[str] = []
 
     def report() -> None:
-        html.write(rows, shown, directory, title, said, origin or html.Origin())
+        html.write(rows, distinguishing, directory, title, said, origin or html.Origin())
 
     files: dict[str, Callable[[], object]] = {
         "comparison.csv": lambda: _write_csv(rows, directory / "comparison.csv"),
         "cells.parquet": lambda: cells.write(rows, directory),
-        "comparison.png": lambda: picture.draw(rows, shown, directory / "comparison.png", title),
-        "breakdown.png": lambda: breakdown.draw(rows, shown, directory / "breakdown.png", title),
-        "timeline.png or operators.csv": lambda: said.extend(_explain_fastest(rows, shown, directory, title)),
+        "comparison.png": lambda: picture.draw(rows, distinguishing, directory / "comparison.png", title),
+        "breakdown.png": lambda: breakdown.draw(rows, distinguishing, directory / "breakdown.png", title),
+        "timeline.png or operators.csv": lambda: said.extend(_explain_fastest(rows, distinguishing, directory, title)),
         "report.html": report,
     }
     for name, write in files.items():
@@ -61,7 +61,7 @@ def leave(
 def show(
     console: Console,
     rows: Sequence[Row],
-    shown: Sequence[str],
+    distinguishing: Sequence[str],
     said: Sequence[str],
     directory: Path,
     mlruns: Path,
@@ -73,10 +73,10 @@ def show(
     if warning(rows):
         console.print(f"[bold red]{escape(warning(rows))}[/bold red]")
     if rows:
-        console.print(terminal.table(rows, shown, rounds))
+        console.print(terminal.table(rows, distinguishing, rounds))
     for line in said:
         console.print(line, markup=False)
-    for note in terminal.notes(rows, shown, rounds):
+    for note in terminal.notes(rows, distinguishing, rounds):
         console.print(f"note: {note}", markup=False)
     console.print(f"files   {_near(directory)}", markup=False)
     elsewhere = "" if mlruns == Path("mlruns").resolve() else f" --mlruns {_near(mlruns)}"
@@ -86,14 +86,14 @@ def show(
         console.print(f"        {link}   {name}", markup=False)
 
 
-def _explain_fastest(rows: Sequence[Row], shown: Sequence[str], directory: Path, title: str) -> list[str]:
+def _explain_fastest(rows: Sequence[Row], distinguishing: Sequence[str], directory: Path, title: str) -> list[str]:
     """The baseline and the fastest cell side by side: operators.csv, timeline.png; the largest changes in words."""
     # Only rows with a speed-up do the same work as the baseline, and do it right.
     rated = [row for row in rows if row.speedup is not None]
     baseline, fastest = next((row for row in rated if row.is_baseline), None), next(iter(rated), None)
     pair = [row for row in (baseline, fastest) if row is not None]
     folders = [job_folder(directory, row.record.cell_id, 0) for row in pair]
-    named = [(cell_name(row, shown), folder) for row, folder in zip(pair, folders, strict=True)]
+    named = [(cell_name(row, distinguishing), folder) for row, folder in zip(pair, folders, strict=True)]
     timeline.draw(
         [(name, _timeline_of(folder)) for name, folder in dict.fromkeys(named)],
         directory / "timeline.png",

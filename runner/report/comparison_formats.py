@@ -90,10 +90,10 @@ def _mean_cells(mean: Mean, *words: str) -> tuple[str, str, str, str]:
 
 
 def _ranking(found: Comparison, group: Group, top: int) -> Section:
-    shown = [key for key in found.shown if key not in group.name] or ["model"]
+    distinguishing = [key for key in found.distinguishing if key not in group.name] or ["model"]
     rounds = any(len(row.cell.medians_s) > 1 for row in group.rows)
     difference = rounds or any(row.untrusted for row in group.rows)
-    columns = [*shown, "p50 ms", "p99 ms", "cv %", "speed-up"]
+    columns = [*distinguishing, "p50 ms", "p99 ms", "cv %", "speed-up"]
     columns += ["95 % interval"] if rounds else []
     columns += ["difference"] if difference else []
     columns += ["samples/s", "RSS MB", "rel. error", "max abs. error", "output", "front"]
@@ -105,7 +105,7 @@ def _ranking(found: Comparison, group: Group, top: int) -> Section:
         output = "-" if row.cell.p50_ms is None else "ok" if row.cell.is_right else "WRONG"
         rows.append(
             [
-                *(row.labels[key] for key in shown),
+                *(row.labels[key] for key in distinguishing),
                 figure(row.cell.metrics, "latency/p50_ms", ".4g"),
                 p99(row.cell.metrics),
                 figure(row.cell.metrics, "latency/cv_pct", ".1f"),
@@ -120,10 +120,16 @@ def _ranking(found: Comparison, group: Group, top: int) -> Section:
             ]
         )
     title = f"Ranking of {label(group.name, list(group.name))}" if group.name else "Ranking"
-    return Section(title, columns, len(shown), rows[:top], [*_left(rows, top), *_said(found, group, shown, rounds)])
+    return Section(
+        title,
+        columns,
+        len(distinguishing),
+        rows[:top],
+        [*_left(rows, top), *_said(found, group, distinguishing, rounds)],
+    )
 
 
-def _said(found: Comparison, group: Group, shown: Sequence[str], rounds: bool) -> list[str]:
+def _said(found: Comparison, group: Group, distinguishing: Sequence[str], rounds: bool) -> list[str]:
     """Below a ranking: its baseline, its front, the best under a bound, what could not be told."""
     said = []
     if group.baseline is None:
@@ -142,7 +148,7 @@ def _said(found: Comparison, group: Group, shown: Sequence[str], rounds: bool) -
         else:
             speedup = "" if group.best.speedup is None else f", {group.best.speedup:.2f}x"
             p50 = figure(group.best.cell.metrics, "latency/p50_ms", ".4g")
-            said.append(f"{asked}: {label(group.best.labels, shown)}, {p50} ms{speedup}")
+            said.append(f"{asked}: {label(group.best.labels, distinguishing)}, {p50} ms{speedup}")
     if any(in_words(row.verdict, row.untrusted).startswith("undecided") for row in group.rows):
         said.append("undecided: no difference shown; one smaller than the figure in brackets could not have shown here")
     if not rounds and len(group.rows) > 1:
@@ -220,7 +226,7 @@ def as_data(found: Comparison) -> dict[str, Any]:
     """The whole comparison for JSON; what is not known is null."""
     return {
         "sweeps": list(found.sweeps),
-        "shown": list(found.shown),
+        "distinguishing_axes": list(found.distinguishing),
         "best_under": found.bound,
         "warning": found.warning or None,
         "noise": asdict(found.noise) if found.noise else None,

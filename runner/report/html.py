@@ -43,7 +43,7 @@ class Origin:
 
 
 def write(
-    rows: Sequence[Row], shown: Sequence[str], directory: Path, title: str, said: Sequence[str], origin: Origin
+    rows: Sequence[Row], distinguishing: Sequence[str], directory: Path, title: str, said: Sequence[str], origin: Origin
 ) -> None:
     """Write report.html and report.md into the sweep's folder.
 
@@ -65,15 +65,15 @@ def write(
         lstrip_blocks=True,
     )
     environment.filters |= {"md": plain.markdown, "arrows": _arrows}
-    facts = _facts(rows, shown, directory, title, said, origin)
+    facts = _facts(rows, distinguishing, directory, title, said, origin)
     short = environment.get_template("report.md.j2").render(
         facts, most=_ROWS_IN_MARKDOWN, notes_most=_NOTES_IN_MARKDOWN
     )
     (directory / "report.md").write_text(short, encoding="utf-8")
     pictures = {
-        "parts": charts.parts(rows, shown),
-        "distributions": charts.distributions(rows, shown),
-        "drift": charts.drift(rows, shown),
+        "parts": charts.parts(rows, distinguishing),
+        "distributions": charts.distributions(rows, distinguishing),
+        "drift": charts.drift(rows, distinguishing),
         "timeline": _embedded(directory / "timeline.png"),
     }
     page = environment.get_template("report.html.j2").render(facts, **pictures)
@@ -81,11 +81,11 @@ def write(
 
 
 def _facts(
-    rows: Sequence[Row], shown: Sequence[str], directory: Path, title: str, said: Sequence[str], origin: Origin
+    rows: Sequence[Row], distinguishing: Sequence[str], directory: Path, title: str, said: Sequence[str], origin: Origin
 ) -> dict[str, Any]:
     plan, machine = sweepfiles.read_plan(directory), sweepfiles.read_host(directory)
     rounds = most_rounds(rows)
-    found = effects.effects(rows, shown)
+    found = effects.effects(rows, distinguishing)
     widest = _widest(rows)
     commands = {cell.cell_id: cell.command for cell in plan.cells}
     first = next((row for row in rows if row.speedup is not None), None)
@@ -93,23 +93,25 @@ def _facts(
     excluded = [(one.axes, one.reason) for one in plan.excluded]
     return {
         "title": title,
-        "verdict": verdict(rows, shown),
-        "shown": shown,
+        "verdict": verdict(rows, distinguishing),
+        "distinguishing": distinguishing,
         "rounds": rounds,
-        "ranking": [_line(row, cause, widest, shown) for row, cause in main_causes(rows)],
+        "ranking": [_line(row, cause, widest, distinguishing) for row, cause in main_causes(rows)],
         "any_interval": any(row.verdict and row.verdict.interval for row in rows),
         "any_difference": any((row.verdict and row.verdict.interval) or row.untrusted for row in rows),
         "said": said,
-        "unsplit": [cell_name(row, shown) for row in rows if row.p50_ms is not None and not split(row)],
+        "unsplit": [cell_name(row, distinguishing) for row in rows if row.p50_ms is not None and not split(row)],
         "effects": found,
         "widest": 1.1 * max((one.mean.ratio for one in found), default=1.0),
         "grid": effects.grid(rows, found),
         "shade": _shade,
         "published": [line.partition(" | ")[::2] for line in origin.published],
-        "signs": [(cell_name(row, shown), _signs(row)) for row in rows],
-        "tags": _tags(rows, shown),
-        "notes": [*origin.noise, *terminal.notes(rows, shown, rounds)],
-        "excluded": terminal.exclusions(excluded, [key for key in shown if all(key in axes for axes, _ in excluded)]),
+        "signs": [(cell_name(row, distinguishing), _signs(row)) for row in rows],
+        "tags": _tags(rows, distinguishing),
+        "notes": [*origin.noise, *terminal.notes(rows, distinguishing, rounds)],
+        "excluded": terminal.exclusions(
+            excluded, [key for key in distinguishing if all(key in axes for axes, _ in excluded)]
+        ),
         "host": _host(machine),
         "machine": ", cores ".join(filter(None, (machine.cpu_model, machine.cpus_allowed))),
         "versions": machine.versions,
@@ -130,14 +132,14 @@ def _widest(rows: Sequence[Row]) -> float:
     return max(longest, min(highest, _FURTHEST * longest))
 
 
-def _line(row: Row, cause: str, widest: float, shown: Sequence[str]) -> dict[str, Any]:
+def _line(row: Row, cause: str, widest: float, distinguishing: Sequence[str]) -> dict[str, Any]:
     """One cell in the ranking: its words, and its bar in percent of the widest."""
     interval = row.verdict.interval if row.verdict else None
     speedup = row.speedup
     figures = row.metrics
     return {
-        "axes": [row.axes[key] for key in shown],
-        "name": cell_name(row, shown),
+        "axes": [row.axes[key] for key in distinguishing],
+        "name": cell_name(row, distinguishing),
         "is_baseline": row.is_baseline,
         "failed": row.record.failure is not None,
         "wrong": row.p50_ms is not None and not row.is_right,
@@ -154,7 +156,7 @@ def _line(row: Row, cause: str, widest: float, shown: Sequence[str]) -> dict[str
         "difference": row.answer,
         "rate": _count(figures, "throughput/samples_per_s"),
         "rate_interval": _interval(figures, "throughput/samples_per_s", count),
-        "faults": _count(figures, "faults/minor_per_step"),
+        "faults": _count(figures, "faults/minor_per_iteration"),
         "isa": row.record.isa if row.p50_ms is not None else "-",
         "output": "-" if row.p50_ms is None else "ok" if row.is_right else "WRONG",
         "evidence": row.record.outcomes[-1].status if row.record.failure else row.record.evidence,
@@ -177,8 +179,8 @@ _SIGNS = (
     ("contamination/foreign_cpu_pct", "others' CPU, % of a core", ".1f", None),
     ("contamination/steal_pct", "steal, % of a core", ".1f", None),
     ("selfaudit/runner_cpu_pct", "runner's CPU, %", ".2g", RUNNER_CPU_LIMIT_PCT),
-    ("cpu/involuntary_switches_per_step", "involuntary switches a step", ".3g", None),
-    ("faults/major_per_step", "major faults a step", ".3g", 0.0),
+    ("cpu/involuntary_switches_per_iteration", "involuntary switches a step", ".3g", None),
+    ("faults/major_per_iteration", "major faults a step", ".3g", 0.0),
 )
 
 
@@ -198,12 +200,12 @@ def _signs(row: Row) -> list[tuple[str, str, bool]]:
     return [*words, *figures, ("failure", record.failure or "", bool(record.failure))]
 
 
-def _tags(rows: Sequence[Row], shown: Sequence[str]) -> list[tuple[str, str, str]]:
+def _tags(rows: Sequence[Row], distinguishing: Sequence[str]) -> list[tuple[str, str, str]]:
     """(tag, value, cells that have it): what became of each capture."""
     having: dict[tuple[str, str], list[str]] = {}
     for row in rows:
         for tag, value in row.record.captures.items():
-            having.setdefault((tag, value), []).append(cell_name(row, shown))
+            having.setdefault((tag, value), []).append(cell_name(row, distinguishing))
     return [
         (tag, value, "all cells" if len(cells) == len(rows) else "; ".join(cells))
         for (tag, value), cells in sorted(having.items())

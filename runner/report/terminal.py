@@ -35,9 +35,9 @@ def make_console() -> Console:
     return _Plain(highlight=False, soft_wrap=True, width=max(Console().width, _WIDTH))
 
 
-def label(axes: Mapping[str, str], shown: Sequence[str]) -> str:
+def label(axes: Mapping[str, str], distinguishing: Sequence[str]) -> str:
     """A cell in words: its values on the keys shown."""
-    return "  ".join(f"{axis}={axes[axis]}" for axis in shown)
+    return "  ".join(f"{axis}={axes[axis]}" for axis in distinguishing)
 
 
 def duration(seconds: float) -> str:
@@ -55,13 +55,13 @@ def plural(number: int, word: str) -> str:
     return f"{number} {word}" + ("" if number == 1 else "s")
 
 
-def exclusions(excluded: Sequence[tuple[Mapping[str, str], str]], shown: Sequence[str]) -> list[str]:
+def exclusions(excluded: Sequence[tuple[Mapping[str, str], str]], distinguishing: Sequence[str]) -> list[str]:
     """A line a reason, with the cell it keeps out, or their number; all of them are in plan.json."""
     cells: dict[str, list[Mapping[str, str]]] = {}
     for axes, reason in excluded:
         cells.setdefault(reason, []).append(axes)
     return [
-        f"{plural(len(found), 'cell')}: {reason}" if len(found) > 1 else f"{label(found[0], shown)}: {reason}"
+        f"{plural(len(found), 'cell')}: {reason}" if len(found) > 1 else f"{label(found[0], distinguishing)}: {reason}"
         for reason, found in cells.items()
     ]
 
@@ -69,8 +69,8 @@ def exclusions(excluded: Sequence[tuple[Mapping[str, str], str]], shown: Sequenc
 class Progress:
     """Lines between jobs. Draws nothing by itself: no thread, no timer."""
 
-    def __init__(self, console: Console, rounds: int | str, shown: Sequence[str], timeout_s: float) -> None:
-        self._console, self._rounds, self._shown, self._timeout_s = console, rounds, shown, timeout_s
+    def __init__(self, console: Console, rounds: int | str, distinguishing: Sequence[str], timeout_s: float) -> None:
+        self._console, self._rounds, self._distinguishing, self._timeout_s = console, rounds, distinguishing, timeout_s
         self.done = self._jobs = 0
         self._start = time.monotonic()
         self._began = self._start
@@ -98,7 +98,7 @@ class Progress:
         of = f" of {self._rounds}" if isinstance(self._rounds, int) else ""
         which = f"round {number + 1}{of}, " if self._rounds != 1 else ""
         self._console.print(
-            f"[dim]\\[{self.done + 1}/{self._jobs}][/dim] {escape(label(axes, self._shown))}"
+            f"[dim]\\[{self.done + 1}/{self._jobs}][/dim] {escape(label(axes, self._distinguishing))}"
             f"  [dim]{which}since {since}, at most {duration(self._timeout_s)}[/dim]"
         )
 
@@ -113,7 +113,7 @@ class Progress:
         indent = " " * (len(f"[{self.done}/{self._jobs}]") + 1)
         if outcome.status == FINISHED:
             p50 = figures.get("latency/p50_ms")
-            faults = figures.get("faults/minor_per_step")
+            faults = figures.get("faults/minor_per_iteration")
             measured = f"p50 {p50:.4g} ms" if p50 is not None else "not measured"
             if faults is not None:
                 measured += f", {count(faults)} faults/step"
@@ -127,10 +127,10 @@ class Progress:
         return took_s
 
 
-def table(rows: Sequence[Row], shown: Sequence[str], rounds: int) -> Table:
+def table(rows: Sequence[Row], distinguishing: Sequence[str], rounds: int) -> Table:
     """The ranking, fastest first."""
     result = Table(box=box.SIMPLE_HEAD, header_style="bold", pad_edge=False)
-    for axis in shown:
+    for axis in distinguishing:
         result.add_column(escape(axis), no_wrap=True)
     words = ("isa", "output", "evidence")
     for name in ("p50 ms", "cv %", "speed-up", "samples/s", "faults/step", "rel. error", *words):
@@ -145,12 +145,12 @@ def table(rows: Sequence[Row], shown: Sequence[str], rounds: int) -> Table:
         speedup = "-" if row.speedup is None else f"{row.speedup:.2f}x" + (" (baseline)" if row.is_baseline else "")
         verdict = row.record.evidence if not row.record.failure else f"{row.record.outcomes[-1].status}"
         cells = [
-            *(escape(row.axes[axis]) for axis in shown),
+            *(escape(row.axes[axis]) for axis in distinguishing),
             figure(figures, "latency/p50_ms", ".4g"),
             figure(figures, "latency/cv_pct", ".1f"),
             speedup,
             figure(figures, "throughput/samples_per_s", ".4g"),
-            count(figures["faults/minor_per_step"]) if "faults/minor_per_step" in figures else "-",
+            count(figures["faults/minor_per_iteration"]) if "faults/minor_per_iteration" in figures else "-",
             figure(figures, "quality/rel_l2", ".1e"),
             escape(row.record.isa) if row.p50_ms is not None else "-",
             "-" if row.p50_ms is None else "[green]ok[/green]" if row.is_right else "[red]WRONG[/red]",
@@ -176,20 +176,22 @@ def p99(figures: Mapping[str, float]) -> str:
     return stats.needs(0.99) if absent else figure(figures, "latency/p99_ms", ".4g")
 
 
-def notes(rows: Sequence[Row], shown: Sequence[str], rounds: int) -> list[str]:
+def notes(rows: Sequence[Row], distinguishing: Sequence[str], rounds: int) -> list[str]:
     """What a reader of the table must know: failures, disturbance, and what one round can't tell."""
     said = []
     for row in rows:
         if row.record.failure:
-            said.append(f"{row.record.outcomes[-1].status} {label(row.axes, shown)}: {row.record.failure}")
+            said.append(f"{row.record.outcomes[-1].status} {label(row.axes, distinguishing)}: {row.record.failure}")
         if row.p50_ms is not None and not row.is_right:
-            said.append(f"WRONG output of {label(row.axes, shown)}: {row.record.quality}; it is out of the ranking")
+            said.append(
+                f"WRONG output of {label(row.axes, distinguishing)}: {row.record.quality}; it is out of the ranking"
+            )
         busy = row.metrics.get("selfaudit/runner_cpu_pct", 0.0)
         if busy > RUNNER_CPU_LIMIT_PCT:
-            said.append(f"the runner used {busy:.1f} % of a core while {label(row.axes, shown)} measured")
-    said += _contaminations(rows, shown)
-    said += _shapes(rows, shown)
-    said += _short(rows, shown)
+            said.append(f"the runner used {busy:.1f} % of a core while {label(row.axes, distinguishing)} measured")
+    said += _contaminations(rows, distinguishing)
+    said += _shapes(rows, distinguishing)
+    said += _short(rows, distinguishing)
     if any(row.answer.startswith("undecided") for row in rows):
         said.append("undecided: no difference shown; one smaller than the figure in brackets could not have shown here")
     if rounds == 1 and sum(row.p50_ms is not None for row in rows) > 1:
@@ -199,7 +201,7 @@ def notes(rows: Sequence[Row], shown: Sequence[str], rounds: int) -> list[str]:
     return said
 
 
-def _short(rows: Sequence[Row], shown: Sequence[str]) -> list[str]:
+def _short(rows: Sequence[Row], distinguishing: Sequence[str]) -> list[str]:
     """Cells that max_time_s ended before the median of a process was known as well as asked."""
     short = []
     for row in rows:
@@ -212,7 +214,7 @@ def _short(rows: Sequence[Row], shown: Sequence[str]) -> list[str]:
     settings = widest.axes
     return [
         f"{plural(len(short), 'cell')} reached max_time_s={settings['max_time_s']} before the median of a process was "
-        f"known to target_ci_pct={settings['target_ci_pct']}; {label(settings, shown)}: to {width:.2g} %"
+        f"known to target_ci_pct={settings['target_ci_pct']}; {label(settings, distinguishing)}: to {width:.2g} %"
     ]
 
 
@@ -220,14 +222,14 @@ def _short(rows: Sequence[Row], shown: Sequence[str]) -> list[str]:
 _DESCRIBED = 5
 
 
-def _contaminations(rows: Sequence[Row], shown: Sequence[str]) -> list[str]:
+def _contaminations(rows: Sequence[Row], distinguishing: Sequence[str]) -> list[str]:
     """The rounds of each cell that somebody else took part in, and how many attempts were made in vain."""
     said = []
     for row in rows:
         found = row.record.contamination
         if found:
             which = ", ".join(str(number + 1) for number in found)
-            said.append(f"contaminated {label(row.axes, shown)}, round {which}: {next(iter(found.values()))}")
+            said.append(f"contaminated {label(row.axes, distinguishing)}, round {which}: {next(iter(found.values()))}")
     more = len(said) - _DESCRIBED
     said = said[:_DESCRIBED] + ([f"{plural(more, 'further cell')} contaminated"] if more > 0 else [])
     again = sum(row.record.reruns for row in rows)
@@ -236,14 +238,14 @@ def _contaminations(rows: Sequence[Row], shown: Sequence[str]) -> list[str]:
     return said
 
 
-def _shapes(rows: Sequence[Row], shown: Sequence[str]) -> list[str]:
+def _shapes(rows: Sequence[Row], distinguishing: Sequence[str]) -> list[str]:
     """What stands out in the samples of a process (drift, several speeds), of the first process that has it."""
     said = []
     for row in rows:
         for number, samples in enumerate(row.record.rounds):
             notes = stats.describe(samples).notes
             if notes:
-                said.append(f"{label(row.axes, shown)}, round {number + 1}: {'; '.join(notes)}")
+                said.append(f"{label(row.axes, distinguishing)}, round {number + 1}: {'; '.join(notes)}")
                 break
     more = len(said) - _DESCRIBED
     return said[:_DESCRIBED] + ([f"{plural(more, 'further cell')} with samples like these"] if more > 0 else [])

@@ -14,12 +14,11 @@ from typing import TypeVar
 from runner.config import names
 from runner.protocol import stored
 from runner.protocol.errors import RunnerError
-from runner.protocol.job import write_json
-from runner.protocol.stored import Figure, FormatError
+from runner.protocol.stored import Figure, FormatError, write_json
 
 SWEEP_FILE, CELL_FILE, END_FILE = "sweep.json", "cell.json", "end.json"
-# History: 1 = first version.
-FORMAT = 1
+# History: 1 = first version; 2 = distinguishing_axes, working_directory, identity.
+FORMAT = 2
 
 # In a sweep's folder until MLflow has all of it.
 OPEN_FILE = ".open"
@@ -37,11 +36,11 @@ class SweepEntry:
     commit: str
     """Git's; says so where there is none."""
     is_dirty: bool
-    columns: Sequence[str]
+    distinguishing_axes: Sequence[str]
     """The keys that tell its cells apart."""
     arguments: Sequence[str]
     """Of the command line, without ``python -m runner``."""
-    folder: str
+    working_directory: str
     """Working directory: relative paths among the arguments are below it."""
     experiments: str
     """RUNNER_EXPERIMENTS as it was."""
@@ -61,7 +60,7 @@ class CellEntry:
     settings: Mapping[str, str]
     command: str
     """The line that runs it alone."""
-    facts: Mapping[str, str]
+    identity: Mapping[str, str]
     """See runner.sweep.identity."""
     format: int = FORMAT
 

@@ -10,7 +10,7 @@ from runner import stats
 from runner.capture.kernels import Summary
 from runner.capture.onednn import COMPUTE
 from runner.checks import contamination
-from runner.protocol.job import Window
+from runner.protocol.resultfile import Window
 from runner.protocol.stopping import relative_width
 from runner.results.outcome import CellRecord
 
@@ -37,18 +37,18 @@ _STATISTICS = {
 }
 
 
-def _of_window(window: Window, samples_s: Sequence[float]) -> dict[str, float]:
-    steps = len(samples_s)
+def _of_window(window: Window, latencies_s: Sequence[float]) -> dict[str, float]:
+    steps = len(latencies_s)
     kernel = window.system_s / max(window.user_s + window.system_s, 1e-9)
     figures: dict[str, float | None] = {
-        "faults/minor_per_step": window.minor_faults / steps,
-        "faults/major_per_step": window.major_faults / steps,
-        "cpu/voluntary_switches_per_step": window.voluntary_switches / steps,
-        "cpu/involuntary_switches_per_step": window.involuntary_switches / steps,
+        "faults/minor_per_iteration": window.minor_faults / steps,
+        "faults/major_per_iteration": window.major_faults / steps,
+        "cpu/voluntary_switches_per_iteration": window.voluntary_switches / steps,
+        "cpu/involuntary_switches_per_iteration": window.involuntary_switches / steps,
         "cpu/cores_busy": (window.user_s + window.system_s) / window.wall_s,
         "cpu/system_pct": 100 * kernel,
         # Of a step's median, if the kernel's work was spread over the busy cores like the rest.
-        "cpu/kernel_ms_per_step": 1e3 * median(samples_s) * kernel,
+        "cpu/kernel_ms_per_iteration": 1e3 * median(latencies_s) * kernel,
         "memory/rss_peak_mb": _scaled(window.rss_peak_bytes, 1e-6),
         "selfaudit/runner_cpu_pct": _scaled(window.runner_cpu_s, 100 / window.wall_s),
         "selfaudit/launcher_cpu_pct": _scaled(window.launcher_cpu_s, 100 / window.wall_s),
@@ -61,21 +61,21 @@ def evidence_figures(kernels: Summary, quality: Mapping[str, Any]) -> dict[str, 
     reorder_s, compute_s = kernels.seconds_in("reorder"), kernels.seconds_in(*COMPUTE)
     figures = {
         "onednn/coverage_pct": 100 * kernels.coverage,
-        "onednn/compute_ms_per_step": 1e3 * compute_s,
-        "onednn/other_ms_per_step": 1e3 * kernels.seconds_in(*set(kernels.by_kind) - COMPUTE - {"reorder"}),
-        "onednn/primitives_per_step": kernels.calls,
-        "onednn/reorders_per_step": kernels.reorders,
-        "onednn/activation_reorders_per_step": kernels.reorders - kernels.weight_reorders,
-        "onednn/weight_reorders_per_step": kernels.weight_reorders,
-        "onednn/reorder_mb_per_step": 1e-6 * kernels.reorder_bytes,
+        "onednn/compute_ms_per_iteration": 1e3 * compute_s,
+        "onednn/other_ms_per_iteration": 1e3 * kernels.seconds_in(*set(kernels.by_kind) - COMPUTE - {"reorder"}),
+        "onednn/primitives_per_iteration": kernels.calls,
+        "onednn/reorders_per_iteration": kernels.reorders,
+        "onednn/activation_reorders_per_iteration": kernels.reorders - kernels.weight_reorders,
+        "onednn/weight_reorders_per_iteration": kernels.weight_reorders,
+        "onednn/reorder_mb_per_iteration": 1e-6 * kernels.reorder_bytes,
         "onednn/reorder_pct": 100 * kernels.reorder_share,
-        "onednn/reorder_ms_per_step": 1e3 * reorder_s,
-        "onednn/fused_per_step": kernels.fused,
-        "onednn/cache_hits_per_step": kernels.cache_hits,
-        "onednn/cache_misses_per_step": kernels.cache_misses,
+        "onednn/reorder_ms_per_iteration": 1e3 * reorder_s,
+        "onednn/fused_per_iteration": kernels.fused,
+        "onednn/cache_hits_per_iteration": kernels.cache_hits,
+        "onednn/cache_misses_per_iteration": kernels.cache_misses,
         "onednn/unparsed_lines": float(kernels.unparsed),
-        **{f"onednn/{kind}_ms_per_step": 1e3 * seconds for kind, (_, seconds) in kernels.by_kind.items()},
-        **{f"onednn/{kind}_calls_per_step": calls for kind, (calls, _) in kernels.by_kind.items()},
+        **{f"onednn/{kind}_ms_per_iteration": 1e3 * seconds for kind, (_, seconds) in kernels.by_kind.items()},
+        **{f"onednn/{kind}_calls_per_iteration": calls for kind, (calls, _) in kernels.by_kind.items()},
         **{f"onednn/isa_{family}_pct": 100 * share for family, share in kernels.isa.items()},
         **{f"onednn/dtype_{dtype}_pct": 100 * share for dtype, share in kernels.dtypes.items() if dtype},
     }
@@ -129,16 +129,16 @@ def _intervals(figures: Mapping[str, float], record: CellRecord, batch_size: int
 
 def cell_metrics(record: CellRecord) -> dict[str, float]:
     """Every figure of a cell over its rounds; of a failed cell the costs only. Absent = unobserved."""
-    finished = {key: result for key, result in record.results.items() if result.samples_s}
+    finished = {key: result for key, result in record.results.items() if result.latencies_s}
     costs = _over_rounds([{f"cost/{k}_s": v for k, v in outcome.cost_s.items()} for outcome in record.outcomes])
     if not finished or record.failure:
         return costs
-    estimate = stats.estimate([result.samples_s for result in finished.values()])
+    estimate = stats.estimate([result.latencies_s for result in finished.values()])
     batch_size = int(record.axes["batch_size"])
     # Instances of one round ran at the same time: what they did together is the sum.
     per_round: dict[int, float] = {}
     for (number, _), result in finished.items():
-        rate = batch_size * len(result.samples_s) / sum(result.samples_s)
+        rate = batch_size * len(result.latencies_s) / sum(result.latencies_s)
         per_round[number] = per_round.get(number, 0.0) + rate
     latency = {
         "latency/p50_ms": estimate.p50_s * 1e3,
@@ -153,11 +153,11 @@ def cell_metrics(record: CellRecord) -> dict[str, float]:
         "throughput/samples_per_s": median(per_round.values()),
     }
     known = {name: value for name, value in latency.items() if value is not None}
-    windows = [(result.window, result.samples_s) for result in finished.values() if result.window is not None]
+    windows = [(result.window, result.latencies_s) for result in finished.values() if result.window is not None]
     return {
         **known,
         **_intervals(known, record, batch_size),
-        **_over_rounds([_of_window(window, samples_s) for window, samples_s in windows]),
+        **_over_rounds([_of_window(window, latencies_s) for window, latencies_s in windows]),
         **_of_surroundings(record, [window for window, _ in windows]),
         **_over_rounds([dict(outcome.figures) for outcome in record.outcomes]),
         **{name: value for name, value in record.outcomes[0].figures.items() if name.startswith(CAPTURED)},

@@ -12,7 +12,8 @@ from pathlib import Path
 
 from runner.matrix.cell import ABSENT, AXES, INFERENCE
 from runner.protocol import stored
-from runner.protocol.job import FORMAT, WorkerResult, read_result, result_file
+from runner.protocol.jobfile import FORMAT
+from runner.protocol.resultfile import WorkerResult, read_result, result_file
 from runner.protocol.stored import Count, Duration, Figure, FormatError, VersionError
 
 OUTCOME_FILE = "outcome.json"
@@ -68,7 +69,7 @@ class CellRecord:
         """Samples of each finished round, in seconds: instances of one round ran together and are no replicates."""
         found: dict[int, list[float]] = {}
         for (number, _), result in sorted(self.results.items()):
-            found.setdefault(number, []).extend(result.samples_s)
+            found.setdefault(number, []).extend(result.latencies_s)
         return [samples for samples in found.values() if samples]
 
     @property

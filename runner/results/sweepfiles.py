@@ -35,7 +35,7 @@ class Excluded:
 
 
 @dataclass(frozen=True)
-class Plan:
+class StoredPlan:
     """What of plan.json is read."""
 
     sweep_id: str = ""
@@ -67,14 +67,14 @@ class Host:
     versions: Mapping[str, str | None] = field(default_factory=dict)
 
 
-def read_plan(sweep: Path) -> Plan:
+def read_plan(sweep: Path) -> StoredPlan:
     """The sweep's plan; empty when it ended before there was one.
 
     Raises:
         FormatError: the file can't be read.
     """
     file = sweep / PLAN_FILE
-    return stored.part(Plan, file) if file.exists() else Plan()
+    return stored.part(StoredPlan, file) if file.exists() else StoredPlan()
 
 
 def read_host(sweep: Path) -> Host:

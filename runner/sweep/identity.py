@@ -84,7 +84,7 @@ def _model_code(target: str) -> str:
     return _of_file(file) if file.is_file() else _ABSENT
 
 
-def facts(placed: PlacedCell) -> dict[str, str]:
+def of(placed: PlacedCell) -> dict[str, str]:
     """Name -> value of everything outside the cell that can change its result on this machine.
 
     Paths are no part of it, contents are: an installation that moved gives the same results.

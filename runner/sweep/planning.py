@@ -17,7 +17,8 @@ from runner.config.schema import Config, cell_of
 from runner.job import passes
 from runner.launch.placement import UnplaceableError
 from runner.machine.installation import EXPERIMENTS
-from runner.matrix.cell import Cell, check_rule, combinations, matches
+from runner.matrix.cell import Cell
+from runner.matrix.rules import check_rule, combinations, matches
 from runner.protocol.errors import RunnerError
 from runner.results.ledger import CellEntry
 from runner.sweep import identity
@@ -27,7 +28,7 @@ MOST_CELLS = 10_000
 
 
 @dataclass(frozen=True)
-class Request:
+class SweepRequest:
     """What the sweeper was asked for, before anything is composed."""
 
     choices: Mapping[str, Sequence[str]]
@@ -52,19 +53,19 @@ class Planned:
     cell: Cell
     config: Config
     overrides: tuple[str, ...]
-    facts: Mapping[str, str] = field(default_factory=dict)
+    identity: Mapping[str, str] = field(default_factory=dict)
     """What its result depends on beside: see runner.sweep.identity. Empty of a cell that lacks something."""
 
     @cached_property
     def cell_id(self) -> str:
         """What its results are filed under."""
-        return identity.cell_id(self.cell, self.facts)
+        return identity.cell_id(self.cell, self.identity)
 
     @property
     def entry(self) -> CellEntry:
         """What the sweep writes down about it."""
         cell = self.cell
-        return CellEntry(self.cell_id, cell.key, cell.axes, cell.settings, self.command, dict(self.facts))
+        return CellEntry(self.cell_id, cell.key, cell.axes, cell.settings, self.command, dict(self.identity))
 
     @property
     def command(self) -> str:
@@ -83,7 +84,7 @@ class Matrix:
     runnable: list[Planned] = field(default_factory=list)
     excluded: list[tuple[Mapping[str, str], str]] = field(default_factory=list)
     """(axes, reason): makes no sense or can't run on this machine; not a failure."""
-    lacking: list[tuple[Planned, str]] = field(default_factory=list)
+    not_installed: list[tuple[Planned, str]] = field(default_factory=list)
     """(cell, reason): something is not installed; recorded as FAILED without a launch."""
     used_rules: list[Mapping[str, Sequence[str]]] = field(default_factory=list)
     idle_rules: list[Mapping[str, Sequence[str]]] = field(default_factory=list)
@@ -93,7 +94,7 @@ class Matrix:
 Compose = Callable[[Sequence[str]], Config]
 
 
-def plan(request: Request, compose: Compose) -> Matrix:
+def plan(request: SweepRequest, compose: Compose) -> Matrix:
     """Compose every combination, apply the rules, and see what this machine can run.
 
     Raises:
@@ -128,11 +129,11 @@ def plan(request: Request, compose: Compose) -> Matrix:
             continue
         seen.add(cell.key)
         try:
-            planned = replace(planned, facts=identity.facts(passes.place_here(cell)))
+            planned = replace(planned, identity=identity.of(passes.place_here(cell)))
         except UnplaceableError as error:
             matrix.excluded.append((cell.labels, str(error)))
         except RunnerError as error:
-            matrix.lacking.append((planned, str(error)))
+            matrix.not_installed.append((planned, str(error)))
         else:
             matrix.runnable.append(planned)
     matrix.idle_rules = [rule for rule in excludes if rule not in matrix.used_rules]

@@ -16,7 +16,7 @@ from runner.protocol.errors import RunnerError
 from runner.results import ledger
 from runner.results.ledger import CellEntry, SweepEntry
 from runner.sweep import identity
-from runner.sweep.planning import Planned, Request
+from runner.sweep.planning import Planned, SweepRequest
 
 # (commit, diff against it): see checkout.git_state().
 Git = tuple[str | None, str]
@@ -24,12 +24,14 @@ Git = tuple[str | None, str]
 OPTION = "resume=true"
 
 
-def entry(sweep: Path, request: Request, command: str, host_id: str, git: Git, columns: Sequence[str]) -> SweepEntry:
+def entry(
+    sweep: Path, request: SweepRequest, command: str, host_id: str, git: Git, distinguishing: Sequence[str]
+) -> SweepEntry:
     """sweep.json of the calling process; a sweep that goes on keeps the line that it was started with."""
     commit, diff = git
     try:
         before = ledger.read_sweep(sweep)
-        arguments, folder, command = before.arguments, before.folder, before.command
+        arguments, folder, command = before.arguments, before.working_directory, before.command
     except RunnerError:
         arguments, folder = [word for word in sys.argv[1:] if word != OPTION], str(Path.cwd())
     return SweepEntry(
@@ -39,9 +41,9 @@ def entry(sweep: Path, request: Request, command: str, host_id: str, git: Git, c
         host_id=host_id,
         commit=commit or "not a git checkout",
         is_dirty=bool(diff),
-        columns=list(columns),
+        distinguishing_axes=list(distinguishing),
         arguments=arguments,
-        folder=folder,
+        working_directory=folder,
         experiments=os.environ.get("RUNNER_EXPERIMENTS", ""),
         runner=str(Process.this()),
     )
@@ -63,7 +65,7 @@ def the_same(mlruns: Path, arguments: Sequence[str]) -> Path | None:
             state = ledger.read_sweep(sweep)
         except RunnerError:
             continue
-        if list(state.arguments) == line and state.folder == str(Path.cwd()) and not is_running(sweep):
+        if list(state.arguments) == line and state.working_directory == str(Path.cwd()) and not is_running(sweep):
             return sweep
     return None
 
@@ -75,7 +77,7 @@ def replaced(before: Sequence[CellEntry], planned: Planned) -> dict[str, list[st
         before: the cells that the sweep has had.
     """
     return {
-        cell.cell_id: identity.changes(cell.facts, planned.facts)
+        cell.cell_id: identity.changes(cell.identity, planned.identity)
         for cell in before
         if cell.cell_id != planned.cell_id and cell.key == planned.cell.key
     }

@@ -15,7 +15,7 @@ from typing import TypeVar
 from runner import stats
 from runner.analysis.ranking import LEVEL, Row
 from runner.config.limits import AUTO
-from runner.matrix.cell import rounds_in_order
+from runner.matrix.rules import rounds_in_order
 
 # Rounds of a cell when auto looks at it; the last is the most it runs.
 LOOKS = (3, 5, 8, 12, 20)

@@ -27,9 +27,9 @@ from runner.config.limits import AUTO
 from runner.config.schema import Config
 from runner.machine import checkout, disk, execute, host, lock
 from runner.machine.installation import PACKAGE
-from runner.matrix.cell import check_rule, telling
+from runner.matrix.rules import check_rule, distinguishing_axes
 from runner.protocol.errors import RunnerError, StorageError
-from runner.protocol.job import FormatError, write_json
+from runner.protocol.stored import FormatError, write_json
 from runner.report import closing, html, terminal
 from runner.results import ledger
 from runner.results.metrics import cell_metrics
@@ -45,7 +45,7 @@ from runner.results.outcome import (
     read_job,
 )
 from runner.sweep import resume
-from runner.sweep.planning import Compose, Matrix, Planned, Request, plan, quoted, rule_in_words
+from runner.sweep.planning import Compose, Matrix, Planned, SweepRequest, plan, quoted, rule_in_words
 from runner.sweep.rounds import LOOKS, Budget, level_of, stages, undecided
 from runner.tracking import recorder
 from runner.tracking.recorder import Recorder
@@ -62,20 +62,22 @@ exit_status = ALL_RAN
 Launch = Callable[[Sequence[Sequence[str]], int], Sequence[Outcome]]
 
 
-def run_sweep(request: Request, compose: Compose, launch: Launch) -> int:
+def run_sweep(request: SweepRequest, compose: Compose, launch: Launch) -> int:
     """The whole sweep; returns the exit status.
 
     Raises:
         RunnerError: the input was refused; nothing was launched or recorded.
     """
     matrix = plan(request, compose)
-    asked = [*matrix.runnable, *(planned for planned, _ in matrix.lacking)]
+    asked = [*matrix.runnable, *(planned for planned, _ in matrix.not_installed)]
     if not asked:
         reasons = "; ".join(dict.fromkeys(reason for _, reason in matrix.excluded))
         raise RunnerError(f"no cell of the matrix is left to run: {reasons or 'it is empty'}")
     settings = asked[0].config
     baseline = asked[pick_baseline([planned.cell.axes for planned in asked], settings.baseline)]
-    shown = telling([planned.cell.labels for planned in asked] + [labels for labels, _ in matrix.excluded])
+    distinguishing = distinguishing_axes(
+        [planned.cell.labels for planned in asked] + [labels for labels, _ in matrix.excluded]
+    )
     published = _expectations(settings)  # refused now rather than after the last job
     record = recorder.of(Path(settings.mlruns), settings.tracking_uri)
     record.store.prepare()
@@ -86,7 +88,16 @@ def run_sweep(request: Request, compose: Compose, launch: Launch) -> int:
         )
     console = terminal.make_console()
     the_sweep = _Sweep(
-        request, matrix, asked, settings, baseline, shown or DEFAULT_COLUMNS, published, record, console, launch
+        request,
+        matrix,
+        asked,
+        settings,
+        baseline,
+        distinguishing or DEFAULT_COLUMNS,
+        published,
+        record,
+        console,
+        launch,
     )
     execute.listen(f"stopped at once. To go on: python -m runner resume {request.sweep_id}")
 
@@ -104,14 +115,14 @@ def run_sweep(request: Request, compose: Compose, launch: Launch) -> int:
 class _Sweep:
     """What all steps of one sweep know."""
 
-    request: Request
+    request: SweepRequest
     matrix: Matrix
     asked: Sequence[Planned]
     """The cells that count: those that run and those that lack something."""
     settings: Config
     """Of the sweep as a whole: the same in every cell."""
     baseline: Planned
-    shown: Sequence[str]
+    distinguishing: Sequence[str]
     """The keys that tell the cells apart."""
     published: Sequence[expected.Expectation]
     record: Recorder
@@ -142,7 +153,7 @@ class _Sweep:
             if git[1]:
                 (folder / "git.diff").write_text(git[1], encoding="utf-8")
             self._write_plan()
-            ledger.begin(folder, resume.entry(folder, self.request, self.command, host_id, git, self.shown))
+            ledger.begin(folder, resume.entry(folder, self.request, self.command, host_id, git, self.distinguishing))
             self._write_cells()
         try:
             self.record.attempt(lambda store: store.open_sweep(folder))
@@ -171,13 +182,13 @@ class _Sweep:
         before = ledger.read_cells(folder)
         for planned in self.asked:
             for cell_id, changed in resume.replaced(before, planned).items():
-                label = terminal.label(planned.cell.labels, self.shown)
+                label = terminal.label(planned.cell.labels, self.distinguishing)
                 self.console.print(
                     f"  [yellow]measured anew[/yellow] {escape(label)}: {escape('; '.join(changed))}; "
                     f"{escape(cell_id)} was of before"
                 )
             ledger.add_cell(folder, planned.entry)
-        for planned, reason in self.matrix.lacking:
+        for planned, reason in self.matrix.not_installed:
             job = job_folder(folder, planned.cell_id, 0)
             job.mkdir(parents=True, exist_ok=True)
             cell = planned.cell
@@ -203,14 +214,14 @@ class _Sweep:
             f"[bold]{self._size()}[/bold] on {cpu}, cores {cores}, order seed {self.settings.seed}  "
             f"[dim]sweep {self.request.sweep_id}[/dim]"
         )
-        for line in terminal.exclusions(self.matrix.excluded, self.shown):
+        for line in terminal.exclusions(self.matrix.excluded, self.distinguishing):
             say(f"  [yellow]excluded[/yellow] {escape(line)}")
         for rule in self.matrix.idle_rules:
             say(f"  [yellow]note[/yellow] the rule {escape(rule_in_words(rule))} excludes no cell of this matrix")
         for capture, reason in probe.unavailable(self.settings.capture).items():
             say(f"  [yellow]unavailable[/yellow] capture {capture}: {escape(reason)}")
-        for planned, reason in self.matrix.lacking:
-            label = terminal.label(planned.cell.labels, self.shown)
+        for planned, reason in self.matrix.not_installed:
+            label = terminal.label(planned.cell.labels, self.distinguishing)
             say(f"  [red]FAILED[/red] {escape(label)}: {escape(reason)}")
 
     def _size(self) -> str:
@@ -240,7 +251,9 @@ class _Sweep:
                 ],
                 "order": [{"round": number, "cell_id": planned.cell_id} for number, planned in order],
                 "excluded": [{"axes": dict(axes), "reason": reason} for axes, reason in matrix.excluded],
-                "lacking": [{"axes": planned.cell.axes, "reason": reason} for planned, reason in matrix.lacking],
+                "not_installed": [
+                    {"axes": planned.cell.axes, "reason": reason} for planned, reason in matrix.not_installed
+                ],
                 "pid": os.getpid(),
             },
         )
@@ -259,7 +272,7 @@ class _Sweep:
     def _run_jobs(self) -> bool:
         """Launch every job and end every cell; True when the user stopped it."""
         settings, cells, folder = self.settings, self.matrix.runnable, self.request.directory
-        progress = terminal.Progress(self.console, settings.rounds, self.shown, settings.timeout_s)
+        progress = terminal.Progress(self.console, settings.rounds, self.distinguishing, settings.timeout_s)
         budget = Budget(settings.budget_min) if settings.rounds == AUTO else None
         running = {planned.cell_id for planned in cells}
         is_interrupted = False
@@ -320,7 +333,7 @@ class _Sweep:
         published = expected.lines(self.published, rows)
         origin = html.Origin(self.command, commit, tuple(published), floor.said)
         title = f"{self.request.experiment}, sweep {self.request.sweep_id}"
-        changes = closing.leave(rows, self.shown, folder, title, origin)
+        changes = closing.leave(rows, self.distinguishing, folder, title, origin)
         causes = {row.record.cell_id: cause for row, cause in main_causes(rows)}
         failed = any(record.failure for record in records) or len(records) < len(self.asked)
         figures = {
@@ -336,7 +349,7 @@ class _Sweep:
         except UnavailableError as error:
             failed = True
             said.append(f"not in MLflow: {error}. Nothing is lost: python -m runner import {folder}")
-        closing.show(self.console, rows, self.shown, said, folder, mlruns, links)
+        closing.show(self.console, rows, self.distinguishing, said, folder, mlruns, links)
         return INTERRUPTED if interrupted else SOME_FAILED if failed else ALL_RAN
 
 

@@ -311,7 +311,7 @@ class Store:
         if figures.get("selfaudit/runner_cpu_pct", 0) > RUNNER_CPU_LIMIT_PCT:
             tags["disturbed"] = f"the runner used more than {RUNNER_CPU_LIMIT_PCT:g} % of a core while measuring"
         if record.results:
-            self._log_samples(run_id, sweep / "cells" / cell_id / "samples.parquet", record.results)
+            self._log_samples(run_id, sweep / "cells" / cell_id / "latencies.parquet", record.results)
         self._log_batch(run_id, figures, tags, step=record.outcomes[-1].round)
         failed = [outcome.status for outcome in record.outcomes if outcome.status != FINISHED]
         self._client.set_terminated(run_id, (failed or [FINISHED if is_complete else KILLED])[0])
@@ -344,14 +344,14 @@ class Store:
                 self._client.log_artifact(run_id, str(file), file.parent.name)
 
     def _log_samples(self, run_id: str, file: Path, results: Mapping[tuple[int, int], Any]) -> None:
-        """samples.parquet: one row an iteration (round, process, i, latency_s)."""
+        """latencies.parquet: one row an iteration (round, process, i, latency_s)."""
         import pyarrow as pa
         import pyarrow.parquet as pq
 
         rows = [
             (number, process, i, latency)
             for process, ((number, _), result) in enumerate(sorted(results.items()))
-            for i, latency in enumerate(result.samples_s)
+            for i, latency in enumerate(result.latencies_s)
         ]
         columns = dict(zip(("round", "process", "i", "latency_s"), map(list, zip(*rows, strict=True)), strict=True))
         pq.write_table(pa.table(columns), file)
@@ -362,7 +362,7 @@ class Store:
     def save_views(self, sweep: Path) -> dict[str, str]:
         """Name the cells by what tells them apart and write the views the UI opens on; what is shown -> link."""
         entry = ledger.read_sweep(sweep)
-        experiment_id, sweep_id, axes = self._experiment(entry.experiment), entry.sweep_id, entry.columns
+        experiment_id, sweep_id, axes = self._experiment(entry.experiment), entry.sweep_id, entry.distinguishing_axes
         page = f"{self._server or SERVER}/#/experiments/{experiment_id}"
         cells = self._cells_of(entry)
         ranked = {c.info.run_id: views.is_ranked(c.data.metrics, c.data.tags.get("quality")) for c in cells}

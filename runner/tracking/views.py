@@ -36,7 +36,7 @@ _WIDTHS = {
     "tags.`isa`": 150,
     "tags.`main_cause`": 330,
     "tags.`tma.bottleneck`": 150,
-    "metrics.`faults/minor_per_step`": 170,
+    "metrics.`faults/minor_per_iteration`": 170,
     "metrics.`latency/cv_pct`": 120,
     "metrics.`throughput/samples_per_s`": 180,
     "metrics.`memory/rss_peak_mb`": 160,

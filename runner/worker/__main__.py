@@ -22,7 +22,9 @@ from typing import Any  # noqa: E402
 # those names; the project's root belongs there instead.
 sys.path[0] = str(Path(__file__).resolve().parents[2])
 
-from runner.protocol.job import JobSpec, WorkerResult, failed, onednn_log, read_spec, result_file, write_json  # noqa: E402
+from runner.protocol.jobfile import JobSpec, read_spec  # noqa: E402
+from runner.protocol.resultfile import WorkerResult, failed, onednn_log, result_file  # noqa: E402
+from runner.protocol.stored import write_json  # noqa: E402
 from runner.worker import watch  # noqa: E402
 from runner.worker.phases import Phases  # noqa: E402
 
@@ -42,7 +44,7 @@ def run(spec: JobSpec, folder: Path, instance: int, keep: Callable[[WorkerResult
     together = instances.Together(folder, instance, len(spec.instances))
     reference_file = folder / f".reference-{os.getpid()}.pt"
     try:
-        if not spec.apart:
+        if not spec.is_separate:
             with phases("reference"):
                 stages.reference_in_child(spec, reference_file)
         # Not before the fork: the child would wait for ever for a thread of faulthandler's that it has not.
@@ -67,7 +69,7 @@ def run(spec: JobSpec, folder: Path, instance: int, keep: Callable[[WorkerResult
             # Not its own affinity: an OpenMP runtime may have bound this thread to one CPU.
             watched = surroundings.watched(spec.instances[instance], spec.instances)
             with phases("measure"):
-                samples_s, window = measure.measure(timed, spec.rule, spec.runner_pid, around, watched)
+                latencies_s, window = measure.measure(timed, spec.rule, spec.runner_pid, around, watched)
             # The others are still measuring: the load that their samples were promised goes on.
             together.announce("measured")
             while not together.all("measured"):
@@ -75,12 +77,12 @@ def run(spec: JobSpec, folder: Path, instance: int, keep: Callable[[WorkerResult
             result = WorkerResult(
                 cell_id=spec.cell_id,
                 round=spec.round,
-                samples_s=samples_s,
+                latencies_s=latencies_s,
                 window=window,
                 phases_s=phases.seconds,
                 started_at_s=_STARTED,
             )
-            if spec.apart:
+            if spec.is_separate:
                 keep(result)
                 return
             proof = stages.prove(spec, subject, output, reference_file, folder / onednn_log(instance), phases)

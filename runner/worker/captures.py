@@ -21,14 +21,14 @@ from typing import Any
 
 import torch
 
-from runner.protocol.job import (
+from runner.protocol.jobfile import JobSpec
+from runner.protocol.resultfile import (
     CAPTURES_FILE,
     COUNTERS_FILE,
     ITT_FILE,
     NOT_SURVIVED,
     PROFILER_FOLDER,
     Captured,
-    JobSpec,
     write_captures,
 )
 from runner.protocol.stopping import Rule

@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from runner.protocol.job import TUNING
+from runner.protocol.jobfile import TUNING
 from runner.worker import look
 from runner.worker.call import flat
 from runner.worker.transform import Subject

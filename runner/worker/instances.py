@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from pathlib import Path
 
-from runner.protocol.job import OTHER_FAILED
+from runner.protocol.resultfile import OTHER_FAILED
 
 
 class Together:

@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 
-from runner.protocol.job import Window
+from runner.protocol.resultfile import Window
 from runner.protocol.stopping import GROWTH, MIN_ITERATIONS, Rule, enough
 from runner.worker import surroundings
 

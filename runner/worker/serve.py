@@ -1,7 +1,7 @@
 """The handler that TorchServe loads into its backend worker: the cell's model behind requests.
 
 A request's body is one sample: its tensors as they were built (float32, contiguous), one after the other. Two bodies
-are orders (``runner.protocol.job``): BEGIN reads the counters, END reads them again, proves what ran and writes the
+are orders (``runner.protocol.jobfile``): BEGIN reads the counters, END reads them again, proves what ran and writes the
 result.
 TorchServe wants exactly one class in this module, with initialize() and handle().
 """
@@ -22,7 +22,9 @@ from typing import Any  # noqa: E402
 
 import torch  # noqa: E402
 
-from runner.protocol.job import BEGIN, END, WorkerResult, failed, onednn_log, read_spec, write_json  # noqa: E402
+from runner.protocol.jobfile import BEGIN, END, read_spec  # noqa: E402
+from runner.protocol.resultfile import WorkerResult, failed, onednn_log  # noqa: E402
+from runner.protocol.stored import write_json  # noqa: E402
 from runner.worker import captures, measure, stages, surroundings, watch  # noqa: E402
 from runner.worker.call import flat  # noqa: E402
 from runner.worker.phases import Phases  # noqa: E402

@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from runner.protocol.job import JobSpec
+from runner.protocol.jobfile import JobSpec
 from runner.worker import evidence, look, reference
 from runner.worker.call import Call, flat
 from runner.worker.phases import Phases

@@ -14,7 +14,7 @@ from pathlib import Path
 from statistics import fmean
 from typing import TypeVar
 
-from runner.protocol.job import Surroundings
+from runner.protocol.resultfile import Surroundings
 
 _Number = TypeVar("_Number", int, float)
 _PRESSURE = Path("/proc/pressure")

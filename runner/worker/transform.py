@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from runner.protocol.job import JobSpec
+from runner.protocol.jobfile import JobSpec
 from runner.worker import quantize
 from runner.worker.call import Call
 

@@ -17,13 +17,13 @@ from tests.report.test_report import record
 def row(p50_ms: float, isa: str = "avx512", /, **metrics: float) -> Row:
     """A cell; metrics by their last word: compute, reorder, other in ms, reorders, faults, kernel in ms."""
     names = {
-        "compute": "onednn/compute_ms_per_step",
-        "reorder": "onednn/reorder_ms_per_step",
-        "other": "onednn/other_ms_per_step",
-        "reorders": "onednn/reorders_per_step",
-        "fused": "onednn/fused_per_step",
-        "faults": "faults/minor_per_step",
-        "kernel": "cpu/kernel_ms_per_step",
+        "compute": "onednn/compute_ms_per_iteration",
+        "reorder": "onednn/reorder_ms_per_iteration",
+        "other": "onednn/other_ms_per_iteration",
+        "reorders": "onednn/reorders_per_iteration",
+        "fused": "onednn/fused_per_iteration",
+        "faults": "faults/minor_per_iteration",
+        "kernel": "cpu/kernel_ms_per_iteration",
     }
     found = {names[key]: value for key, value in metrics.items()} | {"latency/p50_ms": p50_ms}
     cell = record("x", [p50_ms / 1e3])

@@ -14,7 +14,7 @@ import pytest
 from runner.analysis import cells
 from runner.analysis.ranking import rank
 from runner.protocol.errors import RunnerError
-from runner.protocol.job import write_json
+from runner.protocol.stored import write_json
 from runner.report import closing
 from runner.results.outcome import OUTCOME_FILE, job_folder, read_cell
 from runner.results.sweeps import CELLS_FILE
@@ -34,7 +34,12 @@ def sweep(tmp_path: Path) -> Path:
     """ptmalloc at 20 ms, tcmalloc at 12 ms, and jemalloc, which failed; files of the jobs only."""
     folder = tmp_path / "sweeps" / "20260101-000000-abcd"
     add_cell(folder, "ptmalloc", 20, FIGURES)
-    add_cell(folder, "tcmalloc", 12, {**FIGURES, "onednn/reorder_ms_per_step": 0.0, "onednn/reorders_per_step": 0.0})
+    add_cell(
+        folder,
+        "tcmalloc",
+        12,
+        {**FIGURES, "onednn/reorder_ms_per_iteration": 0.0, "onednn/reorders_per_iteration": 0.0},
+    )
     add_cell(folder, "jemalloc", 5, FIGURES)
     file = job_folder(folder, "jemalloc", 0) / OUTCOME_FILE
     write_json(
@@ -78,7 +83,7 @@ def test_only_the_figures_that_are_asked_for_are_read(sweep: Path) -> None:
     (row,) = cells.read([sweep], ["latency/p50_ms", "no/such"]).rows
     assert set(row.metrics) == {"latency/p50_ms"}
     (whole,) = cells.read([sweep]).rows
-    assert whole.metrics["onednn/reorders_per_step"] == 3
+    assert whole.metrics["onednn/reorders_per_iteration"] == 3
     assert "cost/job_s" in whole.metrics
 
 
@@ -132,7 +137,7 @@ def test_a_file_of_another_version_is_refused(sweep: Path, monkeypatch: pytest.M
     monkeypatch.setattr(cells, "FORMAT", "999")
     cells.write(rank([record], "ptmalloc"), sweep)
     monkeypatch.undo()
-    with pytest.raises(RunnerError, match="has format 999; this version reads 3"):
+    with pytest.raises(RunnerError, match=f"has format 999; this version reads {cells.FORMAT}"):
         cells.read([sweep])
 
 

@@ -24,7 +24,8 @@ from runner.analysis.ranking import rank
 from runner.analysis.verdict import verdict
 from runner.commands import compare
 from runner.matrix.cell import ABSENT
-from runner.protocol.job import WorkerResult, write_json
+from runner.protocol.resultfile import WorkerResult
+from runner.protocol.stored import write_json
 from runner.report import closing, html
 from runner.results.outcome import CellRecord, Outcome
 from runner.stats import floor_at

@@ -11,9 +11,9 @@ from runner.capture import probe
 from runner.capture.collect import Findings, guarded
 from runner.capture.onednn import parse
 from runner.config.captures import CaptureConf, CountersCaptureConf, IttCaptureConf, OnednnCaptureConf
-from runner.protocol.job import CAPTURES_FILE, NOT_SURVIVED, Captured, Window, WorkerResult, write_captures
+from runner.protocol.resultfile import CAPTURES_FILE, NOT_SURVIVED, Captured, Window, WorkerResult, write_captures
 
-CLEAN = WorkerResult("cell", 0, samples_s=[0.010, 0.011, 0.012], onednn_step_s={"torch": [0.02]})
+CLEAN = WorkerResult("cell", 0, latencies_s=[0.010, 0.011, 0.012], onednn_step_s={"torch": [0.02]})
 WINDOW = Window(0.1, 50, 0, 3, 1, 0.1, 0.02, None, None, None)
 
 
@@ -40,9 +40,9 @@ def test_an_exception_or_a_figure_that_is_no_number_becomes_the_tag() -> None:
 def test_without_perf_the_counters_are_getrusages_of_the_captured_steps(tmp_path: Path, without_perf: None) -> None:
     taken = [Captured("clean", [0.010, 0.010]), Captured("counters", [0.010] * 10, window=WINDOW)]
     found = collect(tmp_path, CaptureConf(counters=CountersCaptureConf()), taken)
-    assert found.figures["counters/minor-faults_per_step"] == 5
-    assert found.figures["counters/task-clock_ms_per_step"] == pytest.approx(12)
-    assert found.figures["counters/context-switches_per_step"] == 0.4
+    assert found.figures["counters/minor-faults_per_iteration"] == 5
+    assert found.figures["counters/task-clock_ms_per_iteration"] == pytest.approx(12)
+    assert found.figures["counters/context-switches_per_iteration"] == 0.4
     assert found.tags["capture.counters"] == "getrusage (no perf)"
 
 

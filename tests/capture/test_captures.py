@@ -15,7 +15,7 @@ import pytest
 from runner.capture import itt, toplev
 from runner.capture.collect import read_table
 from runner.capture.toplev import LEVEL1
-from runner.protocol.job import read_captures
+from runner.protocol.resultfile import read_captures
 from runner.results.metrics import cell_metrics
 from runner.results.outcome import CellRecord, job_folder
 from tests.conftest import ROOT, TINY, Ran, Runner, records_of
@@ -86,24 +86,26 @@ def test_reorders_are_as_many_as_grep_counts_in_the_raw_log(channels: Ran) -> No
         result = json.loads((folder / "result.json").read_text())
         steps = {len(seconds) for seconds in result["onednn_step_s"].values()}
         assert len(steps) == 1
-        assert counted == pytest.approx(metrics(record)["onednn/reorders_per_step"] * steps.pop())
+        assert counted == pytest.approx(metrics(record)["onednn/reorders_per_iteration"] * steps.pop())
         with (folder / "onednn" / "trace.csv").open(newline="") as file:
             rows = list(csv.DictReader(file))
         assert counted == sum(row["primitive"] == "reorder" for row in rows)
         assert {row["copy"] for row in rows} <= {"torch", "ipex"}
         table = read_table(folder / "onednn" / "by_primitive.json")
-        assert sum(table["calls a step"]) == pytest.approx(metrics(record)["onednn/primitives_per_step"])
+        assert sum(table["calls a step"]) == pytest.approx(metrics(record)["onednn/primitives_per_iteration"])
 
 
 def test_activations_are_reordered_channels_first_and_not_channels_last(channels: Ran) -> None:
     for (memory_format, _), record in cells_by_format(channels).items():
-        reorders = metrics(record)["onednn/activation_reorders_per_step"]
+        reorders = metrics(record)["onednn/activation_reorders_per_iteration"]
         assert reorders > 0 if memory_format == "channels_first" else reorders == 0
 
 
 def test_what_changed_is_in_the_table_in_mlflow_and_in_pictures(channels: Ran, mlruns: Path) -> None:
     cells = cells_by_format(channels)
-    reorders = [metrics(cells[form, "off"])["onednn/reorders_per_step"] for form in ("channels_first", "channels_last")]
+    reorders = [
+        metrics(cells[form, "off"])["onednn/reorders_per_iteration"] for form in ("channels_first", "channels_last")
+    ]
     assert reorders == [3, 1]
     # Which part explains most is a matter of the moment's noise here; that one is named everywhere is not.
     assert "main cause" in channels.out
@@ -194,7 +196,7 @@ def test_a_toplev_that_can_not_measure_is_unavailable_and_the_job_keeps_its_resu
     record = only(ran)
     assert record.captures["tma"].startswith("unavailable: ")
     assert reason in record.captures["tma"]
-    assert len(record.results[0, 0].samples_s) == 20
+    assert len(record.results[0, 0].latencies_s) == 20
     assert not any(name.startswith("tma/") for name in metrics(record))
 
 
@@ -205,7 +207,7 @@ def test_a_worker_killed_under_toplev_fails_the_pass_and_not_the_job(run_cli: Ru
     assert ran.status == 0, ran.out + ran.err
     record = only(ran)
     assert record.captures["tma"].startswith("failed: ")
-    assert len(record.results[0, 0].samples_s) == 20
+    assert len(record.results[0, 0].latencies_s) == 20
 
 
 # -- captures that fail -------------------------------------------------------------------------------------
@@ -217,8 +219,8 @@ def test_a_worker_killed_during_a_capture_keeps_its_result_and_says_which(run_cl
     assert record.captures["capture.itt"].startswith("failed: the worker did not survive it")
     assert record.captures["capture.profiler"].startswith("failed: the worker ended before it")
     assert not record.captures["capture.counters"].startswith("failed")
-    assert metrics(record)["counters/minor-faults_per_step"] >= 0
-    assert len(record.results[0, 0].samples_s) == 20
+    assert metrics(record)["counters/minor-faults_per_iteration"] >= 0
+    assert len(record.results[0, 0].latencies_s) == 20
     assert record.failure is None
     assert ran.status == 0
 

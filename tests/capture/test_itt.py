@@ -58,7 +58,7 @@ def test_operators_are_counted_a_step_on_the_thread_of_the_steps_only() -> None:
     worker = (8, [(310, 3, B, 1), (690, 0, E, 1)])
     ops = {op.name: op for op in itt.by_op(itt.read(recording((7, STEPS), worker)))}
     assert set(ops) == {"aten::conv2d", "dnnl::convolution"}
-    assert ops["dnnl::convolution"].calls_per_step == 0.5
+    assert ops["dnnl::convolution"].calls_per_iteration == 0.5
     assert ops["aten::conv2d"].total_s == pytest.approx(450e-9)
     assert ops["aten::conv2d"].p50_s == pytest.approx(450e-9)
 
@@ -177,7 +177,7 @@ def test_operators_are_those_of_pytorchs_profiler_as_often_and_as_long_within_a_
     The fastest, and not the median: on a busy machine whole turns meet other work, and an operator waits in them.
     """
     found = itt.read((ran[0] / "steps.bin").read_bytes())
-    calls = {op.name: op.calls_per_step for op in itt.by_op(found)}
+    calls = {op.name: op.calls_per_iteration for op in itt.by_op(found)}
     compared = 0
     for name, row in ran[1]["profiler"].items():
         if not name.startswith("aten::"):

@@ -283,7 +283,7 @@ def test_the_same_cell_of_two_sweeps_is_shown_twice_with_its_sweep(tmp_path: Pat
     for name, number in (("a", 0), ("b", other)):
         put(tmp_path, name, [made(number, 0.1), made(number + 1, 0.05, ipex="on")])
     data = as_json(show, "all")
-    assert data["shown"] == ["ipex", "sweep"]
+    assert data["distinguishing_axes"] == ["ipex", "sweep"]
     assert len(data["groups"][0]["cells"]) == 4
     assert [effect["pairs"] for effect in data["effects"]] == [1]
 
@@ -294,9 +294,9 @@ def test_twins_do_equal_work_and_a_sweep_from_before_there_were_any_is_compared(
         del row.axes["twin"]  # type: ignore[attr-defined]
     put(tmp_path, "a", old)
     put(tmp_path, "b", [made(2, 0.1, graph="torchscript"), made(3, 0.1, twin="a"), made(4, 0.1, twin="b")])
-    assert as_json(show, "a")["shown"] == ["ipex"]
+    assert as_json(show, "a")["distinguishing_axes"] == ["ipex"]
     data = as_json(show, "all")
-    assert data["shown"] == ["ipex", "graph", "twin"]
+    assert data["distinguishing_axes"] == ["ipex", "graph", "twin"]
     (group,) = data["groups"]
     assert {cell["labels"]["twin"] for cell in group["cells"]} == {"-", "a", "b"}
 
@@ -338,7 +338,7 @@ def test_sweeps_that_differ_in_more_than_axes_are_refused_by_name_unless_allowed
     assert str(refused.value).endswith(f"--allow {allow}")
     data = as_json(show, "all", "--allow", allow)
     # What differs tells cells apart, so that no pair mixes it.
-    assert set(data["shown"]) > {"ipex"}
+    assert set(data["distinguishing_axes"]) > {"ipex"}
     assert next(e for e in data["effects"] if e["axis"] == "ipex")["pairs"] == 2
 
 

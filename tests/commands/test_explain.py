@@ -11,15 +11,15 @@ import pytest
 from runner.capture.collect import write_table
 from runner.commands import explain
 from runner.protocol.errors import RunnerError
-from runner.protocol.job import write_json
+from runner.protocol.stored import write_json
 from runner.results.outcome import OUTCOME_FILE, RESULT_FILE, job_folder
 from tests.report.test_report import axes, contaminated, record, rounds_of
 
 FIGURES = {
-    "onednn/compute_ms_per_step": 10.0,
-    "onednn/reorder_ms_per_step": 8.0,
-    "onednn/other_ms_per_step": 0.0,
-    "onednn/reorders_per_step": 3.0,
+    "onednn/compute_ms_per_iteration": 10.0,
+    "onednn/reorder_ms_per_iteration": 8.0,
+    "onednn/other_ms_per_iteration": 0.0,
+    "onednn/reorders_per_iteration": 3.0,
 }
 
 
@@ -46,7 +46,9 @@ def add_cell(
 def mlruns(tmp_path: Path) -> Path:
     sweep = tmp_path / "sweeps" / "20260101-000000-abcd"
     add_cell(sweep, "ptmalloc", 20, FIGURES)
-    add_cell(sweep, "tcmalloc", 12, {**FIGURES, "onednn/reorder_ms_per_step": 0.0, "onednn/reorders_per_step": 0.0})
+    add_cell(
+        sweep, "tcmalloc", 12, {**FIGURES, "onednn/reorder_ms_per_iteration": 0.0, "onednn/reorders_per_iteration": 0.0}
+    )
     add_cell(sweep, "jemalloc", 30, FIGURES, batch_size="8")
     write_json(sweep / "host.json", {"host_id": "here"})
     return tmp_path

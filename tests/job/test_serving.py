@@ -23,7 +23,7 @@ from runner.machine import servers
 from runner.matrix.cell import ABSENT, Allocator, Graph, Launcher, Load, Scenario
 from runner.matrix.support import why_not
 from runner.protocol.errors import RunnerError
-from runner.protocol.job import JobSpec
+from runner.protocol.jobfile import JobSpec
 from tests.config.test_config import config
 from tests.conftest import CELL, ROOT
 
@@ -260,9 +260,9 @@ def test_a_percentile_is_a_sample_that_so_many_are_not_above() -> None:
 
 def test_ab_s_output_is_read() -> None:
     measured = load.read_ab(text("ab.txt"), text("ab_requests.tsv"), 40)
-    assert measured.requests == len(measured.samples_s) == 40
+    assert measured.requests == len(measured.latencies_s) == 40
     # In a closed loop of 4 clients: latency times throughput is their number.
-    assert measured.per_s * sum(measured.samples_s) / 40 == pytest.approx(4, rel=0.1)
+    assert measured.per_s * sum(measured.latencies_s) / 40 == pytest.approx(4, rel=0.1)
     assert measured.per_s == pytest.approx(40 / measured.wall_s, rel=0.01)
 
 
@@ -295,9 +295,9 @@ def test_an_ab_that_gave_up_is_quoted() -> None:
 
 def test_h2load_s_file_is_read_in_the_order_of_sending() -> None:
     measured = load.read_h2load(text("h2load.tsv"), 40, 50.0)
-    assert len(measured.samples_s) == 40
+    assert len(measured.latencies_s) == 40
     # A request every 20 ms, and the last one's answer.
-    assert measured.wall_s == pytest.approx(0.78 + measured.samples_s[-1], rel=0.1)
+    assert measured.wall_s == pytest.approx(0.78 + measured.latencies_s[-1], rel=0.1)
     assert abs(measured.late_s) < 0.02
 
 

@@ -48,7 +48,7 @@ def folder_with(tmp_path: Path, *names: str) -> Path:
 def argv_of(tmp_path: Path, cell: Cell, machine: Machine = HERE) -> launch.Command:
     python = str(folder_with(tmp_path, "libjemalloc.so.2", "libtcmalloc.so.4", "libiomp5.so") / "bin/python")
     planned = launch.place_cell(cell, machine, {}, python)
-    return launch.command(planned, Path("/jobs/job.json"), Path("/tmp/shim"), {"HOME": "/h"}, python, "s/c/0")
+    return launch.command(planned, Path("/jobs/job.json"), Path("/tmp/private"), {"HOME": "/h"}, python, "s/c/0")
 
 
 # -- placement ----------------------------------------------------------------------------------------
@@ -193,16 +193,16 @@ def test_ipexrun_is_told_everything_it_would_otherwise_choose(tmp_path: Path) ->
     )  # fmt: skip
     assert words[-2:] == (str(WORKER), "/jobs/job.json")
     assert command.env["MALLOC_CONF"] == "background_thread:true"
-    assert command.env["VIRTUAL_ENV"] == "/tmp/shim"
+    assert command.env["VIRTUAL_ENV"] == "/tmp/private"
     assert "CONDA_PREFIX" not in command.env
     assert "LD_PRELOAD" not in command.env
-    assert command.links == {Path("/tmp/shim/lib/libjemalloc.so"): (tmp_path / "lib/libjemalloc.so.2").resolve()}
+    assert command.links == {Path("/tmp/private/lib/libjemalloc.so"): (tmp_path / "lib/libjemalloc.so.2").resolve()}
 
 
 def test_paths_with_spaces_reach_the_worker_whole_through_the_launchers_shell(tmp_path: Path) -> None:
     python = str(folder_with(tmp_path) / "bin/python")
     planned = launch.place_cell(CELL, HERE, {}, python)
-    command = launch.command(planned, Path("/my jobs/a'b.json"), Path("/tmp/shim"), {}, python, "m")
+    command = launch.command(planned, Path("/my jobs/a'b.json"), Path("/tmp/private"), {}, python, "m")
     assert shlex.split(command.argv[-1]) == ["/my jobs/a'b.json"]
 
 
@@ -231,7 +231,7 @@ def test_without_a_launcher_cores_and_preload_are_the_same(tmp_path: Path) -> No
     cell = replace(CELL, allocator=JEMALLOC, openmp="intel", launcher=Launcher("none", False, "auto"))
     command = argv_of(tmp_path, cell)
     assert command.argv[:5] == ("numactl", "-C", "0-1", "-m", "0")
-    assert command.env["LD_PRELOAD"] == "/tmp/shim/lib/libjemalloc.so:/tmp/shim/lib/libiomp5.so"
+    assert command.env["LD_PRELOAD"] == "/tmp/private/lib/libjemalloc.so:/tmp/private/lib/libiomp5.so"
     assert argv_of(tmp_path, cell, replace(HERE, task_manager="taskset")).argv[:3] == ("taskset", "-c", "0-1")
 
 
@@ -277,8 +277,8 @@ def test_the_fast_launcher_gives_a_job_exactly_what_plain_ipexrun_gives_it(
     for plain in (False, True):
         cell = replace(CELL, allocator=JEMALLOC, launcher=Launcher("ipexrun", plain, "auto"))
         planned = launch.place_cell(cell, this_machine(), os.environ, sys.executable)
-        found, shim = tmp_path / f"plain-{plain}.json", tmp_path / "shim"
-        command = launch.command(planned, found, shim, os.environ, sys.executable, f"test/{plain}")
+        found, private = tmp_path / f"plain-{plain}.json", tmp_path / "private"
+        command = launch.command(planned, found, private, os.environ, sys.executable, f"test/{plain}")
         ended = execute.run(
             command.argv, command.env, tmp_path / "out", tmp_path / "err", 120, f"test/{plain}", command.links
         )

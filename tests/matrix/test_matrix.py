@@ -7,19 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from runner.matrix.cell import (
-    AXES,
-    Allocator,
-    Graph,
-    Launcher,
-    Model,
-    Precision,
-    check_rule,
-    combinations,
-    matches,
-    rounds_in_order,
-    telling,
-)
+from runner.matrix.cell import AXES, Allocator, Graph, Launcher, Model, Precision
+from runner.matrix.rules import check_rule, combinations, distinguishing_axes, matches, rounds_in_order
 from runner.protocol.errors import RunnerError
 from tests.conftest import CELL
 
@@ -65,7 +54,7 @@ def test_the_key_does_not_depend_on_the_order_of_keys() -> None:
 def test_a_twin_is_the_same_cell_under_another_name() -> None:
     twin = replace(CELL, twin="a")
     assert {key for key in CELL.labels if CELL.labels[key] != twin.labels[key]} == {"twin"}
-    assert telling([twin.labels, replace(CELL, twin="b").labels]) == ("twin",)
+    assert distinguishing_axes([twin.labels, replace(CELL, twin="b").labels]) == ("twin",)
 
 
 def test_axes_are_the_documented_ones() -> None:
@@ -122,19 +111,22 @@ def labels(**change: Any) -> dict[str, str]:
 
 
 def test_axes_with_several_values_tell_cells_apart() -> None:
-    assert telling([labels(), labels(ipex="on"), labels(batch_size=8)]) == ("ipex", "batch_size")
-    assert telling([labels()]) == telling([]) == ()
+    assert distinguishing_axes([labels(), labels(ipex="on"), labels(batch_size=8)]) == ("ipex", "batch_size")
+    assert distinguishing_axes([labels()]) == distinguishing_axes([]) == ()
 
 
 def test_a_setting_tells_cells_apart_only_where_their_axes_do_not() -> None:
     other = Allocator("tcmalloc", "tcmalloc", "tcmalloc", {}, {})
-    assert telling([labels(), labels(allocator=other)]) == ("allocator",)
-    assert telling([labels(), labels(warmup=9)]) == ("warmup",)
-    assert telling([labels(), labels(model=Model("tiny", "b.tiny", {}))]) == ("model._target_", "model.kwargs")
+    assert distinguishing_axes([labels(), labels(allocator=other)]) == ("allocator",)
+    assert distinguishing_axes([labels(), labels(warmup=9)]) == ("warmup",)
+    assert distinguishing_axes([labels(), labels(model=Model("tiny", "b.tiny", {}))]) == (
+        "model._target_",
+        "model.kwargs",
+    )
 
 
 @given(st.lists(st.sampled_from(range(len(CHANGES))), min_size=2, max_size=5, unique=True))
 def test_different_cells_never_look_alike(chosen: list[int]) -> None:
     cells = [labels()] + [labels(**CHANGES[i]) for i in chosen]
-    keys = telling(cells)
+    keys = distinguishing_axes(cells)
     assert len({tuple(cell[key] for key in keys) for cell in cells}) == len(cells)

@@ -8,7 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from runner.protocol.job import FORMAT, FormatError, JobSpec, Window, WorkerResult, read_result, read_spec, write_json
+from runner.protocol.jobfile import FORMAT, JobSpec, read_spec
+from runner.protocol.resultfile import Window, WorkerResult, read_result
+from runner.protocol.stored import FormatError, write_json
 
 SPEC = JobSpec(
     "id",

@@ -13,7 +13,8 @@ import pytest
 
 from runner.analysis import noise
 from runner.capture.collect import read_table, read_trace
-from runner.protocol.job import CAPTURES_FILE, FORMAT, read_captures, read_result
+from runner.protocol.jobfile import FORMAT
+from runner.protocol.resultfile import CAPTURES_FILE, read_captures, read_result
 from runner.protocol.stored import (
     Count,
     FormatError,
@@ -142,9 +143,9 @@ def test_of_a_long_log_the_beginning_and_the_end_are_seen(tmp_path: Path) -> Non
 @pytest.mark.parametrize(
     "change",
     [
-        {"samples_s": "abc"},
-        {"samples_s": [0.1, -0.1]},
-        {"samples_s": [5e-324]},
+        {"latencies_s": "abc"},
+        {"latencies_s": [0.1, -0.1]},
+        {"latencies_s": [5e-324]},
         {"round": "x"},
         {"window": []},
         {"window": {**asdict(RESULT)["window"], "wall_s": 0}},

@@ -13,7 +13,7 @@ import pytest
 from runner.analysis import effects
 from runner.analysis.ranking import Row, rank
 from runner.analysis.verdict import verdict
-from runner.protocol.job import WorkerResult
+from runner.protocol.resultfile import WorkerResult
 from runner.report import closing, html
 from runner.results.outcome import CellRecord, Outcome
 from tests.report.test_report import axes, contaminated

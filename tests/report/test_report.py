@@ -11,7 +11,7 @@ from runner.analysis import cause, expected
 from runner.analysis.ranking import pick_baseline, rank, warning
 from runner.matrix.cell import AXES
 from runner.protocol.errors import RunnerError
-from runner.protocol.job import Surroundings, Window, WorkerResult
+from runner.protocol.resultfile import Surroundings, Window, WorkerResult
 from runner.report import picture, terminal
 from runner.results.metrics import INTERVALS, cell_metrics
 from runner.results.outcome import CellRecord, Outcome
@@ -58,11 +58,11 @@ FAST, SLOW = record("tcmalloc", [0.010, 0.012, 0.011]), record("ptmalloc", [0.02
 BROKEN = record("jemalloc", [0.001], failure="allocator: asked for jemalloc")
 
 
-def test_figures_are_shown_in_ms_and_mb_and_counted_per_step() -> None:
+def test_figures_are_shown_in_ms_and_mb_and_counted_per_iteration() -> None:
     figures = cell_metrics(SLOW)
     assert figures["latency/p50_ms"] == pytest.approx(21)
     assert figures["throughput/samples_per_s"] == pytest.approx(4 / 0.021)
-    assert figures["faults/minor_per_step"] == 10
+    assert figures["faults/minor_per_iteration"] == 10
     assert figures["memory/rss_peak_mb"] == 5
     assert figures["cost/job_s"] == 2
     assert "latency/p99_ms" not in figures
@@ -116,7 +116,7 @@ def rounds_of(name: str, *medians: float) -> CellRecord:
     one = record(name, [medians[0]])
     outcomes = [replace(one.outcomes[0], round=number) for number in range(len(medians))]
     results = {
-        (number, 0): replace(one.results[0, 0], round=number, samples_s=[m * f for f in (0.98, 0.99, 1, 1.01, 1.02)])
+        (number, 0): replace(one.results[0, 0], round=number, latencies_s=[m * f for f in (0.98, 0.99, 1, 1.01, 1.02)])
         for number, m in enumerate(medians)
     }
     return CellRecord(name, one.axes, outcomes, results)
@@ -149,7 +149,7 @@ def test_every_figure_lies_in_its_interval_and_has_none_where_its_samples_are_to
     made = rounds_of("tcmalloc", 0.010, 0.011, 0.0105)
     noise = np.random.default_rng(0).lognormal(0, 0.1, (3, instances, iterations))
     results = {
-        (r, i): replace(made.results[r, 0], samples_s=(noise[r, i] * 0.01 * (1 + 0.2 * i)).tolist())
+        (r, i): replace(made.results[r, 0], latencies_s=(noise[r, i] * 0.01 * (1 + 0.2 * i)).tolist())
         for r in range(3)
         for i in range(instances)
     }
@@ -299,9 +299,9 @@ def test_a_cell_with_a_wrong_output_is_shown_but_never_first() -> None:
 
 def test_the_published_figure_stands_beside_ours_with_what_explains_it() -> None:
     fast = record("jemalloc", [0.010] * 3)
-    fast.outcomes[0].figures["onednn/reorders_per_step"] = 0.0  # type: ignore[index]
+    fast.outcomes[0].figures["onednn/reorders_per_iteration"] = 0.0  # type: ignore[index]
     slow = record("ptmalloc", [0.020] * 3)
-    slow.outcomes[0].figures["onednn/reorders_per_step"] = 158.0  # type: ignore[index]
+    slow.outcomes[0].figures["onednn/reorders_per_iteration"] = 158.0  # type: ignore[index]
     rows = rank([slow, fast], "ptmalloc")
     asked = expected.Expectation("tutorial", 1.16, {"allocator": ("ptmalloc",)}, {"allocator": ("jemalloc",)})
     assert expected.lines([asked], rows) == ["tutorial: 1.16x | here 2.00x - because reorders a step 158 -> 0"]

@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 
 from runner.analysis.ranking import LEVEL, Row, rank
 from runner.config.limits import AUTO
-from runner.matrix.cell import rounds_in_order
-from runner.protocol.job import WorkerResult
+from runner.matrix.rules import rounds_in_order
+from runner.protocol.resultfile import WorkerResult
 from runner.results.outcome import CellRecord, Outcome
 from runner.sweep.rounds import LOOKS, Budget, level_of, stages, undecided
 from tests.conftest import CELL

@@ -104,7 +104,7 @@ def test_each_run_keeps_what_is_needed_to_understand_and_repeat_it(main_job: Ran
     }  # fmt: skip
     run = cells[0]
     top = {item.path for item in client.list_artifacts(run.info.run_id)}
-    assert top == {"samples.parquet", "evidence.json", "config.yaml", "logs", "onednn", "itt", "profiler"}
+    assert top == {"latencies.parquet", "evidence.json", "config.yaml", "logs", "onednn", "itt", "profiler"}
     logs = {Path(item.path).name for item in client.list_artifacts(run.info.run_id, "logs/round-1")}
     assert logs >= {"stdout.log", "stderr.log", "launch.json", "job.json", "result.json", "outcome.json"}
     assert run.data.tags["command"].startswith("python -m runner -m ")
@@ -113,7 +113,7 @@ def test_each_run_keeps_what_is_needed_to_understand_and_repeat_it(main_job: Ran
 
 def test_samples_are_kept_one_row_an_iteration_of_every_process(main_job: Ran, mlruns: Path) -> None:
     client, _, cells = runs_of(mlruns, main_job.sweep)
-    table = pq.read_table(client.download_artifacts(cells[0].info.run_id, "samples.parquet"))
+    table = pq.read_table(client.download_artifacts(cells[0].info.run_id, "latencies.parquet"))
     assert table.column_names == ["round", "process", "i", "latency_s"]
     assert table.num_rows == 40
     assert set(table["round"].to_pylist()) == {0, 1}
@@ -151,7 +151,7 @@ def test_a_process_stops_when_its_median_is_known(run_cli: Runner) -> None:
     [result] = record.results.values()
     assert result.window is not None
     assert 0.2 <= result.window.wall_s < 30
-    assert 100 * (relative_width(result.samples_s) or 99) < 25
+    assert 100 * (relative_width(result.latencies_s) or 99) < 25
 
 
 def test_the_runner_used_less_than_a_hundredth_of_a_core_while_measuring(main_job: Ran, mlruns: Path) -> None:
@@ -410,7 +410,7 @@ def test_instances_run_side_by_side_on_cores_of_their_own(run_cli: Runner) -> No
     for folder in (ran.sweep / "cells").iterdir():
         results = [read(job_folder(ran.sweep, folder.name, 0) / f"result-{i}.json") for i in range(2)]
         assert [result["evidence"]["affinity"]["allowed"] for result in results] == [[0], [1]]
-        assert all(len(result["samples_s"]) == 20 for result in results)
+        assert all(len(result["latencies_s"]) == 20 for result in results)
 
 
 def test_the_documented_model_of_ones_own_runs_as_documented(run_cli: Runner, tmp_path: Path) -> None:

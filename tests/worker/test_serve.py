@@ -12,7 +12,8 @@ from typing import Any
 import pytest
 import torch
 
-from runner.protocol.job import BEGIN, END, JobSpec, read_result
+from runner.protocol.jobfile import BEGIN, END, JobSpec
+from runner.protocol.resultfile import read_result
 from runner.worker import serve, stages, watch
 from runner.worker.transform import inputs
 

@@ -42,7 +42,7 @@ class Measured:
     wall_s: float
     per_s: float
     """Answers a second, by the generator's own clock."""
-    samples_s: tuple[float, ...]
+    latencies_s: tuple[float, ...]
     """Latency of each request, in the order they were sent."""
     late_s: float = 0.0
     """Of an open loop: how far the median request was sent behind its time."""
@@ -134,9 +134,9 @@ def read_h2load(rows: str, requests: int, rate_per_s: float) -> Measured:
     return Measured(requests, wall_s, requests / wall_s, tuple(took / 1e6 for _, _, took in table), late_s)
 
 
-def percentile(samples_s: tuple[float, ...], percent: float) -> float:
+def percentile(latencies_s: tuple[float, ...], percent: float) -> float:
     """The smallest sample that is not under so many percent of them (nearest rank)."""
-    ordered = sorted(samples_s)
+    ordered = sorted(latencies_s)
     return ordered[max(0, -(-len(ordered) * int(10 * percent) // 1000) - 1)]
 
 

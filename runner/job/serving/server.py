@@ -10,7 +10,7 @@ from typing import Protocol
 
 from runner.matrix.cell import Cell
 from runner.protocol.errors import RunnerError
-from runner.protocol.job import JobSpec
+from runner.protocol.jobfile import JobSpec
 
 # Every server gets so many ports of its own.
 PORTS = 5
@@ -71,7 +71,7 @@ class Server(Protocol):
         """Where requests are posted."""
 
     def order(self, site: Site, body: bytes) -> None:
-        """Post an order (runner.protocol.job.BEGIN, END) to the worker, and wait until it is done.
+        """Post an order (runner.protocol.jobfile.BEGIN, END) to the worker, and wait until it is done.
 
         Raises:
             ServingError: it was not.

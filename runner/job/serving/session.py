@@ -30,7 +30,9 @@ from runner.machine.capabilities import this_machine
 from runner.machine.host import format_cpu_list
 from runner.protocol import stored
 from runner.protocol.errors import RunnerError
-from runner.protocol.job import BEGIN, END, FormatError, JobSpec, WorkerResult, read_result, write_json
+from runner.protocol.jobfile import BEGIN, END, JobSpec
+from runner.protocol.resultfile import WorkerResult, read_result
+from runner.protocol.stored import FormatError, write_json
 from runner.results.outcome import RESULT_FILE
 
 SERVERS: Mapping[str, Server] = {"torchserve": TorchServe()}
@@ -187,7 +189,7 @@ class _Session:
         }
         self.figures["load/generator_cpu_pct"] = 100 * generator_s / measured.wall_s
         window = replace(result.window, generator_cpu_s=0.0 if self._other_cores else generator_s)
-        result = replace(result, samples_s=list(measured.samples_s), window=window)
+        result = replace(result, latencies_s=list(measured.latencies_s), window=window)
         write_json(self.folder / RESULT_FILE, result)
         return result
 
@@ -239,7 +241,7 @@ class _Session:
             nonlocal tried
             tried += 1
             measured, _ = self._load(f"search-{tried}", requests, rate, beside)
-            return 1e3 * load.percentile(measured.samples_s, 99) <= limit_ms
+            return 1e3 * load.percentile(measured.latencies_s, 99) <= limit_ms
 
         found = load.highest_rate(capacity_per_s, is_good)
         if found is None:

@@ -164,7 +164,7 @@ class MatrixSweeper(Sweeper):  # type: ignore[misc]
         if self.max_batch_size is not None and self.max_batch_size < 1:
             raise RunnerError(f"hydra.sweeper.max_batch_size={self.max_batch_size}: it must be at least 1, or null")
         runs_here = str(self.config.hydra.launcher._target_).endswith("BasicLauncher")
-        request = planning.Request(
+        request = planning.SweepRequest(
             choices=self._choices(arguments),
             exclude=_plain(self.exclude),
             include=_plain(self.include),
