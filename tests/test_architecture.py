@@ -46,7 +46,7 @@ ROOMS = {
     "report": "analysis results capture config matrix stats protocol",
     "analysis": "results capture config matrix stats protocol",
     "results": "checks capture config matrix stats protocol",
-    "checks": "launch machine protocol",
+    "checks": "capture launch machine protocol",
     "capture": "machine config protocol",
     "launch": "machine matrix protocol",
     "machine": "matrix protocol",

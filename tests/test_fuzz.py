@@ -33,7 +33,7 @@ from runner import __main__ as command_line
 from runner.analysis import cells, noise
 from runner.analysis.ranking import rank
 from runner.capture import counters, itt, kernels, onednn, toplev
-from runner.capture.collect import read_table, read_trace, write_table
+from runner.capture.tables import read_table, read_trace, write_table
 from runner.checks import gate
 from runner.checks.contamination import figures, judge
 from runner.checks.quality import judge as judge_quality

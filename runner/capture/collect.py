@@ -1,21 +1,19 @@
 """From the files that a job's captures left to tables, figures and verdicts. The only reader of those files.
 
-Tables are JSON as MLflow keeps them (``columns``, ``data``), first column the key, second the value that is compared.
+What a table's file looks like is runner.capture.tables' to know.
 """
 
 from __future__ import annotations
 
-import csv
-import io
 import math
 import traceback
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import median
-from typing import Any
 
 from runner.capture import counters, itt, kernels, onednn, probe
+from runner.capture.tables import write_table
 from runner.config.captures import CaptureConf
 from runner.protocol import stored
 from runner.protocol.errors import RunnerError
@@ -30,13 +28,7 @@ from runner.protocol.resultfile import (
     read_captures,
 )
 from runner.protocol.stored import Count, Duration, FormatError, write_json
-
-Columns = Mapping[str, Sequence[Any]]
-
-# Names of the tables that captures leave in their folders.
-TABLES = ("by_primitive.json", "by_op.json")
-# Of one primitive: see stored.Duration.
-_MOST_S = 1e9
+from runner.protocol.verdicts import OK
 
 
 @dataclass
@@ -51,59 +43,6 @@ class Findings:
         """Add what another capture found."""
         self.figures.update(other.figures)
         self.tags.update(other.tags)
-
-
-@dataclass(frozen=True)
-class _Table:
-    """What a table's file holds, as MLflow wants it."""
-
-    columns: list[str]
-    data: list[list[Any]]
-
-
-def write_table(file: Path, columns: Columns) -> None:
-    """Columns of equal length as a JSON table."""
-    file.parent.mkdir(exist_ok=True)
-    rows = [list(row) for row in zip(*columns.values(), strict=True)]
-    write_json(file, {"columns": list(columns), "data": rows})
-
-
-def read_trace(file: Path) -> list[dict[str, str]]:
-    """The rows of onednn/trace.csv, column -> text; none when there is no such file.
-
-    Raises:
-        FormatError: it can't be read.
-    """
-    if not file.exists():
-        return []
-    text = stored.read_text(file)
-    try:
-        rows = list(csv.DictReader(io.StringIO(text, newline=""), strict=True))
-        for row in rows:
-            whole = None not in row and None not in row.values() and set(row) >= kernels.OF_SHAPES
-            if not whole or not 0 <= float(row["seconds"]) < _MOST_S:
-                raise FormatError(f"{file} can't be read: its row {','.join(map(str, row.values()))[:80]!r} is torn")
-    except (csv.Error, ValueError) as error:
-        raise FormatError(f"{file} can't be read: {error}") from error
-    return rows
-
-
-def read_table(file: Path) -> dict[str, list[Any]]:
-    """The columns that write_table() wrote; empty when there is no such file.
-
-    Raises:
-        FormatError: it can't be read.
-    """
-    if not file.exists():
-        return {}
-    table = stored.typed(_Table, stored.read_json(file), file)
-    torn = f"{file} can't be read: it is no table of names and figures"
-    if len(set(table.columns)) != len(table.columns) or len(table.columns) < 2:
-        raise FormatError(torn)
-    for row in table.data:
-        if len(row) != len(table.columns) or type(row[0]) is not str or type(row[1]) not in (int, float):
-            raise FormatError(torn)
-    return {name: [row[i] for row in table.data] for i, name in enumerate(table.columns)}
 
 
 def overhead_pct(step_s: Sequence[float], clean_s: Sequence[float]) -> float:
@@ -184,7 +123,7 @@ def _onednn(folder: Path, clean: WorkerResult, near: Sequence[float], log: onedn
     if not logged:
         raise FormatError("no step was logged")
     slowest = max(logged, key=median)
-    tags = {"capture.onednn": "ok" if not log.unparsed else f"{len(log.unparsed)} lines could not be read"}
+    tags = {"capture.onednn": OK if not log.unparsed else f"{len(log.unparsed)} lines could not be read"}
     if kernel:
         tags["onednn.kernel"] = kernel
     return Findings({"overhead/onednn_pct": overhead_pct(slowest, near)}, tags)
@@ -218,7 +157,7 @@ def _itt(folder: Path, captured: Captured) -> Findings:
         "itt/unmatched": float(recording.unmatched),
         "itt/clock_difference_pct": 100 * max(clocks),
     }
-    return Findings(figures, {"capture.itt": "ok"})
+    return Findings(figures, {"capture.itt": OK})
 
 
 @dataclass(frozen=True)
@@ -260,7 +199,7 @@ def _profiler(folder: Path, captured: Captured) -> Findings:
     )
     file.unlink()  # all of it is in the table
     return Findings(
-        {"profiler/self_ms_per_iteration": sum(r.self_s for r in rows) * 1e3 / steps}, {"capture.profiler": "ok"}
+        {"profiler/self_ms_per_iteration": sum(r.self_s for r in rows) * 1e3 / steps}, {"capture.profiler": OK}
     )
 
 

@@ -24,7 +24,8 @@ from runner.protocol.files import LIMIT_BYTES, LOG_BYTES, log_text, read_bytes, 
 from runner.protocol.strict_json import parse_json, read_json, shown, write_json
 
 __all__ = [
-    "LIMIT_BYTES", "LOG_BYTES", "Count", "Duration", "Figure", "FormatError", "Latency", "Range", "VersionError",
+    "FIGURE_LIMIT", "LIMIT_BYTES", "LOG_BYTES", "Count", "Duration", "Figure", "FormatError", "Latency", "Range",
+    "VersionError",
     "log_text", "parse_json", "part", "read", "read_bytes", "read_gzip", "read_json", "read_text", "shown", "typed",
     "write_json",
 ]  # fmt: skip
@@ -46,7 +47,8 @@ Duration = Annotated[float, Range(0, 1e9)]
 # Of one iteration, which no clock reads as nothing.
 Latency = Annotated[float, Range(1e-12, 1e9)]
 # Any metric: sums, products with a scale and squares of it stay finite.
-Figure = Annotated[float, Range(-1e100, 1e100)]
+FIGURE_LIMIT = 1e100
+Figure = Annotated[float, Range(-FIGURE_LIMIT, FIGURE_LIMIT)]
 
 
 def read(kind: type[T], path: Path, version: int) -> T:

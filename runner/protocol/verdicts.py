@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from enum import Enum
 
+# What a result says where there is nothing to say.
+OK = "ok"
 # What a result says in place of a word or figure that could not be observed; it is never assumed.
 UNOBSERVED = "unobserved"
 
@@ -31,7 +33,7 @@ class Status(Word):
 class EvidenceVerdict(Word):
     """Whether what ran is what was asked, by the worker's evidence."""
 
-    OK = "ok"
+    OK = OK
     MISMATCH = "mismatch"
     UNOBSERVED = UNOBSERVED
     """The worker left no evidence."""
@@ -40,7 +42,7 @@ class EvidenceVerdict(Word):
 class QualityVerdict(Word):
     """Whether the output is the model's, where a word says it all."""
 
-    OK = "ok"
+    OK = OK
     UNOBSERVED = UNOBSERVED
     """The output was not compared with the reference."""
 

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from runner.capture import itt, toplev
-from runner.capture.collect import read_table
+from runner.capture.tables import read_table
 from runner.capture.toplev import LEVEL1
 from runner.protocol.resultfile import read_captures
 from runner.results.metrics import cell_metrics

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from runner.analysis import noise
-from runner.capture.collect import read_table, read_trace
+from runner.capture.tables import read_table, read_trace
 from runner.protocol.jobfile import FORMAT
 from runner.protocol.resultfile import CAPTURES_FILE, read_captures, read_result
 from runner.protocol.stored import (
