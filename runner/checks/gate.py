@@ -205,15 +205,16 @@ def computed_in(proof: Proof) -> dict[str, dict[str, float]]:
 
     A witness that doesn't know the dtype of half of that time is no witness.
     """
-    operators: dict[str | None, float] = {}
-    for operator in proof.evidence.operators.compute:
-        operators[operator.dtype] = operators.get(operator.dtype, 0.0) + operator.time_s
-    witnesses: dict[str, Mapping[str | None, float]] = {"operators": operators, "onednn": {**proof.kernels.dtypes}}
+    operators = [(operator.dtype, operator.time_s) for operator in proof.evidence.operators.compute]
+    kernels = [(dtype or None, share) for dtype, share in proof.kernels.dtypes.items()]
     shares = {}
-    for witness, times in witnesses.items():
-        by_dtype = {dtype: time for dtype, time in times.items() if dtype}
+    for witness, times in (("operators", operators), ("onednn", kernels)):
+        by_dtype: dict[str, float] = {}
+        for dtype, time in times:
+            if dtype is not None:
+                by_dtype[dtype] = by_dtype.get(dtype, 0.0) + time
         total = sum(by_dtype.values())
-        if total > 0 and total >= 0.5 * sum(times.values()):
+        if total > 0 and total >= 0.5 * sum(time for _, time in times):
             shares[witness] = {dtype: time / total for dtype, time in by_dtype.items()}
     return shares
 

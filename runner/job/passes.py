@@ -103,15 +103,15 @@ def _steps(settings: StepsConf) -> Steps:
 
 def _captures_of(asked: CaptureConf) -> Captures:
     """Those that are taken in the worker's own process, after the timed loop."""
-    unavailable = probe.unavailable(asked)
-    counters, itt, profiler = asked.counters, asked.itt, asked.profiler
-    collector = None if itt is None or itt.vtune or "itt" in unavailable else str(probe.collector())
-    return Captures(
-        clean=bool(asked.asked),
-        counters=counters and CountersCapture(counters.iterations, counters.max_s, list(probe.perf_counters().command)),
-        itt=IttCapture(itt.iterations, itt.max_s, collector) if itt is not None and collector is not None else None,
-        profiler=profiler and ProfilerCapture(profiler.iterations, profiler.max_s, profiler.max_trace_mb),
-    )
+    counters = itt = profiler = None
+    if asked.counters is not None:
+        perf = list(probe.perf_counters().command)
+        counters = CountersCapture(asked.counters.iterations, asked.counters.max_s, perf)
+    if asked.itt is not None and not asked.itt.vtune and "itt" not in probe.unavailable(asked):
+        itt = IttCapture(asked.itt.iterations, asked.itt.max_s, str(probe.collector()))
+    if asked.profiler is not None:
+        profiler = ProfilerCapture(asked.profiler.iterations, asked.profiler.max_s, asked.profiler.max_trace_mb)
+    return Captures(bool(asked.asked), counters, itt, profiler)
 
 
 def measure(placed: launch.PlacedCell, config: Config, folder: Path, spec: JobSpec) -> Measured:

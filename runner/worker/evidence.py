@@ -178,7 +178,7 @@ def _threads() -> list[ThreadAffinity]:
         counts[allowed] = counts.get(allowed, 0) + 1
     return [
         ThreadAffinity(None if cpus is None else sorted(surroundings.cpu_list(cpus)), threads)
-        for cpus, threads in counts.items()
+        for cpus, threads in sorted(counts.items(), key=str)
     ]
 
 

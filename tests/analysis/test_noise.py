@@ -26,6 +26,7 @@ from runner.commands import compare
 from runner.matrix.cell import ABSENT
 from runner.protocol.resultfile import WorkerResult
 from runner.protocol.stored import write_json
+from runner.protocol.verdicts import EvidenceVerdict, Status
 from runner.report import closing, html
 from runner.results.outcome import CellRecord, Outcome
 from runner.stats import floor_at
@@ -60,7 +61,7 @@ def measured(
     logs = 0.01 * rng.standard_normal((rounds, 1)) + 0.05 * steps + late
     samples = ((1 + slower) * LATENCY_S * np.exp(logs)).tolist()
     values = axes(twin=twin)
-    outcomes = [Outcome(twin, n, values, "FINISHED", None, "ok", "ok") for n in range(rounds)]
+    outcomes = [Outcome(twin, n, values, Status.FINISHED, None, EvidenceVerdict.OK, "ok") for n in range(rounds)]
     return CellRecord(twin, values, outcomes, {(n, 0): WorkerResult(twin, n, samples[n]) for n in range(rounds)})
 
 

@@ -130,7 +130,7 @@ class _Session:
         """
         site, server, folder = self.site, self.server, self.folder
         site.logs.mkdir()
-        collector = probe.collector() if "itt" in site.job.captures else None
+        collector = probe.collector() if site.job.captures.itt is not None else None
         marker = passes.marker_of(self.config)
         command = launch.command(
             self.placed, folder / "job.json", site.private, os.environ, sys.executable, marker, collector
