@@ -29,13 +29,7 @@ from runner.protocol.stored import write_json
 from runner.protocol.verdicts import EvidenceVerdict, QualityFinding, QualityVerdict, Status
 from runner.results import ledger
 from runner.results.metrics import evidence_figures
-from runner.results.outcome import (
-    OUTCOME_FILE,
-    RESULT_FILE,
-    Outcome,
-    attempt_folders,
-    job_folder,
-)
+from runner.results.outcome import OUTCOME_FILE, RESULT_FILE, Outcome, attempt_folders, job_folder
 from runner.tracking import recorder
 
 # Of every attempt: why it is contaminated, and the figures of each instance.

@@ -186,6 +186,10 @@ def test_of_a_long_log_the_beginning_and_the_end_are_seen(tmp_path: Path) -> Non
         {"window": {**asdict(RESULT)["window"], "surroundings": {"cpus": 1}}},
         {"phases_s": {"import": None}},
         {"onednn_step_s": {"torch": [0]}},
+        {"evidence": {}},
+        {"evidence": {**asdict(RESULT)["evidence"], "more": 1}},
+        {"quality": {"comparable": True, "finite": True}},
+        {"quality": {**asdict(RESULT)["quality"], "rel_l2": 1e200}},
     ],
 )
 def test_a_result_with_fields_of_other_types_is_refused(tmp_path: Path, change: dict[str, object]) -> None:
