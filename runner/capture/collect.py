@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 import traceback
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from statistics import median
 
@@ -53,18 +53,18 @@ def overhead_pct(step_s: Sequence[float], clean_s: Sequence[float]) -> float:
 def guarded(tag: str, take: Callable[[], Findings]) -> Findings:
     """What ``take`` finds; what goes wrong in it becomes the tag, and costs nothing else."""
     try:
-        found = take()
+        findings = take()
     except RunnerError as error:  # what was recorded is damaged, and the error says how
         return Findings({}, {tag: f"failed: {error}"})
     except Exception as error:
         traceback.print_exc()
         return Findings({}, {tag: f"failed: {type(error).__name__}: {error}"})
-    odd = sorted(name for name, value in found.figures.items() if not math.isfinite(value))
+    odd = sorted(name for name, value in findings.figures.items() if not math.isfinite(value))
     for name in odd:
-        del found.figures[name]
+        del findings.figures[name]
     if odd:
-        found.tags[tag] = f"failed: no finite figure for {', '.join(odd)}"
-    return found
+        findings.tags[tag] = f"failed: no finite figure for {', '.join(odd)}"
+    return findings
 
 
 def collect(
@@ -78,39 +78,46 @@ def collect(
         kernel: the implementation that oneDNN spent most of the arithmetic in; empty when that is not known.
         stopped: why the worker was stopped during its captures; None when it was not.
     """
-    found = Findings()
+    findings = Findings()
     if not asked.asked:
-        return found
+        return findings
     try:
-        taken = read_captures(folder / CAPTURES_FILE)
+        recorded = read_captures(folder / CAPTURES_FILE)
     except FormatError as error:
-        taken = {name: Captured(name, failure=str(error)) for name in _READERS}
+        recorded = {name: Captured(name, failure=str(error)) for name in _READERS}
     # Steps of the same moment and the same heap as the captured ones; the timed ones when there are none.
-    steps = taken["clean"].step_s if "clean" in taken else []
+    steps = recorded["clean"].step_s if "clean" in recorded else []
     # Behind a server the samples are latencies of requests, which are no steps.
     if steps and (clean.window is None or clean.window.generator_cpu_s is None):
-        found.figures["captures/drift_pct"] = overhead_pct(steps, clean.latencies_s)
+        findings.figures["captures/drift_pct"] = overhead_pct(steps, clean.latencies_s)
     near = steps or clean.latencies_s
     if asked.onednn is not None:
-        found.update(guarded("capture.onednn", lambda: _onednn(folder, clean, near, log, kernel)))
+        findings.update(guarded("capture.onednn", lambda: _onednn(folder, clean, near, log, kernel)))
     unavailable = probe.unavailable(asked)
-    for name, read in _READERS.items():
+    for name in _READERS:
         if name not in asked.asked or (name == "itt" and asked.itt is not None and asked.itt.vtune):
             continue
-        tag = f"capture.{name}"
-        captured = taken.get(name, Captured(name, failure="the worker ended before it"))
         if name in unavailable:
-            found.tags[tag] = f"unavailable: {unavailable[name]}"
-        elif captured.failure is not None:
-            # What was under way when the worker was stopped, and what came after, was stopped with it.
-            cut = stopped is not None and (captured.failure == NOT_SURVIVED or name not in taken)
-            found.tags[tag] = f"failed: {stopped if cut else captured.failure}"
-        else:
-            found.update(guarded(tag, lambda read=read, captured=captured: read(folder, captured)))  # type: ignore[misc]
-            if captured.step_s:
-                found.figures[f"overhead/{name}_pct"] = overhead_pct(captured.step_s, near)
-            found.figures[f"cost/{name}_s"] = captured.wall_s
-    return found
+            findings.tags[f"capture.{name}"] = f"unavailable: {unavailable[name]}"
+            continue
+        captured = recorded.get(name, Captured(name, failure="the worker ended before it"))
+        # What was under way when the worker was stopped, and what came after, was stopped with it.
+        if stopped is not None and (captured.failure == NOT_SURVIVED or name not in recorded):
+            captured = replace(captured, failure=stopped)
+        findings.update(_read(folder, captured, near))
+    return findings
+
+
+def _read(folder: Path, captured: Captured, near: Sequence[float]) -> Findings:
+    """What one capture comes to, with what it cost and how much it slowed its iterations down."""
+    name, tag = captured.name, f"capture.{captured.name}"
+    if captured.failure is not None:
+        return Findings({}, {tag: f"failed: {captured.failure}"})
+    findings = guarded(tag, lambda: _READERS[name](folder, captured))
+    if captured.step_s:
+        findings.figures[f"overhead/{name}_pct"] = overhead_pct(captured.step_s, near)
+    findings.figures[f"cost/{name}_s"] = captured.wall_s
+    return findings
 
 
 def _onednn(folder: Path, clean: WorkerResult, near: Sequence[float], log: onednn.Log, kernel: str) -> Findings:
@@ -222,8 +229,8 @@ def _counters(folder: Path, captured: Captured) -> Findings:
         if counts.user_only:
             source += "; in user mode only, context switches by getrusage"
             counts.values["context-switches"] = usage["context-switches"]
-    said = [source, *([captured.note] if captured.note else [])]
-    said += [f"no {event} ({why})" for event, why in sorted(counts.missing.items()) if event not in counts.values]
+    notes = [source, *([captured.note] if captured.note else [])]
+    notes += [f"no {event} ({why})" for event, why in sorted(counts.missing.items()) if event not in counts.values]
     figures = {f"counters/{name}_per_iteration": value / steps for name, value in counts.values.items()}
     if "task-clock" in counts.values:
         figures["counters/task-clock_ms_per_iteration"] = 1e3 * figures.pop("counters/task-clock_per_iteration")
@@ -231,7 +238,7 @@ def _counters(folder: Path, captured: Captured) -> Findings:
         figures["counters/instructions_per_cycle"] = counts.values.get("instructions", 0.0) / counts.values["cycles"]
     if perf.command and not captured.note:
         figures["counters/running_pct"] = counts.running_pct
-    tags = {"capture.counters": "; ".join(said)}
+    tags = {"capture.counters": "; ".join(notes)}
     figures |= {f"counters/{name}_pct": value for name, value in counts.metrics.items()}
     if level1 := counts.level1():
         figures |= {f"tma/{name}": value for name, value in level1.items()}
