@@ -13,7 +13,7 @@ import functools
 import math
 import types
 import typing
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
@@ -25,9 +25,8 @@ from runner.protocol.strict_json import parse_json, read_json, shown, write_json
 
 __all__ = [
     "FIGURE_LIMIT", "LIMIT_BYTES", "LOG_BYTES", "Count", "Duration", "Figure", "FormatError", "Latency", "Range",
-    "VersionError",
-    "log_text", "parse_json", "part", "read", "read_bytes", "read_gzip", "read_json", "read_text", "shown", "typed",
-    "write_json",
+    "Unfit", "VersionError", "fit", "log_text", "parse_json", "part", "read", "read_bytes", "read_gzip", "read_json",
+    "read_text", "shown", "typed", "write_json",
 ]  # fmt: skip
 
 T = TypeVar("T")
@@ -78,6 +77,15 @@ def part(kind: type[T], path: Path) -> T:
     return typed(kind, data, path)
 
 
+def fit(kind: type[T], data: object) -> T:
+    """Plain data, checked and turned into ``kind``.
+
+    Raises:
+        Unfit: it does not fit.
+    """
+    return typing.cast(T, _reader(typing.cast(Any, kind))(data))
+
+
 def typed(kind: type[T], data: object, path: Path) -> T:
     """Plain data, checked and turned into ``kind``.
 
@@ -88,20 +96,21 @@ def typed(kind: type[T], data: object, path: Path) -> T:
         FormatError: it does not fit.
     """
     try:
-        return typing.cast(T, _reader(typing.cast(Any, kind))(data))
-    except _Unfit as unfit:
+        return fit(kind, data)
+    except Unfit as unfit:
         raise FormatError(f"{path} can't be read: {unfit}") from None
 
 
-class _Unfit(Exception):  # noqa: N818 - becomes a FormatError once the file is known
+class Unfit(Exception):  # noqa: N818 - becomes the error of a file or an option once that is known
     """A value that does not fit, with where it is."""
 
     def __init__(self, where: str, reason: str) -> None:
         super().__init__(f"{where.removeprefix('.') or 'it'} {reason}")
         self.where, self.reason = where, reason
 
-    def inside(self, place: str) -> _Unfit:
-        return _Unfit(place + self.where, self.reason)
+    def inside(self, place: str) -> Unfit:
+        """The same value, seen from what holds it at ``place``."""
+        return Unfit(place + self.where, self.reason)
 
 
 _Reader = Callable[[Any], Any]
@@ -109,14 +118,16 @@ _Reader = Callable[[Any], Any]
 
 @functools.cache
 def _reader(kind: Any) -> _Reader:
-    """What turns plain data into a value of this type, or raises _Unfit."""
+    """What turns plain data into a value of this type, or raises Unfit."""
     origin, arguments = typing.get_origin(kind), typing.get_args(kind)
     if kind is Any:
         return lambda value: value
     if origin is Annotated:
         return _bounded(_reader(arguments[0]), arguments[1])
     if origin in (typing.Union, types.UnionType):
-        return _either([_reader(choice) for choice in arguments if choice is not type(None)], type(None) in arguments)
+        kinds = [_reader(kind) for kind in arguments if kind is not type(None)]
+        reader = kinds[0] if len(kinds) == 1 else _either(kinds)
+        return _optional(reader) if type(None) in arguments else reader
     if origin is tuple:
         elements = _listed(_reader(arguments[0]))
         return lambda value: tuple(elements(value))
@@ -134,7 +145,7 @@ def _reader(kind: Any) -> _Reader:
 def _scalar(words: str, *kinds: type) -> _Reader:
     def take(value: Any) -> Any:
         if type(value) not in kinds:  # not isinstance(): True is no number
-            raise _Unfit("", f"is {shown(value)}, not {words}")
+            raise Unfit("", f"is {shown(value)}, not {words}")
         return value
 
     return take
@@ -142,7 +153,7 @@ def _scalar(words: str, *kinds: type) -> _Reader:
 
 def _number(value: Any) -> float:
     if type(value) not in (int, float):
-        raise _Unfit("", f"is {shown(value)}, not a number")
+        raise Unfit("", f"is {shown(value)}, not a number")
     return float(value)
 
 
@@ -158,7 +169,7 @@ def _bounded(of: _Reader, limits: Range) -> _Reader:
     def take(value: Any) -> Any:
         number = of(value)
         if not limits.least <= number <= limits.most:
-            raise _Unfit("", f"is {shown(value)}, which can't be")
+            raise Unfit("", f"is {shown(value)}, which can't be")
         return number
 
     return take
@@ -169,24 +180,27 @@ def _member(kind: type[Enum]) -> _Reader:
 
     def take(value: Any) -> Any:
         if type(value) is not str or value not in members:
-            raise _Unfit("", f"is {shown(value)}, not one of {', '.join(members)}")
+            raise Unfit("", f"is {shown(value)}, not one of {', '.join(members)}")
         return members[value]
 
     return take
 
 
-def _either(choices: Sequence[_Reader], may_be_none: bool) -> _Reader:
-    """The first choice that fits, so that a narrow type (an Enum) stands before a wide one (a text)."""
+def _optional(of: _Reader) -> _Reader:
+    return lambda value: None if value is None else of(value)
+
+
+def _either(readers: list[_Reader]) -> _Reader:
+    """The first that fits, so that a narrow type (an Enum) stands before a wide one (a text)."""
 
     def take(value: Any) -> Any:
-        if value is None and may_be_none:
-            return None
-        for choice in choices[:-1]:
+        reasons = []
+        for reader in readers:
             try:
-                return choice(value)
-            except _Unfit:
-                continue
-        return choices[-1](value)
+                return reader(value)
+            except Unfit as unfit:
+                reasons.append(unfit.reason)
+        raise Unfit("", " and ".join([reasons[0], *(reason.partition(", ")[2] for reason in reasons[1:])]))
 
     return take
 
@@ -194,12 +208,12 @@ def _either(choices: Sequence[_Reader], may_be_none: bool) -> _Reader:
 def _listed(of: _Reader) -> _Reader:
     def take(value: Any) -> list[Any]:
         if type(value) is not list:
-            raise _Unfit("", f"is {shown(value)}, not a list")
+            raise Unfit("", f"is {shown(value)}, not a list")
         elements: list[Any] = []
         try:
             for element in value:
                 elements.append(of(element))
-        except _Unfit as unfit:
+        except Unfit as unfit:
             raise unfit.inside(f"[{len(elements)}]") from None
         return elements
 
@@ -209,12 +223,12 @@ def _listed(of: _Reader) -> _Reader:
 def _mapped(of: _Reader) -> _Reader:
     def take(value: Any) -> dict[str, Any]:
         if type(value) is not dict:
-            raise _Unfit("", f"is {shown(value)}, not a table of names")
+            raise Unfit("", f"is {shown(value)}, not a table of names")
         values = {}
         for name, element in value.items():
             try:
                 values[name] = of(element)
-            except _Unfit as unfit:
+            except Unfit as unfit:
                 raise unfit.inside(f".{_plain(name)}") from None
         return values
 
@@ -233,17 +247,17 @@ def _structure(kind: type) -> _Reader:
 
     def take(value: Any) -> Any:
         if type(value) is not dict:
-            raise _Unfit("", f"is {shown(value)}, not a table of names")
+            raise Unfit("", f"is {shown(value)}, not a table of names")
         for name in required:
             if name not in value:
-                raise _Unfit(f".{name}", "is missing")
+                raise Unfit(f".{name}", "is missing")
         values = {}
         for name, element in value.items():
             if name not in readers:
-                raise _Unfit(f".{_plain(name)}", "is unknown")
+                raise Unfit(f".{_plain(name)}", "is unknown")
             try:
                 values[name] = readers[name](element)
-            except _Unfit as unfit:
+            except Unfit as unfit:
                 raise unfit.inside(f".{name}") from None
         return kind(**values)
 

@@ -13,7 +13,7 @@ from functools import cached_property
 from math import prod
 from pathlib import Path
 
-from runner.config.schema import Config, cell_of
+from runner.config.schema import Config
 from runner.job import passes
 from runner.launch.placement import UnplaceableError
 from runner.machine.installation import EXPERIMENTS
@@ -50,11 +50,15 @@ class SweepRequest:
 class Planned:
     """One cell of the matrix with the overrides that compose it."""
 
-    cell: Cell
     config: Config
     overrides: tuple[str, ...]
     identity: Mapping[str, str] = field(default_factory=dict)
     """What its result depends on beside: see runner.sweep.identity. Empty of a cell that lacks something."""
+
+    @property
+    def cell(self) -> Cell:
+        """What it is."""
+        return self.config.cell
 
     @cached_property
     def cell_id(self) -> str:
@@ -118,10 +122,10 @@ def plan(request: SweepRequest, compose: Compose) -> Matrix:
     for combination, included in wanted:
         overrides = tuple(f"{key}={value}" for key, value in combination.items())
         config = compose(overrides)
-        cell = cell_of(config)
+        cell = config.cell
         if cell.key in seen:
             continue
-        planned = Planned(cell, config, overrides)
+        planned = Planned(config, overrides)
         rule_hit = next((rule for rule in excludes if matches(rule, cell.axes)), None)
         if rule_hit is not None and not included:
             matrix.used_rules.append(rule_hit)

@@ -28,6 +28,7 @@ from runner.config.schema import Config
 from runner.machine import checkout, disk, execute, host, lock
 from runner.machine.installation import PACKAGE
 from runner.matrix.rules import check_rule, distinguishing_axes
+from runner.protocol.cell import MAIN_AXES
 from runner.protocol.errors import RunnerError, StorageError
 from runner.protocol.stored import FormatError, write_json
 from runner.protocol.verdicts import Status
@@ -50,9 +51,6 @@ from runner.tracking.recorder import Recorder
 from runner.tracking.store import UnavailableError
 
 ALL_RAN, SOME_FAILED, INTERRUPTED = 0, 1, 130
-
-# What names a cell when nothing tells it apart, because it is alone.
-DEFAULT_COLUMNS = ("model", "allocator", "ipex", "memory_format", "precision", "graph")
 
 # Of the sweep of this process: Hydra drops what a sweeper returns, and raising in one would skip its callbacks.
 exit_status = ALL_RAN
@@ -91,7 +89,7 @@ def run_sweep(request: SweepRequest, compose: Compose, launch: Launch) -> int:
         asked,
         settings,
         baseline,
-        distinguishing or DEFAULT_COLUMNS,
+        distinguishing or MAIN_AXES,
         published,
         record,
         console,
@@ -210,7 +208,7 @@ class _Sweep:
         """What will run and what won't."""
         say = self.console.print
         say(
-            f"[bold]{self._size()}[/bold] on {cpu}, cores {cores}, order seed {self.settings.seed}  "
+            f"[bold]{self._size()}[/bold] on {cpu}, cores {cores}, order seed {self.settings.cell.seed}  "
             f"[dim]sweep {self.request.sweep_id}[/dim]"
         )
         for line in terminal.exclusions(self.matrix.excluded, self.distinguishing):
@@ -236,12 +234,12 @@ class _Sweep:
         """The same for machines, before the first job: plan.json, an artifact of the parent run."""
         matrix, settings = self.matrix, self.settings
         # The order of a round is that of the seed; rounds=auto runs some cells of the later ones only.
-        order = next(stages(matrix.runnable, settings.rounds, settings.seed, list))
+        order = next(stages(matrix.runnable, settings.rounds, settings.cell.seed, list))
         write_json(
             self.request.directory / "plan.json",
             {
                 "sweep_id": self.request.sweep_id,
-                "seed": settings.seed,
+                "seed": settings.cell.seed,
                 "rounds": settings.rounds,
                 "level": self.level,
                 "cells": [
@@ -276,7 +274,7 @@ class _Sweep:
         running = {planned.cell_id for planned in cells}
         is_interrupted = False
         try:
-            for planned_stage in stages(cells, settings.rounds, settings.seed, self._undecided):
+            for planned_stage in stages(cells, settings.rounds, settings.cell.seed, self._undecided):
                 stage = [(number, planned) for number, planned in planned_stage if not self._is_done(number, planned)]
                 if len(stage) < len(planned_stage):
                     done = terminal.plural(len(planned_stage) - len(stage), "job")
