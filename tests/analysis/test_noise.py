@@ -6,7 +6,7 @@ import csv
 import io
 import json
 from collections.abc import Sequence
-from dataclasses import fields, replace
+from dataclasses import replace
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
 
@@ -37,7 +37,7 @@ from tests.conftest import Runner, invoke
 from tests.report.test_html import BASE, SHOWN, cell
 from tests.report.test_report import axes
 
-DEFAULT_ROUNDS = next(field.default for field in fields(Config) if field.name == "rounds")
+DEFAULT_ROUNDS = Config.rounds
 LATENCY_S = 0.02
 # As many as the default settings time: iterations as noisy as these never reach target_ci_pct before max_time_s.
 ITERATIONS = round(ENTRIES["max_time_s"].default / LATENCY_S)
