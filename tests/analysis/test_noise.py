@@ -37,7 +37,7 @@ from tests.conftest import Runner, invoke
 from tests.report.test_html import BASE, SHOWN, cell
 from tests.report.test_report import axes
 
-DEFAULT_ROUNDS = Config.rounds
+DEFAULT_ROUNDS = int(Config.rounds)
 LATENCY_S = 0.02
 # As many as the default settings time: iterations as noisy as these never reach target_ci_pct before max_time_s.
 ITERATIONS = round(ENTRIES["max_time_s"].default / LATENCY_S)
