@@ -13,17 +13,24 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any
 
 from runner import launch
 from runner.capture import probe
-from runner.config.captures import CaptureConf
+from runner.config.captures import CaptureConf, StepsConf
 from runner.config.schema import Config
 from runner.launch import environment
 from runner.machine import execute, servers
 from runner.machine.capabilities import this_machine
 from runner.matrix.cell import Cell
 from runner.protocol import stored
+from runner.protocol.captures import (
+    EVIDENCE_LOG,
+    Captures,
+    CountersCapture,
+    IttCapture,
+    ProfilerCapture,
+    Steps,
+)
 from runner.protocol.errors import RunnerError
 from runner.protocol.jobfile import JobSpec
 from runner.protocol.resultfile import WorkerResult, read_result, result_file
@@ -47,10 +54,6 @@ class Measured:
     """Wall time of phases that the workers can't know."""
 
 
-# What the evidence needs of oneDNN's log: a second step, because the first is longer by the log's header.
-_EVIDENCE_LOG = {"iterations": 2, "max_s": 2.0}
-
-
 def place_here(cell: Cell) -> launch.PlacedCell:
     """Resolve a cell on this machine as the calling process sees it.
 
@@ -65,15 +68,6 @@ def place_here(cell: Cell) -> launch.PlacedCell:
 def spec_of(placed: launch.PlacedCell, config: Config, result_path: Path, captures: CaptureConf) -> JobSpec:
     """The timing pass of a cell, with the captures that follow the timed loop in its process."""
     cell, placement = placed.cell, placed.placement
-    # In the worker's own process, after the timed loop; oneDNN's log is part of the evidence in any case.
-    unavailable = probe.unavailable(captures)
-    own: dict[str, dict[str, Any]] = {"clean": {}} if captures.asked else {}
-    if captures.counters is not None:
-        own["counters"] = {**asdict(captures.counters), "perf": list(probe.perf_counters().command)}
-    if captures.itt is not None and not captures.itt.vtune and "itt" not in unavailable:
-        own["itt"] = {**asdict(captures.itt), "library": str(probe.collector())}
-    if captures.profiler is not None:
-        own["profiler"] = asdict(captures.profiler)
     return JobSpec(
         cell_id=config.sweep.cell_id,
         round=config.sweep.round,
@@ -81,9 +75,27 @@ def spec_of(placed: launch.PlacedCell, config: Config, result_path: Path, captur
         runner_pid=os.getpid(),
         result_path=str(result_path),
         instances=[list(placement.of_instance(i).cores) for i in range(placement.instances)],
-        onednn=_EVIDENCE_LOG if captures.onednn is None else asdict(captures.onednn),
-        captures=own,
+        # oneDNN's log is part of the evidence in any case.
+        onednn=EVIDENCE_LOG if captures.onednn is None else _steps(captures.onednn),
+        captures=_captures_of(captures),
     )
+
+
+def _steps(settings: StepsConf) -> Steps:
+    return Steps(settings.iterations, settings.max_s)
+
+
+def _captures_of(asked: CaptureConf) -> Captures:
+    """Those that are taken in the worker's own process, after the timed loop."""
+    counters = itt = profiler = None
+    if asked.counters is not None:
+        perf = list(probe.perf_counters().command)
+        counters = CountersCapture(asked.counters.iterations, asked.counters.max_s, perf)
+    if asked.itt is not None and not asked.itt.vtune and "itt" not in probe.unavailable(asked):
+        itt = IttCapture(asked.itt.iterations, asked.itt.max_s, str(probe.collector()))
+    if asked.profiler is not None:
+        profiler = ProfilerCapture(asked.profiler.iterations, asked.profiler.max_s, asked.profiler.max_trace_mb)
+    return Captures(bool(asked.asked), counters, itt, profiler)
 
 
 def measure(placed: launch.PlacedCell, config: Config, folder: Path, spec: JobSpec) -> Measured:
@@ -145,7 +157,7 @@ def start(
     """
     marker = marker_of(config)
     with private_folder() as private:
-        collector = probe.collector() if "itt" in spec.captures else None
+        collector = None if spec.captures.itt is None else probe.collector()
         command = launch.command(placed, folder / "job.json", private, os.environ, sys.executable, marker, collector)
         argv: Sequence[str] = command.argv
         spec = replace(spec, private=str(private), deadline_s=time.monotonic() + config.timeout_s)

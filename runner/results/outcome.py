@@ -15,11 +15,13 @@ from runner.protocol import stored
 from runner.protocol.jobfile import FORMAT
 from runner.protocol.resultfile import WorkerResult, read_result, result_file
 from runner.protocol.stored import Count, Duration, Figure, FormatError, VersionError
+from runner.protocol.verdicts import UNOBSERVED, EvidenceVerdict, QualityFinding, QualityVerdict, Status
 
 OUTCOME_FILE = "outcome.json"
 RESULT_FILE = "result.json"
 
-FINISHED, FAILED, KILLED = "FINISHED", "FAILED", "KILLED"
+# Names from before there was Status, for the modules that still use them.
+FINISHED, FAILED, KILLED = Status.FINISHED, Status.FAILED, Status.KILLED
 
 
 @dataclass(frozen=True)
@@ -29,15 +31,15 @@ class Outcome:
     cell_id: str
     round: Count
     axes: Mapping[str, str]
-    status: str
-    """FINISHED, FAILED or KILLED (interrupted by the user)."""
+    status: Status
+    """What became of it."""
     failure: str | None = None
     """One sentence; None when FINISHED."""
-    evidence: str = "unobserved"
-    """``ok``, ``mismatch``, or ``unobserved`` when the worker left none."""
-    quality: str = "unobserved"
-    """``ok``, what is wrong with the output, or ``unobserved``: see runner.checks.quality.judge()."""
-    isa: str = "unobserved"
+    evidence: EvidenceVerdict = EvidenceVerdict.UNOBSERVED
+    """Whether what ran is what was asked."""
+    quality: QualityFinding = QualityVerdict.UNOBSERVED
+    """Whether the output is right, or what is wrong with it: see runner.checks.quality.judge()."""
+    isa: str = UNOBSERVED
     """Instruction family that oneDNN spent most of the step in."""
     figures: Mapping[str, Figure] = field(default_factory=dict)
     """Metrics that come from evidence and captures: onednn/*, quality/*, itt/*, tma/*, overhead/*."""
@@ -88,15 +90,17 @@ class CellRecord:
         return next((outcome.failure for outcome in self.outcomes if outcome.failure), None)
 
     @property
-    def evidence(self) -> str:
+    def evidence(self) -> EvidenceVerdict:
         """The worst of the rounds' verdicts."""
-        seen = {outcome.evidence for outcome in self.outcomes}
-        return next((verdict for verdict in ("mismatch", "unobserved", "ok") if verdict in seen), "unobserved")
+        verdicts = {outcome.evidence for outcome in self.outcomes}
+        worst_first = (EvidenceVerdict.MISMATCH, EvidenceVerdict.UNOBSERVED, EvidenceVerdict.OK)
+        return next((verdict for verdict in worst_first if verdict in verdicts), EvidenceVerdict.UNOBSERVED)
 
     @property
-    def quality(self) -> str:
+    def quality(self) -> QualityFinding:
         """``ok`` when every round's output was right, else what was wrong, or ``unobserved``."""
-        return next((outcome.quality for outcome in self.outcomes if outcome.quality != "ok"), "ok")
+        doubts = [outcome.quality for outcome in self.outcomes if outcome.quality != QualityVerdict.OK]
+        return doubts[0] if doubts else QualityVerdict.OK
 
     @property
     def contamination(self) -> dict[int, str]:
@@ -117,7 +121,7 @@ class CellRecord:
     def isa(self) -> str:
         """Main instruction family; several, joined by +, when rounds differ; of those rounds that could tell."""
         seen = {outcome.isa for outcome in self.outcomes}
-        return "+".join(sorted(seen - {"unobserved"})) or "unobserved"
+        return "+".join(sorted(seen - {UNOBSERVED})) or UNOBSERVED
 
 
 _ROUND = re.compile(r"round-([0-9]{1,9})")
@@ -145,16 +149,14 @@ def read_outcome(path: Path) -> Outcome:
         FormatError: torn, of another version, or of another round than its folder's.
     """
     outcome = stored.read(Outcome, path, FORMAT)
-    said = ""
-    if outcome.status not in (FINISHED, FAILED, KILLED):
-        said = f"status is {stored.shown(outcome.status)}"
+    reason = ""
     if path.parent.name != f"round-{outcome.round}":
-        said = f"it is of round {outcome.round}"
+        reason = f"it is of round {outcome.round}"
     for axis in _NUMBERS:
         if not _NUMBER.fullmatch(outcome.axes.get(axis, "")):
-            said = f"axes.{axis} is {stored.shown(outcome.axes.get(axis))}, not a number of at least 1"
-    if said:
-        raise FormatError(f"{path} can't be read: {said}")
+            reason = f"axes.{axis} is {stored.shown(outcome.axes.get(axis))}, not a number of at least 1"
+    if reason:
+        raise FormatError(f"{path} can't be read: {reason}")
     return outcome
 
 
@@ -205,7 +207,7 @@ def _read(sweep: Path, cell_id: str, rounds: Sequence[int]) -> CellRecord | None
         folder = job_folder(sweep, cell_id, outcome.round)
         if outcome.axes != outcomes[0].axes:
             raise FormatError(f"{folder / OUTCOME_FILE} can't be read: its axes are not those of the other rounds")
-        for i in range(instances if outcome.status == FINISHED else 0):
+        for i in range(instances if outcome.status == Status.FINISHED else 0):
             file = folder / result_file(i, instances)
             results[outcome.round, i] = read_result(file)
             if results[outcome.round, i].round != outcome.round:

@@ -31,13 +31,11 @@ from runner.matrix.rules import check_rule, distinguishing_axes
 from runner.protocol.cell import MAIN_AXES
 from runner.protocol.errors import RunnerError, StorageError
 from runner.protocol.stored import FormatError, write_json
+from runner.protocol.verdicts import Status
 from runner.report import closing, html, terminal
 from runner.results import ledger
 from runner.results.metrics import cell_metrics
 from runner.results.outcome import (
-    FAILED,
-    FINISHED,
-    KILLED,
     OUTCOME_FILE,
     CellRecord,
     Outcome,
@@ -158,7 +156,7 @@ class _Sweep:
             interrupted = self._run_jobs()
             return self._report(interrupted, host_id, git[0] or "")
         except BaseException as error:  # no run is left open, whatever ended the sweep
-            status = KILLED if isinstance(error, (KeyboardInterrupt, StorageError)) else FAILED
+            status = Status.KILLED if isinstance(error, (KeyboardInterrupt, StorageError)) else Status.FAILED
             with contextlib.suppress(OSError):
                 ledger.end(folder, ledger.End(status))
             self.record.attempt(lambda store: store.close_sweep(folder))
@@ -191,7 +189,8 @@ class _Sweep:
             job.mkdir(parents=True, exist_ok=True)
             cell = planned.cell
             write_json(
-                job / OUTCOME_FILE, Outcome(planned.cell_id, 0, cell.axes, FAILED, reason, settings=cell.settings)
+                job / OUTCOME_FILE,
+                Outcome(planned.cell_id, 0, cell.axes, Status.FAILED, reason, settings=cell.settings),
             )
 
     def _is_done(self, number: int, planned: Planned) -> bool:
@@ -203,7 +202,7 @@ class _Sweep:
         return job is not None and self._is_final(job.outcomes[0])
 
     def _is_final(self, outcome: Outcome) -> bool:
-        return outcome.status == FINISHED or (outcome.status == FAILED and not self.settings.retries)
+        return outcome.status == Status.FINISHED or (outcome.status == Status.FAILED and not self.settings.retries)
 
     def _announce(self, cpu: str, cores: str) -> None:
         """What will run and what won't."""
@@ -339,7 +338,7 @@ class _Sweep:
             "sweep/cells_failed": float(sum(bool(record.failure) for record in records)),
             **floor.figures,
         }
-        status = KILLED if interrupted else FAILED if failed else FINISHED
+        status = Status.KILLED if interrupted else Status.FAILED if failed else Status.FINISHED
         ledger.end(folder, ledger.End(status, figures, causes))
         said, links = [*changes, *published, *floor.said], {}
         try:

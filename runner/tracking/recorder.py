@@ -15,8 +15,9 @@ from typing import TypeVar
 from runner.machine.execute import Process
 from runner.protocol.errors import RunnerError
 from runner.protocol.stored import FormatError
+from runner.protocol.verdicts import Status
 from runner.results import ledger
-from runner.results.outcome import KILLED, OUTCOME_FILE, numbers
+from runner.results.outcome import OUTCOME_FILE, numbers
 from runner.tracking.store import LOGGED, Store, UnavailableError
 
 # Seconds before the second, third, ... try of a server that may well answer a moment later; between jobs nobody is
@@ -123,7 +124,7 @@ class Recorder:
             RunnerError: the folder holds no sweep.
         """
         end = ledger.read_end(sweep)
-        is_complete = end is not None and end.status != KILLED
+        is_complete = end is not None and end.status != Status.KILLED
         self.store.forget()
         self.insist(lambda store: store.open_sweep(sweep))
         for cell in ledger.read_cells(sweep):

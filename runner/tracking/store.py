@@ -21,9 +21,10 @@ from typing import TYPE_CHECKING, Any
 from runner.checks import contamination
 from runner.config import names
 from runner.protocol.errors import RunnerError
+from runner.protocol.verdicts import EvidenceVerdict, Status
 from runner.results import ledger
 from runner.results.metrics import RUNNER_CPU_LIMIT_PCT, cell_metrics
-from runner.results.outcome import FINISHED, KILLED, attempt_folders, job_folder, read_cell, read_job
+from runner.results.outcome import attempt_folders, job_folder, read_cell, read_job
 from runner.tracking import artifacts, views
 
 if TYPE_CHECKING:
@@ -175,17 +176,17 @@ class Store:
         """End a sweep's run, and its cells', whose folder is gone: nothing can be said of it."""
         run = self._client.get_run(run_id)
         self._kill_waiting(self._children(run.info.experiment_id, run.data.tags["sweep_id"]))
-        self._client.set_terminated(run_id, KILLED)
+        self._client.set_terminated(run_id, Status.KILLED)
 
     def _kill_waiting(self, cells: Iterable[Run]) -> None:
         """End those that still wait for a round."""
         for cell in cells:
             if cell.info.status == "RUNNING":
-                self._client.set_terminated(cell.info.run_id, KILLED)
+                self._client.set_terminated(cell.info.run_id, Status.KILLED)
 
     def close_sweep(self, sweep: Path) -> None:
         """End the parent run as end.json says (KILLED without one), and any cell that still waits for a round."""
-        entry, end = ledger.read_sweep(sweep), ledger.read_end(sweep) or ledger.End(KILLED)
+        entry, end = ledger.read_sweep(sweep), ledger.read_end(sweep) or ledger.End(Status.KILLED)
         run_id = self._run(entry, "")
         cells = self._cells_of(entry)
         self._kill_waiting(cells)
@@ -253,7 +254,7 @@ class Store:
                     "cell_id": cell_id,
                     "mlflow.parentRunId": self._run(entry, ""),
                     "command": cell.command[:_TAG_LIMIT],
-                    "evidence": "unobserved",
+                    "evidence": EvidenceVerdict.UNOBSERVED,
                     **{f"setting.{name}": value[:_TAG_LIMIT] for name, value in cell.settings.items()},
                     "host_id": entry.host_id,
                     "git.commit": entry.commit,
@@ -313,8 +314,9 @@ class Store:
         if record.results:
             self._log_samples(run_id, sweep / "cells" / cell_id / "latencies.parquet", record.results)
         self._log_batch(run_id, figures, tags, step=record.outcomes[-1].round)
-        failed = [outcome.status for outcome in record.outcomes if outcome.status != FINISHED]
-        self._client.set_terminated(run_id, (failed or [FINISHED if is_complete else KILLED])[0])
+        ended = Status.FINISHED if is_complete else Status.KILLED
+        failed = (outcome.status for outcome in record.outcomes if outcome.status != Status.FINISHED)
+        self._client.set_terminated(run_id, next(failed, ended))
 
     def _log_batch(self, run_id: str, figures: Mapping[str, float], tags: Mapping[str, str], step: int) -> None:
         from mlflow.entities import Metric, RunTag

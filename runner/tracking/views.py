@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from runner.matrix.cell import AXES, worded
+from runner.protocol.verdicts import QualityVerdict
 
 TAG = "mlflow.sharedViewState."
 # What the UI calls its three ways to show runs, in the address.
@@ -80,7 +81,7 @@ def run_name(axes: Mapping[str, str], first: Sequence[str] = ()) -> str:
 
 def is_ranked(metrics: Mapping[str, float], quality: str | None) -> bool:
     """Whether a cell belongs into an order of speed."""
-    return _P50 in metrics and quality == "ok"
+    return _P50 in metrics and quality == QualityVerdict.OK
 
 
 def undrawable(cells: Sequence[Mapping[str, str]], axes: Sequence[str]) -> list[str]:

@@ -15,7 +15,6 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any
 
 from runner import launch
 from runner.capture import probe
@@ -30,6 +29,7 @@ from runner.machine.capabilities import this_machine
 from runner.machine.host import format_cpu_list
 from runner.protocol import stored
 from runner.protocol.errors import RunnerError
+from runner.protocol.evidence import ServingEvidence
 from runner.protocol.jobfile import BEGIN, END, JobSpec
 from runner.protocol.resultfile import WorkerResult, read_result
 from runner.protocol.stored import FormatError, write_json
@@ -130,7 +130,7 @@ class _Session:
         """
         site, server, folder = self.site, self.server, self.folder
         site.logs.mkdir()
-        collector = probe.collector() if "itt" in site.job.captures else None
+        collector = probe.collector() if site.job.captures.itt is not None else None
         marker = passes.marker_of(self.config)
         command = launch.command(
             self.placed, folder / "job.json", site.private, os.environ, sys.executable, marker, collector
@@ -181,9 +181,11 @@ class _Session:
             raise ServingError(f"the worker's result is unusable: {error}") from error
         if result.error is not None or result.window is None:
             raise ServingError(f"the worker failed: {result.error}")
-        served = result.evidence["serving"]
+        if result.evidence is None or result.evidence.serving is None:
+            raise ServingError("the worker left no evidence of the requests it answered")
+        served = result.evidence.serving
         self.figures |= {
-            **server.figures(site, served["requests"], served["batches"]),
+            **server.figures(site, served.requests, served.batches),
             **load.own_figures(measured),
             **_of_batches(served),
         }
@@ -302,10 +304,11 @@ def _text(file: Path) -> str:
     return stored.read_text(file, errors="replace") if file.exists() else ""
 
 
-def _of_batches(served: Mapping[str, Any]) -> dict[str, float]:
-    """How the worker was used: by its own count."""
-    figures = {"serving/batches": float(served["batches"])}
-    if served["batches"]:
-        figures["serving/batch_size"] = served["requests"] / served["batches"]
-        figures["serving/inference_ms"] = 1e3 * served["inference_s"]
+def _of_batches(served: ServingEvidence) -> dict[str, float]:
+    """How the worker was used, by its own count."""
+    figures = {"serving/batches": float(served.batches)}
+    if served.batches:
+        figures["serving/batch_size"] = served.requests / served.batches
+    if served.inference_s is not None:
+        figures["serving/inference_ms"] = 1e3 * served.inference_s
     return figures
