@@ -23,7 +23,7 @@ from tempfile import TemporaryDirectory
 
 from mlflow.tracking import MlflowClient
 
-from runner.machine.execute import marked
+from runner.machine.processes import processes_with_marker
 from runner.results import ledger
 from runner.results.outcome import FINISHED, OUTCOME_FILE, RESULT_FILE, read_outcome
 from runner.tracking.store import Store
@@ -109,7 +109,7 @@ class _Run:
 
     def kill(self, victim: str) -> str:
         """Kill one of the three; "" when there is none such now."""
-        jobs = marked(f"{self.process.pid}.", is_prefix=True)
+        jobs = processes_with_marker(f"{self.process.pid}.", is_prefix=True)
         parents = {pid: _parent(pid) for pid in jobs}
         chosen = {
             "runner": [self.process.pid],
@@ -168,7 +168,7 @@ def _one(mlruns: Path, takes_s: float, rng: random.Random, count: Count) -> str:
         known = {file.parent for file in (mlruns / "sweeps").glob(f"*/{ledger.SWEEP_FILE}")} - before
         sweep = next(iter(known), None)
         deadline = time.monotonic() + GONE_S
-        while (left := marked(f"{run.process.pid}.", is_prefix=True)) and time.monotonic() < deadline:
+        while (left := processes_with_marker(f"{run.process.pid}.", is_prefix=True)) and time.monotonic() < deadline:
             time.sleep(0.05)
         count.orphans += len(left)
         now = _finished(sweep)

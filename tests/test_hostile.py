@@ -23,7 +23,7 @@ from runner.config import limits, names
 from runner.config.schema import Config
 from runner.job import passes
 from runner.machine import host, lock
-from runner.machine.execute import Process
+from runner.machine.processes import Process
 from runner.protocol.errors import RunnerError
 from runner.report import closing, plain, terminal
 from runner.report.comparison_formats import as_csv, markdown

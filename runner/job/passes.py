@@ -20,7 +20,7 @@ from runner.capture import probe
 from runner.config.captures import CaptureConf
 from runner.config.schema import Config
 from runner.launch import environment
-from runner.machine import execute, servers
+from runner.machine import execute, processes, servers
 from runner.machine.capabilities import this_machine
 from runner.matrix.cell import Cell
 from runner.protocol import stored
@@ -116,7 +116,7 @@ def measure(placed: launch.PlacedCell, config: Config, folder: Path, spec: JobSp
 
 def marker_of(config: Config) -> str:
     """What every process of a job carries in its environment, and is found by: this runner, sweep, cell, round."""
-    return f"{execute.Process.this()}/{config.sweep.id}/{config.sweep.cell_id}/{config.sweep.round}"
+    return f"{processes.Process.this()}/{config.sweep.id}/{config.sweep.cell_id}/{config.sweep.round}"
 
 
 @contextmanager
