@@ -15,7 +15,7 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from runner.capture import counters, itt, kernels, onednn, probe
+from runner.capture import counters, itt, kernel_tables, onednn, probe
 from runner.config.captures import CaptureConf
 from runner.protocol import stored
 from runner.protocol.errors import RunnerError
@@ -80,7 +80,7 @@ def read_trace(file: Path) -> list[dict[str, str]]:
     try:
         rows = list(csv.DictReader(io.StringIO(text, newline=""), strict=True))
         for row in rows:
-            whole = None not in row and None not in row.values() and set(row) >= kernels.OF_SHAPES
+            whole = None not in row and None not in row.values() and set(row) >= kernel_tables.OF_SHAPES
             if not whole or not 0 <= float(row["seconds"]) < _MOST_S:
                 raise FormatError(f"{file} can't be read: its row {','.join(map(str, row.values()))[:80]!r} is torn")
     except (csv.Error, ValueError) as error:
@@ -177,8 +177,8 @@ def collect(
 def _onednn(folder: Path, clean: WorkerResult, near: Sequence[float], log: onednn.Log, kernel: str) -> Findings:
     into = folder / "onednn"
     into.mkdir(exist_ok=True)
-    (into / "trace.csv").write_text(kernels.trace(log), encoding="utf-8")
-    write_table(into / "by_primitive.json", kernels.by_primitive(log, clean.onednn_step_s))
+    (into / "trace.csv").write_text(kernel_tables.trace(log), encoding="utf-8")
+    write_table(into / "by_primitive.json", kernel_tables.by_primitive(log, clean.onednn_step_s))
     # IPEX's copy does most of a step's work, or torch's: the one that logged more is what cost.
     logged = [seconds for seconds in clean.onednn_step_s.values() if seconds]
     if not logged:
