@@ -1,5 +1,4 @@
-"""A/A comparisons: how often the runner raises a false alarm on this host, and the smallest difference that means
-something.
+"""A/A comparisons on a host: how often the runner raises a false alarm, and which differences are too small to trust.
 
 The two figures have different worth. ``rate`` is over pairs that were measured as pairs, which are independent and few.
 The floor by rounds is over relabellings: twins differ only in their names, and each round visits all of them in a
@@ -115,11 +114,17 @@ def noise_floor(families: Sequence[Twins], level: float = 0.05) -> NoiseFloor:
 
 
 def _floor(families: Sequence[Floats], rounds: int, level: float) -> RoundsFloor:
-    rng = np.random.default_rng((SEED, rounds)) drawn = [_relabelled(logs, rounds, max(LEAST_RELABELLINGS, RELABELLINGS
-    // len(families)), rng) for logs in families] a, b = (_logs(np.concatenate([pair[side] for pair in drawn])) for side
-    in (0, 1)) test = welch(a, b) # The slower over the faster, less 1: which of the two is called the baseline does not
-    matter. differences = np.expm1(np.abs(test.log_ratio)) is_enough = sum(_distinct_relabellings(len(logs),
-    logs.shape[1], rounds) for logs in families) >= samples_needed(0.95) return RoundsFloor(
+    rng = np.random.default_rng((SEED, rounds))
+    drawn = [
+        _relabelled(logs, rounds, max(LEAST_RELABELLINGS, RELABELLINGS // len(families)), rng) for logs in families
+    ]
+    a, b = (_logs(np.concatenate([pair[side] for pair in drawn])) for side in (0, 1))
+    test = welch(a, b)
+    # The slower over the faster, less 1: which of the two is called the baseline does not matter.
+    differences = np.expm1(np.abs(test.log_ratio))
+    relabellings = sum(_distinct_relabellings(len(logs), logs.shape[1], rounds) for logs in families)
+    is_enough = relabellings >= samples_needed(0.95)
+    return RoundsFloor(
         rounds=rounds,
         difference=float(np.quantile(differences, 0.95)) if is_enough else None,
         flagged=float(np.mean(test.p <= level)),
