@@ -222,7 +222,7 @@ def test_a_sweep_goes_on_without_its_mlflow_server_and_is_recorded_later(tmp_pat
 def test_a_disk_without_room_for_a_job_is_told_before_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     disk.check(tmp_path)
     monkeypatch.setattr(disk, "LEAST_FREE_BYTES", 2**62)
-    with pytest.raises(StorageError, match="MB are free and a job wants"):
+    with pytest.raises(StorageError, match="MB are free, and a job needs"):
         disk.check(tmp_path)
 
 

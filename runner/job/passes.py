@@ -139,7 +139,7 @@ def write_launch(
         {
             "argv": argv,
             # Only what tunes the job: the caller's environment may hold secrets, and results are shared.
-            "env": environment.visible(command.env),
+            "env": environment.tuning_variables(command.env),
             "scrubbed": dict(command.scrubbed),
             "links": {str(link): str(file) for link, file in command.links.items()},
             "as_shell": as_shell,

@@ -148,7 +148,7 @@ def test_what_is_missing_is_named_with_the_line_that_installs_it(monkeypatch: py
             for other in ("java", "torchserve", "ab", "h2load"):
                 patched.setattr(servers, other, here(other))
             patched.setattr(servers, name, lambda name=name: servers.Tool(name, None, f"install {name}"))
-            with pytest.raises(RunnerError, match=f"{name} is not here; install it with: install {name}"):
+            with pytest.raises(RunnerError, match=f"{name} is not installed; install it with: install {name}"):
                 servers.require(replace(SERVED, load=Load("h2load", rate_per_s=5.0)))
             servers.require(CELL)  # needs none of them
 
