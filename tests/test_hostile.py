@@ -429,5 +429,5 @@ def test_a_hostile_command_line_is_refused_in_one_sentence(words: list[str], tmp
 
 
 def test_a_name_that_no_environment_has_is_refused() -> None:
-    with pytest.raises(RunnerError, match="a=b is no name of an environment variable"):
+    with pytest.raises(RunnerError, match="a=b is not a name for an environment variable"):
         names.check_variables("allocator.env", {"a=b": "1"})

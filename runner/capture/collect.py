@@ -140,7 +140,7 @@ def collect(
         stopped: why the worker was stopped during its captures; None when it was not.
     """
     found = Findings()
-    if not asked.asked:
+    if not asked.names:
         return found
     try:
         taken = read_captures(folder / CAPTURES_FILE)
@@ -156,7 +156,7 @@ def collect(
         found.update(guarded("capture.onednn", lambda: _onednn(folder, clean, near, log, kernel)))
     unavailable = probe.unavailable(asked)
     for name, read in _READERS.items():
-        if name not in asked.asked or (name == "itt" and asked.itt is not None and asked.itt.vtune):
+        if name not in asked.names or (name == "itt" and asked.itt is not None and asked.itt.vtune):
             continue
         tag = f"capture.{name}"
         captured = taken.get(name, Captured(name, failure="the worker ended before it"))

@@ -68,7 +68,7 @@ def spec_of(placed: launch.PlacedCell, config: Config, result_path: Path, captur
     sequence = {} if cell.sequence_length is None else {"sequence_length": cell.sequence_length}
     # In the worker's own process, after the timed loop; oneDNN's log is part of the evidence in any case.
     unavailable = probe.unavailable(captures)
-    own: dict[str, dict[str, Any]] = {"clean": {}} if captures.asked else {}
+    own: dict[str, dict[str, Any]] = {"clean": {}} if captures.names else {}
     if captures.counters is not None:
         own["counters"] = {**asdict(captures.counters), "perf": list(probe.perf_counters().command)}
     if captures.itt is not None and not captures.itt.vtune and "itt" not in unavailable:

@@ -64,7 +64,7 @@ def _itt(step: Step, spec: JobSpec, folder: Path) -> Captured:
     try:
         with emit_itt():
             step()  # names are registered when they are first used: not in a step that counts
-            seconds = measure.several(lambda _: ranged(), settings["iterations"], settings["max_s"])
+            seconds = measure.time_iterations(lambda _: ranged(), settings["iterations"], settings["max_s"])
     finally:
         library.runner_itt_stop()
     if not library.runner_itt_connected():
@@ -86,7 +86,7 @@ def _profiler(step: Step, spec: JobSpec, folder: Path) -> Captured:
             step()
 
     with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU]) as profiler:
-        seconds = measure.several(recorded, settings["iterations"], settings["max_s"])
+        seconds = measure.time_iterations(recorded, settings["iterations"], settings["max_s"])
     averages = profiler.key_averages()
     rows = [
         {
@@ -144,7 +144,7 @@ def _attached_perf(argv: list[str], private: Path, file: Path) -> Iterator[PerfC
 def _counters(step: Step, spec: JobSpec, folder: Path) -> Captured:
     """What perf counts in a few steps, and getrusage(2) of the same steps; only the latter where perf fails."""
     settings = spec.captures["counters"]
-    once_s = measure.several(lambda _: step(), 1, 0.0)[0]
+    once_s = measure.time_iterations(lambda _: step(), 1, 0.0)[0]
     fitting = max(1, min(settings["iterations"], int(settings["max_s"] / max(once_s, 1e-9))))
     note = None
     if settings["perf"]:
@@ -161,7 +161,7 @@ def _counters(step: Step, spec: JobSpec, folder: Path) -> Captured:
 
 def _clean(step: Step, spec: JobSpec, folder: Path) -> Captured:
     """Nothing: steps that the others' are set against. The timed ones are some seconds and a profiler's look ago."""
-    return Captured("clean", measure.several(lambda _: step(), 10, 1.0))
+    return Captured("clean", measure.time_iterations(lambda _: step(), 10, 1.0))
 
 
 _CAPTURES: Mapping[str, Callable[[Step, JobSpec, Path], Captured]] = {
