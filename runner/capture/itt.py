@@ -61,8 +61,7 @@ class Recording:
     dropped: int = 0
     """The number of ranges that the collector had no memory for."""
     unmatched: int = 0
-    """The number of begins without an end and ends without a begin: ranges that were open when recording started or
-    stopped."""
+    """The number of begins without an end, and the reverse: ranges that were open at the start or end of recording."""
 
     @property
     def steps(self) -> list[Range]:
@@ -185,10 +184,10 @@ def by_op(recording: Recording) -> list[Op]:
 
 
 def timeline(recording: Recording, title: str) -> dict[str, Any]:
-    """The recording as Chrome's trace events, which Perfetto opens: complete events ("X"), in microseconds since the
-    first iteration.
+    """The recording as Chrome's trace events, which Perfetto opens.
 
-    Format: "Trace Event Format" of the Chromium project. Ranges from before the first iteration are left out.
+    Format: "Trace Event Format" of the Chromium project; the events are complete ones ("X"), in microseconds since the
+    first iteration. Ranges from before the first iteration are left out.
     """
     steps = recording.steps
     if not steps:

@@ -53,8 +53,7 @@ class Summary:
     cache_misses: float
     """The number of primitives that oneDNN had to create."""
     layouts: Mapping[str, int]
-    """Layout (channels_first, channels_last, blocked) -> number of convolutions whose input came in it, directly or
-    through a reorder."""
+    """channels_first, channels_last, blocked -> number of convolutions with such an input, before any reorder of it."""
     unparsed: int
     """The number of oneDNN's lines that could not be read."""
 

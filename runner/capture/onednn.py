@@ -153,11 +153,11 @@ class Log:
 
 
 def isa_family(implementation: str) -> str:
-    """The instruction family: amx, avx512_core_fp16, avx512_core_bf16, avx512_core_vnni, avx512, avx2, sse41, gemm, ref
-    or other.
+    """The instruction family of an implementation, by its name.
 
-    It is the first family in the implementation's name, such as ``brg_conv_fwd:avx512_core_bf16``; a name without one,
-    such as ``jit:uni``, is ``other``.
+    The families are amx, avx512_core_fp16, avx512_core_bf16, avx512_core_vnni, avx512, avx2, sse41, gemm, ref and
+    other. It is the first family in the implementation's name, such as ``brg_conv_fwd:avx512_core_bf16``; a name
+    without one, such as ``jit:uni``, is ``other``.
     """
     name = implementation.lower()
     for family, pattern in (

@@ -48,8 +48,7 @@ class Command:
     """Symbolic links to make before the start (link -> library), with the unversioned names that launchers look for."""
 
     def as_shell(self) -> str:
-        """The shell line with which a person repeats the job: it makes the links, changes the environment and starts
-        it.
+        """The shell line that repeats the job: it makes the links, changes the environment and starts the command.
 
         The repeated job writes its result to /tmp/result.json, so that the stored one stays as it is.
         """

@@ -13,8 +13,7 @@ from runner.protocol.errors import RunnerError
 
 
 class UnplaceableError(RunnerError):
-    """The machine, or the part of it that the caller may use, can't run the cell, which is excluded and does not
-    fail."""
+    """The cell does not fit on the part of the machine that the caller may use: it is excluded, and does not fail."""
 
 
 @dataclass(frozen=True)

@@ -60,8 +60,7 @@ class Verdict:
     detectable: float | None
     """The smallest relative difference (0.03: 3 %) that these data would have shown 4 times in 5. None if unknown."""
     floor: float | None = None
-    """The relative difference that equal cells show on this host with this many rounds. None if no A/A sweep measured
-    it."""
+    """The relative difference that equal cells show on this host in as many rounds. None if it was never measured."""
 
     @property
     def is_under_floor(self) -> bool:

@@ -49,8 +49,7 @@ class _Pair:
 
 
 def _split(ordered: Floats) -> int:
-    """The index that cuts ascending values into two groups with the smallest squares within: the start of the
-    search."""
+    """The cut of ascending values into two groups with the smallest squares within, where the search starts."""
     n = np.arange(1, len(ordered))
     sums = np.cumsum(ordered)[:-1]
     total = ordered.sum()

@@ -9,8 +9,7 @@ from runner.protocol.resultfile import OTHER_FAILED
 
 
 class Barrier:
-    """Points that instances reach, as files in the job's folder, one per point and instance; a single one never
-    waits."""
+    """The points that each instance has reached, as files in the job's folder; a single instance never waits."""
 
     def __init__(self, folder: Path, instance: int, instances: int) -> None:
         self._folder, self._instance, self._instances = folder, instance, instances

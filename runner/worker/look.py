@@ -160,8 +160,7 @@ def _copies() -> dict[str, Callable[[int], int]]:
 
 
 def onednn(step: Callable[[], object], file: Path, iterations: int, max_s: float) -> dict[str, list[float]]:
-    """Run iterations with oneDNN's verbose log (executions and creations) going to ``file``, one copy of oneDNN at a
-    time.
+    """Run iterations of which oneDNN logs executions and creations to ``file``, one copy of oneDNN at a time.
 
     The lines do not say which copy printed them, so a marker line ``#### step 0 torch`` precedes each iteration.
 

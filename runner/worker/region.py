@@ -1,5 +1,4 @@
-"""The workload's side of ``perf stat -D -1 --control fifo:CTL,ACK``, which decides what stretch of a process is
-counted.
+"""The workload's side of ``perf stat -D -1 --control fifo:CTL,ACK``: it decides which part of a process is counted.
 
 This file knows perf's protocol and nothing else: the workload writes a word and a newline into CTL, and perf answers
 ``ack`` and a newline in ACK, followed by a 0 byte up to perf 6.1 at least. Source: perf-stat(1), ``--control``; perf

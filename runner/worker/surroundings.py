@@ -1,5 +1,4 @@
-"""What else the machine did while a pass measured, by counters of the kernel that are read right before and right
-after.
+"""What else the machine did while a pass measured: counters of the kernel, read right before and right after it.
 
 This file knows the files of /proc and /sys and their formats, every one of which may be missing; measure.py times.
 Nothing is judged here: see runner.checks.contamination.
@@ -87,8 +86,7 @@ def stalls_s(name: str, text: str) -> dict[str, float]:
 
 
 def memory_events(vmstat: str) -> dict[str, int]:
-    """The pages swapped, direct reclaims (allocations that stalled) and processes killed since boot, by
-    /proc/vmstat."""
+    """Pages swapped, direct reclaims (allocations that stalled) and processes killed since boot, from /proc/vmstat."""
     counts: dict[str, int] = {}
     for line in vmstat.splitlines():
         name, _, value = line.partition(" ")
@@ -119,8 +117,7 @@ def cpu_list(text: str) -> set[int]:
 
 
 def cpus_to_watch(own: Sequence[int], instances: Iterable[Sequence[int]]) -> tuple[int, ...]:
-    """The CPUs on which the work of others slows ours: our own, and their hyper-threads that no instance of the job
-    has."""
+    """The CPUs on which others' work slows ours: our own, and their hyper-threads that no instance of the job has."""
     assigned = {cpu for cpus in instances for cpu in cpus}
     result = set(own)
     for cpu in own:

@@ -15,8 +15,7 @@ _BEFORE_S = 1.0
 
 
 def die_with(pid: int) -> None:
-    """Kill this process when ``pid`` ends. Until then a thread blocks in poll(2) on a pidfd, without a timer or the
-    GIL."""
+    """Kill this process when ``pid`` ends; until then a thread blocks in poll(2) on a pidfd, without timer or GIL."""
 
     def end() -> None:
         os.kill(os.getpid(), signal.SIGKILL)
@@ -38,8 +37,7 @@ def die_with(pid: int) -> None:
 
 
 def say_where_it_hangs(deadline_s: float) -> None:
-    """Write every thread's stack to stderr _BEFORE_S before ``deadline_s``, when the runner stops the job
-    (CLOCK_MONOTONIC).
+    """Write every thread's stack to stderr shortly before ``deadline_s`` (CLOCK_MONOTONIC), when the job is stopped.
 
     faulthandler's own thread sleeps until then, and writes even if Python's lock is held.
     """
