@@ -300,7 +300,7 @@ def _graph(row: Mapping[str, str], step: int, copy: str, timestamp_s: float | No
 def _tensors(descriptors: str) -> dict[str, Tensor]:
     """The tensors of a line; each descriptor tells its spelling, because dnnl_sgemm's is still the old one in 3.10."""
     tensors: dict[str, Tensor] = {}
-    seen: dict[str, int] = {}
+    repeats: dict[str, int] = {}
     for descriptor in descriptors.split():
         # name:dtype:flags:kind:tag:strides:extra, or name_dtype:flags:kind:tag[:strides]:extra
         name, *parts = descriptor.split(":")
@@ -309,8 +309,10 @@ def _tensors(descriptors: str) -> dict[str, Tensor]:
             if not old:
                 raise ValueError(descriptor)
             name, parts = old[1], [old[2], *parts]
-        seen[name] = seen.get(name, -1) + 1
-        tensors[f"{name}_{seen[name]}" if seen[name] else name] = Tensor(parts[0], parts[3] if len(parts) > 3 else "")
+        repeats[name] = repeats.get(name, -1) + 1
+        tensors[f"{name}_{repeats[name]}" if repeats[name] else name] = Tensor(
+            parts[0], parts[3] if len(parts) > 3 else ""
+        )
     return tensors
 
 

@@ -35,18 +35,18 @@ with PerfControl(*sys.argv[1:]):
 """
 
 
-def unavailable(asked: CaptureConf) -> dict[str, str]:
+def unavailable(captures: CaptureConf) -> dict[str, str]:
     """Requested capture -> why it can't be taken here, in one sentence; captures not requested are not tried."""
     reasons = {}
-    if asked.itt is not None:
-        if asked.itt.vtune and vtune() is None:
+    if captures.itt is not None:
+        if captures.itt.vtune and vtune() is None:
             reasons["itt"] = "capture.itt.vtune=true and no vtune on PATH (source oneAPI's setvars.sh)"
-        elif not asked.itt.vtune and collector() is None:
+        elif not captures.itt.vtune and collector() is None:
             reasons["itt"] = (
                 "the ITT collector was not built: install a C compiler (apt-get install gcc) and run pip install -e . "
                 "again; capture=[profiler] has a timeline too"
             )
-    if asked.toplev is not None and (reason := why_no_toplev()):
+    if captures.toplev is not None and (reason := why_no_toplev()):
         reasons["toplev"] = reason
     return reasons
 
@@ -84,8 +84,8 @@ def perf_counters() -> Counters:
         return Counters((), "getrusage (perf may not count here: see /proc/sys/kernel/perf_event_paranoid)")
     if not _counts(perf, _CYCLES):
         return Counters(counters.command(perf, counters.SOFTWARE, None), "perf, software counters (no PMU)")
-    listed = execute.run_short([perf, "list", "metricgroup"]).out.split()
-    group = next((name for name in counters.METRIC_GROUPS if name in listed), None) if why_no_toplev() else None
+    groups = execute.run_short([perf, "list", "metricgroup"]).out.split()
+    group = next((name for name in counters.METRIC_GROUPS if name in groups), None) if why_no_toplev() else None
     if group:
         # Only the software events are added, which need no counter: others would take turns with the group's events.
         return Counters(counters.command(perf, counters.SOFTWARE, group), f"perf, metric group {group}", group)

@@ -83,13 +83,13 @@ def place_cell(cell: Cell, machine: Machine, caller: Mapping[str, str], python: 
     impossible = why_not(cell, machine.isa)
     if impossible:
         raise UnplaceableError(impossible)
-    wanted = cell.launcher.task_manager
-    if wanted == "numactl" and machine.task_manager != "numactl":
+    task_manager = cell.launcher.task_manager
+    if task_manager == "numactl" and machine.task_manager != "numactl":
         raise RunnerError(
             "launcher.task_manager=numactl: it is not installed, or may not bind memory here; "
             "install it with: apt-get install numactl, or choose launcher.task_manager=taskset"
         )
-    placement = place(cell, machine.topology, machine.task_manager if wanted == "auto" else wanted)
+    placement = place(cell, machine.topology, machine.task_manager if task_manager == "auto" else task_manager)
     _check_installed(cell, machine)
     return PlacedCell(cell, placement, libraries.find_for_cell(cell, libraries.search_path(caller, python)))
 

@@ -55,13 +55,13 @@ def find_for_cell(cell: Cell, folders: tuple[Path, ...]) -> dict[str, Path]:
     Raises:
         LibraryMissingError: a library is not installed; the message has the command line that installs it.
     """
-    wanted = []
+    stems = []
     if cell.allocator.library != "glibc":
-        wanted.append((f"allocator={cell.allocator.name}", cell.allocator.library))
+        stems.append((f"allocator={cell.allocator.name}", cell.allocator.library))
     if cell.openmp == "intel":
-        wanted.append((f"openmp={cell.openmp}", "iomp5"))
+        stems.append((f"openmp={cell.openmp}", "iomp5"))
     files = {}
-    for option, stem in wanted:
+    for option, stem in stems:
         file = find(stem, folders)
         if file is None:
             raise LibraryMissingError(

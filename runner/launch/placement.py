@@ -67,24 +67,24 @@ def place(cell: Cell, topology: Topology, task_manager: str) -> Placement:
         raise UnplaceableError(
             f"node={node}: none of its cores is in the caller's affinity; start the runner with cores of that node"
         )
-    wanted = len(available) if cell.cores is None else cell.cores
-    if wanted > len(available):
+    core_count = len(available) if cell.cores is None else cell.cores
+    if core_count > len(available):
         raise UnplaceableError(
-            f"cores={wanted}: node {node} has {len(available)} physical core(s) that the caller may use "
+            f"cores={core_count}: node {node} has {len(available)} physical core(s) that the caller may use "
             f"({format_cpu_list(available)}); choose fewer"
         )
-    each = wanted // cell.instances if cell.cores_per_instance is None else cell.cores_per_instance
-    if each < 1 or each * cell.instances > wanted:
-        asked = "" if cell.cores_per_instance is None else f" cores_per_instance={cell.cores_per_instance}"
+    size = core_count // cell.instances if cell.cores_per_instance is None else cell.cores_per_instance
+    if size < 1 or size * cell.instances > core_count:
+        setting = "" if cell.cores_per_instance is None else f" cores_per_instance={cell.cores_per_instance}"
         raise UnplaceableError(
-            f"instances={cell.instances}{asked}: they need {max(each, 1) * cell.instances} physical cores, and the "
-            f"cell has {wanted}; choose fewer instances or more cores"
+            f"instances={cell.instances}{setting}: they need {max(size, 1) * cell.instances} physical cores, and the "
+            f"cell has {core_count}; choose fewer instances or more cores"
         )
-    cores = available[: each * cell.instances]
-    threads = each if cell.threads is None else cell.threads
-    if threads > each:
+    cores = available[: size * cell.instances]
+    threads = size if cell.threads is None else cell.threads
+    if threads > size:
         raise UnplaceableError(
-            f"threads={threads}: an instance has {each} core(s), and more threads would only take turns; choose fewer"
+            f"threads={threads}: an instance has {size} core(s), and more threads would only take turns; choose fewer"
         )
     second = not set(cores) <= topology.first_siblings()
     return Placement(cores, threads, node, task_manager, second, cell.instances)

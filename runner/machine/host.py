@@ -184,7 +184,7 @@ def fingerprint() -> dict[str, Any]:
         "memory_gib": round(memory_kb / 2**20),
         "kernel": platform.release(),
     }
-    wanted = (
+    relevant_flags = (
         "avx2",
         "fma",
         "f16c",
@@ -201,7 +201,7 @@ def fingerprint() -> dict[str, Any]:
         "host_id": hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:12],
         **identity,
         "cpus_allowed": format_cpu_list(tuple(sorted(topology.allowed))),
-        "isa": [flag for flag in wanted if flag in flags],
+        "isa": [flag for flag in relevant_flags if flag in flags],
         "hypervisor": "hypervisor" in flags,
         "transparent_hugepages": _read("/sys/kernel/mm/transparent_hugepage/enabled"),
         "governor": _read("/sys/devices/system/cpu/cpu0/cpufreq/scaling_governor"),

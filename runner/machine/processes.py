@@ -70,11 +70,11 @@ def end_orphans() -> list[str]:
 
 def processes_with_marker(marker: str, is_prefix: bool = False) -> list[int]:
     """The pids of live processes whose environment has RUNNER_JOB=marker, or a value that begins with ``marker``."""
-    wanted = f"RUNNER_JOB={marker}".encode()
+    variable = f"RUNNER_JOB={marker}".encode()
     return [
         pid
         for pid, environment in _environments()
-        if any(word.startswith(wanted) if is_prefix else word == wanted for word in environment)
+        if any(word.startswith(variable) if is_prefix else word == variable for word in environment)
     ]
 
 

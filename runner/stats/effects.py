@@ -88,9 +88,9 @@ class Design:
 
     def partners(self, steps: NDArray[np.int64]) -> NDArray[np.intp]:
         """The index of the point at code + step, for each point; -1 where that cell was not measured."""
-        wanted = self.code + steps
-        place = np.minimum(np.searchsorted(self.code, wanted), len(self.code) - 1)
-        return np.where(self.code[place] == wanted, place, -1)
+        codes = self.code + steps
+        place = np.minimum(np.searchsorted(self.code, codes), len(self.code) - 1)
+        return np.where(self.code[place] == codes, place, -1)
 
 
 def design(cells: Sequence[Mapping[str, str]], latencies: Sequence[float], reference: Mapping[str, str]) -> Design:

@@ -48,7 +48,7 @@ class Call:
         return flat((self.args, dict(self.kwargs or {})))
 
     def map(self, change: Callable[[torch.Tensor], torch.Tensor]) -> Call:
-        """The same call with every tensor changed."""
+        """A copy of the call, in which ``change`` has replaced every tensor."""
         args, kwargs = pytree.tree_map_only(torch.Tensor, change, (self.args, dict(self.kwargs or {})))
         return Call(tuple(args), kwargs)
 
