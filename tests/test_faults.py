@@ -19,7 +19,7 @@ from typing import Any
 import pytest
 from mlflow.tracking import MlflowClient
 
-from runner.machine import disk, execute
+from runner.machine import disk, execute, processes
 from runner.protocol.errors import StorageError
 from runner.results import ledger
 from runner.results.outcome import OUTCOME_FILE, RESULT_FILE, numbers
@@ -222,7 +222,7 @@ def test_a_sweep_goes_on_without_its_mlflow_server_and_is_recorded_later(tmp_pat
 def test_a_disk_without_room_for_a_job_is_told_before_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     disk.check(tmp_path)
     monkeypatch.setattr(disk, "LEAST_FREE_BYTES", 2**62)
-    with pytest.raises(StorageError, match="MB are free and a job wants"):
+    with pytest.raises(StorageError, match="MB are free, and a job needs"):
         disk.check(tmp_path)
 
 
@@ -312,7 +312,7 @@ def test_a_second_interrupt_ends_everything_at_once(tmp_path: Path) -> None:
     deadline = time.monotonic() + 60
     while not reached.exists() and time.monotonic() < deadline:
         time.sleep(0.05)
-    assert execute.marked(mark, is_prefix=True)
+    assert processes.processes_with_marker(mark, is_prefix=True)
     runner.send_signal(signal.SIGINT)
     time.sleep(0.5)
     assert runner.poll() is None  # it gives the job its grace
@@ -323,7 +323,7 @@ def test_a_second_interrupt_ends_everything_at_once(tmp_path: Path) -> None:
     assert ran.status == 130
     [sweep] = (tmp_path / "sweeps").iterdir()
     assert f"stopped at once. To go on: python -m runner resume {sweep.name}" in ran.out
-    assert not execute.marked(mark, is_prefix=True)
+    assert not processes.processes_with_marker(mark, is_prefix=True)
     assert set(invoke(["import", str(tmp_path), "--mlruns", str(tmp_path)]).out.split()) >= {f"{sweep.name}:"}
     assert {run[0] for run in recorded(Store(tmp_path)).values()} == {"KILLED"}
 

@@ -249,8 +249,8 @@ def take_verbose(file: Path) -> None:
     write_table(file.parent / "onednn" / "by_primitive.json", kernels.by_primitive(log, step_s))
     read_table(file.parent / "onednn" / "by_primitive.json")
     trace = file.with_name("trace.csv")
-    trace.write_text(kernels.trace(log), encoding="utf-8")
-    kernels.by_shape(read_trace(trace))
+    trace.write_text(kernel_tables.trace(log), encoding="utf-8")
+    kernel_tables.by_shape(read_trace(trace))
 
 
 def take_counters(file: Path) -> None:
@@ -282,7 +282,7 @@ def take_recording(file: Path) -> None:
 
 
 def take_trace(file: Path) -> None:
-    for problem in kernels.by_shape(read_trace(file)):
+    for problem in kernel_tables.by_shape(read_trace(file)):
         assert 0 <= problem.ms < 1e13
 
 
@@ -358,7 +358,9 @@ PARSERS = {
     "timeline": Parser("timeline.json", as_json(EVENTS), lambda file: timeline.last_step(timeline.read(file))),
     "trace.gz": Parser("trace.json.gz", as_gzip, lambda file: timeline.last_step(timeline.read(file))),
     "parquet": Parser("s/cells.parquet", as_parquet, lambda file: cells.read([file.parent])),
-    "trace.csv": Parser("trace.csv", as_text(kernels.trace(onednn.parse(VERBOSE[3].splitlines()[:60]))), take_trace),
+    "trace.csv": Parser(
+        "trace.csv", as_text(kernel_tables.trace(onednn.parse(VERBOSE[3].splitlines()[:60]))), take_trace
+    ),
     "onednn": Parser("onednn-0.log", as_text(*VERBOSE), take_verbose),
     "counters": Parser("counters.csv", as_text(*PERF), take_counters),
     "toplev": Parser("toplev.csv", as_text(*TOPLEV), take_toplev),
@@ -419,7 +421,7 @@ def make_store(mlruns: Path) -> None:
             write_table(first / "itt/by_op.json", {"operator": ["a", "b"], "self ms a step": [ms, 1.0]})
             write_json(first / "itt/timeline.json", EVENTS)
             write_table(first / "onednn/by_primitive.json", {"primitive": ["conv x"], "ms a step": [ms]})
-            (first / "onednn/trace.csv").write_text(kernels.trace(onednn.parse(VERBOSE[3].splitlines()[:60])))
+            (first / "onednn/trace.csv").write_text(kernel_tables.trace(onednn.parse(VERBOSE[3].splitlines()[:60])))
             records.append(read_cell(folder, allocator))
         write_json(folder / sweepfiles.PLAN_FILE, PLAN)
         write_json(folder / sweepfiles.HOST_FILE, HOST)

@@ -22,7 +22,7 @@ from runner.commands import explain, ui
 from runner.config import limits, names
 from runner.job import passes
 from runner.machine import host, lock
-from runner.machine.execute import Process
+from runner.machine.processes import Process
 from runner.protocol.errors import RunnerError
 from runner.report import closing, plain, terminal
 from runner.report.comparison_formats import as_csv, markdown
@@ -321,7 +321,7 @@ def test_a_range_that_ends_before_it_begins_is_a_torn_recording() -> None:
 
 @pytest.mark.parametrize("text", ["0-99999999999", "5-1", "-3", "70000"])
 def test_cpus_that_no_kernel_has_are_no_list(text: str) -> None:
-    with pytest.raises(ValueError, match=r"no range of CPUs|invalid literal"):
+    with pytest.raises(ValueError, match=r"is not a range of CPUs|invalid literal"):
         host.parse_cpu_list(text)
 
 
@@ -424,5 +424,5 @@ def test_a_hostile_command_line_is_refused_in_one_sentence(words: list[str], tmp
 
 
 def test_a_name_that_no_environment_has_is_refused() -> None:
-    with pytest.raises(RunnerError, match="a=b is no name of an environment variable"):
+    with pytest.raises(RunnerError, match="a=b is not a name for an environment variable"):
         names.check_variables("allocator.env", {"a=b": "1"})

@@ -123,8 +123,8 @@ def _read(folder: Path, captured: Captured, near: Sequence[float]) -> Findings:
 def _onednn(folder: Path, clean: WorkerResult, near: Sequence[float], log: onednn.Log, kernel: str) -> Findings:
     into = folder / "onednn"
     into.mkdir(exist_ok=True)
-    (into / "trace.csv").write_text(kernels.trace(log), encoding="utf-8")
-    write_table(into / "by_primitive.json", kernels.by_primitive(log, clean.onednn_step_s))
+    (into / "trace.csv").write_text(kernel_tables.trace(log), encoding="utf-8")
+    write_table(into / "by_primitive.json", kernel_tables.by_primitive(log, clean.onednn_step_s))
     # IPEX's copy does most of a step's work, or torch's: the one that logged more is what cost.
     logged = [seconds for seconds in clean.onednn_step_s.values() if seconds]
     if not logged:

@@ -68,7 +68,7 @@ def _check_inference(cell: Cell, port: int | None) -> None:
         if value is None:
             raise RunnerError(f"{key}=null: the timed loop of scenario=inference needs it in seconds")
     if least_s and most_s and most_s < least_s:
-        raise RunnerError(f"max_time_s={most_s:g}: a pass lasts at least min_time_s={least_s:g}; set both")
+        raise RunnerError(f"max_time_s={most_s:g}: it must be at least min_time_s={least_s:g}; set both")
 
 
 def _check_load(scenario: Scenario, load: Load, name: str) -> None:
@@ -78,13 +78,13 @@ def _check_load(scenario: Scenario, load: Load, name: str) -> None:
     if load.name == "ab":
         if rate is not None or limit is not None:
             raise RunnerError(
-                "load.rate_per_s and load.p99_limit_ms: ab sends the next request when one is answered and keeps no "
+                "load.rate_per_s and load.p99_limit_ms: ab sends the next request when one is answered, so it has no "
                 "rate; choose load=h2load"
             )
         if (scenario.requests or 0) < (scenario.concurrency or 0):
             raise RunnerError(
-                f"scenario.requests={scenario.requests}: ab needs at least as many as scenario.concurrency="
-                f"{scenario.concurrency}"
+                f"scenario.requests={scenario.requests}: ab needs at least scenario.concurrency="
+                f"{scenario.concurrency} of them; raise it"
             )
         return
     if (rate is None) == (limit is None):

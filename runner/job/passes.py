@@ -19,7 +19,7 @@ from runner.capture import probe
 from runner.config.captures import CaptureConf, StepsConf
 from runner.config.schema import Config
 from runner.launch import environment
-from runner.machine import execute, servers
+from runner.machine import execute, processes, servers
 from runner.machine.capabilities import this_machine
 from runner.matrix.cell import Cell
 from runner.protocol import stored
@@ -112,7 +112,7 @@ def measure(placed: launch.PlacedCell, config: Config, folder: Path, spec: JobSp
 
 def marker_of(config: Config) -> str:
     """What every process of a job carries in its environment, and is found by: this runner, sweep, cell, round."""
-    return f"{execute.Process.this()}/{config.sweep.id}/{config.sweep.cell_id}/{config.sweep.round}"
+    return f"{processes.Process.this()}/{config.sweep.id}/{config.sweep.cell_id}/{config.sweep.round}"
 
 
 @contextmanager
@@ -135,7 +135,7 @@ def write_launch(
         {
             "argv": argv,
             # Only what tunes the job: the caller's environment may hold secrets, and results are shared.
-            "env": environment.visible(command.env),
+            "env": environment.tuning_variables(command.env),
             "scrubbed": dict(command.scrubbed),
             "links": {str(link): str(file) for link, file in command.links.items()},
             "as_shell": as_shell,

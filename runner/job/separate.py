@@ -54,7 +54,7 @@ def _toplev(
 
     def around(argv: Sequence[str], spec: JobSpec, private: Path) -> tuple[Sequence[str], JobSpec]:
         runs.append(topdown.Run(private=private, results=folder))
-        return runs[0].around(argv, settings.level), replace(spec, region=runs[0].region)
+        return runs[0].wrap(argv, settings.level), replace(spec, region=runs[0].region)
 
     try:
         ended, result, failure = passes.run_separately(placed, config, folder, settings.min_time_s, around)

@@ -46,7 +46,7 @@ class SweepEntry:
     experiments: str
     """RUNNER_EXPERIMENTS as it was."""
     runner: str
-    """The process that runs it: see execute.Process."""
+    """The process that runs it: see processes.Process."""
     format: int = FORMAT
 
 

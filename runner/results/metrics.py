@@ -157,7 +157,7 @@ def cell_metrics(record: CellRecord) -> dict[str, float]:
         "latency/p99_ms": _scaled(estimate.p99_s, 1e3),
         "latency/mean_ms": estimate.mean_s * 1e3,
         "latency/cv_pct": estimate.cv * 100,
-        "latency/between_processes_pct": _scaled(estimate.between, 100),
+        "latency/between_processes_pct": _scaled(estimate.process_spread, 100),
         "latency/process_ci95_pct": _scaled(_median(map(relative_width, record.rounds)), 100),
         "latency/iterations": float(estimate.iterations),
         "latency/processes": float(estimate.processes),

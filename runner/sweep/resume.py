@@ -11,7 +11,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from runner.machine.execute import Process
+from runner.machine.processes import Process
 from runner.protocol.errors import RunnerError
 from runner.results import ledger
 from runner.results.ledger import CellEntry, SweepEntry

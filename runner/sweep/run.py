@@ -25,7 +25,7 @@ from runner.analysis.ranking import pick_baseline, rank
 from runner.capture import probe
 from runner.config.limits import AUTO
 from runner.config.schema import Config
-from runner.machine import checkout, disk, execute, host, lock
+from runner.machine import checkout, disk, host, lock, processes, stop_signals
 from runner.machine.installation import PACKAGE
 from runner.matrix.rules import check_rule, distinguishing_axes
 from runner.protocol.cell import MAIN_AXES
@@ -95,7 +95,7 @@ def run_sweep(request: SweepRequest, compose: Compose, launch: Launch) -> int:
         console,
         launch,
     )
-    execute.listen(f"stopped at once. To go on: python -m runner resume {request.sweep_id}")
+    stop_signals.listen(f"stopped at once. To go on: python -m runner resume {request.sweep_id}")
 
     def say(text: str) -> None:
         console.print(f"[yellow]{escape(text)}[/yellow]")
@@ -167,7 +167,7 @@ class _Sweep:
 
     def _clear_up(self, host_id: str) -> None:
         """End what sweeps left that were killed: processes, and runs that would be RUNNING for ever."""
-        for line in execute.end_orphans():
+        for line in processes.end_orphans():
             self.console.print(f"  [yellow]ended[/yellow] {escape(line)}")
         for line in self.record.tidy(self.request.directory, host_id):
             self.console.print(f"  [yellow]note[/yellow] {escape(line)}")

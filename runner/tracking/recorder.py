@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TypeVar
 
-from runner.machine.execute import Process
+from runner.machine.processes import Process
 from runner.protocol.errors import RunnerError
 from runner.protocol.stored import FormatError
 from runner.protocol.verdicts import Status

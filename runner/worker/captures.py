@@ -160,7 +160,7 @@ def _counters(step: Step, settings: CountersCapture, folder: Path, spec: JobSpec
 
 def _clean(step: Step) -> Captured:
     """Nothing: steps that the others' are set against. The timed ones are some seconds and a profiler's look ago."""
-    return Captured("clean", measure.several(lambda _: step(), 10, 1.0))
+    return Captured("clean", measure.time_iterations(lambda _: step(), 10, 1.0))
 
 
 def _asked(step: Step, spec: JobSpec, folder: Path) -> Iterator[tuple[str, Callable[[], Captured]]]:

@@ -1,7 +1,7 @@
-"""Two looks at one untimed step each, after the timed loop: which operators ran, and which kernels of oneDNN.
+"""Two looks at untimed iterations after the timed loop: which operators ran, and which kernels of oneDNN.
 
-An operator's inputs tell dtype and memory format wherever the step runs (eager, TorchScript,
-torch.compile's calls); oneDNN's own log tells the instructions that its kernels were made for.
+An operator's inputs show the dtype and the memory format in whatever way the model runs (eager, TorchScript, the calls
+of torch.compile); oneDNN's own log shows the instructions for which its kernels were made.
 """
 
 from __future__ import annotations
@@ -23,11 +23,11 @@ from runner.protocol.captures import Steps
 from runner.protocol.evidence import ComputeOperator, OperatorEvidence
 from runner.worker.measure import several
 
-# Operators that do the arithmetic of a model: the others move, allocate or add up.
+# Operators that do the arithmetic of a model; the others move data, allocate or add up.
 _COMPUTE = re.compile(r"conv|linear|addmm|baddbmm|matmul|::mm\b|::bmm\b|attention|MKLSGEMM|gemm|lstm|::gru|rnn_", re.I)
-# Operators on images: the memory format of what they are given is that of the activations.
+# Operators on images: their inputs have the memory format of the activations.
 _IMAGE = re.compile(r"conv|pool|batch_norm|relu|upsample", re.I)
-# Preparations that have such a name.
+# Preparations, whose names look like those of operators that compute.
 _NOT_COMPUTE = re.compile(r"(?<!ipex)_prepack\b|pack_weight|weight_pack|unpack|::convert", re.I)
 
 _DTYPES = {
@@ -41,14 +41,15 @@ _DTYPES = {
     "signed char": "int8",
 }
 
-# A partition of IPEX's int8 graph is named after what it replaced: both operands dequantized, then the operator.
+# A partition of IPEX's int8 graph is named after what it replaces: dequantizing both operands, then the operator.
 _INT8_PARTITION = "dequantize+dequantize+"
 
 
 def layout(dims: Sequence[int], strides: Sequence[int]) -> str:
-    """``channels_first`` or ``channels_last`` for four dimensions whose strides are one and not the other.
+    """The memory format of a tensor with these dimensions and strides.
 
-    ``either`` when they are both (one channel, or one pixel), ``strided`` when neither, ``""`` for another rank.
+    It is ``channels_first`` or ``channels_last`` if the strides fit only one of them, ``either`` if they fit both (one
+    channel, or one pixel), ``strided`` if they fit neither, and ``""`` for a rank other than 4.
     """
     if len(dims) != 4 or len(strides) != 4:
         return ""
@@ -68,7 +69,7 @@ def layout(dims: Sequence[int], strides: Sequence[int]) -> str:
 
 
 def _innermost(events: list[dict[str, Any]]) -> Iterator[dict[str, Any]]:
-    """Compute operators that contain no other: aten::conv2d calls aten::convolution calls the one that computes."""
+    """The operators that contain no other: aten::conv2d calls aten::convolution, which calls the one that computes."""
     stack: list[tuple[dict[str, Any], bool]] = []
     for event in sorted(events, key=lambda e: (e["tid"], e["ts"], -e["dur"])):
         while stack and (
@@ -85,7 +86,7 @@ def _innermost(events: list[dict[str, Any]]) -> Iterator[dict[str, Any]]:
 
 
 def _first_tensor(args: dict[str, Any]) -> tuple[str, str]:
-    """(dtype, layout) of the operator's first floating or quantized tensor: its activation."""
+    """The (dtype, layout) of the operator's first floating or quantized tensor, which is its activation."""
     dims, strides = args.get("Input Dims", []), args.get("Input Strides", [])
     for index, kind in enumerate(args.get("Input type", [])):
         if kind in _DTYPES and index < len(dims) and dims[index]:
@@ -130,7 +131,7 @@ def operators(step: Callable[[], object]) -> OperatorEvidence:
 
 @contextmanager
 def _c_stdout_to(file: Path) -> Iterator[None]:
-    """Send file descriptor 1 to ``file``: oneDNN prints through the C library, past sys.stdout."""
+    """Redirect file descriptor 1 to ``file``: oneDNN prints through the C library, and not through sys.stdout."""
     libc = ctypes.CDLL(None)
     libc.fflush(None)
     kept = os.dup(1)
@@ -146,7 +147,7 @@ def _c_stdout_to(file: Path) -> Iterator[None]:
 
 
 def _copies() -> dict[str, Callable[[int], int]]:
-    """Each copy of oneDNN in this process -> the function that sets its verbose level: torch's, and IPEX's own."""
+    """Copy of oneDNN in this process (torch's, and IPEX's own) -> the function that sets its verbose level."""
     copies: dict[str, Callable[[int], int]] = {"torch": torch._C._verbose.mkldnn_set_verbose}
     ipex = sys.modules.get("intel_extension_for_pytorch")
     if ipex is not None:
@@ -162,7 +163,7 @@ def onednn(step: Callable[[], object], file: Path, steps: Steps) -> dict[str, li
     """
     libc = ctypes.CDLL(None)
     seconds = {}
-    # Read by oneDNN when it first logs something.
+    # oneDNN reads this when it logs its first line.
     os.environ["ONEDNN_VERBOSE_TIMESTAMP"] = "1"
     with _c_stdout_to(file):
         for copy, set_level in _copies().items():

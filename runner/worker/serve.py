@@ -138,7 +138,9 @@ class Handler:
         spec = self._spec
         self._inference_s: list[float] = []
         self._batches: list[int] = []
-        self._counted = measure.Counted(spec.runner_pid, surroundings.watched(spec.instances[0], spec.instances))
+        self._counted = measure.OpenWindow(
+            spec.runner_pid, surroundings.cpus_to_watch(spec.instances[0], spec.instances)
+        )
 
     def _end(self) -> None:
         """Stop counting, prove what ran by the way that requests go, write the result, take the captures."""

@@ -52,7 +52,7 @@ REFUSED = [
     (["-m", "batch_size=range(1,3)", "cores=4096"], "cores=4096: node 0 has"),
     (["-m", "min_time_s=interval(1,2)"], "list the values with commas"),
     (["node=77"], "node=77: this machine has NUMA node"),
-    (["threads=4096"], "threads=4096: more threads than"),
+    (["threads=4096"], "threads=4096: an instance has"),
     (["baseline={alocator: ptmalloc}"], "baseline: 'alocator' is not an axis"),
     (["-m", "allocator=ptmalloc,jemalloc", "baseline={allocator: tcmalloc}"], "no cell of this matrix has it"),
     (["+experiment=nope"], "experiment=nope: there is no such experiment"),
@@ -69,7 +69,7 @@ REFUSED = [
     (["-m", "capture=[itt],[onednn]"], "a sweep takes one value of capture"),
     (["-m", "capture.itt.iterations=1,2"], "a sweep takes one value of capture.itt.iterations"),
     (["capture.toplev.level=7"], "capture.toplev.level=7: choose 1, 2 or 3"),
-    (["capture.itt.iterations=0"], "capture.itt.iterations=0: it is a number of steps"),
+    (["capture.itt.iterations=0"], "capture.itt.iterations=0: it must be a number of iterations"),
     (["capture.profiler.max_trace_mb=nan"], "capture.profiler.max_trace_mb=nan"),
     (["ui", "--mlruns", "/nowhere"], "there is no mlflow.db in it"),
 ]

@@ -85,8 +85,8 @@ def test_a_sound_served_configuration_passes() -> None:
         ({"capture": CaptureConf(toplev=ToplevCaptureConf())}, "capture with toplev"),
         ({"load__name": None}, "load=none: "),
         ({"load__rate_per_s": 5.0}, "load.rate_per_s and load.p99_limit_ms: ab sends"),
-        (H2LOAD, "load=h2load: give one of"),
-        ({**H2LOAD, "load__rate_per_s": 5.0, "load__p99_limit_ms": 5.0}, "load=h2load: give one of"),
+        (H2LOAD, "load=h2load: it needs a rate; give either"),
+        ({**H2LOAD, "load__rate_per_s": 5.0, "load__p99_limit_ms": 5.0}, "load=h2load: it needs a rate; give either"),
         ({**H2LOAD, "load__rate_per_s": 0.0}, "load.rate_per_s=0: "),
         ({**H2LOAD, "load__rate_per_s": 2000.0}, "load.rate_per_s=2000: "),
         ({**H2LOAD, "load__p99_limit_ms": float("nan")}, "load.p99_limit_ms=nan: "),
@@ -151,7 +151,7 @@ def test_what_is_missing_is_named_with_the_line_that_installs_it(monkeypatch: py
             for other in ("java", "torchserve", "ab", "h2load"):
                 patched.setattr(servers, other, here(other))
             patched.setattr(servers, name, lambda name=name: servers.Tool(name, None, f"install {name}"))
-            with pytest.raises(RunnerError, match=f"{name} is not here; install it with: install {name}"):
+            with pytest.raises(RunnerError, match=f"{name} is not installed; install it with: install {name}"):
                 servers.require(replace(SERVED, load=Load("h2load", rate_per_s=5.0)))
             servers.require(CELL)  # needs none of them
 

@@ -192,7 +192,7 @@ def test_without_java_the_cell_fails_before_it_is_launched(mlruns: Path, tmp_pat
     for name in ("taskset", "git", "ab", "h2load"):
         (tmp_path / name).symlink_to(f"/usr/bin/{name}")
     ran = invoke([*SHORT, "reruns=0", f"mlruns={mlruns}"], env={"PATH": str(tmp_path)})
-    assert "java 17 is not here; install it with: apt-get install default-jre-headless" in failed(ran)
+    assert "java 17 is not installed; install it with: apt-get install default-jre-headless" in failed(ran)
     assert not list(ran.sweep.glob("cells/*/round-*/launch.json"))
 
 

@@ -24,7 +24,7 @@ from runner.job.serving import load
 from runner.job.serving.server import PORTS, Server, ServingError, Site
 from runner.job.serving.torchserve import TorchServe
 from runner.launch import xeon
-from runner.machine import execute
+from runner.machine import execute, processes
 from runner.machine.capabilities import this_machine
 from runner.machine.host import format_cpu_list
 from runner.protocol import stored
@@ -153,7 +153,7 @@ class _Session:
                 raise RunnerError(f"scenario={site.cell.scenario.name}: it can't be started ({error})") from error
             return self._measured(process)
 
-    def _measured(self, process: execute.Process) -> WorkerResult:
+    def _measured(self, process: processes.Process) -> WorkerResult:
         site, server, cell = self.site, self.server, self.site.cell
         with self._phase("server"):
             self._wait_until_up(process)
@@ -195,7 +195,7 @@ class _Session:
         write_json(self.folder / RESULT_FILE, result)
         return result
 
-    def _wait_until_up(self, process: execute.Process) -> None:
+    def _wait_until_up(self, process: processes.Process) -> None:
         while not self.server.is_up(self.site):
             self._check_time()
             if not process.is_alive:
@@ -274,10 +274,12 @@ class _Session:
         marker = f"{passes.marker_of(self.config)}/{name}"
         env = {**os.environ, "RUNNER_JOB": marker}
         out, err = into / "stdout.log", into / "stderr.log"
-        ended = execute.run([*pinned, *argv], env, out, err, site.left_s, marker, beside=beside)
-        if ended.lost is not None:
-            who = "the server" if ended.lost == beside[0] else "the worker"
-            raise ServingError(f"{who} (pid {ended.lost}) ended during the {name} requests: {self._ended_by(ended)}")
+        ended = execute.run([*pinned, *argv], env, out, err, site.left_s, marker, companions=beside)
+        if ended.lost_companion is not None:
+            who = "the server" if ended.lost_companion == beside[0] else "the worker"
+            raise ServingError(
+                f"{who} (pid {ended.lost_companion}) ended during the {name} requests: {self._ended_by(ended)}"
+            )
         self._check_time()
         printed = "\n".join(map(stored.log_text, (out, err)))
         try:
