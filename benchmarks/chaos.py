@@ -23,7 +23,7 @@ from tempfile import TemporaryDirectory
 
 from mlflow.tracking import MlflowClient
 
-from runner.machine.execute import marked
+from runner.machine.processes import processes_with_marker
 from runner.protocol.verdicts import Status
 from runner.results import ledger
 from runner.results.outcome import OUTCOME_FILE, RESULT_FILE, read_outcome
@@ -189,7 +189,7 @@ def _kill_and_resume(mlruns: Path, takes_s: float, rng: random.Random, count: Co
     missing = CELLS + 1 - len(runs_of)
     statuses = Counter(run.info.status for run in runs)
     processes = [run.data.metrics.get("latency/processes") for run in runs if run.data.tags["kind"] == "cell"]
-    if missing or set(ended) != {Status.FINISHED} or processes != [ROUNDS] * CELLS:
+    if missing or set(statuses) != {Status.FINISHED} or processes != [ROUNDS] * CELLS:
         count.incomplete += 1
         return f"INCOMPLETE in MLflow: {dict(runs_of)}, {dict(statuses)}, processes {processes}"
     return ", ".join(story)

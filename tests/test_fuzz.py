@@ -32,7 +32,7 @@ from hypothesis import strategies as st
 from runner import __main__ as command_line
 from runner.analysis import cells, noise
 from runner.analysis.ranking import rank
-from runner.capture import counters, itt, kernels, onednn, toplev
+from runner.capture import counters, itt, kernel_tables, kernels, onednn, toplev
 from runner.capture.tables import read_table, read_trace, write_table
 from runner.checks import gate
 from runner.checks.contamination import figures, judge
@@ -246,7 +246,7 @@ def take_verbose(file: Path) -> None:
     summary = kernels.summarize(log, step_s)
     write_json(file.with_name("evidence.json"), asdict(summary))
     assert all(abs(value) < 1e100 for value in evidence_figures(summary, PROOF.quality).values())
-    write_table(file.parent / "onednn" / "by_primitive.json", kernels.by_primitive(log, step_s))
+    write_table(file.parent / "onednn" / "by_primitive.json", kernel_tables.by_primitive(log, step_s))
     read_table(file.parent / "onednn" / "by_primitive.json")
     trace = file.with_name("trace.csv")
     trace.write_text(kernel_tables.trace(log), encoding="utf-8")

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from statistics import median
 
-from runner.capture import counters, itt, kernels, onednn, probe
+from runner.capture import counters, itt, kernel_tables, onednn, probe
 from runner.capture.tables import write_table
 from runner.config.captures import CaptureConf
 from runner.protocol import stored
@@ -79,7 +79,7 @@ def collect(
         stopped: why the worker was stopped during its captures; None when it was not.
     """
     findings = Findings()
-    if not asked.asked:
+    if not asked.names:
         return findings
     try:
         recorded = read_captures(folder / CAPTURES_FILE)
@@ -95,7 +95,7 @@ def collect(
         findings.update(guarded("capture.onednn", lambda: _onednn(folder, clean, near, log, kernel)))
     unavailable = probe.unavailable(asked)
     for name in _READERS:
-        if name not in asked.asked or (name == "itt" and asked.itt is not None and asked.itt.vtune):
+        if name not in asked.names or (name == "itt" and asked.itt is not None and asked.itt.vtune):
             continue
         if name in unavailable:
             findings.tags[f"capture.{name}"] = f"unavailable: {unavailable[name]}"

@@ -14,7 +14,6 @@ from math import prod
 from statistics import mean
 
 from runner.capture.onednn import COMPUTE, MOSTLY, Log, Primitive
-from runner.capture.steps import median_over
 from runner.protocol.verdicts import UNOBSERVED
 
 # A tensor's dimensions; oneDNN has at most twelve.

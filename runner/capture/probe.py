@@ -114,7 +114,7 @@ def why_no_toplev() -> str | None:
     with tempfile.TemporaryDirectory(prefix="runner-", dir="/tmp") as folder:
         run = topdown.Run(Path(folder), Path(folder))
         spin = (sys.executable, "-c", _SPIN, run.region.ctl, run.region.ack)
-        ended = execute.run_short(run.around(spin, level=1), PROJECT, timeout_s=120)
+        ended = execute.run_short(run.wrap(spin, level=1), PROJECT, timeout_s=120)
         try:
             run.read(ended.err, ended.status)
         except toplev.Rejected as rejected:

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from runner.capture import kernels
+from runner.capture import kernel_tables
 from runner.protocol import stored
 from runner.protocol.stored import FormatError, write_json
 
@@ -52,7 +52,7 @@ def read_trace(file: Path) -> list[dict[str, str]]:
     try:
         rows = list(csv.DictReader(io.StringIO(text, newline=""), strict=True))
         for row in rows:
-            whole = None not in row and None not in row.values() and set(row) >= kernels.OF_SHAPES
+            whole = None not in row and None not in row.values() and set(row) >= kernel_tables.OF_SHAPES
             if not whole or not 0 <= float(row["seconds"]) < _MOST_S:
                 raise FormatError(f"{file} can't be read: its row {','.join(map(str, row.values()))[:80]!r} is torn")
     except (csv.Error, ValueError) as error:

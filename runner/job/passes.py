@@ -16,7 +16,7 @@ from pathlib import Path
 
 from runner import launch
 from runner.capture import probe
-from runner.config.captures import CaptureConf, StepsConf
+from runner.config.captures import CaptureConf, IterationsConf
 from runner.config.schema import Config
 from runner.launch import environment
 from runner.machine import execute, processes, servers
@@ -81,7 +81,7 @@ def spec_of(placed: launch.PlacedCell, config: Config, result_path: Path, captur
     )
 
 
-def _steps(settings: StepsConf) -> Steps:
+def _steps(settings: IterationsConf) -> Steps:
     return Steps(settings.iterations, settings.max_s)
 
 
@@ -95,7 +95,7 @@ def _captures_of(asked: CaptureConf) -> Captures:
         itt = IttCapture(asked.itt.iterations, asked.itt.max_s, str(probe.collector()))
     if asked.profiler is not None:
         profiler = ProfilerCapture(asked.profiler.iterations, asked.profiler.max_s, asked.profiler.max_trace_mb)
-    return Captures(bool(asked.asked), counters, itt, profiler)
+    return Captures(bool(asked.names), counters, itt, profiler)
 
 
 def measure(placed: launch.PlacedCell, config: Config, folder: Path, spec: JobSpec) -> Measured:

@@ -56,13 +56,13 @@ def run(spec: JobSpec, folder: Path, instance: int, keep: Callable[[WorkerResult
         # Inference mode is the same in every cell, and recorded as evidence.
         with torch.inference_mode():
             with phases("warmup"):
-                # torch.compile works in the first call, TorchScript in the first two: never part of what is timed.
+                # torch.compile compiles in the first call, TorchScript in the first two: neither may be timed.
                 for _ in range(max(spec.cell.warmup, 2)):
-                    output = step()
-            together.wait("warm")
-            timed, around = step, None
+                    output = iterate()
+            barrier.wait("warm")
+            timed, region = iterate, None
             if spec.region is not None:
-                around = PerfControl(spec.region.ctl, spec.region.ack)
+                region = PerfControl(spec.region.ctl, spec.region.ack)
             elif spec.marked:
                 timed, region = captures.marked(iterate), captures.emit_itt()
             # The CPUs come from the job file: an OpenMP runtime may have bound this thread to a single one.

@@ -65,7 +65,7 @@ def _itt(step: Step, settings: IttCapture, folder: Path) -> Captured:
     try:
         with emit_itt():
             step()  # names are registered when they are first used: not in a step that counts
-            seconds = measure.several(lambda _: ranged(), settings.iterations, settings.max_s)
+            seconds = measure.time_iterations(lambda _: ranged(), settings.iterations, settings.max_s)
     finally:
         library.runner_itt_stop()
     if not library.runner_itt_connected():
@@ -86,7 +86,7 @@ def _profiler(step: Step, settings: ProfilerCapture, folder: Path) -> Captured:
             step()
 
     with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU]) as profiler:
-        seconds = measure.several(recorded, settings.iterations, settings.max_s)
+        seconds = measure.time_iterations(recorded, settings.iterations, settings.max_s)
     averages = profiler.key_averages()
     rows = [
         {
@@ -143,7 +143,7 @@ def _attached_perf(argv: list[str], private: Path, file: Path) -> Iterator[PerfC
 
 def _counters(step: Step, settings: CountersCapture, folder: Path, spec: JobSpec) -> Captured:
     """What perf counts in a few steps, and getrusage(2) of the same steps; only the latter where perf fails."""
-    once_s = measure.several(lambda _: step(), 1, 0.0)[0]
+    once_s = measure.time_iterations(lambda _: step(), 1, 0.0)[0]
     fitting = max(1, min(settings.iterations, int(settings.max_s / max(once_s, 1e-9))))
     note = None
     if settings.perf:

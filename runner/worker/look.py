@@ -21,7 +21,7 @@ import torch
 
 from runner.protocol.captures import Steps
 from runner.protocol.evidence import ComputeOperator, OperatorEvidence
-from runner.worker.measure import several
+from runner.worker.measure import time_iterations
 
 # Operators that do the arithmetic of a model; the others move data, allocate or add up.
 _COMPUTE = re.compile(r"conv|linear|addmm|baddbmm|matmul|::mm\b|::bmm\b|attention|MKLSGEMM|gemm|lstm|::gru|rnn_", re.I)
@@ -175,7 +175,7 @@ def onednn(step: Callable[[], object], file: Path, steps: Steps) -> dict[str, li
 
             set_level(torch.backends.mkldnn.VERBOSE_ON_CREATION)
             try:
-                seconds[copy] = several(logged, steps.iterations, steps.max_s)
+                seconds[copy] = time_iterations(logged, steps.iterations, steps.max_s)
             finally:
                 set_level(torch.backends.mkldnn.VERBOSE_OFF)
     del os.environ["ONEDNN_VERBOSE_TIMESTAMP"]

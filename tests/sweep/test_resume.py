@@ -18,7 +18,7 @@ from mlflow.tracking import MlflowClient
 
 from runner.commands.resume import command_line
 from runner.config.schema import Config
-from runner.machine.execute import Process, end_orphans
+from runner.machine.processes import Process, end_orphans
 from runner.protocol.cell import Cell
 from runner.protocol.errors import RunnerError
 from runner.results import ledger
