@@ -563,7 +563,7 @@ overrides = st.lists(
 @pytest.fixture
 def refusing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[Sequence[str]], str]:
     """Run a command line in this process, as far as the store: what it said on stderr; "accepted" where it went on."""
-    monkeypatch.setattr(recorder, "of", _would_launch)
+    monkeypatch.setattr(recorder, "recorder_for", _would_launch)
     for name in ("fork", "forkpty", "posix_spawn", "execve", "execv", "system"):
         monkeypatch.setattr(os, name, _would_launch)
     machine = this_machine()  # asked with numactl, once
