@@ -297,7 +297,8 @@ def test_a_worker_that_the_kernel_ended_for_want_of_memory_is_told_from_one_that
     assert failures["misbehaving.devours"]["failure"].endswith(
         "the kernel's out-of-memory killer ended it: use a smaller batch_size or fewer instances, or free memory"
     )
-    assert "killed by SIGKILL (not by the kernel for want of memory" in failures["misbehaving.killed"]["failure"]
+    killed = failures["misbehaving.killed"]["failure"]
+    assert "killed by SIGKILL (the kernel's out-of-memory killer did not act" in killed
 
 
 # -- the user -----------------------------------------------------------------------------------------

@@ -272,7 +272,7 @@ def take_stderr(file: Path) -> None:
     with contextlib.suppress(toplev.Rejected):
         toplev.read(TOPLEV[0], "raw", text, 0)
     shutil.copy(file, file.with_name("stderr.log"))
-    assert len(passes._hung_at(file.parent)) < 1000
+    assert len(passes._hang_location(file.parent)) < 1000
 
 
 def take_recording(file: Path) -> None:

@@ -287,7 +287,7 @@ def test_a_line_of_a_million_letters_on_stderr_is_looked_through_at_once() -> No
 
 def test_a_stack_of_nothing_but_file_names_is_looked_through_at_once(tmp_path: Path) -> None:
     (tmp_path / "stderr.log").write_text("Timeout (\n (most recent call first):\n" + 'File "' * 150_000)
-    assert passes._hung_at(tmp_path) == ""
+    assert passes._hang_location(tmp_path) == ""
 
 
 def test_a_line_of_onednn_without_end_is_unparsed_and_so_is_a_time_without_bounds() -> None:

@@ -82,7 +82,7 @@ class CellRecord:
 
     @property
     def labels(self) -> dict[str, str]:
-        """Its axes and settings, each of which may be a column of a table; ABSENT for an axis younger than the record."""
+        """Its axes and settings, which are a table's possible columns; ABSENT for an axis younger than the record."""
         return {**dict.fromkeys(AXES, ABSENT), **self.axes, **self.outcomes[0].settings}
 
     @property

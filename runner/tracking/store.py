@@ -58,7 +58,7 @@ class Store:
     # -- finding runs --------------------------------------------------------------------------
 
     def _run_id(self, entry: SweepEntry, cell_id: str = "") -> str | None:
-        """The id of a cell's run in this sweep, or without ``cell_id`` of the sweep's own run; None if there is none."""
+        """The id of a cell's run in this sweep, or without ``cell_id`` of the sweep's run; None if there is none."""
         key = entry.sweep_id, cell_id
         if key not in self._run_ids:
             kind = f"tags.kind = 'cell' and tags.cell_id = '{cell_id}'" if cell_id else "tags.kind = 'sweep'"
