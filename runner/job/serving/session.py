@@ -156,7 +156,7 @@ class _Session:
             return self._measure(process)
 
     def _measure(self, process: execute.Process) -> WorkerResult:
-        """Load a server that has been started, and read its worker's result.
+        """Put a started server under load and read its worker's result.
 
         Raises:
             ServingError: the cell could not be measured; the message says why.
@@ -183,6 +183,14 @@ class _Session:
             if not (self.folder / RESULT_FILE).exists():
                 raise
             # The worker ended during a capture, which captures.json names. Its measurement is complete.
+        return self._read_result(loaded, generator_s)
+
+    def _read_result(self, loaded: load.LoadResult, generator_s: float) -> WorkerResult:
+        """Read the worker's result, give it the requests' latencies, and note the figures of the server and the load.
+
+        Raises:
+            ServingError: the worker failed, or its result can't be read.
+        """
         try:
             result = read_result(self.folder / RESULT_FILE)
         except FormatError as error:
@@ -191,11 +199,11 @@ class _Session:
             raise ServingError(f"the worker failed: {result.error}")
         counts = result.evidence["serving"]
         self.figures |= {
-            **server.figures(site, counts["requests"], counts["batches"]),
+            **self.server.figures(self.site, counts["requests"], counts["batches"]),
             **load.load_figures(loaded),
             **_batch_figures(counts),
+            "load/generator_cpu_pct": 100 * generator_s / loaded.wall_s,
         }
-        self.figures["load/generator_cpu_pct"] = 100 * generator_s / loaded.wall_s
         window = replace(result.window, generator_cpu_s=0.0 if self._other_cores else generator_s)
         result = replace(result, latencies_s=list(loaded.latencies_s), window=window)
         write_json(self.folder / RESULT_FILE, result)
@@ -286,17 +294,12 @@ class _Session:
         site, folder = self.site, self.folder / name
         folder.mkdir()
         target = load.Target(self.server.url(site), Path(site.job.request), folder, site.remaining_s)
-        if rate_per_s is None:
-            argv = load.ab_command(target, requests, site.cell.scenario.concurrency or 1)
-        else:
-            argv = load.h2load_command(target, requests, rate_per_s)
-        cores = self._other_cores
-        pinned = ["taskset", "-c", format_cpu_list(cores)] if cores else []
         # The generator has a marker of its own, because the server outlives it.
         marker = f"{passes.marker_of(self.config)}/{name}"
         env = {**os.environ, "RUNNER_JOB": marker}
         out, err = folder / "stdout.log", folder / "stderr.log"
-        ended = execute.run([*pinned, *argv], env, out, err, site.remaining_s, marker, beside=server_pids)
+        argv = self._generator_command(target, requests, rate_per_s)
+        ended = execute.run(argv, env, out, err, site.remaining_s, marker, beside=server_pids)
         if ended.lost is not None:
             process = "the server" if ended.lost == server_pids[0] else "the worker"
             reason = self._reason_of_loss(ended)
@@ -311,6 +314,15 @@ class _Session:
         except load.LoadError as error:
             raise ServingError(f"{name} requests: {error}; see {name}/ and {site.logs.name}/ of the job") from error
         return result, ended.cpu_s
+
+    def _generator_command(self, target: load.Target, requests: int, rate_per_s: float | None) -> list[str]:
+        """The command line of the load generator, on cores that the cell does not use if there are any."""
+        if rate_per_s is None:
+            argv = load.ab_command(target, requests, self.site.cell.scenario.concurrency or 1)
+        else:
+            argv = load.h2load_command(target, requests, rate_per_s)
+        cores = self._other_cores
+        return [*(["taskset", "-c", format_cpu_list(cores)] if cores else []), *argv]
 
     def _reason_of_loss(self, load_ended: execute.Ended) -> str:
         """Why a process of the server ended during a load.
