@@ -193,7 +193,7 @@ def run_separately(
 ) -> tuple[execute.Ended, WorkerResult | None, str | None]:
     """Launch the cell again under another program, in a folder of its own.
 
-    Its latencies are never used as the cell's.
+    Its latencies never count as the cell's.
 
     Args:
         time_s: the seconds that its loop lasts.

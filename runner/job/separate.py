@@ -29,6 +29,7 @@ def take(placed: launch.PlacedCell, config: Config, folder: Path) -> Findings:
     capture, unavailable = config.capture, probe.unavailable(config.capture)
 
     def add(name: str, program: str, tag: str, launch_under: Callable[[WorkerResult], Findings]) -> None:
+        """Add the findings of one program, or the tag that says why it can't be used."""
         if name in unavailable:
             findings.tags[tag] = f"unavailable: {unavailable[name]}"
         elif placed.cell.instances > 1:

@@ -78,10 +78,10 @@ def _model_code(target: str) -> str:
         return _ABSENT
     if top is None or top.origin is None:
         return _ABSENT
-    inside = module.split(".")[1:]
+    submodules = module.split(".")[1:]
     file = Path(top.origin)
-    if inside:
-        file = file.parent.joinpath(*inside).with_suffix(".py")
+    if submodules:
+        file = file.parent.joinpath(*submodules).with_suffix(".py")
     return _file_hash(file) if file.is_file() else _ABSENT
 
 
@@ -109,8 +109,8 @@ def cell_id(cell: Cell, identity: Mapping[str, str]) -> str:
     return _short(text.encode())
 
 
-def changes(before: Mapping[str, str], after: Mapping[str, str]) -> list[str]:
+def changes(earlier: Mapping[str, str], later: Mapping[str, str]) -> list[str]:
     """A text such as ``torch 2.8.0 1a2b -> 2.9.0 3c4d`` for each entry that differs between two identities."""
-    names = dict.fromkeys([*before, *after])
-    pairs = [(name, before.get(name, _ABSENT), after.get(name, _ABSENT)) for name in names]
+    names = dict.fromkeys([*earlier, *later])
+    pairs = [(name, earlier.get(name, _ABSENT), later.get(name, _ABSENT)) for name in names]
     return [f"{name} {old} -> {new}" for name, old, new in pairs if old != new]

@@ -91,7 +91,7 @@ class Matrix:
 
     runnable: list[PlannedCell] = field(default_factory=list)
     excluded: list[tuple[Mapping[str, str], str]] = field(default_factory=list)
-    """(axes, reason) of combinations that make no sense or can't run on this machine; they are no failures."""
+    """(axes, reason) of combinations that make no sense or can't run on this machine; they are not failures."""
     not_installed: list[tuple[PlannedCell, str]] = field(default_factory=list)
     """(cell, reason) of cells for which something is not installed; they are recorded as FAILED without a launch."""
     used_rules: list[Mapping[str, Sequence[str]]] = field(default_factory=list)
@@ -154,24 +154,24 @@ def expand_matrix(request: SweepRequest, compose: Compose) -> Matrix:
     excludes = [check_rule(rule, "hydra.sweeper.exclude") for rule in request.exclude]
     includes = [check_rule(rule, "hydra.sweeper.include") for rule in request.include]
     _check_size([request.choices, *includes])
-    wanted = [(combination, False) for combination in combinations(request.choices)]
+    selection = [(combination, False) for combination in combinations(request.choices)]
     for rule in includes:
-        fixed = {key: values[0] for key, values in request.choices.items()}
-        wanted += [({**fixed, **extra}, True) for extra in combinations(rule)]
+        defaults = {key: values[0] for key, values in request.choices.items()}
+        selection += [({**defaults, **combination}, True) for combination in combinations(rule)]
     matrix = Matrix()
-    seen: set[str] = set()
-    for combination, is_included in wanted:
+    cell_keys: set[str] = set()
+    for combination, is_included in selection:
         overrides = tuple(f"{key}={value}" for key, value in combination.items())
         config = compose(overrides)
         cell = cell_of(config)
-        if cell.key in seen:
+        if cell.key in cell_keys:
             continue
         matching_rule = next((rule for rule in excludes if matches(rule, cell.axes)), None)
         if matching_rule is not None and not is_included:
             matrix.used_rules.append(matching_rule)
             matrix.excluded.append((cell.labels, f"excluded by the rule {rule_in_words(matching_rule)}"))
             continue
-        seen.add(cell.key)
+        cell_keys.add(cell.key)
         _sort_in(matrix, PlannedCell(cell, config, overrides))
     matrix.idle_rules = [rule for rule in excludes if rule not in matrix.used_rules]
     return matrix

@@ -111,7 +111,7 @@ def sweep_views(
     """What each view of a sweep's ranked cells shows -> the view.
 
     Args:
-        axes: the distinguishing axes; the settings among them are no params in MLflow and get no column.
+        axes: the distinguishing axes; the settings among them are not params in MLflow and get no column.
         undrawn: those of the axes that parallel coordinates can't draw, see `undrawable_axes`.
         groups: the part before the slash of each name among the cells' metrics.
         has_tables: whether captures left tables.
@@ -195,12 +195,12 @@ def _state(condition: str, widths: Mapping[str, int]) -> dict[str, Any]:
 
 def _charts(axes: Sequence[str], undrawn: Sequence[str], groups: Sequence[str]) -> dict[str, Any]:
     """The charts of a page: our sections, open; below them, folded, those in which the UI puts all other metrics."""
-    drawn = [axis for axis in axes if axis not in undrawn]
-    parallel = {"type": "PARALLEL", "selectedParams": drawn, "selectedMetrics": [_P50], "showAllRuns": False}
+    drawable = [axis for axis in axes if axis not in undrawn]
+    parallel = {"type": "PARALLEL", "selectedParams": drawable, "selectedMetrics": [_P50], "showAllRuns": False}
     omission = f", without {', '.join(undrawn)}" if undrawn else ""
     # Section -> (cards per row, charts).
     own_sections: dict[str, tuple[int, list[dict[str, Any]]]] = {
-        f"Axes against latency{omission}": (1, [parallel] if drawn else []),
+        f"Axes against latency{omission}": (1, [parallel] if drawable else []),
         "Trade-offs": (
             2,
             [_scatter(_P50, "memory/rss_peak_mb"), _scatter("quality/rel_l2", "throughput/samples_per_s")],
