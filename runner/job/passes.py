@@ -22,8 +22,8 @@ from runner.config.schema import Config
 from runner.launch import environment
 from runner.machine import execute, servers
 from runner.machine.capabilities import this_machine
-from runner.matrix.cell import Cell
 from runner.protocol import stored
+from runner.protocol.cell import Cell
 from runner.protocol.errors import RunnerError
 from runner.protocol.jobfile import JobSpec
 from runner.protocol.resultfile import WorkerResult, read_result, result_file
@@ -66,7 +66,6 @@ def place_here(cell: Cell) -> launch.PlacedCell:
 def spec_of(placed: launch.PlacedCell, config: Config, result_path: Path, captures: CaptureConf) -> JobSpec:
     """The job file of a cell's timing pass, with the captures that follow the timed loop in the same process."""
     cell, placement = placed.cell, placed.placement
-    sequence = {} if cell.sequence_length is None else {"sequence_length": cell.sequence_length}
     # These run in the worker's process, after the timed loop. oneDNN's log is part of the evidence in any case.
     unavailable = probe.unavailable(captures)
     in_process: dict[str, dict[str, Any]] = {"clean": {}} if captures.asked else {}
@@ -79,22 +78,7 @@ def spec_of(placed: launch.PlacedCell, config: Config, result_path: Path, captur
     return JobSpec(
         cell_id=config.sweep.cell_id,
         round=config.sweep.round,
-        model_target=cell.model.target,
-        model_kwargs={**cell.model.kwargs, **sequence},
-        batch_size=cell.batch_size,
-        ipex=cell.ipex,
-        memory_format=cell.memory_format,
-        precision=cell.precision.name,
-        calibration_batches=cell.precision.calibration_batches,
-        graph=cell.graph.name,
-        fullgraph=cell.graph.fullgraph,
-        seed=cell.seed,
-        warmup=cell.warmup,
-        iterations=cell.iterations,
-        min_time_s=cell.min_time_s or 0.0,
-        max_time_s=cell.max_time_s or 0.0,
-        # With several instances none stops early: the others would be timed with less load than was asked for.
-        target_ci_pct=cell.target_ci_pct if cell.instances == 1 else None,
+        cell=cell,
         runner_pid=os.getpid(),
         result_path=str(result_path),
         instances=[list(placement.of_instance(i).cores) for i in range(placement.instances)],
@@ -209,7 +193,8 @@ def run_separately(
     result_path = folder / RESULT_FILE
     result_path.unlink(missing_ok=True)
     spec = spec_of(placed, config, result_path, CaptureConf())
-    spec = replace(spec, iterations=None, min_time_s=time_s, max_time_s=time_s, target_ci_pct=None)
+    cell = replace(spec.cell, iterations=None, min_time_s=time_s, max_time_s=time_s, target_ci_pct=None)
+    spec = replace(spec, cell=cell)
     ended = start(placed, config, folder, spec, wrap)
     return ended, *judge_end(ended, spec, result_path, config.timeout_s)
 
@@ -235,8 +220,9 @@ def judge_end(
         return None, f"the worker's result belongs to another job ({result.cell_id}, round {result.round})"
     if result.error is not None:
         return None, f"the worker failed: {result.error}"
-    if spec.iterations is not None and len(result.latencies_s) != spec.iterations:
-        return None, f"iterations={spec.iterations}: the worker timed {len(result.latencies_s)}"
+    iterations = spec.cell.iterations
+    if iterations is not None and len(result.latencies_s) != iterations:
+        return None, f"iterations={iterations}: the worker timed {len(result.latencies_s)}"
     return result, None
 
 

@@ -16,7 +16,7 @@ from runner.capture import kernels, onednn
 from runner.capture.collect import collect
 from runner.checks import contamination, gate, quality
 from runner.config.captures import CaptureConf
-from runner.config.schema import Config, cell_of
+from runner.config.schema import Config
 from runner.job import passes, separate
 from runner.job.serving import session as serving
 from runner.machine import disk, lock
@@ -61,7 +61,7 @@ def run_job(config: Config, resolved_yaml: str) -> Outcome:
 
 
 def _run(config: Config, resolved_yaml: str) -> Outcome:
-    cell = cell_of(config)
+    cell = config.cell
     sweep = Path(config.sweep.directory)
     folder = job_folder(sweep, config.sweep.cell_id, config.sweep.round)
     folder.mkdir(parents=True, exist_ok=True)

@@ -8,11 +8,12 @@ from pathlib import Path
 from typing import Any
 
 from runner.protocol import stored
+from runner.protocol.cell import Cell
 from runner.protocol.stopping import Rule
 
 # History of the job and result files: 1 = first version; 2 = precision, memory format, graph, instances;
 # 3 = captures, several logged steps, passes of their own; 4 = when to stop, surroundings;
-# 5 = outcomes without MLflow's run ids; 6 = latencies_s.
+# 5 = outcomes without MLflow's run ids; 6 = latencies_s, the cell itself.
 FORMAT = 6
 
 # Environment variables that tune allocators, OpenMP, MKL, oneDNN, torch's compilers, or load foreign code: what the
@@ -35,30 +36,8 @@ class JobSpec:
 
     cell_id: str
     round: int
-    model_target: str
-    """Dotted path of a callable ``(batch_size, **model_kwargs) -> (module, inputs)``."""
-    model_kwargs: dict[str, Any]
-    batch_size: int
-    ipex: str
-    """``off`` or ``on``."""
-    memory_format: str
-    """``channels_first`` or ``channels_last``."""
-    precision: str
-    """``fp32``, ``bf16``, ``fp16`` or ``int8``."""
-    calibration_batches: int
-    """For int8: batches whose values the observers see, drawn apart from the measured inputs."""
-    graph: str
-    """``eager``, ``torchscript`` or ``compile``."""
-    fullgraph: bool
-    """For compile: whether a graph break is an error."""
-    seed: int
-    warmup: int
-    """Untimed iterations before the timed loop."""
-    iterations: int | None
-    """Timed iterations; None means: see `rule`."""
-    min_time_s: float
-    max_time_s: float
-    target_ci_pct: float | None
+    cell: Cell
+    """What is measured."""
     runner_pid: int
     """Process whose CPU time inside the timed window is audited."""
     result_path: str
@@ -86,7 +65,10 @@ class JobSpec:
     @property
     def rule(self) -> Rule:
         """When the timed loop ends."""
-        return Rule(self.iterations, self.min_time_s, self.max_time_s, self.target_ci_pct)
+        cell = self.cell
+        # Of several instances none stops early: the others would be timed beside one that is gone.
+        target = cell.target_ci_pct if cell.instances == 1 else None
+        return Rule(cell.iterations, cell.min_time_s or 0.0, cell.max_time_s or 0.0, target)
 
     @property
     def is_separate(self) -> bool:

@@ -227,6 +227,15 @@ def part(kind: type[T], path: Path) -> T:
     return typed(kind, data, path)
 
 
+def fit(kind: type[T], data: object) -> T:
+    """Plain data, checked and turned into ``kind``.
+
+    Raises:
+        Unfit: it does not fit.
+    """
+    return typing.cast(T, _reader(typing.cast(Any, kind))(data))
+
+
 def typed(kind: type[T], data: object, path: Path) -> T:
     """Plain data, checked and turned into ``kind``.
 
@@ -237,20 +246,21 @@ def typed(kind: type[T], data: object, path: Path) -> T:
         FormatError: it does not fit.
     """
     try:
-        return typing.cast(T, _reader(typing.cast(Any, kind))(data))
-    except _Unfit as unfit:
+        return fit(kind, data)
+    except Unfit as unfit:
         raise FormatError(f"{path} can't be read: {unfit}") from None
 
 
-class _Unfit(Exception):  # noqa: N818 - becomes a FormatError once the file is known
+class Unfit(Exception):  # noqa: N818 - becomes the error of a file or an option once that is known
     """A value that does not fit, with where it is."""
 
     def __init__(self, where: str, said: str) -> None:
         super().__init__(f"{where.removeprefix('.') or 'it'} {said}")
         self.where, self.said = where, said
 
-    def inside(self, place: str) -> _Unfit:
-        return _Unfit(place + self.where, self.said)
+    def inside(self, place: str) -> Unfit:
+        """The same value, seen from what holds it at ``place``."""
+        return Unfit(place + self.where, self.said)
 
 
 def shown(value: object) -> str:
@@ -264,14 +274,16 @@ _Reader = Callable[[Any], Any]
 
 @functools.cache
 def _reader(kind: Any) -> _Reader:
-    """What turns plain data into a value of this type, or raises _Unfit."""
+    """What turns plain data into a value of this type, or raises Unfit."""
     origin, arguments = typing.get_origin(kind), typing.get_args(kind)
     if kind is Any:
         return lambda value: value
     if origin is Annotated:
         return _bounded(_reader(arguments[0]), arguments[1])
     if origin in (typing.Union, types.UnionType):
-        return _optional(_reader(next(one for one in arguments if one is not type(None))))
+        kinds = [_reader(kind) for kind in arguments if kind is not type(None)]
+        reader = kinds[0] if len(kinds) == 1 else _either(kinds)
+        return _optional(reader) if type(None) in arguments else reader
     if origin is tuple:
         elements = _listed(_reader(arguments[0]))
         return lambda value: tuple(elements(value))
@@ -287,7 +299,7 @@ def _reader(kind: Any) -> _Reader:
 def _scalar(words: str, *kinds: type) -> _Reader:
     def take(value: Any) -> Any:
         if type(value) not in kinds:  # not isinstance(): True is no number
-            raise _Unfit("", f"is {shown(value)}, not {words}")
+            raise Unfit("", f"is {shown(value)}, not {words}")
         return value
 
     return take
@@ -295,7 +307,7 @@ def _scalar(words: str, *kinds: type) -> _Reader:
 
 def _number(value: Any) -> float:
     if type(value) not in (int, float):
-        raise _Unfit("", f"is {shown(value)}, not a number")
+        raise Unfit("", f"is {shown(value)}, not a number")
     return float(value)
 
 
@@ -311,7 +323,7 @@ def _bounded(of: _Reader, limits: Range) -> _Reader:
     def take(value: Any) -> Any:
         found = of(value)
         if not limits.least <= found <= limits.most:
-            raise _Unfit("", f"is {shown(value)}, which can't be")
+            raise Unfit("", f"is {shown(value)}, which can't be")
         return found
 
     return take
@@ -321,15 +333,28 @@ def _optional(of: _Reader) -> _Reader:
     return lambda value: None if value is None else of(value)
 
 
+def _either(readers: list[_Reader]) -> _Reader:
+    def take(value: Any) -> Any:
+        reasons = []
+        for reader in readers:
+            try:
+                return reader(value)
+            except Unfit as unfit:
+                reasons.append(unfit.said)
+        raise Unfit("", " and ".join([reasons[0], *(reason.partition(", ")[2] for reason in reasons[1:])]))
+
+    return take
+
+
 def _listed(of: _Reader) -> _Reader:
     def take(value: Any) -> list[Any]:
         if type(value) is not list:
-            raise _Unfit("", f"is {shown(value)}, not a list")
+            raise Unfit("", f"is {shown(value)}, not a list")
         found: list[Any] = []
         try:
             for one in value:
                 found.append(of(one))
-        except _Unfit as unfit:
+        except Unfit as unfit:
             raise unfit.inside(f"[{len(found)}]") from None
         return found
 
@@ -339,12 +364,12 @@ def _listed(of: _Reader) -> _Reader:
 def _mapped(of: _Reader) -> _Reader:
     def take(value: Any) -> dict[str, Any]:
         if type(value) is not dict:
-            raise _Unfit("", f"is {shown(value)}, not a table of names")
+            raise Unfit("", f"is {shown(value)}, not a table of names")
         found = {}
         for name, one in value.items():
             try:
                 found[name] = of(one)
-            except _Unfit as unfit:
+            except Unfit as unfit:
                 raise unfit.inside(f".{_plain(name)}") from None
         return found
 
@@ -363,17 +388,17 @@ def _structure(kind: type) -> _Reader:
 
     def take(value: Any) -> Any:
         if type(value) is not dict:
-            raise _Unfit("", f"is {shown(value)}, not a table of names")
+            raise Unfit("", f"is {shown(value)}, not a table of names")
         for name in required:
             if name not in value:
-                raise _Unfit(f".{name}", "is missing")
+                raise Unfit(f".{name}", "is missing")
         found = {}
         for name, one in value.items():
             if name not in readers:
-                raise _Unfit(f".{_plain(name)}", "is unknown")
+                raise Unfit(f".{_plain(name)}", "is unknown")
             try:
                 found[name] = readers[name](one)
-            except _Unfit as unfit:
+            except Unfit as unfit:
                 raise unfit.inside(f".{name}") from None
         return kind(**found)
 

@@ -56,7 +56,7 @@ class CellEntry:
 
     cell_id: str
     key: str
-    """The hash of the cell alone: see runner.matrix.cell.Cell.key."""
+    """The hash of the cell alone: see runner.protocol.cell.Cell.key."""
     axes: Mapping[str, str]
     settings: Mapping[str, str]
     command: str

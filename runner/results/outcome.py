@@ -10,8 +10,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from runner.matrix.cell import ABSENT, AXES, INFERENCE
 from runner.protocol import stored
+from runner.protocol.cell import ABSENT, AXES, INFERENCE
 from runner.protocol.jobfile import FORMAT
 from runner.protocol.resultfile import WorkerResult, read_result, result_file
 from runner.protocol.stored import Count, Duration, Figure, FormatError, VersionError
@@ -44,7 +44,7 @@ class Outcome:
     captures: Mapping[str, str] = field(default_factory=dict)
     """The tags of the captures: ``ok``, the source of the figures, or why there are none."""
     settings: Mapping[str, str] = field(default_factory=dict)
-    """The cell's settings: see runner.matrix.cell.Cell.settings."""
+    """The cell's settings: see runner.protocol.cell.Cell.settings."""
     cost_s: Mapping[str, Duration] = field(default_factory=dict)
     """The wall time of each phase of the runner and of the worker, in seconds."""
     contamination: Sequence[str] = ()

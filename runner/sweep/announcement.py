@@ -19,7 +19,7 @@ def announce(plan: SweepPlan, cpu_model: str, cores: str, console: Console) -> N
     """Print the size of the sweep and everything that the user asked for and won't get."""
     say, matrix = console.print, plan.matrix
     say(
-        f"[bold]{_size(plan)}[/bold] on {cpu_model}, cores {cores}, order seed {plan.settings.seed}  "
+        f"[bold]{_size(plan)}[/bold] on {cpu_model}, cores {cores}, order seed {plan.settings.cell.seed}  "
         f"[dim]sweep {plan.request.sweep_id}[/dim]"
     )
     for line in terminal.exclusions(matrix.excluded, plan.distinguishing):
@@ -47,12 +47,12 @@ def write_plan(plan: SweepPlan) -> None:
     """Write plan.json, which becomes an artifact of the parent run."""
     matrix, settings = plan.matrix, plan.settings
     # The order of each round follows from the seed; rounds=auto runs only some of the cells in later rounds.
-    order = next(stages(matrix.runnable, settings.rounds, settings.seed, list))
+    order = next(stages(matrix.runnable, settings.rounds, settings.cell.seed, list))
     write_json(
         plan.request.directory / PLAN_FILE,
         {
             "sweep_id": plan.request.sweep_id,
-            "seed": settings.seed,
+            "seed": settings.cell.seed,
             "rounds": settings.rounds,
             "level": plan.level,
             "cells": [

@@ -18,7 +18,7 @@ from pathlib import Path
 from runner.launch import PlacedCell
 from runner.machine import host, servers
 from runner.machine.installation import PACKAGE
-from runner.matrix.cell import Cell
+from runner.protocol.cell import Cell
 
 # Distributions whose code runs in the worker or starts it.
 _DISTRIBUTIONS = ("torch", "intel-extension-for-pytorch", "torchvision", "transformers", "numpy", "intel-openmp")

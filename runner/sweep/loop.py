@@ -49,7 +49,7 @@ class JobLoop:
         """Launch every job that has not ended yet and end every cell; returns whether the user interrupted it."""
         settings, is_interrupted = self._plan.settings, False
         try:
-            for stage in stages(self._plan.matrix.runnable, settings.rounds, settings.seed, self._undecided_cells):
+            for stage in stages(self._plan.matrix.runnable, settings.rounds, settings.cell.seed, self._undecided_cells):
                 if not self._run_stage(self._without_ended(stage)):
                     break
         except KeyboardInterrupt:

@@ -14,12 +14,12 @@ from math import prod
 from pathlib import Path
 
 from runner.analysis.ranking import pick_baseline
-from runner.config.schema import Config, cell_of
+from runner.config.schema import Config
 from runner.job import passes
 from runner.launch.placement import UnplaceableError
 from runner.machine.installation import EXPERIMENTS
-from runner.matrix.cell import Cell
 from runner.matrix.rules import check_rule, combinations, distinguishing_axes, matches
+from runner.protocol.cell import MAIN_AXES, Cell
 from runner.protocol.errors import RunnerError
 from runner.results.ledger import CellEntry
 from runner.sweep import identity
@@ -27,9 +27,6 @@ from runner.sweep.rounds import level_of
 
 # Planning takes a tenth of a second per cell, and MLflow's pages show no more cells than this.
 MOST_CELLS = 10_000
-
-# The columns that name a cell when no axis distinguishes it, because it is the only one.
-DEFAULT_COLUMNS = ("model", "allocator", "ipex", "memory_format", "precision", "graph")
 
 # Overrides -> the configuration that they compose.
 Compose = Callable[[Sequence[str]], Config]
@@ -58,11 +55,15 @@ class SweepRequest:
 class PlannedCell:
     """One cell of the matrix, with the overrides that compose it."""
 
-    cell: Cell
     config: Config
     overrides: tuple[str, ...]
     identity: Mapping[str, str] = field(default_factory=dict)
     """What its result depends on besides the cell: see runner.sweep.identity. Empty if something is not installed."""
+
+    @property
+    def cell(self) -> Cell:
+        """The cell itself."""
+        return self.config.cell
 
     @cached_property
     def cell_id(self) -> str:
@@ -107,7 +108,7 @@ class SweepPlan:
     matrix: Matrix
     baseline: PlannedCell
     distinguishing: Sequence[str]
-    """The distinguishing axes, or DEFAULT_COLUMNS if there are none."""
+    """The distinguishing axes, or MAIN_AXES if there are none."""
 
     @cached_property
     def cells(self) -> list[PlannedCell]:
@@ -138,7 +139,7 @@ def plan_sweep(request: SweepRequest, compose: Compose) -> SweepPlan:
         raise RunnerError(f"no cell of the matrix is left to run: {reasons or 'it is empty'}")
     baseline = cells[pick_baseline([planned.cell.axes for planned in cells], cells[0].config.baseline)]
     labels = [planned.cell.labels for planned in cells] + [labels for labels, _ in matrix.excluded]
-    return SweepPlan(request, matrix, baseline, distinguishing_axes(labels) or DEFAULT_COLUMNS)
+    return SweepPlan(request, matrix, baseline, distinguishing_axes(labels) or MAIN_AXES)
 
 
 def _counting(matrix: Matrix) -> list[PlannedCell]:
@@ -163,7 +164,7 @@ def expand_matrix(request: SweepRequest, compose: Compose) -> Matrix:
     for combination, is_included in selection:
         overrides = tuple(f"{key}={value}" for key, value in combination.items())
         config = compose(overrides)
-        cell = cell_of(config)
+        cell = config.cell
         if cell.key in cell_keys:
             continue
         matching_rule = next((rule for rule in excludes if matches(rule, cell.axes)), None)
@@ -172,7 +173,7 @@ def expand_matrix(request: SweepRequest, compose: Compose) -> Matrix:
             matrix.excluded.append((cell.labels, f"excluded by the rule {rule_in_words(matching_rule)}"))
             continue
         cell_keys.add(cell.key)
-        _sort_in(matrix, PlannedCell(cell, config, overrides))
+        _sort_in(matrix, PlannedCell(config, overrides))
     matrix.idle_rules = [rule for rule in excludes if rule not in matrix.used_rules]
     return matrix
 

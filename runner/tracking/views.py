@@ -14,7 +14,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from runner.matrix.cell import AXES, worded
+from runner.protocol.cell import AXES, worded
 
 TAG = "mlflow.sharedViewState."
 # The names in an address for the three ways in which the UI shows runs.

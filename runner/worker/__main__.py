@@ -58,7 +58,7 @@ def run(spec: JobSpec, folder: Path, instance: int, keep: Callable[[WorkerResult
         with torch.inference_mode():
             with phases("warmup"):
                 # torch.compile works in the first call, TorchScript in the first two: never part of what is timed.
-                for _ in range(max(spec.warmup, 2)):
+                for _ in range(max(spec.cell.warmup, 2)):
                     output = step()
             together.wait("warm")
             timed, around = step, None

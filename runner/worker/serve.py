@@ -62,12 +62,12 @@ class Handler:
         with self._phases("reference"):
             stages.reference_in_child(spec, self._reference)
         watch.say_where_it_hangs(spec.deadline_s)
-        _, self._samples = stages.build(spec, spec.seed)
+        _, self._samples = stages.build(spec, spec.cell.seed)
         for tensor in self._samples.tensors():
-            if tensor.dim() == 0 or tensor.shape[0] != spec.batch_size:
+            if tensor.dim() == 0 or tensor.shape[0] != spec.cell.batch_size:
                 raise ValueError(
-                    f"scenario=torchserve: an input of shape {list(tensor.shape)} has no batch of {spec.batch_size} in "
-                    "its first dimension, so that it can't be put together from requests"
+                    f"scenario=torchserve: an input of shape {list(tensor.shape)} has no batch of "
+                    f"{spec.cell.batch_size} in its first dimension, so that it can't be put together from requests"
                 )
         self._subject = stages.prepare(spec, self._phases)
         with torch.inference_mode(), self._phases("warmup"):
@@ -151,7 +151,7 @@ class Handler:
             "inference_s": fmean(self._inference_s) if self._inference_s else None,
             "started_by": Path(f"/proc/{os.getppid()}/cmdline").read_bytes().decode().split("\0")[:-1],
         }
-        subject.call = inputs(spec, self._decode([bytearray(self._encode(i)) for i in range(spec.batch_size)]))
+        subject.call = inputs(spec, self._decode([bytearray(self._encode(i)) for i in range(spec.cell.batch_size)]))
         with torch.inference_mode():
             output = subject.call(subject.module)
             proof = stages.prove(spec, subject, output, self._reference, folder / onednn_log(0), self._phases)

@@ -34,13 +34,15 @@ def build(spec: JobSpec, seed: int) -> tuple[nn.Module, Call]:
     if "numpy" in sys.modules:
         sys.modules["numpy"].random.seed(seed)
     torch.manual_seed(seed)
-    module, inputs = _resolve(spec.model_target)(batch_size=spec.batch_size, **spec.model_kwargs)
+    cell = spec.cell
+    sequence = {} if cell.sequence_length is None else {"sequence_length": cell.sequence_length}
+    module, inputs = _resolve(cell.model.target)(batch_size=cell.batch_size, **cell.model.kwargs, **sequence)
     return module.eval(), Call.of(inputs)
 
 
 def _reference(spec: JobSpec) -> list[torch.Tensor]:
     """Outputs of the model as it was built: fp32, eager, as its inputs come."""
-    module, call = build(spec, spec.seed)
+    module, call = build(spec, spec.cell.seed)
     with torch.inference_mode():
         return flat(call(module))
 
@@ -52,16 +54,16 @@ def reference_in_child(spec: JobSpec, file: Path) -> None:
         RuntimeError: it could not be computed. Not for a model that can't be built, which prepare() says better.
     """
     if not reference.compute_in_child(lambda: _reference(spec), file, spec.deadline_s):
-        build(spec, spec.seed)
+        build(spec, spec.cell.seed)
         raise RuntimeError("the fp32 eager reference could not be computed; its traceback is in stderr.log")
 
 
 def prepare(spec: JobSpec, phases: Phases) -> Subject:
     """The model as the cell asks for it, with its inputs."""
     with phases("build"):
-        module, call = build(spec, spec.seed)
-        drawn = spec.calibration_batches if spec.precision == "int8" else 0
-        calibration = [build(spec, spec.seed + 1 + i)[1] for i in range(drawn)]
+        module, call = build(spec, spec.cell.seed)
+        drawn = spec.cell.precision.calibration_batches if spec.cell.precision.name == "int8" else 0
+        calibration = [build(spec, spec.cell.seed + 1 + i)[1] for i in range(drawn)]
     with phases("transform"), torch.no_grad():
         return transform(spec, module, call, calibration)
 

@@ -6,13 +6,12 @@ import csv
 import io
 import json
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import fields, replace
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
 
 import numpy as np
 import pytest
-import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 from mlflow.tracking import MlflowClient
@@ -23,7 +22,9 @@ from runner.analysis.cells import Origin
 from runner.analysis.ranking import rank
 from runner.analysis.verdict import verdict
 from runner.commands import compare
+from runner.config.schema import Config
 from runner.matrix.cell import ABSENT
+from runner.protocol.cell import ENTRIES
 from runner.protocol.resultfile import WorkerResult
 from runner.protocol.stored import write_json
 from runner.report import closing, html
@@ -31,15 +32,14 @@ from runner.results.outcome import CellRecord, Outcome
 from runner.stats import floor_at
 from runner.tracking.store import Store
 from tests.commands.test_compare import made, put
-from tests.conftest import ROOT, Runner, invoke
+from tests.conftest import Runner, invoke
 from tests.report.test_html import BASE, SHOWN, cell
 from tests.report.test_report import axes
 
-CONFIG = yaml.safe_load((ROOT / "conf/config.yaml").read_text())
-DEFAULT_ROUNDS = CONFIG["rounds"]
+DEFAULT_ROUNDS = next(field.default for field in fields(Config) if field.name == "rounds")
 LATENCY_S = 0.02
 # As many as the default settings time: iterations as noisy as these never reach target_ci_pct before max_time_s.
-ITERATIONS = round(CONFIG["max_time_s"] / LATENCY_S)
+ITERATIONS = round(ENTRIES["max_time_s"].default / LATENCY_S)
 NOW = datetime(2026, 11, 23, 12, tzinfo=timezone.utc)
 
 

@@ -11,29 +11,9 @@ from hypothesis import strategies as st
 from runner.protocol.jobfile import FORMAT, JobSpec, read_spec
 from runner.protocol.resultfile import Window, WorkerResult, read_result
 from runner.protocol.stored import FormatError, write_json
+from tests.conftest import CELL
 
-SPEC = JobSpec(
-    "id",
-    1,
-    "a.b",
-    {"k": 1},
-    4,
-    "on",
-    "channels_last",
-    "int8",
-    2,
-    "eager",
-    True,
-    7,
-    3,
-    None,
-    1.5,
-    2.5,
-    1.0,
-    99,
-    "/r.json",
-    [[0], [1]],
-)
+SPEC = JobSpec("id", 1, CELL, 99, "/r.json", [[0], [1]])
 WINDOW = Window(1.0, 2, 3, 4, 5, 6.0, 7.0, None, 0.1, None)
 
 

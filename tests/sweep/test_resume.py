@@ -19,13 +19,20 @@ from mlflow.tracking import MlflowClient
 from runner.commands.resume import command_line
 from runner.config.schema import Config
 from runner.machine.execute import Process, end_orphans
+from runner.protocol.cell import Cell
 from runner.protocol.errors import RunnerError
 from runner.results import ledger
 from runner.results.outcome import OUTCOME_FILE, job_folder
 from runner.sweep import identity, resume
 from runner.sweep.planning import PlannedCell
 from runner.tracking.store import Store
+from tests.config.test_config import config
 from tests.conftest import CELL, ROOT, Ran, alive, invoke, records_of
+
+
+def config_of(cell: Cell) -> Config:
+    return replace(config(), cell=cell)
+
 
 FACTS = {"torch": "2.8.0 abc", "libjemalloc": "libjemalloc.so.2 def", "kernel": "6.1"}
 
@@ -130,9 +137,9 @@ def test_resume_true_finds_the_newest_sweep_of_the_same_line_that_does_not_run(t
 
 
 def test_results_of_a_cell_whose_facts_changed_are_told_from_its_own_and_others(tmp_path: Path) -> None:
-    before = PlannedCell(CELL, Config(), (), FACTS)
-    now = PlannedCell(CELL, Config(), (), {**FACTS, "kernel": "6.2"})
-    other = PlannedCell(replace(CELL, seed=9), Config(), (), FACTS)
+    before = PlannedCell(config_of(CELL), (), FACTS)
+    now = PlannedCell(config_of(CELL), (), {**FACTS, "kernel": "6.2"})
+    other = PlannedCell(config_of(replace(CELL, seed=9)), (), FACTS)
     for planned in (before, other, now):
         ledger.add_cell(tmp_path, planned.entry)
     assert resume.stale_results(ledger.read_cells(tmp_path), now) == {before.cell_id: ["kernel 6.1 -> 6.2"]}

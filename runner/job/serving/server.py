@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-from runner.matrix.cell import Cell
+from runner.protocol.cell import Cell
 from runner.protocol.errors import RunnerError
 from runner.protocol.jobfile import JobSpec
 

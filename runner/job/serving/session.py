@@ -49,7 +49,7 @@ def measure(placed: launch.PlacedCell, config: Config, folder: Path, spec: JobSp
     """
     cell = placed.cell
     started_s = time.monotonic()
-    ports = _free_ports(config.scenario.port)
+    ports = _free_ports(config.server_port)
     deadline_s = started_s + config.timeout_s
     failure = result = None
     with passes.private_folder() as private:
