@@ -95,8 +95,8 @@ def test_the_tests_mirror_the_rooms() -> None:
     assert folders - {"data", "models"} <= set(ROOMS)
 
 
-def test_only_the_store_imports_mlflow() -> None:
-    assert importers_of("mlflow") == {"tracking/store.py"}
+def test_only_the_connection_to_mlflow_imports_it() -> None:
+    assert importers_of("mlflow") == {"tracking/connection.py"}
 
 
 def test_only_execute_starts_processes() -> None:

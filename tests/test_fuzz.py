@@ -271,7 +271,7 @@ def take_stderr(file: Path) -> None:
     with contextlib.suppress(toplev.Rejected):
         toplev.read(TOPLEV[0], "raw", text, 0)
     shutil.copy(file, file.with_name("stderr.log"))
-    assert len(passes._hung_at(file.parent)) < 1000
+    assert len(passes._hang_location(file.parent)) < 1000
 
 
 def take_recording(file: Path) -> None:
@@ -564,7 +564,7 @@ overrides = st.lists(
 @pytest.fixture
 def refusing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[Sequence[str]], str]:
     """Run a command line in this process, as far as the store: what it said on stderr; "accepted" where it went on."""
-    monkeypatch.setattr(recorder, "of", _would_launch)
+    monkeypatch.setattr(recorder, "recorder_for", _would_launch)
     for name in ("fork", "forkpty", "posix_spawn", "execve", "execv", "system"):
         monkeypatch.setattr(os, name, _would_launch)
     machine = this_machine()  # asked with numactl, once

@@ -161,7 +161,7 @@ def test_a_matrix_of_too_many_cells_is_refused_before_any_is_composed(tmp_path: 
     choices = {"seed": [str(i) for i in range(200)], "twin": [str(i) for i in range(200)]}
     request = planning.SweepRequest(choices, (), (), tmp_path, "s", "adhoc", "", 1, True)
     with pytest.raises(RunnerError, match=r"more than 10000 cells \(seed: 200, twin: 200\)"):
-        planning.plan(request, lambda words: pytest.fail("composed"))
+        planning.expand_matrix(request, lambda words: pytest.fail("composed"))
 
 
 # -- paths ------------------------------------------------------------------------------------------------
@@ -192,14 +192,14 @@ def test_what_a_link_leads_to_is_not_recorded(tmp_path: Path) -> None:
     (job / "itt/by_op.json").symlink_to(tmp_path / "secret")
     (job / "linked").symlink_to(tmp_path)
     (job / "stdout.log").write_text("x")
-    assert [file.name for file in artifacts.files(job)] == ["stdout.log"]
-    assert list(artifacts.of_captures(job)) == []
+    assert [file.name for file in artifacts.own_files(job)] == ["stdout.log"]
+    assert list(artifacts.capture_files(job)) == []
 
 
 def test_a_table_that_is_none_is_recorded_as_a_file(tmp_path: Path) -> None:
     (tmp_path / "itt").mkdir()
     (tmp_path / "itt/by_op.json").write_text("[")
-    assert list(artifacts.of_captures(tmp_path)) == [(tmp_path / "itt/by_op.json", {})]
+    assert list(artifacts.capture_files(tmp_path)) == [(tmp_path / "itt/by_op.json", {})]
 
 
 def test_a_folder_named_like_an_attempt_without_a_number_is_none(tmp_path: Path) -> None:
@@ -282,7 +282,7 @@ def test_a_line_of_a_million_letters_on_stderr_is_looked_through_at_once() -> No
 
 def test_a_stack_of_nothing_but_file_names_is_looked_through_at_once(tmp_path: Path) -> None:
     (tmp_path / "stderr.log").write_text("Timeout (\n (most recent call first):\n" + 'File "' * 150_000)
-    assert passes._hung_at(tmp_path) == ""
+    assert passes._hang_location(tmp_path) == ""
 
 
 def test_a_line_of_onednn_without_end_is_unparsed_and_so_is_a_time_without_bounds() -> None:

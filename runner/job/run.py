@@ -61,7 +61,7 @@ def _run(config: Config, resolved_yaml: str) -> Outcome:
     (folder / "config.yaml").write_text(resolved_yaml, encoding="utf-8")
 
     cell_id, number = config.sweep.cell_id, config.sweep.round
-    record = recorder.of(Path(config.mlruns), config.tracking_uri)
+    record = recorder.recorder_for(Path(config.mlruns), config.tracking_uri)
     record.attempt(lambda store: store.start_cell(sweep, cell_id))
     interrupted: BaseException | None = None
     unfinished = Outcome(cell_id, number, cell.axes, Status.FAILED, settings=cell.settings)

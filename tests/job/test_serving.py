@@ -168,7 +168,7 @@ def test_a_port_that_is_taken_is_named() -> None:
         listener.listen()
         taken = listener.getsockname()[1]
         first = taken - 1
-        with pytest.raises(RunnerError, match=f"^scenario.port={first}: port {taken} can't be had"):
+        with pytest.raises(RunnerError, match=f"^scenario.port={first}: port {taken} can't be used"):
             session._free_ports(first)
 
 

@@ -184,7 +184,7 @@ def test_a_port_that_is_taken_fails_the_cell(run_cli: Runner) -> None:
         ran = run_cli(*SHORT, f"scenario.port={taken - 1}")
         [record] = records_of(ran)
         assert ran.status == 1
-        assert f"scenario.port={taken - 1}: port {taken} can't be had" in str(record.failure)
+        assert f"scenario.port={taken - 1}: port {taken} can't be used" in str(record.failure)
         assert left_of(ran.sweep) == []
 
 

@@ -204,7 +204,7 @@ def test_a_cell_whose_rounds_were_exchanged_or_differ_is_refused(tmp_path: Path)
     first, second = (job_folder(sweep, "ptmalloc", number) for number in (0, 1))
     kept = (first / OUTCOME_FILE).read_text()
     (first / OUTCOME_FILE).write_text((second / OUTCOME_FILE).read_text())
-    with pytest.raises(FormatError, match=r"it is of round 1; python -m runner resume 20260102-b measures that round"):
+    with pytest.raises(FormatError, match="it belongs to round 1; python -m runner resume 20260102-b measures"):
         read_cell(sweep, "ptmalloc")
     (first / OUTCOME_FILE).write_text(kept.replace('"ipex": "off"', '"ipex": "on"'))
     with pytest.raises(FormatError, match="its axes are not those of the other rounds"):
@@ -214,7 +214,7 @@ def test_a_cell_whose_rounds_were_exchanged_or_differ_is_refused(tmp_path: Path)
         read_outcome(first / OUTCOME_FILE)
     (first / OUTCOME_FILE).write_text(kept)
     (first / RESULT_FILE).write_text((second / RESULT_FILE).read_text())
-    with pytest.raises(FormatError, match="it is of round 1"):
+    with pytest.raises(FormatError, match="it belongs to round 1"):
         read_cell(sweep, "ptmalloc")
 
 

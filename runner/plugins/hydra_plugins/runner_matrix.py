@@ -150,7 +150,7 @@ class MatrixSweeper(Sweeper):  # type: ignore[misc]
         names.check_values("", OmegaConf.to_container(without_hydra(self.config), resolve=True))
         directory = self._directory()
         if self.config.resume and not directory.exists():
-            directory = resume.the_same(Path(self.config.mlruns), sys.argv[1:]) or directory
+            directory = resume.newest_sweep_of(Path(self.config.mlruns), sys.argv[1:]) or directory
         with read_write(self.config), open_dict(self.config):
             # Resolved once: every job must see the same folder, wherever its process runs.
             self.config.hydra.sweep.dir = str(directory)
