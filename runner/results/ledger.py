@@ -43,7 +43,7 @@ class SweepEntry:
     working_directory: str
     """Working directory: relative paths among the arguments are below it."""
     experiments: str
-    """RUNNER_EXPERIMENTS as it was."""
+    """RUNNER_EXPERIMENTS as it was: the folders of the user's own, those of --config-dir among them."""
     runner: str
     """The process that runs it: see execute.Process."""
     format: int = FORMAT

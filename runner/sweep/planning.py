@@ -5,7 +5,6 @@ Launches nothing and writes nothing. Knows nothing of Hydra: composing a configu
 
 from __future__ import annotations
 
-import os
 import shlex
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -16,7 +15,7 @@ from pathlib import Path
 from runner.config.schema import Config, cell_of
 from runner.job import passes
 from runner.launch.placement import UnplaceableError
-from runner.machine.installation import EXPERIMENTS
+from runner.machine.installation import search_options
 from runner.matrix.cell import Cell
 from runner.matrix.rules import check_rule, combinations, matches
 from runner.protocol.errors import RunnerError
@@ -44,6 +43,8 @@ class SweepRequest:
     """Jobs handed to the Hydra launcher at a time: 1 where the launcher runs them here, one by one."""
     runs_here: bool
     """Whether the jobs run in this process, one after another."""
+    notes: Sequence[str] = ()
+    """What to say at the start about how the request was understood, one sentence each."""
 
 
 @dataclass(frozen=True)
@@ -71,10 +72,7 @@ class Planned:
     def command(self) -> str:
         """The line that runs this cell alone, without the rules of the matrix it came from."""
         alone = ["hydra.sweeper.exclude=[]", "hydra.sweeper.include=[]"]
-        line = shlex.join(["python", "-m", "runner", "-m", *self.overrides, *alone])
-        own = Path(os.environ.get("RUNNER_EXPERIMENTS", "experiments"))
-        # Only a folder of the user's own needs saying; the project's is found again without.
-        return line if own.resolve() == EXPERIMENTS else f"RUNNER_EXPERIMENTS={shlex.quote(str(own.resolve()))} {line}"
+        return shlex.join(["python", "-m", "runner", *search_options(), "-m", *self.overrides, *alone])
 
 
 @dataclass

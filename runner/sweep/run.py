@@ -26,7 +26,7 @@ from runner.capture import probe
 from runner.config.limits import AUTO
 from runner.config.schema import Config
 from runner.machine import checkout, disk, execute, host, lock
-from runner.machine.installation import PACKAGE
+from runner.machine.installation import PACKAGE, search_options
 from runner.matrix.rules import check_rule, distinguishing_axes
 from runner.protocol.errors import RunnerError, StorageError
 from runner.protocol.stored import FormatError, write_json
@@ -132,7 +132,7 @@ class _Sweep:
     @cached_property
     def command(self) -> str:
         """The line that started this process."""
-        return shlex.join(["python", "-m", "runner", *sys.argv[1:]])
+        return shlex.join(["python", "-m", "runner", *search_options(), *sys.argv[1:]])
 
     @cached_property
     def level(self) -> float:
@@ -216,6 +216,8 @@ class _Sweep:
         )
         for line in terminal.exclusions(self.matrix.excluded, self.distinguishing):
             say(f"  [yellow]excluded[/yellow] {escape(line)}")
+        for note in self.request.notes:
+            say(f"  [yellow]note[/yellow] {escape(note)}")
         for rule in self.matrix.idle_rules:
             say(f"  [yellow]note[/yellow] the rule {escape(rule_in_words(rule))} excludes no cell of this matrix")
         for capture, reason in probe.unavailable(self.settings.capture).items():
