@@ -6,6 +6,7 @@ is rewritten to it, and the folders of experiments come after conf/, the user's 
 
 from __future__ import annotations
 
+import itertools
 import os
 import re
 from collections.abc import Mapping
@@ -27,7 +28,7 @@ from runner.protocol.errors import RunnerError
 
 _SCHEME = "yaml12"
 _SUFFIX = ".yaml"
-_PACKAGE = re.compile(r"^# *@package +(?P<package>\S+) *$", re.M)
+_HEADER = re.compile(r"#\s*@")
 
 
 class Yaml12Loader(yaml.SafeLoader):
@@ -134,7 +135,7 @@ class Yaml12Source(ConfigSource):  # type: ignore[misc]  # Hydra's plugins are u
                 raise RunnerError(f"{path} must hold a mapping of keys to values, not {type(value).__name__}")
             # Hydra's own part has texts of several lines.
             names.check_values("", {key: part for key, part in value.items() if key != "hydra"})
-            config = OmegaConf.create(dict(value))
+            config, header = OmegaConf.create(dict(value)), {"package": _package(text)}
         except yaml.YAMLError as error:
             mark = getattr(error, "problem_mark", None)
             where = f" at line {mark.line + 1}, column {mark.column + 1}" if mark else ""
@@ -146,15 +147,23 @@ class Yaml12Source(ConfigSource):  # type: ignore[misc]  # Hydra's plugins are u
             # PyYAML raises any of the last four for a value that its tag does not fit, like !!int x.
             sentence = " ".join(str(error).split())[:1000]
             raise RunnerError(sentence if str(path) in sentence else f"{path}: {sentence}") from error
-        header = {"package": _package(text)}
         return ConfigResult(config=config, path=self.full_path(), provider=self.provider, header=header)
 
 
 def _package(text: str) -> str | None:
-    """What ``# @package`` says in the comments that a file begins with."""
-    comments = re.match(r"(?:[ \t]*(?:#.*)?\n)*", text)
-    header = _PACKAGE.search(comments[0]) if comments else None
-    return header["package"] if header else None
+    """What ``# @package`` says at the top of a file, above its first comment.
+
+    Raises:
+        ValueError: it says something else than one name.
+    """
+    lines = (line.strip() for line in text.splitlines())
+    for header in itertools.takewhile(_HEADER.match, filter(None, lines)):
+        key, *rest = header.lstrip("# ").split()
+        if key == "@package":
+            if len(rest) != 1:
+                raise ValueError(f"@package wants one name, like _global_, not {' '.join(rest)!r}")
+            return rest[0]
+    return None
 
 
 class OurFolders(SearchPathPlugin):  # type: ignore[misc]
