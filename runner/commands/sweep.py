@@ -40,7 +40,7 @@ def main(words: Sequence[str]) -> int:
     Raises:
         RunnerError: the input was refused; nothing was launched or recorded.
     """
-    sys.argv = [sys.argv[0], *_for_hydra(words)]  # Hydra reads it itself
+    sys.argv = [sys.argv[0], *for_hydra(words)]  # Hydra reads it itself
     sys.path.insert(0, str(installation.PLUGINS))
     os.environ["HYDRA_FULL_ERROR"] = "1"  # errors come to refusal.explain() instead of being printed by Hydra
 
@@ -69,7 +69,7 @@ def main(words: Sequence[str]) -> int:
     return the_sweep.exit_status
 
 
-def _for_hydra(words: Sequence[str]) -> list[str]:
+def for_hydra(words: Sequence[str]) -> list[str]:
     """The words as Hydra takes them; folders of the user's own go into the environment instead.
 
     ``--config-dir`` is Hydra's option too, but Hydra would read what it finds there with YAML 1.1's booleans.

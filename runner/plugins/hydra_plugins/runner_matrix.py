@@ -72,7 +72,7 @@ class MatrixSweeper(Sweeper):  # type: ignore[misc]  # Hydra's plugins are untyp
         directory = self._directory()
         if self.config.resume and not directory.exists():
             directory = resume.the_same(Path(self.config.mlruns), sys.argv[1:]) or directory
-        with read_write(self.config), open_dict(self.config):
+        with read_write(self.config.hydra.sweep):
             # Resolved once: every job must see the same folder, wherever its process runs.
             self.config.hydra.sweep.dir = str(directory)
         if self.max_batch_size is not None and self.max_batch_size < 1:
