@@ -14,7 +14,6 @@ from pathlib import Path
 
 import pytest
 
-from runner.commands import sweep
 from tests.conftest import ROOT
 
 pytestmark = pytest.mark.slow
@@ -106,11 +105,3 @@ def test_ipex_torchserve_and_tools_are_extras(installed: Installed) -> None:
     needed = [line for line in metadata.get_all("Requires-Dist", []) if "extra ==" not in line]
     assert any(line.startswith("torch==") for line in needed)
     assert not [line for line in needed if line.startswith(("intel", "torchserve", "pytest", "ruff"))]
-
-
-@pytest.mark.parametrize(("version", "launcher"), [("2.8.0", "ipexrun"), (None, "xeon")])
-def test_the_automatic_launcher_is_one_that_is_installed(
-    version: str | None, launcher: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(sweep, "version_of", lambda name: version)
-    assert sweep.launcher_here() == launcher

@@ -24,7 +24,7 @@ from runner.report import comparison_formats as formats
 from runner.report import terminal
 from runner.results.sweeps import find_all
 
-_EPILOG = """Without SWEEP it is the newest. Cells of other work (model,
+_EPILOG = """Cells of other work (model,
 batch size, ...) are ranked in groups of their own. csv has the rankings, one line per cell; json has everything."""
 
 
@@ -56,9 +56,14 @@ def main(arguments: list[str]) -> int:
 
 def _parser() -> argparse.ArgumentParser:
     parser = make_parser("compare", _EPILOG)
-    parser.add_argument("sweeps", metavar="SWEEP", nargs="*", help="name of a sweep, its beginning, or all")
     parser.add_argument(
-        "--baseline", metavar="AXIS=VALUE,...", help="the cell that speed-ups refer to (default: the sweep's own)"
+        "sweeps",
+        metavar="SWEEP",
+        nargs="*",
+        help="compare this sweep: its name, the beginning of it, or all (default: the newest)",
+    )
+    parser.add_argument(
+        "--baseline", metavar="AXIS=VALUE,...", help="let speed-ups refer to this cell (default: the sweep's own)"
     )
     parser.add_argument("--by", metavar="AXIS,...", help="rank the cells of each value of these axes by themselves")
     parser.add_argument(

@@ -128,9 +128,9 @@ def _tables(found: Sequence[Found]) -> tuple[tuple[dict[str, list[object]], dict
 
 def _parser() -> argparse.ArgumentParser:
     parser = make_parser("explain", _EPILOG)
-    parser.add_argument("before", metavar="A", help="the cell to start from: fastest, slowest, an id, or axes")
-    parser.add_argument("after", metavar="B", help="the cell to compare with it, named in the same ways")
-    parser.add_argument("--sweep", metavar="SWEEP", help="the sweep of both cells (default: the newest)")
+    parser.add_argument("before", metavar="A", help="start from this cell: fastest, slowest, an id, or axes")
+    parser.add_argument("after", metavar="B", help="compare this cell with it, named in the same ways")
+    parser.add_argument("--sweep", metavar="SWEEP", help="take both cells from this sweep (default: the newest)")
     add_allow(parser)
     add_format(parser, "table", "json")
     add_top(parser, 10)

@@ -20,8 +20,8 @@ are where sweeps left them (mlruns/sweeps), or wherever they have been copied to
 
 def _parser() -> argparse.ArgumentParser:
     parser = make_parser("import", _EPILOG)
-    parser.add_argument("folders", metavar="DIR", nargs="+", help="folder of a sweep, or a folder that holds several")
-    parser.add_argument("--tracking-uri", metavar="URI", help="address of an MLflow server to record in, instead")
+    parser.add_argument("folders", metavar="DIR", nargs="+", help="read the sweep in this folder, or all that it holds")
+    parser.add_argument("--tracking-uri", metavar="URI", help="record in the MLflow server at this address instead")
     add_mlruns(parser)
     return parser
 

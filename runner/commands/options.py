@@ -21,21 +21,21 @@ def make_parser(command: str, more: str = "") -> argparse.ArgumentParser:
 def add_mlruns(parser: argparse.ArgumentParser) -> None:
     """The option that says where the results are."""
     parser.add_argument(
-        "--mlruns", metavar="DIR", default="mlruns", help="where the results are (default: %(default)s)"
+        "--mlruns", metavar="DIR", default="mlruns", help="look for the results in this folder (default: %(default)s)"
     )
 
 
 def add_top(parser: argparse.ArgumentParser, rows: int) -> None:
     """The option that cuts tables off."""
     parser.add_argument(
-        "--top", metavar="N", type=int, default=rows, help="rows to show of each table (default: %(default)s)"
+        "--top", metavar="N", type=int, default=rows, help="show so many rows of each table (default: %(default)s)"
     )
 
 
 def add_format(parser: argparse.ArgumentParser, *formats: str) -> None:
     """The option that chooses how to print; the first format is the default."""
     parser.add_argument(
-        "--format", choices=formats, default=formats[0], help="what to print the result as (default: %(default)s)"
+        "--format", choices=formats, default=formats[0], help="print the result in this format (default: %(default)s)"
     )
 
 

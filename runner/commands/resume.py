@@ -15,9 +15,9 @@ from runner.results import ledger, sweeps
 from runner.sweep.planning import quoted
 from runner.sweep.resume import OPTION, is_running
 
-_EPILOG = """Runs only what is missing: rounds that finished are kept, a cell whose inputs changed (versions, libraries,
-code, machine) is measured anew and says what changed. Failed jobs are kept too, unless retries=N is given. OPTION is
-anything that a sweep takes, such as rounds=8."""
+_EPILOG = """SWEEP is a name or the beginning of one; OPTION is anything that a sweep takes. Runs only what is missing:
+rounds that finished are kept, a cell whose inputs changed (versions, libraries, code, machine) is measured anew and
+says what changed. Failed jobs are kept too, unless retries=N is given."""
 
 
 def main(arguments: list[str]) -> int:
@@ -29,8 +29,10 @@ def main(arguments: list[str]) -> int:
 
 def _parser() -> argparse.ArgumentParser:
     parser = make_parser("resume", _EPILOG)
-    parser.add_argument("sweep", metavar="SWEEP", nargs="?", help="name of a sweep, or its beginning (default: newest)")
-    parser.add_argument("options", metavar="OPTION", nargs="*", help="what shall be different, like retries=1")
+    parser.add_argument("sweep", metavar="SWEEP", nargs="?", help="go on with this sweep (default: the newest)")
+    parser.add_argument(
+        "options", metavar="OPTION", nargs="*", help="change this for what is left of it, like retries=1"
+    )
     add_mlruns(parser)
     return parser
 

@@ -15,7 +15,7 @@ from runner.tracking.store import Store
 def _parser() -> argparse.ArgumentParser:
     parser = make_parser("ui")
     parser.add_argument(
-        "--port", metavar="N", type=int, default=5000, help="port on 127.0.0.1 to listen on (default: %(default)s)"
+        "--port", metavar="N", type=int, default=5000, help="listen on this port of 127.0.0.1 (default: %(default)s)"
     )
     add_mlruns(parser)
     return parser

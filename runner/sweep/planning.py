@@ -72,7 +72,9 @@ class Planned:
     def command(self) -> str:
         """The line that runs this cell alone, without the rules of the matrix it came from."""
         alone = ["hydra.sweeper.exclude=[]", "hydra.sweeper.include=[]"]
-        return shlex.join(["python", "-m", "runner", *search_options(), "-m", *self.overrides, *alone])
+        # A sweep that went on was told so, and this line begins one.
+        overrides = [word for word in self.overrides if not word.startswith("resume=")]
+        return shlex.join(["python", "-m", "runner", *search_options(), "-m", *overrides, *alone])
 
 
 @dataclass
