@@ -45,7 +45,8 @@ class SweepEntry:
     working_directory: str
     """The directory that relative paths among the arguments start from."""
     experiments: str
-    """The value of the environment variable RUNNER_EXPERIMENTS, or an empty text."""
+    """The value of the environment variable RUNNER_EXPERIMENTS: the user's own folders, those of --config-dir among
+    them."""
     runner: str
     """The process that runs the sweep: see runner.machine.processes.Process."""
     format: int = FORMAT

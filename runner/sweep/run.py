@@ -23,7 +23,7 @@ from runner.analysis.cause import main_causes
 from runner.analysis.ranking import rank
 from runner.config.schema import Config
 from runner.machine import checkout, disk, host, lock, processes, stop_signals
-from runner.machine.installation import PACKAGE
+from runner.machine.installation import PACKAGE, search_options
 from runner.matrix.rules import check_rule
 from runner.protocol.errors import RunnerError, StorageError
 from runner.protocol.stored import write_json
@@ -89,7 +89,7 @@ class _Sweep:
     @cached_property
     def command(self) -> str:
         """The command line that started this process."""
-        return shlex.join(["python", "-m", "runner", *sys.argv[1:]])
+        return shlex.join(["python", "-m", "runner", *search_options(), *sys.argv[1:]])
 
     @property
     def folder(self) -> Path:
