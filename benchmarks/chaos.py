@@ -24,8 +24,9 @@ from tempfile import TemporaryDirectory
 from mlflow.tracking import MlflowClient
 
 from runner.machine.execute import marked
+from runner.protocol.verdicts import Status
 from runner.results import ledger
-from runner.results.outcome import FINISHED, OUTCOME_FILE, RESULT_FILE, read_outcome
+from runner.results.outcome import OUTCOME_FILE, RESULT_FILE, read_outcome
 from runner.tracking.store import Store
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -140,7 +141,7 @@ def _is_worker(pid: int) -> bool:
 def _finished(sweep: Path | None) -> dict[Path, tuple[int, bytes]]:
     """Result file of every job that FINISHED -> its inode and content: both are new when it is measured again."""
     files = sweep.glob(f"cells/*/round-*/{OUTCOME_FILE}") if sweep else ()
-    results = [file.with_name(RESULT_FILE) for file in files if read_outcome(file).status == FINISHED]
+    results = [file.with_name(RESULT_FILE) for file in files if read_outcome(file).status == Status.FINISHED]
     return {file: (file.stat().st_ino, file.read_bytes()) for file in results}
 
 
@@ -189,7 +190,7 @@ def _one(mlruns: Path, takes_s: float, rng: random.Random, count: Count) -> str:
     missing = CELLS + 1 - len(seen)
     ended = Counter(run.info.status for run in runs)
     processes = [run.data.metrics.get("latency/processes") for run in runs if run.data.tags["kind"] == "cell"]
-    if missing or set(ended) != {FINISHED} or processes != [ROUNDS] * CELLS:
+    if missing or set(ended) != {Status.FINISHED} or processes != [ROUNDS] * CELLS:
         count.incomplete += 1
         return f"INCOMPLETE in MLflow: {dict(seen)}, {dict(ended)}, processes {processes}"
     return ", ".join(story)

@@ -17,6 +17,7 @@ from typing import Any, TypeVar
 
 from runner.capture.onednn import COMPUTE, MOSTLY, Log, Primitive
 from runner.capture.steps import median_over
+from runner.protocol.verdicts import UNOBSERVED
 
 Step = TypeVar("Step", int, str)
 
@@ -60,7 +61,7 @@ class Summary:
     @property
     def main_isa(self) -> str:
         """The family with the largest share; ``unobserved`` when oneDNN did less than half of the step's work."""
-        return max(self.isa, key=lambda f: self.isa[f]) if self.isa and self.coverage >= MOSTLY else "unobserved"
+        return max(self.isa, key=lambda f: self.isa[f]) if self.isa and self.coverage >= MOSTLY else UNOBSERVED
 
     @property
     def main_kernel(self) -> str:

@@ -113,7 +113,7 @@ def why_no_toplev() -> str | None:
         return reason
     with tempfile.TemporaryDirectory(prefix="runner-", dir="/tmp") as folder:
         run = topdown.Run(Path(folder), Path(folder))
-        spin = (sys.executable, "-c", _SPIN, *run.region.values())
+        spin = (sys.executable, "-c", _SPIN, run.region.ctl, run.region.ack)
         ended = execute.run_short(run.around(spin, level=1), PROJECT, timeout_s=120)
         try:
             run.read(ended.err, ended.status)

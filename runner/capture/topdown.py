@@ -10,6 +10,7 @@ from pathlib import Path
 
 from runner.capture import toplev
 from runner.protocol import stored
+from runner.protocol.captures import Region
 
 SCRIPT = toplev.script(Path(sys.prefix))
 
@@ -24,9 +25,9 @@ class Run:
     """A folder for toplev's table and perf's raw counts."""
 
     @property
-    def region(self) -> dict[str, str]:
+    def region(self) -> Region:
         """The FIFOs, as the workload's PerfControl takes them."""
-        return {"ctl": str(self.private / "ctl"), "ack": str(self.private / "ack")}
+        return Region(ctl=str(self.private / "ctl"), ack=str(self.private / "ack"))
 
     def around(self, argv: Sequence[str], level: int) -> tuple[str, ...]:
         """Make the FIFOs; the command that runs ``argv`` and counts only where it asks for it."""
@@ -34,9 +35,9 @@ class Run:
         self.results.mkdir(parents=True, exist_ok=True)
         for old in (self._csv, self._raw):  # a toplev that fails early would leave them in place
             old.unlink(missing_ok=True)
-        for path in self.region.values():
+        ctl, ack = Path(self.region.ctl), Path(self.region.ack)
+        for path in (ctl, ack):
             os.mkfifo(path)
-        ctl, ack = map(Path, self.region.values())
         return toplev.command(sys.executable, SCRIPT, level, self._csv, self._raw, ctl, ack, argv)
 
     def read(self, stderr: str, returncode: int) -> toplev.TopDown:

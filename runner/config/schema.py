@@ -257,6 +257,6 @@ def _checked(data: dict[str, Any]) -> Config:
         return stored.fit(Config, data)
     except stored.Unfit as unfit:
         key = unfit.where.removeprefix(".").removeprefix("cell.").replace("model.target", "model._target_")
-        if unfit.said == "is unknown":
+        if unfit.reason == "is unknown":
             raise RunnerError(f"{key}: there is no such option; see python -m runner --help") from None
-        raise RunnerError(f"{key}: it {unfit.said}; see python -m runner --help") from None
+        raise RunnerError(f"{key}: it {unfit.reason}; see python -m runner --help") from None

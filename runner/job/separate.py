@@ -20,6 +20,7 @@ from runner.protocol import stored
 from runner.protocol.errors import RunnerError
 from runner.protocol.jobfile import JobSpec
 from runner.protocol.resultfile import WorkerResult, read_result
+from runner.protocol.verdicts import OK
 from runner.results.outcome import RESULT_FILE
 
 
@@ -73,7 +74,7 @@ def _toplev(
         "overhead/toplev_pct": overhead_pct(result.latencies_s, clean.latencies_s),
         "cost/toplev_s": ended.wall_s,
     }
-    tags = {"tma": "ok", "tma.source": f"toplev, {table.model}", "tma.bottleneck": table.bottleneck or "none"}
+    tags = {"tma": OK, "tma.source": f"toplev, {table.model}", "tma.bottleneck": table.bottleneck or "none"}
     return Findings(figures, tags)
 
 

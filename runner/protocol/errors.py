@@ -11,3 +11,11 @@ class LibraryMissingError(RunnerError):
 
 class StorageError(RunnerError):
     """The disk takes no more: the sweep stops, all that had ended is kept."""
+
+
+class FormatError(RunnerError):
+    """A stored file that is torn, damaged, too large, or not of the shape it should have."""
+
+
+class VersionError(FormatError):
+    """A stored file of another version, whole as far as can be told."""

@@ -27,9 +27,10 @@ from runner.machine.installation import PACKAGE
 from runner.matrix.rules import check_rule
 from runner.protocol.errors import RunnerError, StorageError
 from runner.protocol.stored import write_json
+from runner.protocol.verdicts import Status
 from runner.report import closing, html, terminal
 from runner.results import ledger
-from runner.results.outcome import FAILED, FINISHED, KILLED, OUTCOME_FILE, Outcome, job_folder
+from runner.results.outcome import OUTCOME_FILE, Outcome, job_folder
 from runner.results.sweepfiles import HOST_FILE
 from runner.sweep import resume
 from runner.sweep.announcement import announce, write_plan
@@ -121,7 +122,7 @@ class _Sweep:
             is_interrupted = JobLoop(self.plan, self.record, self.console, self.launch).run()
             return self._report(is_interrupted, host_id, git[0] or "")
         except BaseException as error:  # no run stays open, whatever ended the sweep
-            status = KILLED if isinstance(error, (KeyboardInterrupt, StorageError)) else FAILED
+            status = Status.KILLED if isinstance(error, (KeyboardInterrupt, StorageError)) else Status.FAILED
             with contextlib.suppress(OSError):
                 ledger.end(folder, ledger.End(status))
             self.record.attempt(lambda store: store.close_sweep(folder))
@@ -153,7 +154,8 @@ class _Sweep:
             job.mkdir(parents=True, exist_ok=True)
             cell = planned.cell
             write_json(
-                job / OUTCOME_FILE, Outcome(planned.cell_id, 0, cell.axes, FAILED, reason, settings=cell.settings)
+                job / OUTCOME_FILE,
+                Outcome(planned.cell_id, 0, cell.axes, Status.FAILED, reason, settings=cell.settings),
             )
 
     def _report(self, is_interrupted: bool, host_id: str, commit: str) -> int:
@@ -174,7 +176,7 @@ class _Sweep:
             "sweep/cells_failed": float(sum(bool(record.failure) for record in records)),
             **floor.figures,
         }
-        status = KILLED if is_interrupted else FAILED if has_failed else FINISHED
+        status = Status.KILLED if is_interrupted else Status.FAILED if has_failed else Status.FINISHED
         ledger.end(folder, ledger.End(status, figures, causes))
         notes, links = [*changes, *published, *floor.said], {}
         try:

@@ -10,7 +10,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from runner.capture.collect import TABLES, read_table
+from runner.capture.tables import TABLES, read_table
 from runner.protocol.stored import FormatError
 from runner.results.outcome import attempt_folders
 

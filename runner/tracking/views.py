@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from runner.protocol.cell import AXES, worded
+from runner.protocol.verdicts import QualityVerdict
 
 TAG = "mlflow.sharedViewState."
 # The names in an address for the three ways in which the UI shows runs.
@@ -81,7 +82,7 @@ def run_name(axes: Mapping[str, str], first: Sequence[str] = ()) -> str:
 
 def is_ranked(metrics: Mapping[str, float], quality: str | None) -> bool:
     """Whether a cell may be ranked by speed: it was measured, and its output is right."""
-    return _P50 in metrics and quality == "ok"
+    return _P50 in metrics and quality == QualityVerdict.OK
 
 
 def cells_of(sweep_id: str) -> str:

@@ -14,7 +14,6 @@ import os  # noqa: E402 - the clock comes first: it dates the start of the proce
 import sys  # noqa: E402
 import traceback  # noqa: E402
 from collections.abc import Callable  # noqa: E402
-from dataclasses import replace  # noqa: E402
 from pathlib import Path  # noqa: E402
 from typing import Any  # noqa: E402
 
@@ -63,7 +62,7 @@ def run(spec: JobSpec, folder: Path, instance: int, keep: Callable[[WorkerResult
             together.wait("warm")
             timed, around = step, None
             if spec.region is not None:
-                around = PerfControl(**spec.region)
+                around = PerfControl(spec.region.ctl, spec.region.ack)
             elif spec.marked:
                 timed, around = captures.marked(step), captures.emit_itt()
             # Not its own affinity: an OpenMP runtime may have bound this thread to one CPU.
@@ -85,8 +84,8 @@ def run(spec: JobSpec, folder: Path, instance: int, keep: Callable[[WorkerResult
             if spec.is_separate:
                 keep(result)
                 return
-            proof = stages.prove(spec, subject, output, reference_file, folder / onednn_log(instance), phases)
-            keep(replace(result, **proof))
+            log = folder / onednn_log(instance)
+            keep(stages.prove(result, spec, subject, output, reference_file, log, phases))
             if instance == 0:
                 captures.run(step, spec, folder)
             together.announce("captured")

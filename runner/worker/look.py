@@ -19,6 +19,8 @@ from typing import Any
 
 import torch
 
+from runner.protocol.captures import Steps
+from runner.protocol.evidence import ComputeOperator, OperatorEvidence
 from runner.worker.measure import several
 
 # Operators that do the arithmetic of a model: the others move, allocate or add up.
@@ -91,13 +93,8 @@ def _first_tensor(args: dict[str, Any]) -> tuple[str, str]:
     return "", ""
 
 
-def operators(step: Callable[[], object]) -> dict[str, Any]:
-    """Run ``step`` once under torch's profiler.
-
-    Returns ``compute``: rows of name, dtype, layout (of the first tensor), count and time_s for every
-    operator that computes; ``image_layouts``: layout -> number of operators on images whose first tensor had
-    it; ``compiled_regions``: how many regions of torch.compile ran.
-    """
+def operators(step: Callable[[], object]) -> OperatorEvidence:
+    """Run ``step`` once under torch's profiler, and say which operators it ran."""
     with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU], record_shapes=True) as profiler:
         step()
     with tempfile.TemporaryDirectory(dir="/tmp") as folder:
@@ -121,14 +118,14 @@ def operators(step: Callable[[], object]) -> dict[str, Any]:
         row = rows.setdefault(key, [0, 0.0])
         row[0] += 1
         row[1] += event["dur"] * 1e-6
-    return {
-        "compute": [
-            {"name": name, "dtype": dtype, "layout": form, "count": int(count), "time_s": time_s}
+    return OperatorEvidence(
+        compute=[
+            ComputeOperator(name, dtype or None, form or None, int(count), time_s)
             for (name, dtype, form), (count, time_s) in sorted(rows.items(), key=lambda item: -item[1][1])
         ],
-        "image_layouts": dict(sorted(layouts.items())),
-        "compiled_regions": sum(event["name"].startswith("Torch-Compiled Region") for event in complete),
-    }
+        image_layouts=dict(sorted(layouts.items())),
+        compiled_regions=sum(event["name"].startswith("Torch-Compiled Region") for event in complete),
+    )
 
 
 @contextmanager
@@ -157,11 +154,11 @@ def _copies() -> dict[str, Callable[[int], int]]:
     return copies
 
 
-def onednn(step: Callable[[], object], file: Path, iterations: int, max_s: float) -> dict[str, list[float]]:
+def onednn(step: Callable[[], object], file: Path, steps: Steps) -> dict[str, list[float]]:
     """Run steps with oneDNN's verbose log (executions and creations) going to ``file``, a copy of oneDNN at a time.
 
     Their lines do not say which copy printed them, so a marker line ``#### step 0 torch`` goes before each step.
-    Returns copy -> wall time of its steps in seconds: ``iterations`` of them, or fewer (none is begun after ``max_s``).
+    Returns copy -> wall time of each of its steps in seconds.
     """
     libc = ctypes.CDLL(None)
     seconds = {}
@@ -177,7 +174,7 @@ def onednn(step: Callable[[], object], file: Path, iterations: int, max_s: float
 
             set_level(torch.backends.mkldnn.VERBOSE_ON_CREATION)
             try:
-                seconds[copy] = several(logged, iterations, max_s)
+                seconds[copy] = several(logged, steps.iterations, steps.max_s)
             finally:
                 set_level(torch.backends.mkldnn.VERBOSE_OFF)
     del os.environ["ONEDNN_VERBOSE_TIMESTAMP"]

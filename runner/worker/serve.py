@@ -22,6 +22,7 @@ from typing import Any  # noqa: E402
 
 import torch  # noqa: E402
 
+from runner.protocol.evidence import ServingEvidence  # noqa: E402
 from runner.protocol.jobfile import BEGIN, END, read_spec  # noqa: E402
 from runner.protocol.resultfile import WorkerResult, failed, onednn_log  # noqa: E402
 from runner.protocol.stored import write_json  # noqa: E402
@@ -144,27 +145,26 @@ class Handler:
         window = self._counted.close()
         self._phases.seconds["measure"] = window.wall_s
         spec, subject, folder = self._spec, self._subject, self._result_path.parent
-        served = {
-            "requests": sum(self._batches),
-            "batches": len(self._batches),
-            "batch_sizes": {str(size): self._batches.count(size) for size in sorted(set(self._batches))},
-            "inference_s": fmean(self._inference_s) if self._inference_s else None,
-            "started_by": Path(f"/proc/{os.getppid()}/cmdline").read_bytes().decode().split("\0")[:-1],
-        }
+        serving = ServingEvidence(
+            requests=sum(self._batches),
+            batches=len(self._batches),
+            batch_sizes={str(size): self._batches.count(size) for size in sorted(set(self._batches))},
+            inference_s=fmean(self._inference_s) if self._inference_s else None,
+            started_by=Path(f"/proc/{os.getppid()}/cmdline").read_bytes().decode().split("\0")[:-1],
+        )
         subject.call = inputs(spec, self._decode([bytearray(self._encode(i)) for i in range(spec.cell.batch_size)]))
         with torch.inference_mode():
             output = subject.call(subject.module)
-            proof = stages.prove(spec, subject, output, self._reference, folder / onednn_log(0), self._phases)
-            proof["evidence"]["serving"] = served
             result = WorkerResult(
                 cell_id=spec.cell_id,
                 round=spec.round,
                 window=window,
                 phases_s=self._phases.seconds,
                 started_at_s=_STARTED,
-                **proof,
             )
-            write_json(self._result_path, result)
+            log = folder / onednn_log(0)
+            proven = stages.prove(result, spec, subject, output, self._reference, log, self._phases, serving)
+            write_json(self._result_path, proven)
             captures.run(lambda: subject.call(subject.module), spec, folder)
         self._reference.unlink()
 

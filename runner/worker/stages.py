@@ -9,13 +9,16 @@ import importlib
 import random
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import nn
 
+from runner.protocol.evidence import ServingEvidence
 from runner.protocol.jobfile import JobSpec
+from runner.protocol.resultfile import WorkerResult
 from runner.worker import evidence, look, reference
 from runner.worker.call import Call, flat
 from runner.worker.phases import Phases
@@ -69,16 +72,26 @@ def prepare(spec: JobSpec, phases: Phases) -> Subject:
 
 
 def prove(
-    spec: JobSpec, subject: Subject, output: Any, reference_file: Path, onednn_log: Path, phases: Phases
-) -> dict[str, Any]:
-    """Fields of a WorkerResult: how far ``output`` is from fp32's, what the process is, what oneDNN ran.
+    result: WorkerResult,
+    spec: JobSpec,
+    subject: Subject,
+    output: Any,
+    reference_file: Path,
+    onednn_log: Path,
+    phases: Phases,
+    serving: ServingEvidence | None = None,
+) -> WorkerResult:
+    """The result with its proof: how far the output is from fp32's, what the process is, and what oneDNN ran.
 
     Call it in inference mode, after the measuring: it allocates, and runs further steps.
+
+    Args:
+        serving: what a worker behind a server counted.
     """
     with phases("quality"):
         quality = reference.compare(flat(output), reference.load(reference_file))
     with phases("evidence"):
-        found = evidence.collect(subject, output, grad_mode="inference_mode")
+        observed = evidence.collect(subject, output, "inference_mode", serving)
     with phases("onednn"):
-        step_s = look.onednn(lambda: subject.call(subject.module), onednn_log, **spec.onednn)
-    return {"quality": quality, "evidence": found, "onednn_step_s": step_s}
+        step_s = look.onednn(lambda: subject.call(subject.module), onednn_log, spec.onednn)
+    return replace(result, quality=quality, evidence=observed, onednn_step_s=step_s)

@@ -6,7 +6,7 @@ import csv
 import io
 import json
 from collections.abc import Sequence
-from dataclasses import fields, replace
+from dataclasses import replace
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
 
@@ -27,6 +27,7 @@ from runner.matrix.cell import ABSENT
 from runner.protocol.cell import ENTRIES
 from runner.protocol.resultfile import WorkerResult
 from runner.protocol.stored import write_json
+from runner.protocol.verdicts import EvidenceVerdict, Status
 from runner.report import closing, html
 from runner.results.outcome import CellRecord, Outcome
 from runner.stats import floor_at
@@ -36,7 +37,7 @@ from tests.conftest import Runner, invoke
 from tests.report.test_html import BASE, SHOWN, cell
 from tests.report.test_report import axes
 
-DEFAULT_ROUNDS = next(field.default for field in fields(Config) if field.name == "rounds")
+DEFAULT_ROUNDS = int(Config.rounds)
 LATENCY_S = 0.02
 # As many as the default settings time: iterations as noisy as these never reach target_ci_pct before max_time_s.
 ITERATIONS = round(ENTRIES["max_time_s"].default / LATENCY_S)
@@ -60,7 +61,7 @@ def measured(
     logs = 0.01 * rng.standard_normal((rounds, 1)) + 0.05 * steps + late
     samples = ((1 + slower) * LATENCY_S * np.exp(logs)).tolist()
     values = axes(twin=twin)
-    outcomes = [Outcome(twin, n, values, "FINISHED", None, "ok", "ok") for n in range(rounds)]
+    outcomes = [Outcome(twin, n, values, Status.FINISHED, None, EvidenceVerdict.OK, "ok") for n in range(rounds)]
     return CellRecord(twin, values, outcomes, {(n, 0): WorkerResult(twin, n, samples[n]) for n in range(rounds)})
 
 

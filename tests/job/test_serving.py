@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import socket
 from dataclasses import replace
 from pathlib import Path
@@ -23,6 +22,7 @@ from runner.matrix.cell import ABSENT, Allocator, Graph, Launcher, Load, Scenari
 from runner.matrix.support import why_not
 from runner.protocol.errors import RunnerError
 from runner.protocol.jobfile import JobSpec
+from tests.checks.recorded import data_of, proof_of, tampered
 from tests.config.test_config import config
 from tests.conftest import CELL, ROOT
 
@@ -348,13 +348,8 @@ def plan_of_recorded() -> PlacedCell:
     return PlacedCell(cell, Placement((0, 1), 2, 0, "numactl", False), {"jemalloc": JEMALLOC_FILE})
 
 
-def recorded() -> dict[str, Any]:
-    data: dict[str, Any] = json.loads((DATA.parent / "evidence" / "torchserve_jemalloc.json").read_text())
-    return data
-
-
 def test_a_served_cell_that_ran_as_asked_passes() -> None:
-    assert gate.check(plan_of_recorded(), recorded()) == ()
+    assert gate.check(plan_of_recorded(), proof_of(data_of("torchserve_jemalloc"))) == ()
 
 
 @pytest.mark.parametrize(
@@ -365,12 +360,10 @@ def test_a_served_cell_that_ran_as_asked_passes() -> None:
     ],
 )
 def test_a_worker_of_another_launcher_or_with_other_requests_fails(key: str, value: object, axis: str) -> None:
-    evidence = recorded()
-    evidence["serving"][key] = value
-    assert [mismatch.axis for mismatch in gate.check(plan_of_recorded(), evidence)] == [axis]
+    proof = tampered("torchserve_jemalloc", "serving", key, value=value)
+    assert [mismatch.axis for mismatch in gate.check(plan_of_recorded(), proof)] == [axis]
 
 
 def test_a_served_cell_without_evidence_of_serving_fails() -> None:
-    evidence = recorded()
-    del evidence["serving"]
-    assert [mismatch.axis for mismatch in gate.check(plan_of_recorded(), evidence)] == ["serving"]
+    proof = tampered("torchserve_jemalloc", "serving", value=None)
+    assert [mismatch.axis for mismatch in gate.check(plan_of_recorded(), proof)] == ["serving"]

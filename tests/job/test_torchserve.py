@@ -76,10 +76,12 @@ def test_smoke_proves_and_measures_every_cell_within_two_minutes(smoke: tuple[Ra
     for record in records:
         assert (record.evidence, record.quality) == ("ok", "ok")
         [result] = record.results.values()
-        assert len(result.latencies_s) == result.evidence["serving"]["requests"] == 200
+        assert result.evidence is not None
+        assert result.evidence.serving is not None
+        assert len(result.latencies_s) == result.evidence.serving.requests == 200
         assert result.window is not None
         assert result.window.generator_cpu_s is not None
-        owner = Path(result.evidence["allocator"]["malloc"]).name
+        owner = Path(str(result.evidence.allocator.malloc)).name
         assert owner.startswith("libjemalloc" if record.axes["allocator"] == "jemalloc" else "libc.")
 
 

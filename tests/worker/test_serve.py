@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 import torch
 
+from runner.protocol.captures import Steps
 from runner.protocol.cell import Model, Precision
 from runner.protocol.jobfile import BEGIN, END, JobSpec
 from runner.protocol.resultfile import read_result
@@ -27,7 +28,7 @@ SPEC = JobSpec(
     runner_pid=os.getpid(),
     result_path="",
     instances=[sorted(os.sched_getaffinity(0))],
-    onednn={"iterations": 1, "max_s": 1.0},
+    onednn=Steps(1, 1.0),
 )
 
 
@@ -81,9 +82,12 @@ def test_requests_are_answered_between_two_orders_and_the_worker_proves_itself(
     assert handler.handle(rows(END), context) == ["done"]
     result = read_result(tmp_path / "result.json")
     assert result.error is None
-    served = result.evidence["serving"]
-    assert (served["requests"], served["batches"], served["batch_sizes"]) == (4, 2, {"1": 1, "3": 1})
-    assert result.quality["rel_l2"] < 1e-6
+    assert result.evidence is not None
+    served = result.evidence.serving
+    assert served is not None
+    assert (served.requests, served.batches, served.batch_sizes) == (4, 2, {"1": 1, "3": 1})
+    assert result.quality is not None
+    assert result.quality.rel_l2 == pytest.approx(0, abs=1e-6)
     assert result.window is not None
     # One of each batch, none of an order.
     assert context.times == ["HandlerTime"] * 3

@@ -15,7 +15,6 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any
 
 from runner import launch
 from runner.capture import probe
@@ -30,6 +29,7 @@ from runner.machine.capabilities import this_machine
 from runner.machine.host import format_cpu_list
 from runner.protocol import stored
 from runner.protocol.errors import RunnerError
+from runner.protocol.evidence import ServingEvidence
 from runner.protocol.jobfile import BEGIN, END, JobSpec
 from runner.protocol.resultfile import WorkerResult, read_result
 from runner.protocol.stored import FormatError, write_json
@@ -130,7 +130,7 @@ class _Session:
         """
         site, server, folder = self.site, self.server, self.folder
         site.logs.mkdir()
-        collector = probe.collector() if "itt" in site.job.captures else None
+        collector = probe.collector() if site.job.captures.itt is not None else None
         marker = passes.marker_of(self.config)
         command = launch.command(
             self.placed, folder / "job.json", site.private, os.environ, sys.executable, marker, collector
@@ -197,9 +197,11 @@ class _Session:
             raise ServingError(f"the worker's result is unusable: {error}") from error
         if result.error is not None or result.window is None:
             raise ServingError(f"the worker failed: {result.error}")
-        counts = result.evidence["serving"]
+        if result.evidence is None or result.evidence.serving is None:
+            raise ServingError("the worker left no evidence of the requests it answered")
+        counts = result.evidence.serving
         self.figures |= {
-            **self.server.figures(self.site, counts["requests"], counts["batches"]),
+            **self.server.figures(self.site, counts.requests, counts.batches),
             **load.load_figures(loaded),
             **_batch_figures(counts),
             "load/generator_cpu_pct": 100 * generator_s / loaded.wall_s,
@@ -342,10 +344,11 @@ def _text(file: Path) -> str:
     return stored.read_text(file, errors="replace") if file.exists() else ""
 
 
-def _batch_figures(counts: Mapping[str, Any]) -> dict[str, float]:
+def _batch_figures(counts: ServingEvidence) -> dict[str, float]:
     """The figures that follow from the worker's own counts of requests and batches."""
-    figures = {"serving/batches": float(counts["batches"])}
-    if counts["batches"]:
-        figures["serving/batch_size"] = counts["requests"] / counts["batches"]
-        figures["serving/inference_ms"] = 1e3 * counts["inference_s"]
+    figures = {"serving/batches": float(counts.batches)}
+    if counts.batches:
+        figures["serving/batch_size"] = counts.requests / counts.batches
+    if counts.inference_s is not None:
+        figures["serving/inference_ms"] = 1e3 * counts.inference_s
     return figures
