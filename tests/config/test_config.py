@@ -13,7 +13,7 @@ from runner.config.captures import CaptureConf
 from runner.config.limits import check
 from runner.config.schema import Config
 from runner.protocol.errors import RunnerError
-from tests.conftest import ROOT, Ran, Runner
+from tests.conftest import ROOT, Ran, ask
 
 CAPTURES = {file.stem for file in (ROOT / "conf" / "capture").glob("*.yaml")}
 GROUPS = ("model", "scenario", "load", "allocator", "ipex", "memory_format", "precision", "graph", "launcher")
@@ -21,8 +21,8 @@ OPTIONS = [(group, file.stem) for group in GROUPS for file in sorted((ROOT / "co
 
 
 @pytest.fixture(scope="module")
-def every_option(run_cli: Runner) -> str:
-    return run_cli("--help").out
+def every_option() -> str:
+    return ask("--help").out
 
 
 @pytest.mark.parametrize(("group", "name"), OPTIONS)
@@ -118,12 +118,11 @@ def composed(ran: Ran) -> dict[str, object]:
     return data
 
 
-def test_cfg_job_shows_the_configuration_and_runs_nothing(run_cli: Runner, mlruns: Path) -> None:
-    before = sorted(mlruns.iterdir())
-    shown = composed(run_cli("--cfg", "job", "allocator=tcmalloc"))
+def test_cfg_job_shows_the_configuration_and_runs_nothing(tmp_path: Path) -> None:
+    shown = composed(ask("--cfg", "job", "allocator=tcmalloc", f"mlruns={tmp_path}"))
     assert shown["allocator"]["name"] == "tcmalloc"  # type: ignore[index]
     assert shown["batch_size"] == "${model.batch_size}"
-    assert sorted(mlruns.iterdir()) == before
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize(
@@ -137,11 +136,12 @@ def test_cfg_job_shows_the_configuration_and_runs_nothing(run_cli: Runner, mlrun
         "hydra: {sweeper: {params: {ipex: [off, on]}, exclude: [{ipex: on}]}}\n",
     ],
 )
-def test_off_in_yaml_is_the_option_off_wherever_it_is_written(run_cli: Runner, tmp_path: Path, text: str) -> None:
+def test_off_in_yaml_is_the_option_off_wherever_it_is_written(tmp_path: Path, text: str) -> None:
     (tmp_path / "experiment").mkdir()
     (tmp_path / "experiment/mine.yaml").write_text("# @package _global_\n" + text)
     # Refused for its cores, after the whole matrix has been composed: nothing is launched.
-    ran = run_cli("+experiment=mine", "cores=4096", env={"RUNNER_EXPERIMENTS": str(tmp_path)})
+    own = {"RUNNER_EXPERIMENTS": str(tmp_path)}
+    ran = ask("+experiment=mine", "cores=4096", f"mlruns={tmp_path / 'mlruns'}", env=own)
     assert ran.status == 2
     assert "cores=4096" in ran.err
     assert "ipex" not in ran.err or "rule ipex=on" in ran.err
