@@ -214,7 +214,8 @@ def ruled(mlruns: Path) -> Ran:
     )
     words = (
         "-m", "allocator=tcmalloc,ptmalloc,ptmalloc_tuned", "cores=1,4096",
-        "hydra.sweeper.exclude=[{allocator: ptmalloc_tuned}]", "hydra.sweeper.include=[{allocator: jemalloc}]", *TINY, "capture=[]", "reruns=0", f"mlruns={mlruns}",
+        "hydra.sweeper.exclude=[{allocator: ptmalloc_tuned}]", "hydra.sweeper.include=[{allocator: jemalloc}]",
+        *TINY, "capture=[]", "reruns=0", f"mlruns={mlruns}",
     )  # fmt: skip
     done = subprocess.run(
         [sys.executable, "-c", hide, *words], cwd=ROOT, capture_output=True, text=True, check=False, timeout=300
