@@ -48,6 +48,22 @@ def records_of(ran: Ran) -> list[CellRecord]:
 
 Runner = Callable[..., Ran]
 
+# Of pytest-xdist (pytest -n 2): its workers' sweeps don't wait for each other, and bear each other as they would bear
+# anybody's. Only its first one has the lock that real sweeps of this host wait for.
+if os.environ.get("PYTEST_XDIST_WORKER", "gw0") != "gw0":
+    os.environ.setdefault("RUNNER_LOCK", f"/tmp/runner-{os.environ['PYTEST_XDIST_WORKER']}-{os.getuid()}.lock")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Tests that look at the same sweep go to the same worker of pytest-xdist, every other to the one that is free."""
+    for item in items:
+        fixtures = item._fixtureinfo.name2fixturedefs if isinstance(item, pytest.Function) else {}
+        scopes = {name: definitions[-1].scope for name, definitions in fixtures.items()}
+        if SHARED & scopes.keys():
+            item.add_marker(pytest.mark.xdist_group("shared sweeps"))
+        elif "module" in scopes.values():
+            item.add_marker(pytest.mark.xdist_group(item.path.stem))
+
 
 def invoke(
     arguments: Sequence[str], prefix: Sequence[str] = (), env: Mapping[str, str] | None = None, cwd: Path = ROOT
@@ -124,6 +140,8 @@ MODELS = {"PYTHONPATH": str(ROOT / "tests/models")}
 
 
 # -- whole sweeps that many tests look at -------------------------------------------------------------
+
+SHARED = {"main_job", "lone_core", "faults"}
 
 # What a caller may have exported and no cell may see.
 EXPORTED = {"LD_PRELOAD": "libtcmalloc.so.4", "OMP_NUM_THREADS": "1", "KMP_BLOCKTIME": "77"}
