@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 
+from runner.machine import lock
 from runner.matrix.cell import Allocator, Cell, Graph, Launcher, Model, Precision
 from runner.results.outcome import CellRecord, read_cell
 
@@ -50,8 +51,8 @@ Runner = Callable[..., Ran]
 
 # Of pytest-xdist (pytest -n 2): its workers' sweeps don't wait for each other, and bear each other as they would bear
 # anybody's. Only its first one has the lock that real sweeps of this host wait for.
-if os.environ.get("PYTEST_XDIST_WORKER", "gw0") != "gw0":
-    os.environ.setdefault("RUNNER_LOCK", f"/tmp/runner-{os.environ['PYTEST_XDIST_WORKER']}-{os.getuid()}.lock")
+if (_WORKER := os.environ.get("PYTEST_XDIST_WORKER", "gw0")) != "gw0":
+    os.environ["RUNNER_LOCK"] = f"{os.environ.get('RUNNER_LOCK', lock.DEFAULT)}.{_WORKER}"
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -1,3 +1,5 @@
+"""Notes on the shape of latencies: drifts, modes and tails are found, and noise gets no note."""
+
 from __future__ import annotations
 
 from collections.abc import Callable
