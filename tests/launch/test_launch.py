@@ -1,4 +1,4 @@
-"""From a cell and a machine to argv and environment, on built topologies; and the fast launcher against the plain one."""
+"""From a cell and a machine to argv and environment, and the fast launcher against the plain one."""
 
 from __future__ import annotations
 
