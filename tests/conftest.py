@@ -11,6 +11,7 @@ import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -55,15 +56,17 @@ if (_WORKER := os.environ.get("PYTEST_XDIST_WORKER", "gw0")) != "gw0":
     os.environ["RUNNER_LOCK"] = f"{os.environ.get('RUNNER_LOCK', lock.DEFAULT)}.{_WORKER}"
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Tests that look at the same sweep go to the same worker of pytest-xdist, every other to the one that is free."""
-    for item in items:
-        fixtures = item._fixtureinfo.name2fixturedefs if isinstance(item, pytest.Function) else {}
-        scopes = {name: definitions[-1].scope for name, definitions in fixtures.items()}
-        if SHARED & scopes.keys():
-            item.add_marker(pytest.mark.xdist_group("shared sweeps"))
-        elif "module" in scopes.values():
-            item.add_marker(pytest.mark.xdist_group(item.path.stem))
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """The tests of a file go to one worker, and those of two files that look at the same sweeps."""
+    from xdist.scheduler import LoadFileScheduling
+
+    class BySweeps(LoadFileScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            file = str(super()._split_scope(nodeid))
+            return file.replace("tracking/test_browser.py", "sweep/test_sweep.py")
+
+    return BySweeps(config, log)
 
 
 def invoke(
@@ -141,8 +144,6 @@ MODELS = {"PYTHONPATH": str(ROOT / "tests/models")}
 
 
 # -- whole sweeps that many tests look at -------------------------------------------------------------
-
-SHARED = {"main_job", "lone_core", "faults"}
 
 # What a caller may have exported and no cell may see.
 EXPORTED = {"LD_PRELOAD": "libtcmalloc.so.4", "OMP_NUM_THREADS": "1", "KMP_BLOCKTIME": "77"}

@@ -17,7 +17,7 @@ RUNNER = sorted({line for line in LINES if line.startswith("python -m runner")})
 MAKE = sorted({line for line in LINES if line.startswith("make ")})
 
 
-# These have tests of their own: commands by their last word, and every experiment in tests/sweep/test_sweep.py.
+# These have tests of their own: commands by their last word, and every experiment in tests/sweep/test_experiments.py.
 APART = re.compile(r" (ui|doctor|compare|resume|import mlruns|explain slowest fastest)$|\+experiment=")
 
 
