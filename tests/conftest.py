@@ -61,7 +61,7 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
     """The tests of a file go to one worker, and those of two files that look at the same sweeps."""
     from xdist.scheduler import LoadFileScheduling
 
-    class BySweeps(LoadFileScheduling):
+    class BySweeps(LoadFileScheduling):  # type: ignore[misc]
         def _split_scope(self, nodeid: str) -> str:
             file = str(super()._split_scope(nodeid))
             return file.replace("tracking/test_browser.py", "sweep/test_sweep.py")

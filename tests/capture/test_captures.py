@@ -226,7 +226,7 @@ def test_a_toplev_that_fails_or_can_not_measure_costs_the_job_nothing(run_cli: R
 
 def by_model(ran: Ran) -> dict[str, CellRecord]:
     """Records by the name of the function of tests/models/misbehaving.py."""
-    return {record.settings["model._target_"].rpartition(".")[2]: record for record in records_of(ran)}
+    return {record.labels["model._target_"].rpartition(".")[2]: record for record in records_of(ran)}
 
 
 @pytest.fixture(scope="module")
