@@ -108,12 +108,14 @@ def test_of_40_pairs_of_equal_cells_at_most_2_are_called_different(tmp_path: Pat
     assert told.figures["noise/false_alarm_pct"] <= 5
 
 
+@pytest.mark.slow
 def test_equal_cells_are_called_different_in_at_most_5_percent_of_sweeps() -> None:
     rng = np.random.default_rng(5)
     pairs = [(measured(rng, "a", iterations=200), measured(rng, "b", iterations=200)) for _ in range(400)]
     assert np.mean([not answer.startswith("undecided") for answer in answers(pairs)]) <= 0.05
 
 
+@pytest.mark.slow
 def test_a_slow_down_of_3_percent_is_found_in_95_percent_of_sweeps_with_the_default_rounds() -> None:
     rng = np.random.default_rng(7)
     pairs = ((measured(rng, "a"), measured(rng, "b", slower=0.03)) for _ in range(600))
