@@ -204,21 +204,28 @@ def test_under_vtune_the_job_is_launched_again_and_its_result_folder_named(launc
     assert "INTEL_LIBITTNOTIFY64" not in json.loads((folder / "launch.json").read_text())["env"]
 
 
-def test_a_toplev_that_fails_or_can_not_measure_costs_the_job_nothing(run_cli: Runner, tmp_path: Path) -> None:
-    targets = "model._target_=misbehaving.behaves,misbehaving.dies_in_the_second_process"
-    ran = run_cli(
-        "-m", targets, "capture=[toplev]", "capture.toplev.min_time_s=0.5", *TINY,
-        env={**MODELS, **ICX, "FAKE_PERF_MODE": "partial", "MISBEHAVING_MARK": str(tmp_path / "mark")},
-    )  # fmt: skip
+def keeps_its_result_without_toplev(ran: Ran) -> str:
+    """What is said of toplev, where that failed and nothing else did."""
     assert ran.status == 0, ran.out + ran.err
-    records = by_model(ran)
-    tma = {name: record.captures["tma"] for name, record in records.items()}
-    assert tma["behaves"].startswith("unavailable: ")
-    assert "not counted" in tma["behaves"]
-    assert tma["dies_in_the_second_process"].startswith("failed: ")
-    for record in records.values():
-        assert len(record.results[0, 0].latencies_s) == 20
-        assert not any(name.startswith("tma/") for name in metrics(record))
+    record = only(ran)
+    assert len(record.results[0, 0].latencies_s) == 20
+    assert not any(name.startswith("tma/") for name in metrics(record))
+    return record.captures["tma"]
+
+
+SHORT = ("capture=[toplev]", "capture.toplev.min_time_s=0.5", *TINY)
+
+
+def test_a_toplev_that_can_not_measure_is_unavailable_and_the_job_keeps_its_result(run_cli: Runner) -> None:
+    said = keeps_its_result_without_toplev(run_cli(*SHORT, env={**ICX, "FAKE_PERF_MODE": "partial"}))
+    assert said.startswith("unavailable: ")
+    assert "not counted" in said
+
+
+def test_a_worker_killed_under_toplev_fails_the_pass_and_not_the_job(run_cli: Runner, tmp_path: Path) -> None:
+    dies = ("model._target_=misbehaving.dies_in_the_second_process", f"+model.kwargs.mark={tmp_path / 'mark'}")
+    said = keeps_its_result_without_toplev(run_cli(*SHORT, *dies, env={**MODELS, **ICX}))
+    assert said.startswith("failed: ")
 
 
 # -- captures that fail, or are not taken -------------------------------------------------------------------

@@ -195,9 +195,8 @@ def dies_under_itt(batch_size: int) -> tuple[nn.Module, tuple[torch.Tensor, ...]
     return _tiny_then(action)
 
 
-def dies_in_the_second_process(batch_size: int) -> tuple[nn.Module, tuple[torch.Tensor, ...]]:
+def dies_in_the_second_process(batch_size: int, mark: str) -> tuple[nn.Module, tuple[torch.Tensor, ...]]:
     """The first process that ends leaves the mark; one that finds it is killed in its tenth call."""
-    mark = os.environ["MISBEHAVING_MARK"]
     calls = itertools.count(1)
 
     def action() -> None:
