@@ -89,8 +89,8 @@ def _check_load(scenario: Scenario, load: Load, name: str) -> None:
         return
     if (rate is None) == (limit is None):
         raise RunnerError(
-            "load=h2load: give one of load.rate_per_s=20 (a fixed rate) and load.p99_limit_ms=500 (the highest rate "
-            "whose p99 stays below it)"
+            "load=h2load: it needs a rate; give either load.rate_per_s=20 (a fixed rate) or load.p99_limit_ms=500 (the "
+            "highest rate whose p99 stays below it)"
         )
     if limit is not None and (scenario.requests or 0) < _P99_SAMPLES:
         raise RunnerError(

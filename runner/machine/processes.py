@@ -61,7 +61,9 @@ def end_orphans() -> list[str]:
             errors="replace"
         )
         runner, _, job = marker.partition("/")
-        if job and not Process.of(runner).is_alive:
+        owner = Process.of(runner)
+        # A marker that names no process is not ours.
+        if job and owner.pid and not owner.is_alive:
             with contextlib.suppress(ProcessLookupError, PermissionError):
                 os.kill(pid, signal.SIGKILL)
                 reports.append(f"process {pid} of job {job}, whose runner ({runner.partition('.')[0]}) is gone")

@@ -79,7 +79,7 @@ def test_a_sound_served_configuration_passes() -> None:
         ({"scenario__max_batch_delay_ms": -1}, "scenario.max_batch_delay_ms=-1: "),
         ({"server_port": 80}, "scenario.port=80: "),
         ({"server_port": 65533}, "scenario.port=65533: "),
-        ({"scenario__requests": 7}, "scenario.requests=7: ab needs at least as many"),
+        ({"scenario__requests": 7}, "scenario.requests=7: ab needs at least scenario.concurrency=8"),
         ({"iterations": 5}, "iterations=5: it is of the timed loop"),
         ({"min_time_s": 3.0}, "min_time_s=3: it is of the timed loop"),
         ({"target_ci_pct": 1.0}, "target_ci_pct=1: it is of the timed loop"),
