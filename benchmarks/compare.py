@@ -19,9 +19,9 @@ from time import perf_counter
 import numpy as np
 
 from benchmarks.harness import timed
-from runner.analysis.cells import CellRow, Origin, save
 from runner.commands import compare
 from runner.matrix.cell import AXES
+from runner.results.cells import CellRow, Origin, save
 
 LIMIT_S = 5.0
 ROUNDS = 5
@@ -59,7 +59,7 @@ def planted(count: int, rng: np.random.Generator) -> list[CellRow]:
         }
         made.append(
             CellRow(
-                "", f"{len(made):012x}", "FINISHED", "", "ok", "ok", "avx512", "-", not made,
+                "", f"{len(made):012x}", "FINISHED", "", "ok", "ok", "avx512", not made,
                 fixed | axes, {"warmup": "3", "iterations": "20", "seed": "0"}, figures, tuple(medians.tolist()),
             )
         )  # fmt: skip

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
-from runner.analysis.cells import Cells, Origin
 from runner.matrix.cell import ABSENT
 from runner.protocol.errors import RunnerError
+from runner.results.cells import Cells, Origin
 
 # How a cell is measured: the settings that follow no axis.
 MEASURING = ("warmup", "iterations", "min_time_s", "max_time_s", "target_ci_pct", "seed")

@@ -6,13 +6,13 @@ import argparse
 import json
 import math
 import sys
+import textwrap
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timezone
 from pathlib import Path
 
 from rich.markup import escape
 
-from runner.analysis.cells import Cells, read
 from runner.analysis.comparison import FIGURES, Comparison, compare
 from runner.analysis.mixing import refuse_mixing
 from runner.analysis.noise import Noise, in_words, newest
@@ -20,12 +20,13 @@ from runner.commands.options import add_allow, allowed, words
 from runner.matrix.cell import AXES
 from runner.matrix.rules import check_rule
 from runner.protocol.errors import RunnerError
-from runner.report import comparison_formats as formats
-from runner.report import terminal
+from runner.report import data, tables, terminal
+from runner.report.columns import COLUMNS, Place
+from runner.results.cells import Cells, read
 from runner.results.sweeps import find_all
 
 _EPILOG = """SWEEP is a sweep's name or the beginning of one, or all; none means the newest. Cells of other work (model,
-batch size, ...) are ranked in groups of their own. csv has the rankings, a line a cell; json has everything."""
+batch size, ...) are ranked in groups of their own. csv has the rankings, one line per cell; json has everything."""
 
 
 def main(arguments: list[str]) -> int:
@@ -42,29 +43,49 @@ def main(arguments: list[str]) -> int:
         raise RunnerError(f"no cell of {', '.join(o.sweep for o in cells.origins)} has ended; name another sweep")
     refuse_mixing(cells, allowed(options.allow))
     noise, notes = _noise(cells, Path(options.mlruns))
-    found = compare(cells, baseline, by, options.best_under, noise)
+    comparison = compare(cells, baseline, by, options.best_under, noise)
     if options.format == "json":
-        print(json.dumps(formats.as_data(found), indent=1, allow_nan=False))
+        print(json.dumps(data.as_data(comparison), indent=1, allow_nan=False))
     elif options.format == "csv":
-        sys.stdout.write(formats.as_csv(found))
+        sys.stdout.write(data.comparison_csv(comparison))
     elif options.format == "md":
-        print(formats.markdown(found, options.top, notes))
+        print(tables.markdown(comparison, options.top, notes))
     else:
-        _show(found, options.top, notes)
+        _show(comparison, options.top, notes)
     return 0
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m runner compare", description=__doc__, epilog=_EPILOG)
+    parser = argparse.ArgumentParser(
+        prog="python -m runner compare",
+        description=__doc__,
+        epilog=f"{_EPILOG}\n\nThe columns of a ranking:\n{_explanations()}",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
     parser.add_argument("sweeps", metavar="SWEEP", nargs="*")
     parser.add_argument("--baseline", metavar="AXIS=VALUE,...", help="what speed-ups are over (default: the sweep's)")
-    parser.add_argument("--by", metavar="AXIS,...", help="rank each value of these axes apart")
+    parser.add_argument("--by", metavar="AXIS,...", help="rank each value of these axes in a group of its own")
     parser.add_argument("--best-under", metavar="X", type=float, help="name the fastest cell with max_abs_err <= X")
     add_allow(parser)
     parser.add_argument("--format", choices=("table", "md", "csv", "json"), default="table")
     parser.add_argument("--top", metavar="N", type=int, default=20, help="rows of each table (default: %(default)s)")
     parser.add_argument("--mlruns", default="mlruns", help="folder with the results (default: %(default)s)")
     return parser
+
+
+def _explanations() -> str:
+    """What each column of the ranking means, one sentence each."""
+    shown = [column for column in COLUMNS if Place.COMPARE in column.places]
+    width = max(len(column.heading) for column in shown)
+    return "\n".join(
+        textwrap.fill(
+            f"{column.heading:{width}}  {column.explanation}",
+            width=100,
+            initial_indent="  ",
+            subsequent_indent=" " * (width + 4),
+        )
+        for column in shown
+    )
 
 
 def _axes(text: str | None) -> Mapping[str, Sequence[str]]:
@@ -93,13 +114,13 @@ def _noise(cells: Cells, mlruns: Path) -> tuple[Noise | None, list[str]]:
     return noise, [in_words(noise, rounds, datetime.now(timezone.utc)), *passed_over]
 
 
-def _show(found: Comparison, top: int, notes: Sequence[str]) -> None:
+def _show(comparison: Comparison, top: int, notes: Sequence[str]) -> None:
     console = terminal.make_console()
-    if found.warning:
-        console.print(f"[bold red]{escape(found.warning)}[/bold red]\n")
-    for section in formats.sections(found, top):
+    if comparison.warning:
+        console.print(f"[bold red]{escape(comparison.warning)}[/bold red]\n")
+    for section in tables.sections(comparison, top):
         console.print(f"[bold]{escape(section.title)}[/bold]", highlight=False)
-        console.print(formats.table(section))
+        console.print(tables.drawn(section))
         for note in section.notes:
             console.print(note, markup=False)
         console.print()

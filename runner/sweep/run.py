@@ -20,8 +20,7 @@ from rich.console import Console
 from rich.markup import escape
 
 from runner.analysis import expected, noise
-from runner.analysis.cause import main_causes
-from runner.analysis.ranking import pick_baseline, rank
+from runner.analysis.ranking import pick_baseline, rank_sweep
 from runner.capture import probe
 from runner.config.limits import AUTO
 from runner.config.schema import Config
@@ -265,8 +264,8 @@ class _Sweep:
 
     def _undecided(self) -> list[Planned]:
         """The cells that rounds=auto gives more rounds."""
-        rows = rank(self._records(), self.baseline.cell_id, self.level)
-        wanted = undecided(rows, self.settings.smallest_pct)
+        ranking = rank_sweep(self._records(), self.baseline.cell_id, self.distinguishing, self.level)
+        wanted = undecided(ranking.rows, self.settings.smallest_pct)
         return [planned for planned in self.matrix.runnable if planned.cell_id in wanted]
 
     def _run_jobs(self) -> bool:
@@ -328,13 +327,14 @@ class _Sweep:
         """Leave the files, end the parent run, print the table; returns the exit status."""
         folder, mlruns = self.request.directory, self.record.store.root
         records = self._records()
-        floor = noise.told(records, folder, mlruns, host_id)
-        rows = rank(records, self.baseline.cell_id, self.level, floor.floors)
+        floor = noise.report(records, folder, mlruns, host_id)
+        ranking = rank_sweep(records, self.baseline.cell_id, self.distinguishing, self.level, floor.floors, folder.name)
+        rows = ranking.rows
         published = expected.lines(self.published, rows)
-        origin = html.Origin(self.command, commit, tuple(published), floor.said)
+        origin = html.Origin(self.command, commit, tuple(published), floor.lines)
         title = f"{self.request.experiment}, sweep {self.request.sweep_id}"
-        changes = closing.leave(rows, self.distinguishing, folder, title, origin)
-        causes = {row.record.cell_id: cause for row, cause in main_causes(rows)}
+        changes = closing.leave(ranking, folder, title, origin)
+        causes = {row.cell.cell_id: row.main_cause for row in rows}
         failed = any(record.failure for record in records) or len(records) < len(self.asked)
         figures = {
             "sweep/cells_measured": float(sum(row.p50_ms is not None for row in rows)),
@@ -343,13 +343,13 @@ class _Sweep:
         }
         status = KILLED if interrupted else FAILED if failed else FINISHED
         ledger.end(folder, ledger.End(status, figures, causes))
-        said, links = [*changes, *published, *floor.said], {}
+        remarks, links = [*changes, *published, *floor.lines], {}
         try:
             links = self.record.finish(folder)
         except UnavailableError as error:
             failed = True
-            said.append(f"not in MLflow: {error}. Nothing is lost: python -m runner import {folder}")
-        closing.show(self.console, rows, self.distinguishing, said, folder, mlruns, links)
+            remarks.append(f"not in MLflow: {error}. Nothing is lost: python -m runner import {folder}")
+        closing.show(self.console, ranking, remarks, folder, mlruns, links)
         return INTERRUPTED if interrupted else SOME_FAILED if failed else ALL_RAN
 
 

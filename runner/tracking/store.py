@@ -22,6 +22,7 @@ from runner.checks import contamination
 from runner.config import names
 from runner.protocol.errors import RunnerError
 from runner.results import ledger
+from runner.results.metric_names import Metric, Tag
 from runner.results.metrics import RUNNER_CPU_LIMIT_PCT, cell_metrics
 from runner.results.outcome import FINISHED, KILLED, attempt_folders, job_folder, read_cell, read_job
 from runner.tracking import artifacts, views
@@ -192,7 +193,7 @@ class Store:
         for cell in cells:
             cause = end.causes.get(cell.data.tags["cell_id"])
             if cause:
-                self._client.set_tag(cell.info.run_id, "main_cause", cause[:_TAG_LIMIT])
+                self._client.set_tag(cell.info.run_id, Tag.MAIN_CAUSE, cause[:_TAG_LIMIT])
         for name, value in end.figures.items():
             self._client.log_metric(run_id, name, value)
         self._log_files(run_id, sweep, None)
@@ -253,7 +254,7 @@ class Store:
                     "cell_id": cell_id,
                     "mlflow.parentRunId": self._run(entry, ""),
                     "command": cell.command[:_TAG_LIMIT],
-                    "evidence": "unobserved",
+                    Tag.EVIDENCE: "unobserved",
                     **{f"setting.{name}": value[:_TAG_LIMIT] for name, value in cell.settings.items()},
                     "host_id": entry.host_id,
                     "git.commit": entry.commit,
@@ -304,11 +305,16 @@ class Store:
             return
         run_id = self._run(ledger.read_sweep(sweep), cell_id)
         figures = cell_metrics(record)
-        tags = {"evidence": record.evidence, "quality": record.quality, "isa": record.isa, **record.captures}
-        tags["contaminated"] = contamination.in_words(record.contamination, len(record.outcomes), figures)
+        tags: dict[str, str] = {
+            Tag.EVIDENCE: record.evidence,
+            Tag.QUALITY: record.quality,
+            Tag.ISA: record.isa,
+            **record.captures,
+        }
+        tags[Tag.CONTAMINATED] = contamination.in_words(record.contamination, len(record.outcomes), figures)
         if record.failure:
-            tags["failure"] = record.failure
-        if figures.get("selfaudit/runner_cpu_pct", 0) > RUNNER_CPU_LIMIT_PCT:
+            tags[Tag.FAILURE] = record.failure
+        if figures.get(Metric.RUNNER_CPU, 0) > RUNNER_CPU_LIMIT_PCT:
             tags["disturbed"] = f"the runner used more than {RUNNER_CPU_LIMIT_PCT:g} % of a core while measuring"
         if record.results:
             self._log_samples(run_id, sweep / "cells" / cell_id / "latencies.parquet", record.results)
@@ -365,11 +371,11 @@ class Store:
         experiment_id, sweep_id, axes = self._experiment(entry.experiment), entry.sweep_id, entry.distinguishing_axes
         page = f"{self._server or SERVER}/#/experiments/{experiment_id}"
         cells = self._cells_of(entry)
-        ranked = {c.info.run_id: views.is_ranked(c.data.metrics, c.data.tags.get("quality")) for c in cells}
+        ranked = {c.info.run_id: views.is_ranked(c.data.metrics, c.data.tags.get(Tag.QUALITY)) for c in cells}
         for cell in cells:
             self._client.update_run(cell.info.run_id, name=views.run_name(cell.data.params, axes))
         for run_id, yes in ranked.items():
-            self._client.set_tag(run_id, views.RANKED, "yes" if yes else "no")
+            self._client.set_tag(run_id, Tag.RANKED, "yes" if yes else "no")
         found: dict[str, views.View] = {}
         if any(ranked.values()):
             groups = dict.fromkeys(name.partition("/")[0] for cell in cells for name in sorted(cell.data.metrics))

@@ -15,32 +15,38 @@ from dataclasses import dataclass
 from typing import Any
 
 from runner.matrix.cell import AXES, worded
+from runner.results.metric_names import Metric, Tag
 
 TAG = "mlflow.sharedViewState."
 # What the UI calls its three ways to show runs, in the address.
 _TABLE, _CHARTS, _ARTIFACTS = "TABLE", "CHART", "ARTIFACT"
 
-_P50 = "latency/p50_ms"
 _CELLS = "tags.kind = 'cell'"
-# Tag of every cell of a sweep that has ended: a wrong output among the fastest looks like a winner.
-RANKED = "ranked"
-_RANKED = f"tags.{RANKED} = 'yes'"
-_P50_COLUMN = f"metrics.`{_P50}`"
-# Of columns, in pixels, in the order shown.
-_WIDTHS = {
-    _P50_COLUMN: 130,
-    "tags.`evidence`": 90,
-    "tags.`quality`": 90,
-    "tags.`contaminated`": 120,
-    "metrics.`quality/rel_l2`": 130,
-    "tags.`isa`": 150,
-    "tags.`main_cause`": 330,
-    "tags.`tma.bottleneck`": 150,
-    "metrics.`faults/minor_per_iteration`": 170,
-    "metrics.`latency/cv_pct`": 120,
-    "metrics.`throughput/samples_per_s`": 180,
-    "metrics.`memory/rss_peak_mb`": 160,
+_RANKED = f"tags.{Tag.RANKED} = 'yes'"
+# What the table of a ranking shows (see runner.report.columns), in this order: by column, its width in pixels.
+SHOWN: Mapping[Metric | Tag, int] = {
+    Metric.P50: 130,
+    Tag.EVIDENCE: 90,
+    Tag.QUALITY: 90,
+    Tag.CONTAMINATED: 120,
+    Metric.RELATIVE_ERROR: 130,
+    Tag.ISA: 150,
+    Tag.MAIN_CAUSE: 330,
+    Tag.BOTTLENECK: 150,
+    Metric.MINOR_FAULTS: 170,
+    Metric.CV: 120,
+    Metric.SAMPLES_PER_S: 180,
+    Metric.RSS_PEAK: 160,
 }
+
+
+def _column(source: Metric | Tag) -> str:
+    """What the UI calls the column of a metric or tag."""
+    return f"{'metrics' if isinstance(source, Metric) else 'tags'}.`{source}`"
+
+
+_P50_COLUMN = _column(Metric.P50)
+_WIDTHS = {_column(source): width for source, width in SHOWN.items()}
 
 
 @dataclass(frozen=True)
@@ -48,11 +54,11 @@ class View:
     """A saved view, and the page that a link opens it in."""
 
     key: str
-    """Of the tag, and in the link."""
+    """The end of the tag's name, which the link carries too."""
     name: str
-    """In the UI's list of views."""
+    """Its name in the UI's list of views."""
     state: Mapping[str, Any]
-    """Of the runs page."""
+    """The state of the runs page."""
     mode: str = _TABLE
     """Table, charts, or artifacts side by side."""
 
@@ -80,7 +86,7 @@ def run_name(axes: Mapping[str, str], first: Sequence[str] = ()) -> str:
 
 def is_ranked(metrics: Mapping[str, float], quality: str | None) -> bool:
     """Whether a cell belongs into an order of speed."""
-    return _P50 in metrics and quality == "ok"
+    return Metric.P50 in metrics and quality == "ok"
 
 
 def undrawable(cells: Sequence[Mapping[str, str]], axes: Sequence[str]) -> list[str]:
@@ -126,10 +132,10 @@ def of_sweep(
 
 def of_the_rest(sweep_id: str, axes: Sequence[str]) -> View:
     """The cells of a sweep that `of_sweep` leaves out, with their reasons."""
-    reasons = {"tags.`quality`": 330, "tags.`failure`": 450}
+    reasons = {_column(Tag.QUALITY): 330, _column(Tag.FAILURE): 450}
     # The reasons come early, and keep their width.
     columns = _axes(axes) | reasons | _WIDTHS | reasons
-    state = _state(f"{_CELLS} and tags.sweep_id = '{sweep_id}' and tags.{RANKED} = 'no'", columns)
+    state = _state(f"{_CELLS} and tags.sweep_id = '{sweep_id}' and tags.{Tag.RANKED} = 'no'", columns)
     return View(f"sweep-{sweep_id}-rest", f"{sweep_id}: wrong output or failed", state)
 
 
@@ -153,7 +159,7 @@ def _ranking(axes: Sequence[str]) -> dict[str, int]:
 
 
 def _state(rows: str, widths: Mapping[str, int]) -> dict[str, Any]:
-    """Of the runs page, fastest first.
+    """The state of the runs page, fastest first.
 
     Args:
         rows: which, as a filter.
@@ -185,16 +191,21 @@ def _state(rows: str, widths: Mapping[str, int]) -> dict[str, Any]:
 def _charts(axes: Sequence[str], undrawn: Sequence[str], groups: Sequence[str]) -> dict[str, Any]:
     """Our sections of charts, open; below them, folded, those in which the UI puts every metric without a chart."""
     drawn = [axis for axis in axes if axis not in undrawn]
-    parallel = {"type": "PARALLEL", "selectedParams": drawn, "selectedMetrics": [_P50], "showAllRuns": False}
+    parallel = {
+        "type": "PARALLEL",
+        "selectedParams": drawn,
+        "selectedMetrics": [Metric.P50.value],
+        "showAllRuns": False,
+    }
     left_out = f", without {', '.join(undrawn)}" if undrawn else ""
     # Section -> (cards in a row, charts).
     ours: dict[str, tuple[int, list[dict[str, Any]]]] = {
         f"Axes against latency{left_out}": (1, [parallel] if drawn else []),
         "Trade-offs": (
             2,
-            [_scatter(_P50, "memory/rss_peak_mb"), _scatter("quality/rel_l2", "throughput/samples_per_s")],
+            [_scatter(Metric.P50, Metric.RSS_PEAK), _scatter(Metric.RELATIVE_ERROR, Metric.SAMPLES_PER_S)],
         ),
-        "Median, tail and spread of latency": (3, [_bars(_P50), _bars("latency/p90_ms"), _bars("latency/cv_pct")]),
+        "Median, tail and spread of latency": (3, [_bars(Metric.P50), _bars(Metric.P90), _bars(Metric.CV)]),
     }
     kept = {"isReordered": False, "deleted": False, "isGenerated": False}
     sections = [
@@ -211,10 +222,10 @@ def _charts(axes: Sequence[str], undrawn: Sequence[str], groups: Sequence[str]) 
     return {"compareRunCharts": charts, "compareRunSections": sections, "isAccordionReordered": True}
 
 
-def _scatter(x: str, y: str) -> dict[str, Any]:
-    axes = {name: {"key": key, "type": "METRIC"} for name, key in (("xaxis", x), ("yaxis", y))}
+def _scatter(x: Metric, y: Metric) -> dict[str, Any]:
+    axes = {name: {"key": metric.value, "type": "METRIC"} for name, metric in (("xaxis", x), ("yaxis", y))}
     return {"type": "SCATTER", "runsCountToCompare": 100} | axes
 
 
-def _bars(metric: str) -> dict[str, Any]:
-    return {"type": "BAR", "metricKey": metric, "displayName": metric, "runsCountToCompare": 100}
+def _bars(metric: Metric) -> dict[str, Any]:
+    return {"type": "BAR", "metricKey": metric.value, "displayName": metric.value, "runsCountToCompare": 100}

@@ -13,7 +13,7 @@ from runner.commands import explain
 from runner.protocol.errors import RunnerError
 from runner.protocol.stored import write_json
 from runner.results.outcome import OUTCOME_FILE, RESULT_FILE, job_folder
-from tests.report.test_report import axes, contaminated, record, rounds_of
+from tests.builders import axes, contaminated, record, record_of_medians
 
 FIGURES = {
     "onednn/compute_ms_per_iteration": 10.0,
@@ -66,7 +66,7 @@ def test_the_part_that_changed_is_first_with_what_was_counted_and_the_rest_is_le
     assert "20 -> 12 ms, -8 ms: 1.67x (one round" in out
     first = next(line for line in out.splitlines() if line.strip().startswith("reorders"))
     assert first.split()[:4] == ["reorders", "8", "0", "-8"]
-    assert "reorders a step 3 -> 0" in first
+    assert "reorders per iteration 3 -> 0" in first
     assert "left unexplained by what was counted: +0 ms" in out
     assert "aten::conv2d" in out
 
@@ -74,7 +74,7 @@ def test_the_part_that_changed_is_first_with_what_was_counted_and_the_rest_is_le
 def test_json_holds_the_same(mlruns: Path, capsys: pytest.CaptureFixture[str]) -> None:
     data: dict[str, Any] = json.loads(shown(mlruns, "ptmalloc", "tcm", "--format", "json", capsys=capsys))
     assert data["change_ms"] == pytest.approx(-8)
-    assert data["parts"][0]["words"] == "reorders a step 3 -> 0"
+    assert data["parts"][0]["words"] == "reorders per iteration 3 -> 0"
     assert data["unexplained_ms"] == pytest.approx(0, abs=1e-9)
     assert data["operators"][0] == {"name": "aten::conv2d", "before_ms": 18.0, "after_ms": 10.0}
 
@@ -83,13 +83,13 @@ def test_two_cells_of_which_one_is_contaminated_keep_their_interval_and_have_no_
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     sweep = tmp_path / "sweeps" / "20260101-000000-abcd"
-    cells = rounds_of("ptmalloc", 0.020, 0.0201), contaminated(rounds_of("tcmalloc", 0.010, 0.0101), 1)
-    for found in cells:
-        for outcome in found.outcomes:
-            folder = job_folder(sweep, found.cell_id, outcome.round)
+    cells = record_of_medians("ptmalloc", 0.020, 0.0201), contaminated(record_of_medians("tcmalloc", 0.010, 0.0101), 1)
+    for cell in cells:
+        for outcome in cell.outcomes:
+            folder = job_folder(sweep, cell.cell_id, outcome.round)
             folder.mkdir(parents=True)
             write_json(folder / OUTCOME_FILE, outcome)
-            write_json(folder / RESULT_FILE, found.results[outcome.round, 0])
+            write_json(folder / RESULT_FILE, cell.results[outcome.round, 0])
     write_json(sweep / "host.json", {"host_id": "here"})
     out = shown(tmp_path, "ptmalloc", "tcmalloc", capsys=capsys)
     assert out.startswith(

@@ -1,7 +1,7 @@
-"""cells.parquet: a row a cell, all that comparing needs of a sweep in one file that is read in a moment.
+"""cells.parquet: one row per cell, with all that ranking and comparing need of a sweep, in a file that is read at once.
 
-Apart from outcome.py, whose files a job each are the record: this one is made from them at the end of a sweep, and
-made again in memory for a sweep that has none (an older one, one that was killed). pyarrow is imported at first use.
+It is made from the outcomes of the jobs (runner.results.outcome), which are the record, at the end of a sweep; and made
+again in memory for a sweep that has no such file because it was killed or is older. pyarrow is imported at first use.
 """
 
 from __future__ import annotations
@@ -10,32 +10,33 @@ import json
 import math
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import median
 from typing import Annotated, Any
 
-from runner.analysis.cause import main_causes
-from runner.analysis.ranking import LEVEL, Row, rank
-from runner.matrix.cell import ABSENT
+from runner.matrix.cell import ABSENT, AXES, INFERENCE
 from runner.protocol import stored
-from runner.protocol.stored import FormatError, Latency, Range, VersionError
+from runner.protocol.stored import Count, FormatError, Latency, Range, VersionError
 from runner.results import sweepfiles
-from runner.results.metrics import INTERVALS
-from runner.results.outcome import FINISHED, read_cell
+from runner.results.metric_names import Metric
+from runner.results.metrics import INTERVALS, cell_metrics
+from runner.results.outcome import FINISHED, CellRecord, read_cell
 from runner.results.sweeps import CELLS_FILE
 
+# Chance of calling any cell of a sweep different when all are equal.
+LEVEL = 0.05
 # History: 1 = first version; 2 = with the level of the comparisons; 3 = without MLflow's run ids;
 # 4 = figures per iteration.
 FORMAT = "4"
 
-# Of host.json, what can change between two sweeps of one machine and changes their times.
+# Fields of host.json that can change between two sweeps of one machine and change their times.
 _STATE = ("cpus_allowed", "transparent_hugepages", "governor", "numa_balancing")
-_TEXTS = ("sweep", "cell_id", "status", "failure", "evidence", "quality", "isa", "main_cause")
+_TEXTS = ("cell_id", "status", "failure", "evidence", "quality", "isa")
+# Columns that older files of this format lack: their cells have the defaults of CellRow.
+_LATER = ("contamination", "contaminated", "reruns", "jobs", "captures")
 _MOST_VALUES = 50_000_000
 _ENDS = {end for ends in INTERVALS.values() for end in ends}
-# Of every file that is not older than it; empty in those that are.
-_LATER = ("contamination",)
 
 
 @dataclass(frozen=True)
@@ -43,7 +44,7 @@ class CellRow:
     """One cell of one sweep."""
 
     sweep: str
-    """Name of its folder."""
+    """The name of its sweep's folder."""
     cell_id: str
     status: str
     """FINISHED, or what became of the first round that did not finish."""
@@ -53,39 +54,55 @@ class CellRow:
     quality: str
     """``ok``, what is wrong with the output, or ``unobserved``."""
     isa: str
-    main_cause: str
-    """Of the distance from its sweep's baseline; ``-`` where there is none."""
     is_baseline: bool
-    """Of its sweep."""
+    """Whether it is the baseline of its own sweep."""
     axes: Mapping[str, str]
     settings: Mapping[str, str]
     metrics: Mapping[str, Annotated[float, Range(-math.inf)]]
     """Names and units as in MLflow; absent where not measured, or not asked for when reading. Infinite: the end of an
     interval that knows nothing."""
     medians_s: tuple[Latency, ...]
-    """Of each finished round, in seconds: a median stands for its process."""
+    """The median of each finished round, in seconds: it stands for its process."""
     contamination: str = ""
-    """Why the first of its contaminated rounds is one; empty without one. How many: contamination/rounds."""
+    """Why the first of its contaminated rounds is one; empty without one."""
+    contaminated: tuple[Count, ...] = ()
+    """The rounds, counted from 0, that somebody else took part in."""
+    reruns: Count = 0
+    """How many contaminated attempts were made again, over all rounds."""
+    jobs: Count = 0
+    """How many of its jobs have ended."""
+    captures: Mapping[str, str] = field(default_factory=dict)
+    """The tags of its captures."""
 
     @property
     def labels(self) -> dict[str, str]:
-        """Axes and settings."""
-        return {**self.axes, **self.settings}
+        """Axes and settings; ABSENT on an axis that is younger than the sweep."""
+        return {**dict.fromkeys(AXES, ABSENT), **self.axes, **self.settings}
 
     @property
     def p50_ms(self) -> float | None:
-        """None when it was not measured."""
-        return self.metrics.get("latency/p50_ms")
+        """Median latency per iteration; None when it was not measured."""
+        return self.metrics.get(Metric.P50)
 
     @property
     def contaminated_rounds(self) -> int:
-        """How many of its rounds somebody else took part in."""
-        return int(self.metrics.get("contamination/rounds", 0))
+        """How many of its measured rounds somebody else took part in."""
+        return int(self.metrics.get(Metric.CONTAMINATED_ROUNDS, 0))
 
     @property
     def is_right(self) -> bool:
-        """Measured, and its output is the model's: else it can't win."""
+        """Whether it was measured and its output is the model's: else it can't win."""
         return self.quality == "ok" and self.p50_ms is not None
+
+    @property
+    def is_served(self) -> bool:
+        """Whether its latencies are of requests to a server."""
+        return self.axes.get("scenario", INFERENCE) != INFERENCE
+
+    @property
+    def place(self) -> tuple[bool, bool, float]:
+        """What a ranking sorts by: right cells fastest first, then wrong ones, then those that were not measured."""
+        return self.p50_ms is None, not self.is_right, self.p50_ms or 0.0
 
 
 @dataclass(frozen=True)
@@ -97,9 +114,9 @@ class Origin:
     state: Mapping[str, str]
     """Settings of the machine that change times."""
     versions: Mapping[str, str]
-    """Of Python, libc and the distributions; ABSENT where not installed."""
+    """The versions of Python, libc and the distributions; ABSENT where not installed."""
     level: sweepfiles.Level = LEVEL
-    """Of the comparisons that it was planned for: see runner.sweep.rounds.level_of()."""
+    """The level of the comparisons that it was planned for: see runner.sweep.rounds.level_of()."""
 
 
 @dataclass(frozen=True)
@@ -123,58 +140,66 @@ def origin(folder: Path) -> Origin:
     )
 
 
-def of(rows: Sequence[Row], sweep: str) -> list[CellRow]:
-    """The ranked cells of a sweep."""
-    return [
-        CellRow(
-            sweep=sweep,
-            cell_id=row.record.cell_id,
-            status=next((o.status for o in row.record.outcomes if o.status != FINISHED), FINISHED),
-            failure=row.record.failure or "",
-            evidence=row.record.evidence,
-            quality=row.record.quality,
-            isa=row.record.isa,
-            main_cause=cause,
-            is_baseline=row.is_baseline,
-            axes=dict(row.record.axes),
-            settings=dict(row.record.outcomes[0].settings),
-            metrics=dict(row.metrics),
-            medians_s=tuple(median(samples) for samples in row.record.rounds),
-            contamination=next(iter(row.record.contamination.values()), ""),
-        )
-        for row, cause in main_causes(rows)
-    ]
+def cell_row(record: CellRecord, sweep: str, is_baseline: bool = False) -> CellRow:
+    """What a sweep's records say of one cell."""
+    return CellRow(
+        sweep=sweep,
+        cell_id=record.cell_id,
+        status=next((outcome.status for outcome in record.outcomes if outcome.status != FINISHED), FINISHED),
+        failure=record.failure or "",
+        evidence=record.evidence,
+        quality=record.quality,
+        isa=record.isa,
+        is_baseline=is_baseline,
+        axes=dict(record.axes),
+        settings=dict(record.outcomes[0].settings),
+        metrics=cell_metrics(record),
+        medians_s=tuple(median(latencies) for latencies in record.rounds),
+        contamination=next(iter(record.contamination.values()), ""),
+        contaminated=tuple(record.contamination),
+        reruns=record.reruns,
+        jobs=len(record.outcomes),
+        captures=dict(record.captures),
+    )
 
 
-def write(rows: Sequence[Row], folder: Path) -> None:
+def write(cells: Sequence[CellRow], causes: Mapping[str, str], folder: Path) -> None:
     """Leave cells.parquet in a sweep's folder; nothing when no cell ended."""
-    if rows:
-        known = origin(folder)
-        save(of(rows, known.sweep), known, folder)
+    if cells:
+        save(cells, origin(folder), folder, causes)
 
 
-def save(cells: Sequence[CellRow], known: Origin, folder: Path) -> None:
-    """Write cells.parquet whole or not at all; texts are dictionary-encoded, so equal ones cost nothing."""
+def save(cells: Sequence[CellRow], origin: Origin, folder: Path, causes: Mapping[str, str] | None = None) -> None:
+    """Write cells.parquet whole or not at all; texts are dictionary-encoded, so equal ones cost nothing.
+
+    Args:
+        causes: cell_id -> main cause; for those who read the file with pandas, a ranking finds its own.
+    """
     import pyarrow as pa
     import pyarrow.parquet as pq
 
     def names(maps: Sequence[Mapping[str, object]]) -> list[str]:
-        return list(dict.fromkeys(name for found in maps for name in found))
+        return list(dict.fromkeys(str(name) for table in maps for name in table))
 
-    columns: dict[str, Any] = {
-        name: pa.array([getattr(cell, name) for cell in cells], pa.string()) for name in (*_TEXTS, *_LATER)
-    }
+    texts = ("sweep", *_TEXTS, "contamination")
+    columns: dict[str, Any] = {name: pa.array([getattr(cell, name) for cell in cells], pa.string()) for name in texts}
+    columns["main_cause"] = pa.array([(causes or {}).get(cell.cell_id, "-") for cell in cells], pa.string())
+    columns["contaminated"] = pa.array([list(cell.contaminated) for cell in cells], pa.list_(pa.int64()))
+    for name in ("reruns", "jobs"):
+        columns[name] = pa.array([getattr(cell, name) for cell in cells], pa.int64())
+    captures = [json.dumps(dict(cell.captures), sort_keys=True) for cell in cells]
+    columns["captures"] = pa.array(captures, pa.string())
     columns["is_baseline"] = pa.array([cell.is_baseline for cell in cells], pa.bool_())
     for prefix, maps in (("axis", [cell.axes for cell in cells]), ("setting", [cell.settings for cell in cells])):
         for name in names(maps):
-            columns[f"{prefix}.{name}"] = pa.array([found.get(name) for found in maps], pa.string())
+            columns[f"{prefix}.{name}"] = pa.array([table.get(name) for table in maps], pa.string())
     for name in sorted(names([cell.metrics for cell in cells])):
         columns[f"metric.{name}"] = pa.array([cell.metrics.get(name) for cell in cells], pa.float64())
     columns["medians_s"] = pa.array([list(cell.medians_s) for cell in cells], pa.list_(pa.float64()))
-    columns["host_id"] = pa.array([known.host_id] * len(cells), pa.string())
-    for name, value in (("host_state", known.state), ("versions", known.versions)):
+    columns["host_id"] = pa.array([origin.host_id] * len(cells), pa.string())
+    for name, value in (("host_state", origin.state), ("versions", origin.versions)):
         columns[name] = pa.array([json.dumps(dict(value), sort_keys=True)] * len(cells), pa.string())
-    table = pa.table(columns).replace_schema_metadata({"runner.format": FORMAT, "runner.level": repr(known.level)})
+    table = pa.table(columns).replace_schema_metadata({"runner.format": FORMAT, "runner.level": repr(origin.level)})
     temporary = folder / f".{CELLS_FILE}.{os.getpid()}.tmp"
     pq.write_table(table, temporary)
     temporary.replace(folder / CELLS_FILE)
@@ -193,11 +218,10 @@ def read(folders: Sequence[Path], metrics: Sequence[str] | None = None) -> Cells
     rows: list[CellRow] = []
     origins = []
     for folder in folders:
-        found, known = (
-            _read_file(folder / CELLS_FILE, metrics) if (folder / CELLS_FILE).exists() else _made_of_jobs(folder)
-        )
-        rows += found
-        origins.append(known)
+        file = folder / CELLS_FILE
+        cells, its_origin = _read_file(file, metrics) if file.exists() else _made_of_jobs(folder)
+        rows += cells
+        origins.append(its_origin)
     return Cells(rows, origins)
 
 
@@ -213,8 +237,8 @@ def _read_file(file: Path, metrics: Sequence[str] | None) -> tuple[list[CellRow]
     except FormatError as error:
         raise FormatError(f"{error}; {again}") from error
     except (pa.ArrowException, OSError, LookupError, ValueError, TypeError, OverflowError) as error:
-        said = ascii(" ".join(str(error).split()))[1:-1][:300]
-        raise FormatError(f"{file} can't be read ({said}); {again}") from error
+        reason = ascii(" ".join(str(error).split()))[1:-1][:300]
+        raise FormatError(f"{file} can't be read ({reason}); {again}") from error
 
 
 def _columns(file: Path, metrics: Sequence[str] | None) -> tuple[dict[str, list[Any]], Mapping[bytes, bytes]]:
@@ -223,10 +247,10 @@ def _columns(file: Path, metrics: Sequence[str] | None) -> tuple[dict[str, list[
     import pyarrow.parquet as pq
 
     opened = pq.ParquetFile(pa.BufferReader(stored.read_bytes(file)))
-    known = opened.schema_arrow.metadata or {}
-    found = known.get(b"runner.format", b"none").decode()
-    if found != FORMAT:
-        raise VersionError(f"{file} has format {found}; this version reads {FORMAT}")
+    metadata = opened.schema_arrow.metadata or {}
+    version = metadata.get(b"runner.format", b"none").decode()
+    if version != FORMAT:
+        raise VersionError(f"{file} has format {version}; this version reads {FORMAT}")
     # A few bytes of this format can stand for any number of equal values. Only the file's own metadata is asked: those
     # of a column, when damaged, end the process.
     if opened.metadata.num_rows * opened.metadata.num_columns > _MOST_VALUES:
@@ -234,10 +258,10 @@ def _columns(file: Path, metrics: Sequence[str] | None) -> tuple[dict[str, list[
     wanted = None if metrics is None else {f"metric.{name}" for name in metrics}
     kept = [n for n in opened.schema_arrow.names if not n.startswith("metric.") or wanted is None or n in wanted]
     table = opened.read(columns=kept)
-    return {name: table.column(name).to_pylist() for name in table.column_names}, known
+    return {name: table.column(name).to_pylist() for name in table.column_names}, metadata
 
 
-def _rows(file: Path, data: dict[str, list[Any]], known: Mapping[bytes, bytes]) -> tuple[list[CellRow], Origin]:
+def _rows(file: Path, data: dict[str, list[Any]], metadata: Mapping[bytes, bytes]) -> tuple[list[CellRow], Origin]:
     count = len(data["cell_id"])
     if not count:
         raise FormatError(f"{file} has no cell")
@@ -250,12 +274,14 @@ def _rows(file: Path, data: dict[str, list[Any]], known: Mapping[bytes, bytes]) 
         return [{key: value for key, value in zip(keys, row, strict=True) if value is not None} for row in values]
 
     axes, settings, metrics = (maps(prefix) for prefix in ("axis.", "setting.", "metric."))
-    data["sweep"] = [file.parent.name] * count  # its folder may have been copied or renamed
+    if "captures" in data:
+        data["captures"] = [stored.parse_json(file, text) for text in data["captures"]]
     rows = [
         stored.typed(
             CellRow,
             {
                 **{name: data[name][i] for name in (*_TEXTS, *_LATER) if name in data},
+                "sweep": file.parent.name,  # its folder may have been copied or renamed
                 "is_baseline": data["is_baseline"][i],
                 "axes": axes[i],
                 "settings": settings[i],
@@ -275,17 +301,17 @@ def _rows(file: Path, data: dict[str, list[Any]], known: Mapping[bytes, bytes]) 
         "host_id": data["host_id"][0],
         "state": stored.parse_json(file, data["host_state"][0]),
         "versions": stored.parse_json(file, data["versions"][0]),
-        "level": float(known[b"runner.level"]),
+        "level": float(metadata[b"runner.level"]),
     }
     return rows, stored.typed(Origin, origin_of, file)
 
 
 def _made_of_jobs(folder: Path) -> tuple[list[CellRow], Origin]:
-    """The same from the files of the jobs, in the order of the plan; the first right cell stands for the baseline."""
-    known = origin(folder)
+    """The same from the files of the jobs, fastest first; the first right cell of the plan stands for the baseline."""
     planned = [cell.cell_id for cell in sweepfiles.read_plan(folder).cells]
-    there = sorted(path.name for path in (folder / "cells").iterdir() if path.is_dir())
-    order = [name for name in dict.fromkeys([*planned, *there]) if name in set(there)]
+    present = sorted(path.name for path in (folder / "cells").iterdir() if path.is_dir())
+    order = [name for name in dict.fromkeys([*planned, *present]) if name in set(present)]
     records = [record for name in order if (record := read_cell(folder, name)) is not None]
     first = next((r.cell_id for r in records if r.quality == "ok" and r.results and not r.failure), "")
-    return of(rank(records, first, known.level), known.sweep), known
+    cells = [cell_row(record, folder.name, record.cell_id == first) for record in records]
+    return sorted(cells, key=lambda cell: cell.place), origin(folder)
