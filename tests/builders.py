@@ -83,9 +83,9 @@ def record(
     return CellRecord(name, values, outcomes, results)
 
 
-def record_of_medians(name: str, *medians_s: float, **change: str) -> CellRecord:
+def record_of_medians(name: str, *medians_s: float) -> CellRecord:
     """A cell with one round per median, five iterations each."""
-    return record(name, *([median_s * factor for factor in SPREAD] for median_s in medians_s), **change)
+    return record(name, *([median_s * factor for factor in SPREAD] for median_s in medians_s))
 
 
 def noisy_record(

@@ -88,12 +88,12 @@ def test_compare_keeps_a_hostile_name_as_text_in_markdown_and_csv(tmp_path: Path
 
 @pytest.mark.parametrize("value", ["=1+1", "+1", "-1+cmd", "@x", "\tx"])
 def test_a_text_that_a_spreadsheet_would_compute_gets_an_apostrophe(value: str) -> None:
-    assert plain.noisy_record(value) == f"'{value}"
+    assert plain.cell(value) == f"'{value}"
 
 
 @pytest.mark.parametrize("value", ["-", "", "a=1", "x", -1.5, 3])
 def test_a_figure_and_a_plain_text_stay_as_they_are(value: object) -> None:
-    assert plain.noisy_record(value) == value
+    assert plain.cell(value) == value
 
 
 def test_a_console_shows_what_a_terminal_would_obey(capsys: pytest.CaptureFixture[str]) -> None:

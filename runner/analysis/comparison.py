@@ -139,9 +139,9 @@ def _labelled(cells: Cells) -> tuple[list[dict[str, str]], list[str]]:
     """Labels of each cell, every name in every cell; and the names that hosts and versions differ in."""
     mixed = [difference for difference in differences(cells) if difference.kind != SETTINGS]
     of_sweep = {o.sweep: {"sweep": o.sweep, **{d.name: d.values[o.sweep] for d in mixed}} for o in cells.origins}
-    names = dict.fromkeys(name for row in cells.rows for name in row.labels)
-    empty = dict.fromkeys(names, ABSENT)
-    labels = [{**empty, **row.labels, **of_sweep[row.sweep]} for row in cells.rows]
+    own = [row.labels for row in cells.rows]
+    empty = dict.fromkeys((name for its_labels in own for name in its_labels), ABSENT)
+    labels = [{**empty, **its_labels, **of_sweep[row.sweep]} for row, its_labels in zip(cells.rows, own, strict=True)]
     return labels, [difference.name for difference in mixed]
 
 

@@ -74,10 +74,10 @@ def write(ranking: Ranking, directory: Path, title: str, remarks: Sequence[str],
         **_trust(ranking),
         **_origin(ranking, directory, origin),
     }
-    table = tables.ranking(ranking.rows, ranking.distinguishing, Place.SHORT)
+    table = tables.ranking(ranking.rows, ranking.distinguishing, Place.SHORT, top=_ROWS_IN_MARKDOWN)
     short = environment.get_template("report.md.j2").render(
         facts,
-        table=tables.markdown_table(table)[: 2 + _ROWS_IN_MARKDOWN],
+        table=tables.markdown_table(table),
         most=_ROWS_IN_MARKDOWN,
         notes_most=_NOTES_IN_MARKDOWN,
     )

@@ -16,6 +16,8 @@ from runner.results.outcome import CellRecord
 
 # Cells that are described one by one; what is said of the others is how many they are.
 _DESCRIBED = 5
+# Failures and wrong outputs that are named; the table has them all.
+_NAMED = 50
 UNDECIDED = (
     "undecided: no difference was detected. Differences smaller than the figure in brackets are too small for this "
     "many rounds to detect."
@@ -33,7 +35,7 @@ def below(
         distinguishing: the keys that tell the cells apart.
         records: cell_id -> record, for what stands out in single iterations; empty where they are not at hand.
     """
-    notes = [note for row in rows for note in _of_cell(row, label(row.labels, distinguishing))]
+    notes = _first([note for row in rows for note in _of_cell(row, distinguishing)], "failed or wrong", _NAMED)
     notes += _contaminations(rows, distinguishing)
     notes += _shapes(rows, distinguishing, records or {})
     notes += _imprecise(rows, distinguishing)
@@ -63,13 +65,16 @@ def rows_left_out(rows: Sequence[object], top: int) -> list[str]:
     return [f"{len(rows) - top} more rows: --top {len(rows)} shows them"] if len(rows) > top else []
 
 
-def _of_cell(row: Row, name: str) -> list[str]:
-    notes = []
+def _of_cell(row: Row, distinguishing: Sequence[str]) -> list[str]:
+    """Its failure, what is wrong with its output, and whether the runner disturbed it."""
+    busy = row.metrics.get(Metric.RUNNER_CPU, 0.0)
+    if not (row.cell.failure or row.is_wrong or busy > RUNNER_CPU_LIMIT_PCT):
+        return []
+    notes, name = [], label(row.labels, distinguishing)
     if row.cell.failure:
         notes.append(f"{row.cell.status} {name}: {row.cell.failure}")
     if row.is_wrong:
         notes.append(f"WRONG output of {name}: {row.cell.quality}; it is out of the ranking")
-    busy = row.metrics.get(Metric.RUNNER_CPU, 0.0)
     if busy > RUNNER_CPU_LIMIT_PCT:
         notes.append(f"the runner used {busy:.1f} % of a core while {name} measured")
     return notes
@@ -102,10 +107,10 @@ def _shapes(rows: Sequence[Row], distinguishing: Sequence[str], records: Mapping
     return _first(notes, "with latencies like these")
 
 
-def _first(notes: list[str], what: str) -> list[str]:
-    """The first few of these notes, and how many further cells there would be."""
-    more = len(notes) - _DESCRIBED
-    return notes[:_DESCRIBED] + ([f"{plural(more, 'further cell')} {what}"] if more > 0 else [])
+def _first(notes: list[str], what: str, most: int = _DESCRIBED) -> list[str]:
+    """The first of these notes, and how many further cells there would be."""
+    more = len(notes) - most
+    return notes[:most] + ([f"{plural(more, 'further cell')} {what}"] if more > 0 else [])
 
 
 def _imprecise(rows: Sequence[Row], distinguishing: Sequence[str]) -> list[str]:

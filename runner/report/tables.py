@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from rich import box
 from rich.markup import escape
@@ -46,8 +46,10 @@ class Section:
     notes: Sequence[str] = ()
 
 
-def ranking(rows: Sequence[Row], distinguishing: Sequence[str], place: Place, title: str = "Ranking") -> Section:
-    """The ranking as it is shown there."""
+def ranking(
+    rows: Sequence[Row], distinguishing: Sequence[str], place: Place, title: str = "Ranking", top: int | None = None
+) -> Section:
+    """The ranking as it is shown there; the first ``top`` rows of it, where not all are wanted."""
     shown = columns(place, rows)
     headings = [*((axis, True) for axis in distinguishing), *((column.heading, column.is_word) for column in shown)]
     values = [
@@ -55,7 +57,7 @@ def ranking(rows: Sequence[Row], distinguishing: Sequence[str], place: Place, ti
             *(Value(row.labels[axis]) for axis in distinguishing),
             *(Value(column.text(row), column.mark(row)) for column in shown),
         ]
-        for row in rows
+        for row in rows[:top]
     ]
     return Section(title, headings, values)
 
@@ -73,9 +75,8 @@ def sections(comparison: Comparison, top: int) -> list[Section]:
 def _group(comparison: Comparison, group: Group, top: int) -> Section:
     distinguishing = [key for key in comparison.distinguishing if key not in group.name] or ["model"]
     title = f"Ranking of {label(group.name, list(group.name))}" if group.name else "Ranking"
-    whole = ranking(group.rows, distinguishing, Place.COMPARE, title)
-    said = [*notes.rows_left_out(group.rows, top), *notes.of_group(group, distinguishing, comparison.bound)]
-    return Section(title, whole.headings, whole.rows[:top], said)
+    below = [*notes.rows_left_out(group.rows, top), *notes.of_group(group, distinguishing, comparison.bound)]
+    return replace(ranking(group.rows, distinguishing, Place.COMPARE, title, top), notes=below)
 
 
 def _effects(comparison: Comparison, top: int) -> Section:

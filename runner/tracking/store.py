@@ -305,12 +305,7 @@ class Store:
             return
         run_id = self._run(ledger.read_sweep(sweep), cell_id)
         figures = cell_metrics(record)
-        tags: dict[str, str] = {
-            Tag.EVIDENCE: record.evidence,
-            Tag.QUALITY: record.quality,
-            Tag.ISA: record.isa,
-            **record.captures,
-        }
+        tags = {Tag.EVIDENCE: record.evidence, Tag.QUALITY: record.quality, Tag.ISA: record.isa, **record.captures}
         tags[Tag.CONTAMINATED] = contamination.in_words(record.contamination, len(record.outcomes), figures)
         if record.failure:
             tags[Tag.FAILURE] = record.failure

@@ -76,11 +76,9 @@ def main_cause_with_rounds(*medians_ms: tuple[float, float]) -> str:
     """What a ranking names as the cause, of a cell with these medians beside its baseline's."""
     before = cell(20, compute=10, reorder=8, other=0, reorders=3)
     after = cell(12, compute=10, reorder=0, other=0, reorders=0)
-    sides = [
-        replace(side, medians_s=tuple(pair[place] / 1e3 for pair in medians_ms))
-        for place, side in enumerate((before, after))
-    ]
-    rows: dict[bool, Row] = {row.is_baseline: row for row in rank(sides, sides[0])}
+    before = replace(before, medians_s=tuple(base_ms / 1e3 for base_ms, _ in medians_ms))
+    after = replace(after, medians_s=tuple(ms / 1e3 for _, ms in medians_ms))
+    rows = {row.is_baseline: row for row in rank([before, after], before)}
     return rows[False].main_cause
 
 

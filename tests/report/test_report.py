@@ -169,7 +169,7 @@ def test_a_contaminated_cell_has_no_answer_and_the_others_keep_theirs() -> None:
 
 
 def test_a_contaminated_baseline_leaves_no_comparison_to_be_trusted() -> None:
-    failed = record("tcmalloc_2", None, failure="it crashed")
+    failed = record("tcmalloc_2", failure="it crashed")
     rows = ranked([contaminated(STEADY, 0), QUICK, ALIKE, failed], "ptmalloc").rows
     assert [row.answer for row in rows] == ["can't be trusted"] * 3 + ["-"]
 

@@ -102,8 +102,8 @@ def test_a_figure_or_setting_that_a_cell_lacks_stays_absent(tmp_path: Path) -> N
         "s", "a", "FINISHED", "", "ok", "ok", "avx2", True,
         {"model": "m"}, {"seed": "0"}, {"x": 1.0}, (0.1, 0.2),
     )  # fmt: skip
-    further = {"contamination": "busy", "contaminated": (1,), "reruns": 2, "jobs": 2, "captures": {"itt": "ok"}}
-    other = replace(base, cell_id="b", is_baseline=False, settings={}, metrics={"y": 2.0}, medians_s=(), **further)
+    other = replace(base, cell_id="b", is_baseline=False, settings={}, metrics={"y": 2.0}, medians_s=())
+    other = replace(other, contamination="busy", contaminated=(1,), reruns=2, jobs=2, captures={"itt": "ok"})
     folder = tmp_path / "s"
     folder.mkdir()
     known = cells.Origin("s", "h", {"governor": "-"}, {"torch": "1"})
