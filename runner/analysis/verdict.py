@@ -8,7 +8,8 @@ from dataclasses import dataclass, replace
 from runner import stats
 from runner.analysis.ranking import Row, cell_name, processes, warning
 
-_ONE_ROUND = "one round can't tell whether that is real (rounds=5 does)"
+# Where a difference has no interval.
+ONE_ROUND = "one round can't tell whether that is real, rounds=5 does"
 _CONTAMINATED = "whether that is real can't be told from contaminated rounds"
 
 
@@ -112,7 +113,7 @@ def _with_certainty(text: str, row: Row, real: stats.Answer, words: str, cause: 
     """The text, how sure it is, and the cause where there may be one."""
     result = row.verdict
     if result is None or result.interval is None:
-        return f"{text}; {_CONTAMINATED}." if row.untrusted else f"{text}; {_ONE_ROUND}{cause}."
+        return f"{text}; {_CONTAMINATED}." if row.untrusted else f"{text}; {ONE_ROUND}{cause}."
     text += f", 95 % interval {result.interval.low:.2f}x to {result.interval.high:.2f}x"
     if row.untrusted:
         return f"{text}; {_CONTAMINATED}."

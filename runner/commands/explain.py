@@ -16,6 +16,7 @@ from runner.analysis.cause import count, signed
 from runner.analysis.explanation import Explanation, explain
 from runner.analysis.mixing import refuse_mixing
 from runner.analysis.ranking import rank, unequal_work
+from runner.analysis.verdict import ONE_ROUND
 from runner.capture.collect import read_table, read_trace
 from runner.capture.kernels import by_shape
 from runner.commands.options import add_allow, allowed
@@ -212,7 +213,7 @@ def _summary(explanation: Explanation) -> str:
     if verdict is not None and verdict.interval is not None:
         certainty = f"95 % interval {interval_text(verdict.interval)}, {explanation.answer}"
     else:
-        certainty = "one round can't tell whether that is real; rounds=5 shows it"
+        certainty = ONE_ROUND
     times = f"{explanation.before_ms:.4g} -> {explanation.after_ms:.4g} ms, {signed(explanation.change_ms)} ms"
     return f"p50 {times}: {explanation.before_ms / explanation.after_ms:.2f}x ({certainty})"
 
