@@ -200,16 +200,16 @@ def _part_changes(before: CellRow, after: CellRow) -> list[Change]:
     old, new = split(before), split(after)
     if not old or not new:
         return []
-    found: list[Change] = []
+    parts: list[Change] = []
     without_isa = before.isa == _UNOBSERVED, after.isa == _UNOBSERVED
     merged = (_PRIMITIVES[0].name, _OUTSIDE.name) if without_isa[0] != without_isa[1] else ()
     if merged:
         # Arithmetic moved into oneDNN from another library, or out of it: neither part alone is a cause.
         words = f"arithmetic moved {'into' if without_isa[0] else 'out of'} oneDNN"
         sums = [sum((side[name] for name in merged), 0.0) for side in (old, new)]
-        found.append(Change("arithmetic, in oneDNN or not", words, sums[0], sums[1]))
+        parts.append(Change("arithmetic, in oneDNN or not", words, sums[0], sums[1]))
     for part in PARTS:
         if part.name not in merged:
-            words_or_none = part.say(before, after, new[part.name] - old[part.name])
-            found.append(Change(part.name, words_or_none, old[part.name], new[part.name]))
-    return found
+            reason = part.say(before, after, new[part.name] - old[part.name])
+            parts.append(Change(part.name, reason, old[part.name], new[part.name]))
+    return parts

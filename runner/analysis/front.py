@@ -44,11 +44,11 @@ def pareto(costs: Floats) -> NDArray[np.intp]:
     """
     # By place in each column: sums of unlike units would lose the small ones in rounding.
     ranked = np.column_stack([np.unique(column, return_inverse=True)[1] for column in costs.T]) if costs.size else costs
-    left = np.argsort(ranked.sum(axis=1), kind="stable") if costs.size else np.arange(0)
-    kept: list[NDArray[np.intp]] = []
-    while len(left):
-        first = ranked[left[0]]
-        equal = (ranked[left] == first).all(axis=1)
-        kept.append(left[equal])
-        left = left[(ranked[left] < first).any(axis=1)]
-    return np.sort(np.concatenate(kept)) if kept else np.arange(0)
+    remaining = np.argsort(ranked.sum(axis=1), kind="stable") if costs.size else np.arange(0)
+    front: list[NDArray[np.intp]] = []
+    while len(remaining):
+        first = ranked[remaining[0]]
+        equal = (ranked[remaining] == first).all(axis=1)
+        front.append(remaining[equal])
+        remaining = remaining[(ranked[remaining] < first).any(axis=1)]
+    return np.sort(np.concatenate(front)) if front else np.arange(0)

@@ -80,8 +80,8 @@ class Noise:
 
     def at(self, rounds: int) -> OfRounds | None:
         """The known floor of the most rounds that are not more than these, else of the fewest; None without any."""
-        known = [by for by in self.by_rounds if by.floor_pct is not None]
-        return next((by for by in reversed(known) if by.rounds <= rounds), known[0] if known else None)
+        floors = [by for by in self.by_rounds if by.floor_pct is not None]
+        return next((by for by in reversed(floors) if by.rounds <= rounds), floors[0] if floors else None)
 
 
 @dataclass(frozen=True)
@@ -91,9 +91,9 @@ class NoiseReport:
     lines: tuple[str, ...] = ()
     """Lines to print."""
     floors: Mapping[int, float] = field(default_factory=dict)
-    """For the sweep's own comparisons; empty where none is known, and of twins, which are what it is measured by."""
+    """The floors for the sweep's own comparisons; empty where none is known, and for twins, which measure them."""
     figures: Mapping[str, float] = field(default_factory=dict)
-    """Metrics of the parent run."""
+    """Metrics of the sweep's run in MLflow."""
 
 
 def report(records: Sequence[CellRecord], folder: Path, mlruns: Path, host_id: str) -> NoiseReport:
@@ -119,7 +119,7 @@ def report(records: Sequence[CellRecord], folder: Path, mlruns: Path, host_id: s
 
 
 def twins(records: Sequence[CellRecord]) -> list[list[CellRecord]]:
-    """Measured cells that differ in their twin alone, at least two a configuration, in the order given."""
+    """Measured cells that differ in their twin alone, at least two per configuration, in the order given."""
     families: dict[tuple[tuple[str, str], ...], list[CellRecord]] = {}
     for record in records:
         if record.results and not record.failure:
@@ -161,7 +161,7 @@ def measure(families: Sequence[Sequence[CellRecord]], sweep: str, host_id: str, 
 
 def newest(mlruns: Path, host_id: str) -> tuple[Noise | None, list[str]]:
     """The latest A/A of this host below ``mlruns`` that has a floor, and a note on each file that can't be read."""
-    known, notes = [], []
+    candidates, notes = [], []
     for file in sorted((mlruns / "sweeps").glob(f"*/{FILE}")):
         try:
             noise = read(file)
@@ -169,8 +169,9 @@ def newest(mlruns: Path, host_id: str) -> tuple[Noise | None, list[str]]:
             notes.append(f"{file.parent.name}/{FILE} is passed over: {error}")
             continue
         if noise.host_id == host_id and noise.floors:
-            known.append((noise.when, file.parent.name, noise))
-    return (max(known, key=lambda candidate: candidate[:2])[2] if known else None), notes
+            candidates.append((noise.when, file.parent.name, noise))
+    newest_first = sorted(candidates, key=lambda candidate: candidate[:2], reverse=True)
+    return (newest_first[0][2] if candidates else None), notes
 
 
 def read(file: Path) -> Noise:

@@ -240,8 +240,8 @@ def _host(machine: sweepfiles.Host) -> list[tuple[str, str]]:
         "python": "Python",
     }
     values = [(word, getattr(machine, key)) for key, word in words.items()]
-    known = [(word, value) for word, value in values if value not in (None, ())]
-    return [(word, ", ".join(map(str, v)) if isinstance(v, list) else str(v)) for word, v in known]
+    present = [(word, value) for word, value in values if value not in (None, ())]
+    return [(word, ", ".join(map(str, v)) if isinstance(v, list) else str(v)) for word, v in present]
 
 
 def _shade(speedup: float, every: Sequence[float]) -> tuple[str, str]:

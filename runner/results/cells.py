@@ -256,8 +256,8 @@ def _columns(file: Path, metrics: Sequence[str] | None) -> tuple[dict[str, list[
     if opened.metadata.num_rows * opened.metadata.num_columns > _MOST_VALUES:
         raise FormatError(f"{file} holds more than {_MOST_VALUES} values, which no sweep has")
     wanted = None if metrics is None else {f"metric.{name}" for name in metrics}
-    kept = [n for n in opened.schema_arrow.names if not n.startswith("metric.") or wanted is None or n in wanted]
-    table = opened.read(columns=kept)
+    names = [n for n in opened.schema_arrow.names if not n.startswith("metric.") or wanted is None or n in wanted]
+    table = opened.read(columns=names)
     return {name: table.column(name).to_pylist() for name in table.column_names}, metadata
 
 

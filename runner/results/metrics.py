@@ -86,10 +86,10 @@ def evidence_figures(kernels: Summary, quality: Mapping[str, Any]) -> dict[str, 
 
 def _of_surroundings(record: CellRecord, windows: Sequence[Window]) -> dict[str, float]:
     """What others did, of the worst round: a median would hide the one that matters. Absent = unobserved in a round."""
-    seen = [contamination.figures(window) for window in windows]
-    names = set.intersection(*(set(table) for table in seen)) if seen else set()
+    tables = [contamination.figures(window) for window in windows]
+    names = set.intersection(*(set(table) for table in tables)) if tables else set()
     return {
-        **{f"contamination/{name}": max((table[name] for table in seen), key=abs) for name in sorted(names)},
+        **{f"contamination/{name}": max((table[name] for table in tables), key=abs) for name in sorted(names)},
         Metric.CONTAMINATED_ROUNDS: float(len(record.contamination)),
         "contamination/reruns": float(record.reruns),
     }
@@ -153,11 +153,11 @@ def cell_metrics(record: CellRecord) -> dict[str, float]:
         "latency/processes": float(estimate.processes),
         Metric.SAMPLES_PER_S: median(per_round.values()),
     }
-    known = {name: value for name, value in latency.items() if value is not None}
+    of_latency = {name: value for name, value in latency.items() if value is not None}
     windows = [(result.window, result.latencies_s) for result in finished.values() if result.window is not None]
     return {
-        **known,
-        **_intervals(known, record, batch_size),
+        **of_latency,
+        **_intervals(of_latency, record, batch_size),
         **_over_rounds([_of_window(window, latencies_s) for window, latencies_s in windows]),
         **_of_surroundings(record, [window for window, _ in windows]),
         **_over_rounds([dict(outcome.figures) for outcome in record.outcomes]),

@@ -118,7 +118,7 @@ def of_sweep(
     ranking = _state(f"{rows} and {_RANKED}", _ranking(varying))
     charts = {**ranking, **_charts(varying, undrawn, groups)}
     drawn = f"{sweep_id}: charts, right output only"
-    found = {
+    shown = {
         "cells with the right output, fastest first": View(
             key, f"{sweep_id}: fastest first, right output only", ranking
         ),
@@ -126,8 +126,8 @@ def of_sweep(
     }
     if tables:
         # No state chooses a table: the UI opens the one that was logged first (itt/by_op.json), of the first ten cells.
-        found["captured tables of the ten fastest, side by side"] = View(f"{key}-charts", drawn, charts, _ARTIFACTS)
-    return found
+        shown["captured tables of the ten fastest, side by side"] = View(f"{key}-charts", drawn, charts, _ARTIFACTS)
+    return shown
 
 
 def of_the_rest(sweep_id: str, axes: Sequence[str]) -> View:
@@ -207,16 +207,16 @@ def _charts(axes: Sequence[str], undrawn: Sequence[str], groups: Sequence[str]) 
         ),
         "Median, tail and spread of latency": (3, [_bars(Metric.P50), _bars(Metric.P90), _bars(Metric.CV)]),
     }
-    kept = {"isReordered": False, "deleted": False, "isGenerated": False}
+    plain = {"isReordered": False, "deleted": False, "isGenerated": False}
     sections = [
-        {"uuid": name, "name": name, "display": True, "columns": columns, "cardHeight": 420} | kept
-        for name, (columns, found) in ours.items()
-        if found
-    ] + [{"uuid": name, "name": name, "display": False} | kept for name in groups]
+        {"uuid": name, "name": name, "display": True, "columns": columns, "cardHeight": 420} | plain
+        for name, (columns, cards) in ours.items()
+        if cards
+    ] + [{"uuid": name, "name": name, "display": False} | plain for name in groups]
     charts = [
         {"uuid": f"{name} {n}", "metricSectionId": name, "deleted": False, "isGenerated": False} | chart
-        for name, (_, found) in ours.items()
-        for n, chart in enumerate(found)
+        for name, (_, cards) in ours.items()
+        for n, chart in enumerate(cards)
     ]
     # Reordered: else the UI sorts the sections by name.
     return {"compareRunCharts": charts, "compareRunSections": sections, "isAccordionReordered": True}
