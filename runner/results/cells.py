@@ -92,7 +92,7 @@ class CellRow:
     @property
     def is_right(self) -> bool:
         """Whether it was measured and its output is the model's: else it can't win."""
-        return self.quality == "ok" and self.p50_ms is not None
+        return is_right(self.metrics, self.quality)
 
     @property
     def is_served(self) -> bool:
@@ -103,6 +103,11 @@ class CellRow:
     def place(self) -> tuple[bool, bool, float]:
         """What a ranking sorts by: right cells fastest first, then wrong ones, then those that were not measured."""
         return self.p50_ms is None, not self.is_right, self.p50_ms or 0.0
+
+
+def is_right(metrics: Mapping[str, float], quality: str | None) -> bool:
+    """Whether a cell belongs into an order of speed: it was measured, and its output is the model's."""
+    return Metric.P50 in metrics and quality == "ok"
 
 
 @dataclass(frozen=True)

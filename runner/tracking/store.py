@@ -22,6 +22,7 @@ from runner.checks import contamination
 from runner.config import names
 from runner.protocol.errors import RunnerError
 from runner.results import ledger
+from runner.results.cells import is_right
 from runner.results.metric_names import Metric, Tag
 from runner.results.metrics import RUNNER_CPU_LIMIT_PCT, cell_metrics
 from runner.results.outcome import FINISHED, KILLED, attempt_folders, job_folder, read_cell, read_job
@@ -366,7 +367,7 @@ class Store:
         experiment_id, sweep_id, axes = self._experiment(entry.experiment), entry.sweep_id, entry.distinguishing_axes
         page = f"{self._server or SERVER}/#/experiments/{experiment_id}"
         cells = self._cells_of(entry)
-        ranked = {c.info.run_id: views.is_ranked(c.data.metrics, c.data.tags.get(Tag.QUALITY)) for c in cells}
+        ranked = {c.info.run_id: is_right(c.data.metrics, c.data.tags.get(Tag.QUALITY)) for c in cells}
         for cell in cells:
             self._client.update_run(cell.info.run_id, name=views.run_name(cell.data.params, axes))
         for run_id, yes in ranked.items():

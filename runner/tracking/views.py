@@ -84,11 +84,6 @@ def run_name(axes: Mapping[str, str], first: Sequence[str] = ()) -> str:
     return " ".join(worded(axis, axes[axis]) for axis in names if axis in axes)
 
 
-def is_ranked(metrics: Mapping[str, float], quality: str | None) -> bool:
-    """Whether a cell belongs into an order of speed."""
-    return Metric.P50 in metrics and quality == "ok"
-
-
 def undrawable(cells: Sequence[Mapping[str, str]], axes: Sequence[str]) -> list[str]:
     """Axes of both numbers and words, such as threads=cores,1: the UI's parallel coordinates lose the cells of either.
 

@@ -163,3 +163,18 @@ def test_jobs_of_another_version_are_refused(sweep: Path) -> None:
 def test_importing_it_loads_no_pyarrow() -> None:
     code = "import sys, runner.results.cells; sys.exit('pyarrow' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+@pytest.mark.parametrize(
+    ("metrics", "quality", "right"),
+    [
+        ({"latency/p50_ms": 1.0}, "ok", True),
+        ({"latency/p50_ms": 1.0}, "rel_l2 0.5 is past the tolerance of 0.01", False),
+        ({"cost/launch_s": 1.0}, "ok", False),
+        ({}, None, False),
+    ],
+)
+def test_a_cell_can_win_when_it_was_measured_and_its_output_is_right(
+    metrics: dict[str, float], quality: str | None, right: bool
+) -> None:
+    assert cells.is_right(metrics, quality) is right
