@@ -7,14 +7,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 
 from runner.analysis.ranking import Labels, Ranking, rank_sweep
+from runner.capture.collect import write_table
 from runner.matrix.cell import AXES
 from runner.protocol.resultfile import Window, WorkerResult
-from runner.results.cells import LEVEL, CellRow
-from runner.results.outcome import CellRecord, Outcome
+from runner.protocol.stored import write_json
+from runner.results.cells import LEVEL, CellRow, Origin, save
+from runner.results.outcome import OUTCOME_FILE, RESULT_FILE, CellRecord, Outcome, job_folder
 from tests.conftest import CELL
 
 # Of a process with five iterations, each over their median.
@@ -165,3 +168,42 @@ def compared_cell(number: int, seconds: float, rounds: int = 5, seed: int = 0, *
         "", f"{number:012x}", "FINISHED", "", "ok", "ok", "avx512", number == 0,
         {**CELL.axes, **change}, CELL.settings, figures, medians, jobs=rounds,
     )  # fmt: skip
+
+
+# What oneDNN's log of a step comes to: 10 ms of arithmetic and 8 ms in three reorders.
+ONEDNN_FIGURES = {
+    "onednn/compute_ms_per_iteration": 10.0,
+    "onednn/reorder_ms_per_iteration": 8.0,
+    "onednn/other_ms_per_iteration": 0.0,
+    "onednn/reorders_per_iteration": 3.0,
+}
+NO_REORDERS = {"onednn/reorder_ms_per_iteration": 0.0, "onednn/reorders_per_iteration": 0.0}
+
+
+def store_cell(
+    sweep: Path,
+    name: str,
+    ms: float,
+    figures: Mapping[str, float],
+    settings: Mapping[str, str] | None = None,
+    **change: str,
+) -> None:
+    """Leave the files of a finished cell of one round in a sweep's folder.
+
+    Args:
+        figures: of its captures.
+        change: axes.
+    """
+    made = record(name, [ms / 1e3] * 5, figures=figures, settings=settings)
+    folder = job_folder(sweep, name, 0)
+    folder.mkdir(parents=True)
+    write_json(folder / RESULT_FILE, made.results[0, 0])
+    write_json(folder / OUTCOME_FILE, replace(made.outcomes[0], axes=axes(allocator=name, **change)))
+    write_table(folder / "itt" / "by_op.json", {"operator": ["aten::conv2d"], "self ms a step": [ms - 2]})
+
+
+def store_compared(mlruns: Path, name: str, cells: Sequence[CellRow], origin: Origin) -> None:
+    """Leave a sweep that has a cells.parquet only."""
+    folder = mlruns / "sweeps" / name
+    folder.mkdir(parents=True)
+    save(cells, origin, folder)

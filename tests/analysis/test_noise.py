@@ -29,13 +29,13 @@ from runner.results.cells import Origin
 from runner.results.outcome import CellRecord, Outcome
 from runner.stats import floor_at
 from runner.tracking.store import Store
-from tests.builders import axes, compared_cell, noisy_record, ranked
-from tests.commands.test_compare import put
+from tests.builders import axes, compared_cell, noisy_record, ranked, store_compared
 from tests.conftest import ROOT, Runner, invoke
 from tests.report.test_html import BASE, SHOWN
 
 CONFIG = yaml.safe_load((ROOT / "conf/config.yaml").read_text())
 DEFAULT_ROUNDS = CONFIG["rounds"]
+HERE = Origin("", "here", {}, {})
 LATENCY_S = 0.02
 # As many as the default settings time: iterations as noisy as these never reach target_ci_pct before max_time_s.
 ITERATIONS = round(CONFIG["max_time_s"] / LATENCY_S)
@@ -290,15 +290,8 @@ def test_the_files_of_a_sweep_have_the_floor_and_what_is_said_of_it(tmp_path: Pa
 
 
 def test_compare_goes_by_the_floor_in_every_format(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    put(
-        tmp_path,
-        "20260101",
-        [
-            compared_cell(0, 0.1, rounds=20),
-            compared_cell(1, 0.099, 20, ipex="on"),
-            compared_cell(2, 0.05, 20, graph="jit"),
-        ],
-    )
+    slightly, clearly = compared_cell(1, 0.099, 20, ipex="on"), compared_cell(2, 0.05, 20, graph="jit")
+    store_compared(tmp_path, "20260101", [compared_cell(0, 0.1, 20), slightly, clearly], HERE)
     leave(tmp_path, "20260102", by_rounds=[noise.OfRounds(5, 2.1, 3.0, 4.0)], date="2026-01-02T00:00:00+00:00")
 
     def show(*words: str) -> str:
@@ -325,7 +318,9 @@ def test_compare_without_a_floor_says_how_to_measure_one_and_of_several_hosts_th
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     for name, host in (("a", "here"), ("b", "there")):
-        put(tmp_path, name, [compared_cell(0, 0.1), compared_cell(1, 0.05, ipex="on")], Origin("", host, {}, {}))
+        store_compared(
+            tmp_path, name, [compared_cell(0, 0.1), compared_cell(1, 0.05, ipex="on")], replace(HERE, host_id=host)
+        )
     leave(tmp_path, "c", host_id="there")
     compare.main(["a", "--mlruns", str(tmp_path)])
     assert "no noise floor is known on this host: python -m runner -m +experiment=aa" in capsys.readouterr().out

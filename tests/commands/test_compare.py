@@ -24,8 +24,8 @@ from runner.commands import compare
 from runner.protocol.errors import RunnerError
 from runner.report.data import as_data
 from runner.report.notes import ONE_ROUND
-from runner.results.cells import CellRow, Cells, Origin, save
-from tests.builders import compared_cell
+from runner.results.cells import CellRow, Cells, Origin
+from tests.builders import compared_cell, store_compared
 from tests.conftest import CELL, invoke
 
 HERE = Origin("", "here", {"governor": "performance"}, {"torch": "2.8.0", "intel-extension-for-pytorch": "2.8.0"})
@@ -50,9 +50,7 @@ def matrix(**changes: Any) -> list[CellRow]:
 
 
 def put(mlruns: Path, name: str, rows: Sequence[CellRow], origin: Origin = HERE) -> None:
-    folder = mlruns / "sweeps" / name
-    folder.mkdir(parents=True)
-    save(rows, origin, folder)
+    store_compared(mlruns, name, rows, origin)
 
 
 @pytest.fixture

@@ -8,48 +8,19 @@ from typing import Any
 
 import pytest
 
-from runner.capture.collect import write_table
 from runner.commands import explain
 from runner.protocol.errors import RunnerError
 from runner.protocol.stored import write_json
 from runner.results.outcome import OUTCOME_FILE, RESULT_FILE, job_folder
-from tests.builders import axes, contaminated, record, record_of_medians
-
-FIGURES = {
-    "onednn/compute_ms_per_iteration": 10.0,
-    "onednn/reorder_ms_per_iteration": 8.0,
-    "onednn/other_ms_per_iteration": 0.0,
-    "onednn/reorders_per_iteration": 3.0,
-}
-
-
-def add_cell(
-    sweep: Path, name: str, ms: float, figures: dict[str, float], settings: dict[str, str] | None = None, **change: str
-) -> None:
-    """A finished cell of one round with its files."""
-    made = record(name, [ms / 1e3] * 5)
-    folder = job_folder(sweep, name, 0)
-    folder.mkdir(parents=True)
-    outcome = made.outcomes[0]
-    write_json(folder / RESULT_FILE, made.results[0, 0])
-    data = {
-        **outcome.__dict__,
-        "axes": axes(allocator=name, **change),
-        "figures": {**outcome.figures, **figures},
-        "settings": settings or {},
-    }
-    write_json(folder / OUTCOME_FILE, data)
-    write_table(folder / "itt" / "by_op.json", {"operator": ["aten::conv2d"], "self ms a step": [ms - 2]})
+from tests.builders import NO_REORDERS, ONEDNN_FIGURES, contaminated, record_of_medians, store_cell
 
 
 @pytest.fixture
 def mlruns(tmp_path: Path) -> Path:
     sweep = tmp_path / "sweeps" / "20260101-000000-abcd"
-    add_cell(sweep, "ptmalloc", 20, FIGURES)
-    add_cell(
-        sweep, "tcmalloc", 12, {**FIGURES, "onednn/reorder_ms_per_iteration": 0.0, "onednn/reorders_per_iteration": 0.0}
-    )
-    add_cell(sweep, "jemalloc", 30, FIGURES, batch_size="8")
+    store_cell(sweep, "ptmalloc", 20, ONEDNN_FIGURES)
+    store_cell(sweep, "tcmalloc", 12, {**ONEDNN_FIGURES, **NO_REORDERS})
+    store_cell(sweep, "jemalloc", 30, ONEDNN_FIGURES, batch_size="8")
     write_json(sweep / "host.json", {"host_id": "here"})
     return tmp_path
 
@@ -122,7 +93,7 @@ def test_what_is_not_two_cells_of_equal_work_is_refused(mlruns: Path, words: tup
 def add_sweep(mlruns: Path, name: str, ms: float, host: dict[str, Any]) -> None:
     """An older sweep with tcmalloc alone."""
     sweep = mlruns / "sweeps" / name
-    add_cell(sweep, "tcmalloc", ms, FIGURES)
+    store_cell(sweep, "tcmalloc", ms, ONEDNN_FIGURES)
     write_json(sweep / "host.json", host)
 
 
@@ -158,7 +129,7 @@ def test_other_cells_of_those_sweeps_may_have_been_measured_in_another_way(
     mlruns: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     add_sweep(mlruns, "20250101-000000-0000", 15, {"host_id": "here"})
-    add_cell(mlruns / "sweeps" / "20250101-000000-0000", "mimalloc", 9, FIGURES, settings={"warmup": "99"})
+    store_cell(mlruns / "sweeps" / "20250101-000000-0000", "mimalloc", 9, ONEDNN_FIGURES, settings={"warmup": "99"})
     assert "1.25x" in shown(mlruns, "2025:tcmalloc", "tcmalloc", capsys=capsys)
     with pytest.raises(RunnerError, match="warmup 99"):
         explain.main(["2025:mimalloc", "tcmalloc", "--mlruns", str(mlruns)])

@@ -18,8 +18,7 @@ from runner.report import closing
 from runner.results import cells
 from runner.results.outcome import OUTCOME_FILE, CellRecord, job_folder, read_cell
 from runner.results.sweeps import CELLS_FILE
-from tests.builders import ranked
-from tests.commands.test_explain import FIGURES, add_cell
+from tests.builders import NO_REORDERS, ONEDNN_FIGURES, ranked, store_cell
 
 HOST = {
     "host_id": "here",
@@ -34,14 +33,14 @@ HOST = {
 def sweep(tmp_path: Path) -> Path:
     """ptmalloc at 20 ms, tcmalloc at 12 ms, and jemalloc, which failed; files of the jobs only."""
     folder = tmp_path / "sweeps" / "20260101-000000-abcd"
-    add_cell(folder, "ptmalloc", 20, FIGURES)
-    add_cell(
+    store_cell(folder, "ptmalloc", 20, ONEDNN_FIGURES)
+    store_cell(
         folder,
         "tcmalloc",
         12,
-        {**FIGURES, "onednn/reorder_ms_per_iteration": 0.0, "onednn/reorders_per_iteration": 0.0},
+        {**ONEDNN_FIGURES, **NO_REORDERS},
     )
-    add_cell(folder, "jemalloc", 5, FIGURES)
+    store_cell(folder, "jemalloc", 5, ONEDNN_FIGURES)
     file = job_folder(folder, "jemalloc", 0) / OUTCOME_FILE
     write_json(
         file, {**json.loads(file.read_text()), "status": "FAILED", "failure": "it crashed", "evidence": "mismatch"}
