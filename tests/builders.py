@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from runner.analysis.ranking import Labels, Ranking, rank_sweep
-from runner.capture.collect import write_table
+from runner.capture.tables import write_table
 from runner.matrix.cell import AXES
 from runner.protocol.resultfile import Window, WorkerResult
 from runner.protocol.stored import write_json

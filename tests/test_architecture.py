@@ -46,7 +46,7 @@ ROOMS = {
     "report": "analysis results capture config matrix stats protocol",
     "analysis": "results capture config matrix stats protocol",
     "results": "checks capture config matrix stats protocol",
-    "checks": "launch machine protocol",
+    "checks": "capture launch machine protocol",
     "capture": "machine config protocol",
     "launch": "machine matrix protocol",
     "machine": "matrix protocol",
@@ -95,8 +95,8 @@ def test_the_tests_mirror_the_rooms() -> None:
     assert folders - {"data", "models"} <= set(ROOMS)
 
 
-def test_only_the_store_imports_mlflow() -> None:
-    assert importers_of("mlflow") == {"tracking/store.py"}
+def test_only_the_connection_to_mlflow_imports_it() -> None:
+    assert importers_of("mlflow") == {"tracking/connection.py"}
 
 
 def test_only_execute_starts_processes() -> None:
@@ -219,8 +219,8 @@ def test_nothing_that_is_read_is_run() -> None:
 
 
 def test_stored_files_are_read_in_one_place() -> None:
-    """By runner.protocol.stored, which bounds them; the worker reads what it wrote a moment ago."""
-    others = {"stored.py", "host.py", "identity.py", "execute.py"}
+    """By runner.protocol.strict_json, which bounds them; the worker reads what it wrote a moment ago."""
+    others = {"strict_json.py", "host.py", "identity.py", "execute.py"}
     for file in FILES:
         if file.name not in others and "worker" not in file.parts:
             names = {name for name, _ in calls(file)}

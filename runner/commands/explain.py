@@ -17,8 +17,8 @@ from runner.analysis.explanation import Explanation, explain
 from runner.analysis.mixing import refuse_mixing
 from runner.analysis.ranking import rank, unequal_work
 from runner.analysis.verdict import ONE_ROUND
-from runner.capture.collect import read_table, read_trace
-from runner.capture.kernels import by_shape
+from runner.capture.kernel_tables import by_shape
+from runner.capture.tables import read_table, read_trace
 from runner.commands.options import add_allow, allowed
 from runner.matrix.cell import ABSENT, AXES
 from runner.matrix.rules import distinguishing_axes

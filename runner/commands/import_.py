@@ -11,7 +11,7 @@ from runner.protocol.errors import RunnerError
 from runner.results import ledger
 from runner.sweep import resume
 from runner.tracking import recorder
-from runner.tracking.store import UnavailableError
+from runner.tracking.connection import UnavailableError
 
 _EPILOG = """What MLflow has already is not recorded twice: it may be run again after an interruption. The folders are
 where sweeps left them (mlruns/sweeps), or anywhere they have been copied to."""
@@ -25,7 +25,7 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("--tracking-uri", metavar="URI", help="address of an MLflow server to record in instead")
     options = parser.parse_args(arguments)
     sweeps = _sweeps(options.folders)
-    record = recorder.of(Path(options.mlruns), options.tracking_uri)
+    record = recorder.recorder_for(Path(options.mlruns), options.tracking_uri)
     record.store.prepare()
     status = 0
     for number, sweep in enumerate(sweeps, 1):

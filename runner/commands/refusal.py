@@ -88,9 +88,10 @@ def _translate(text: str) -> str | None:
         key = no_group["key"]
         from dataclasses import fields
 
-        from runner.config.schema import Config
+        from runner.config.schema import ONE_VALUE
+        from runner.protocol.cell import ENTRIES
 
-        names = [field.name for field in fields(Config) if field.name != "sweep"]
+        names = [*dict.fromkeys(key.partition(".")[0] for key in ENTRIES), *ONE_VALUE]
         near = "" if "." in key else _close(key, names)
         return (
             f"{key}: there is no such option{near}; see python -m runner --cfg job "

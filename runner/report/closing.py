@@ -12,7 +12,7 @@ from rich.markup import escape
 
 from runner.analysis import operators
 from runner.analysis.ranking import Ranking, cell_name, warning
-from runner.capture.collect import read_table
+from runner.capture.tables import read_table
 from runner.protocol.errors import RunnerError
 from runner.report import breakdown, data, html, notes, picture, plain, tables, timeline
 from runner.report.columns import Place

@@ -13,8 +13,10 @@ from typing import Any
 import pytest
 
 from runner.capture import itt, toplev
-from runner.capture.collect import read_table
+from runner.capture.tables import read_table
 from runner.capture.toplev import LEVEL1
+from runner.protocol.captures import Captures
+from runner.protocol.jobfile import read_spec
 from runner.protocol.resultfile import read_captures
 from runner.results.metrics import cell_metrics
 from runner.results.outcome import CellRecord, job_folder
@@ -92,7 +94,7 @@ def test_reorders_are_as_many_as_grep_counts_in_the_raw_log(channels: Ran) -> No
         assert counted == sum(row["primitive"] == "reorder" for row in rows)
         assert {row["copy"] for row in rows} <= {"torch", "ipex"}
         table = read_table(folder / "onednn" / "by_primitive.json")
-        assert sum(table["calls a step"]) == pytest.approx(metrics(record)["onednn/primitives_per_iteration"])
+        assert sum(table["calls per iteration"]) == pytest.approx(metrics(record)["onednn/primitives_per_iteration"])
 
 
 def test_activations_are_reordered_channels_first_and_not_channels_last(channels: Ran) -> None:
@@ -231,7 +233,7 @@ def test_captures_are_taken_in_the_first_round_only(run_cli: Runner) -> None:
     first, later = (job_folder(ran.sweep, record.cell_id, number) for number in (0, 1))
     assert (first / "captures.json").exists()
     assert not (later / "captures.json").exists()
-    assert json.loads((later / "job.json").read_text())["captures"] == {}
+    assert read_spec(later / "job.json").captures == Captures()
     assert "cost/itt_s" in cell_metrics(record)
     # A trace past its limit is left out, with a word; the tables stay.
     left = {path.name for path in (first / "profiler").iterdir()}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, fields
+from dataclasses import asdict, fields, replace
 from pathlib import Path
 
 import pytest
@@ -11,9 +11,10 @@ import yaml
 from runner.config import captures
 from runner.config.captures import CaptureConf
 from runner.config.limits import check
-from runner.config.schema import Config
+from runner.config.schema import Config, SweepConf
+from runner.protocol.cell import Cell
 from runner.protocol.errors import RunnerError
-from tests.conftest import ROOT, Ran, Runner
+from tests.conftest import CELL, ROOT, Ran, Runner
 
 CAPTURES = {file.stem for file in (ROOT / "conf" / "capture").glob("*.yaml")}
 GROUPS = ("model", "scenario", "load", "allocator", "ipex", "memory_format", "precision", "graph", "launcher")
@@ -56,14 +57,17 @@ def test_each_file_says_what_it_is_in_its_first_line(file: Path) -> None:
 
 
 def config(**change: object) -> Config:
+    """A sound configuration, with some of its values changed: of its cell, or of the sweep."""
+    of_cell = {name: value for name, value in change.items() if name in {field.name for field in fields(Cell)}}
     value = Config(
-        batch_size=1, warmup=0, min_time_s=1.0, max_time_s=2.0, node=0, seed=0, timeout_s=1.0, rounds=1,
-        budget_min=1.0, smallest_pct=1.0, reruns=0, retries=0, wait=True, mlruns="mlruns",
-    )  # fmt: skip
-    value.model.name, value.model._target_, value.allocator.name = "m", "a.b", "a"
-    for name, wanted in change.items():
-        setattr(value, name, wanted)
-    return value
+        cell=replace(CELL, **of_cell),  # type: ignore[arg-type]
+        sequence_length_of_model=None,
+        server_port=None,
+        capture=CaptureConf(),
+        sweep=SweepConf(),
+    )
+    of_sweep = {name: value for name, value in change.items() if name not in of_cell}
+    return replace(value, **of_sweep)  # type: ignore[arg-type]
 
 
 def test_a_sound_configuration_passes() -> None:
@@ -96,7 +100,8 @@ def test_a_sound_configuration_passes() -> None:
     ],
 )
 def test_a_value_out_of_range_is_refused_by_name_and_value(name: str, value: float | str) -> None:
-    with pytest.raises(RunnerError, match=f"^{name}={value}: "):
+    text = value if isinstance(value, str) else f"{value:g}"
+    with pytest.raises(RunnerError, match=f"^{name}={text}: "):
         check(config(**{name: value}))
 
 

@@ -88,13 +88,6 @@ def _measure(node: yaml.Node, depth: int, known: dict[int, int]) -> int:
     return known[id(node)]
 
 
-# Of the sweep as a whole: read once, from the configuration all its cells share.
-_ONE_VALUE = (
-    "experiment", "rounds", "budget_min", "smallest_pct", "reruns", "mlruns", "baseline", "timeout_s", "capture",
-    "wait", "resume", "retries",
-)  # fmt: skip
-
-
 class FileConfigSource(file_config_source.FileConfigSource):  # type: ignore[misc]  # Hydra's plugins are untyped
     """The ``file://`` source, reading ``off``, ``on``, ``yes`` and ``no`` as the words they are.
 
@@ -157,7 +150,7 @@ class MatrixSweeper(Sweeper):  # type: ignore[misc]
         names.check_values("", OmegaConf.to_container(without_hydra(self.config), resolve=True))
         directory = self._directory()
         if self.config.resume and not directory.exists():
-            directory = resume.the_same(Path(self.config.mlruns), sys.argv[1:]) or directory
+            directory = resume.newest_sweep_of(Path(self.config.mlruns), sys.argv[1:]) or directory
         with read_write(self.config), open_dict(self.config):
             # Resolved once: every job must see the same folder, wherever its process runs.
             self.config.hydra.sweep.dir = str(directory)
@@ -211,7 +204,7 @@ class MatrixSweeper(Sweeper):  # type: ignore[misc]
             if key.lstrip("+~").partition(".")[0] == "sweep":
                 raise RunnerError(f"{key}: the runner fills it in for each job; leave it out")
             choices[key] = values
-            if len(values) > 1 and key.lstrip("+").partition(".")[0] in _ONE_VALUE:
+            if len(values) > 1 and key.lstrip("+").partition(".")[0] in schema.ONE_VALUE:
                 raise RunnerError(
                     f"{key}={','.join(values)}: a sweep takes one value of {key.lstrip('+')}; run one sweep for each"
                 )
