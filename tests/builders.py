@@ -16,6 +16,7 @@ from runner.capture.tables import write_table
 from runner.matrix.cell import AXES
 from runner.protocol.resultfile import Window, WorkerResult
 from runner.protocol.stored import write_json
+from runner.protocol.verdicts import EvidenceVerdict, Status
 from runner.results.cells import LEVEL, CellRow, Origin, save
 from runner.results.outcome import OUTCOME_FILE, RESULT_FILE, CellRecord, Outcome, job_folder
 from tests.conftest import CELL
@@ -67,9 +68,9 @@ def record(
             name,
             number,
             values,
-            "FAILED" if failure else "FINISHED",
+            Status.FAILED if failure else Status.FINISHED,
             failure,
-            "mismatch" if failure else "ok",
+            EvidenceVerdict.MISMATCH if failure else EvidenceVerdict.OK,
             quality=quality,
             isa=isa,
             figures={"quality/rel_l2": 3e-7, **(figures or {})},

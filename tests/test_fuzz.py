@@ -298,13 +298,13 @@ def plugin() -> Any:
     """Hydra's view of the runner; Hydra finds it by the path."""
     sys.path.insert(0, str(ROOT / "runner/plugins"))
     try:
-        return importlib.import_module("hydra_plugins.runner_matrix")
+        return importlib.import_module("hydra_plugins.runner_files")
     finally:
         sys.path.pop(0)
 
 
 def take_yaml(file: Path) -> None:
-    plugin().FileConfigSource("test", f"file://{file.parent}").load_config(file.name)
+    plugin().Yaml12Source("test", f"yaml12://{file.parent}").load_config(file.name)
 
 
 def take_lists(file: Path) -> None:

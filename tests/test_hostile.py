@@ -355,7 +355,7 @@ EXPERIMENTS: dict[str, tuple[str | bytes, str]] = {
     "circle": ("a: &a [*a]\n", "it nests more than 32 levels deep, or refers to itself"),
     "deep": ("a: " + "[" * 40 + "]" * 40, "it nests more than 32 levels deep"),
     "abyss": ("a: " + "[" * 50_000, "nests too deeply"),
-    "twice": ("seed: 1\nseed: 2\n", "is not YAML at line 2, column 1: found duplicate key seed"),
+    "twice": ("seed: 1\nseed: 2\n", "is not YAML at line 2, column 1: the key seed is there twice"),
     "tab": ("a:\n\tb: 1\n", "is not YAML at line 2"),
     "python": ("a: !!python/object/apply:os.system [id]\n", "could not determine a constructor for the tag"),
     "tag": ("a: " + "!" * 100_000, "tag.yaml is not YAML at line 1"),
@@ -366,7 +366,7 @@ EXPERIMENTS: dict[str, tuple[str | bytes, str]] = {
     "huge": ("# " + "x" * (1 << 18), "is larger than 0.25 MiB"),
     "long_number": (f"seed: {'9' * 5000}\n", "long_number.yaml: "),
     "latin": (b"twin: \xe9\n", "it is not UTF-8 at byte 6"),
-    "header": ("# @package a b c\nseed: 1\n", "header.yaml: Too many components"),
+    "header": ("# @package a b c\nseed: 1\n", "header.yaml: @package wants one name"),
     "half": ("seed: ${\n", "half.yaml: "),
 }
 
@@ -377,7 +377,7 @@ def test_a_hostile_experiment_is_refused_in_a_sentence_that_names_it(name: str, 
 
     content, said = EXPERIMENTS[name]
     (tmp_path / f"{name}.yaml").write_bytes(content if isinstance(content, bytes) else content.encode())
-    source = plugin().FileConfigSource("test", f"file://{tmp_path}")
+    source = plugin().Yaml12Source("test", f"yaml12://{tmp_path}")
     with pytest.raises(RunnerError) as found:
         source.load_config(f"{name}.yaml")
     assert said in str(found.value)
@@ -390,7 +390,7 @@ def test_an_alias_and_a_text_of_several_lines_for_hydra_are_read(tmp_path: Path)
     from tests.test_fuzz import plugin
 
     (tmp_path / "x.yaml").write_text("a: &a {b: 1}\nc: *a\nhydra: {help: {header: 'x\n\n  y'}}\n")
-    read = plugin().FileConfigSource("test", f"file://{tmp_path}").load_config("x.yaml").config
+    read = plugin().Yaml12Source("test", f"yaml12://{tmp_path}").load_config("x.yaml").config
     assert read.c.b == 1
 
 

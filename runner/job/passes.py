@@ -13,16 +13,23 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any
 
 from runner import launch
 from runner.capture import probe
-from runner.config.captures import CaptureConf
+from runner.config.captures import CaptureConf, IterationsConf
 from runner.config.schema import Config
 from runner.launch import environment
-from runner.machine import execute, servers
+from runner.machine import execute, processes, servers
 from runner.machine.capabilities import this_machine
 from runner.protocol import stored
+from runner.protocol.captures import (
+    EVIDENCE_LOG,
+    Captures,
+    CountersCapture,
+    IttCapture,
+    ProfilerCapture,
+    Steps,
+)
 from runner.protocol.cell import Cell
 from runner.protocol.errors import RunnerError
 from runner.protocol.jobfile import JobSpec
@@ -47,11 +54,6 @@ class PassResult:
     """The wall time of the phases that workers can't know, in seconds."""
 
 
-# The part of oneDNN's log that the evidence needs. There is a second iteration because the log's header makes the first
-# one longer.
-_EVIDENCE_LOG = {"iterations": 2, "max_s": 2.0}
-
-
 def place_here(cell: Cell) -> launch.PlacedCell:
     """Place a cell on this machine as the calling process sees it.
 
@@ -66,15 +68,6 @@ def place_here(cell: Cell) -> launch.PlacedCell:
 def spec_of(placed: launch.PlacedCell, config: Config, result_path: Path, captures: CaptureConf) -> JobSpec:
     """The job file of a cell's timing pass, with the captures that follow the timed loop in the same process."""
     cell, placement = placed.cell, placed.placement
-    # These run in the worker's process, after the timed loop. oneDNN's log is part of the evidence in any case.
-    unavailable = probe.unavailable(captures)
-    in_process: dict[str, dict[str, Any]] = {"clean": {}} if captures.asked else {}
-    if captures.counters is not None:
-        in_process["counters"] = {**asdict(captures.counters), "perf": list(probe.perf_counters().command)}
-    if captures.itt is not None and not captures.itt.vtune and "itt" not in unavailable:
-        in_process["itt"] = {**asdict(captures.itt), "library": str(probe.collector())}
-    if captures.profiler is not None:
-        in_process["profiler"] = asdict(captures.profiler)
     return JobSpec(
         cell_id=config.sweep.cell_id,
         round=config.sweep.round,
@@ -82,9 +75,27 @@ def spec_of(placed: launch.PlacedCell, config: Config, result_path: Path, captur
         runner_pid=os.getpid(),
         result_path=str(result_path),
         instances=[list(placement.of_instance(i).cores) for i in range(placement.instances)],
-        onednn=_EVIDENCE_LOG if captures.onednn is None else asdict(captures.onednn),
-        captures=in_process,
+        # oneDNN's log is part of the evidence in any case.
+        onednn=EVIDENCE_LOG if captures.onednn is None else _steps(captures.onednn),
+        captures=_captures_of(captures),
     )
+
+
+def _steps(settings: IterationsConf) -> Steps:
+    return Steps(settings.iterations, settings.max_s)
+
+
+def _captures_of(asked: CaptureConf) -> Captures:
+    """The captures that run in the worker's own process, after the timed loop."""
+    counters = itt = profiler = None
+    if asked.counters is not None:
+        perf = list(probe.perf_counters().command)
+        counters = CountersCapture(asked.counters.iterations, asked.counters.max_s, perf)
+    if asked.itt is not None and not asked.itt.vtune and "itt" not in probe.unavailable(asked):
+        itt = IttCapture(asked.itt.iterations, asked.itt.max_s, str(probe.collector()))
+    if asked.profiler is not None:
+        profiler = ProfilerCapture(asked.profiler.iterations, asked.profiler.max_s, asked.profiler.max_trace_mb)
+    return Captures(bool(asked.names), counters, itt, profiler)
 
 
 def measure(placed: launch.PlacedCell, config: Config, folder: Path, spec: JobSpec) -> PassResult:
@@ -101,7 +112,7 @@ def measure(placed: launch.PlacedCell, config: Config, folder: Path, spec: JobSp
 
 def marker_of(config: Config) -> str:
     """The text by which every process of a job is found: runner, sweep, cell and round, in its environment."""
-    return f"{execute.Process.this()}/{config.sweep.id}/{config.sweep.cell_id}/{config.sweep.round}"
+    return f"{processes.Process.this()}/{config.sweep.id}/{config.sweep.cell_id}/{config.sweep.round}"
 
 
 @contextmanager
@@ -128,7 +139,7 @@ def write_launch(
         {
             "argv": argv,
             # Only the variables that tune the job: the caller's environment may hold secrets, and results are shared.
-            "env": environment.visible(command.env),
+            "env": environment.tuning_variables(command.env),
             "scrubbed": dict(command.scrubbed),
             "links": {str(link): str(file) for link, file in command.links.items()},
             "as_shell": as_shell,
@@ -150,7 +161,7 @@ def start(
     """
     marker = marker_of(config)
     with private_folder() as private:
-        collector = probe.collector() if "itt" in spec.captures else None
+        collector = None if spec.captures.itt is None else probe.collector()
         command = launch.command(placed, folder / "job.json", private, os.environ, sys.executable, marker, collector)
         argv: Sequence[str] = command.argv
         spec = replace(spec, private=str(private), deadline_s=time.monotonic() + config.timeout_s)

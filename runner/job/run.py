@@ -185,7 +185,7 @@ def _attempt(cell: Cell, config: Config, folder: Path, unfinished: Outcome) -> O
     )
 
 
-def _launch(placed: launch.PlacedCell, config: Config, folder: Path, captures: CaptureConf) -> passes.Measured:
+def _launch(placed: launch.PlacedCell, config: Config, folder: Path, captures: CaptureConf) -> passes.PassResult:
     """Run the timing pass, and remove the marks that its instances leave for each other."""
     spec = passes.spec_of(placed, config, folder / RESULT_FILE, captures)
     measure = serving.measure if placed.cell.scenario.is_served else passes.measure
@@ -195,7 +195,7 @@ def _launch(placed: launch.PlacedCell, config: Config, folder: Path, captures: C
     return measured
 
 
-def _failure_of(measured: passes.Measured) -> str:
+def _failure_of(measured: passes.PassResult) -> str:
     """Why a pass has no result: an instance that stopped because of another has no reason of its own to show."""
     failures = [failure for _, failure in measured.judged if failure is not None]
     return next((failure for failure in failures if OTHER_FAILED not in failure), failures[0])

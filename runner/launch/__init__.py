@@ -16,7 +16,7 @@ from runner.launch import direct, environment, ipexrun, libraries, xeon
 from runner.launch.placement import Placement, UnplaceableError, place
 from runner.launch.request import LaunchRequest
 from runner.machine.capabilities import Machine
-from runner.machine.installation import WORKER
+from runner.machine.installation import IPEX_EXTRA, WORKER
 from runner.matrix.cell import Cell
 from runner.matrix.support import why_not
 from runner.protocol.errors import RunnerError
@@ -97,13 +97,12 @@ def place_cell(cell: Cell, machine: Machine, caller: Mapping[str, str], python: 
 def _check_installed(cell: Cell, machine: Machine) -> None:
     if machine.ipex is None and cell.ipex == "on":
         raise RunnerError(
-            "ipex=on: Intel Extension for PyTorch (IPEX) is not installed; install it with: "
-            "pip install intel-extension-for-pytorch==2.8.0"
+            f"ipex=on: Intel Extension for PyTorch (IPEX) is not installed; install it with: {IPEX_EXTRA}"
         )
     if machine.ipex is None and cell.launcher.name == "ipexrun":
         raise RunnerError(
             "launcher=ipexrun: it is a part of Intel Extension for PyTorch (IPEX), which is not installed; choose "
-            "launcher=xeon"
+            f"launcher=xeon, or install it with: {IPEX_EXTRA}"
         )
     if cell.graph.name == "compile" and machine.compiler is None:
         raise RunnerError(

@@ -11,6 +11,7 @@ import re
 from collections.abc import Mapping
 from pathlib import Path
 
+from runner.machine.installation import IPEX_EXTRA
 from runner.matrix.cell import Cell
 from runner.protocol.errors import LibraryMissingError
 
@@ -18,7 +19,7 @@ from runner.protocol.errors import LibraryMissingError
 INSTALL = {
     "jemalloc": "apt-get install libjemalloc2",
     "tcmalloc": "apt-get install libgoogle-perftools4",
-    "iomp5": "pip install intel-openmp",
+    "iomp5": IPEX_EXTRA,
 }
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 PACKAGE = Path(__file__).resolve().parents[1]
@@ -9,6 +10,8 @@ PACKAGE = Path(__file__).resolve().parents[1]
 PROJECT = PACKAGE.parent
 # This is a path, because the IPEX launcher can't start a module.
 WORKER = PACKAGE / "worker" / "__main__.py"
+# Holds the namespace package in which Hydra looks for plugins.
+PLUGINS = PACKAGE / "plugins"
 
 
 def _shipped(name: str) -> Path:
@@ -19,3 +22,23 @@ def _shipped(name: str) -> Path:
 
 CONF = _shipped("conf")
 EXPERIMENTS = _shipped("experiments")
+
+# Folders of the user's own with experiment/NAME.yaml, model/NAME.yaml and the like; several as in PATH.
+OWN_FOLDERS = "RUNNER_EXPERIMENTS"
+
+
+def own_folders(text: str) -> list[Path]:
+    """The folders that a value of RUNNER_EXPERIMENTS names, without those that are not there and the shipped one."""
+    folders = [Path(name).resolve() for name in text.split(os.pathsep) if name]
+    return [folder for folder in dict.fromkeys(folders) if folder.is_dir() and folder != EXPERIMENTS]
+
+
+def search_options() -> list[str]:
+    """The options of the command line that make another process look in the same folders of the user's own."""
+    folders = own_folders(os.environ.get(OWN_FOLDERS, ""))
+    return [word for folder in folders for word in ("--config-dir", str(folder))]
+
+
+# The lines that install what a plain installation leaves out: see pyproject.toml.
+IPEX_EXTRA = "pip install 'runner[ipex]'"
+SERVING_EXTRA = "pip install 'runner[serving]'"

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 from runner.machine import execute
 from runner.machine.host import version_of
+from runner.machine.installation import SERVING_EXTRA
 from runner.matrix.cell import Cell
 from runner.protocol.errors import RunnerError
 
@@ -40,7 +41,7 @@ def java() -> Tool:
 @functools.cache
 def torchserve() -> Tool:
     """TorchServe's Python package, which includes the frontend."""
-    return Tool("torchserve", version_of("torchserve"), "pip install torchserve==0.12.0")
+    return Tool("torchserve", version_of("torchserve"), SERVING_EXTRA)
 
 
 @functools.cache

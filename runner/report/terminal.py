@@ -12,8 +12,9 @@ from rich.text import Text
 
 from runner.analysis.cause import count
 from runner.config import names
+from runner.protocol.verdicts import Status
 from runner.results.metric_names import Metric
-from runner.results.outcome import FINISHED, Outcome
+from runner.results.outcome import Outcome
 
 # What the widest table needs: a terminal that is narrower wraps its lines, and nothing is cut off.
 _WIDTH = 280
@@ -107,7 +108,7 @@ class Progress:
         took_s = time.monotonic() - self._began
         took = f"[dim]{duration(took_s)}{rest}[/dim]"
         indent = " " * (len(f"[{self.done}/{self._jobs}]") + 1)
-        if outcome.status == FINISHED:
+        if outcome.status == Status.FINISHED:
             p50 = figures.get(Metric.P50)
             faults = figures.get(Metric.MINOR_FAULTS)
             measured = f"p50 {p50:.4g} ms" if p50 is not None else "not measured"

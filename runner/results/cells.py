@@ -18,10 +18,11 @@ from typing import Annotated, Any
 from runner.matrix.cell import ABSENT, AXES, INFERENCE
 from runner.protocol import stored
 from runner.protocol.stored import Count, FormatError, Latency, Range, VersionError
+from runner.protocol.verdicts import QualityVerdict, Status
 from runner.results import sweepfiles
 from runner.results.metric_names import Metric
 from runner.results.metrics import INTERVALS, cell_metrics
-from runner.results.outcome import FINISHED, CellRecord, read_cell
+from runner.results.outcome import CellRecord, read_cell
 from runner.results.sweeps import CELLS_FILE
 
 # Chance of calling any cell of a sweep different when all are equal.
@@ -107,7 +108,7 @@ class CellRow:
 
 def is_right(metrics: Mapping[str, float], quality: str | None) -> bool:
     """Whether a cell belongs into an order of speed: it was measured, and its output is the model's."""
-    return Metric.P50 in metrics and quality == "ok"
+    return Metric.P50 in metrics and quality == QualityVerdict.OK
 
 
 @dataclass(frozen=True)
@@ -150,7 +151,9 @@ def cell_row(record: CellRecord, sweep: str, is_baseline: bool = False) -> CellR
     return CellRow(
         sweep=sweep,
         cell_id=record.cell_id,
-        status=next((outcome.status for outcome in record.outcomes if outcome.status != FINISHED), FINISHED),
+        status=next(
+            (outcome.status for outcome in record.outcomes if outcome.status != Status.FINISHED), Status.FINISHED
+        ),
         failure=record.failure or "",
         evidence=record.evidence,
         quality=record.quality,

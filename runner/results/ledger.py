@@ -15,6 +15,7 @@ from runner.config import names
 from runner.protocol import stored
 from runner.protocol.errors import RunnerError
 from runner.protocol.stored import Figure, FormatError, write_json
+from runner.protocol.verdicts import Status
 
 SWEEP_FILE, CELL_FILE, END_FILE = "sweep.json", "cell.json", "end.json"
 # History: 1 = first version; 2 = distinguishing_axes, working_directory, identity.
@@ -44,9 +45,10 @@ class SweepEntry:
     working_directory: str
     """The directory that relative paths among the arguments start from."""
     experiments: str
-    """The value of the environment variable RUNNER_EXPERIMENTS, or an empty text."""
+    """The value of the environment variable RUNNER_EXPERIMENTS: the user's own folders, those of --config-dir among
+    them."""
     runner: str
-    """The process that runs the sweep: see runner.machine.execute.Process."""
+    """The process that runs the sweep: see runner.machine.processes.Process."""
     format: int = FORMAT
 
 
@@ -70,7 +72,8 @@ class CellEntry:
 class End:
     """end.json: how a sweep ended. A sweep that was killed has none."""
 
-    status: str
+    status: Status
+    """How the sweep ended."""
     figures: Mapping[str, Figure] = field(default_factory=dict)
     """The sweep/* and noise/* metrics of the sweep as a whole."""
     causes: Mapping[str, str] = field(default_factory=dict)

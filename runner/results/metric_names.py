@@ -2,17 +2,10 @@
 
 from __future__ import annotations
 
-from enum import Enum
+from runner.protocol.verdicts import Word
 
 
-class _Name(str, Enum):
-    """A name that is equal to its text and hashes like it: dictionaries may be keyed by either."""
-
-    def __str__(self) -> str:
-        return str(self.value)
-
-
-class Metric(_Name):
+class Metric(Word):
     """A figure of one cell; the unit is in the name."""
 
     P50 = "latency/p50_ms"
@@ -45,7 +38,7 @@ class Metric(_Name):
     PRIMITIVE_CACHE_MISSES = "onednn/cache_misses_per_iteration"
 
 
-class Tag(_Name):
+class Tag(Word):
     """What else is known of one cell, in words."""
 
     EVIDENCE = "evidence"

@@ -15,11 +15,10 @@ from runner.protocol.cell import ABSENT, AXES, INFERENCE
 from runner.protocol.jobfile import FORMAT
 from runner.protocol.resultfile import WorkerResult, read_result, result_file
 from runner.protocol.stored import Count, Duration, Figure, FormatError, VersionError
+from runner.protocol.verdicts import UNOBSERVED, EvidenceVerdict, QualityFinding, QualityVerdict, Status
 
 OUTCOME_FILE = "outcome.json"
 RESULT_FILE = "result.json"
-
-FINISHED, FAILED, KILLED = "FINISHED", "FAILED", "KILLED"
 
 
 @dataclass(frozen=True)
@@ -29,15 +28,15 @@ class Outcome:
     cell_id: str
     round: Count
     axes: Mapping[str, str]
-    status: str
-    """FINISHED, FAILED or KILLED (interrupted by the user)."""
+    status: Status
+    """What became of it."""
     failure: str | None = None
     """The reason in one sentence; None when FINISHED."""
-    evidence: str = "unobserved"
-    """``ok``, ``mismatch``, or ``unobserved`` when the worker left no evidence."""
-    quality: str = "unobserved"
-    """``ok``, what is wrong with the output, or ``unobserved``: see runner.checks.quality.judge()."""
-    isa: str = "unobserved"
+    evidence: EvidenceVerdict = EvidenceVerdict.UNOBSERVED
+    """Whether what ran is what was asked."""
+    quality: QualityFinding = QualityVerdict.UNOBSERVED
+    """Whether the output is right, or what is wrong with it: see runner.checks.quality.judge()."""
+    isa: str = UNOBSERVED
     """The instruction family in which oneDNN spent most of an iteration."""
     figures: Mapping[str, Figure] = field(default_factory=dict)
     """The metrics from evidence and captures: onednn/*, quality/*, itt/*, tma/*, overhead/*."""
@@ -91,15 +90,17 @@ class CellRecord:
         return next((outcome.failure for outcome in self.outcomes if outcome.failure), None)
 
     @property
-    def evidence(self) -> str:
+    def evidence(self) -> EvidenceVerdict:
         """The worst of the rounds' verdicts."""
         verdicts = {outcome.evidence for outcome in self.outcomes}
-        return next((verdict for verdict in ("mismatch", "unobserved", "ok") if verdict in verdicts), "unobserved")
+        worst_first = (EvidenceVerdict.MISMATCH, EvidenceVerdict.UNOBSERVED, EvidenceVerdict.OK)
+        return next((verdict for verdict in worst_first if verdict in verdicts), EvidenceVerdict.UNOBSERVED)
 
     @property
-    def quality(self) -> str:
+    def quality(self) -> QualityFinding:
         """``ok`` if the output of every round was right, else what was wrong with one, or ``unobserved``."""
-        return next((outcome.quality for outcome in self.outcomes if outcome.quality != "ok"), "ok")
+        doubts = [outcome.quality for outcome in self.outcomes if outcome.quality != QualityVerdict.OK]
+        return doubts[0] if doubts else QualityVerdict.OK
 
     @property
     def contamination(self) -> dict[int, str]:
@@ -120,7 +121,7 @@ class CellRecord:
     def isa(self) -> str:
         """The main instruction family; several joined by ``+`` if rounds differ, ``unobserved`` if no round saw one."""
         families = {outcome.isa for outcome in self.outcomes}
-        return "+".join(sorted(families - {"unobserved"})) or "unobserved"
+        return "+".join(sorted(families - {UNOBSERVED})) or UNOBSERVED
 
 
 _ROUND = re.compile(r"round-([0-9]{1,9})")
@@ -149,8 +150,6 @@ def read_outcome(path: Path) -> Outcome:
     """
     outcome = stored.read(Outcome, path, FORMAT)
     fault = ""
-    if outcome.status not in (FINISHED, FAILED, KILLED):
-        fault = f"status is {stored.shown(outcome.status)}"
     if path.parent.name != f"round-{outcome.round}":
         fault = f"it belongs to round {outcome.round}"
     for axis in _NUMBER_AXES:
@@ -208,7 +207,7 @@ def _read(sweep: Path, cell_id: str, rounds: Sequence[int]) -> CellRecord | None
         folder = job_folder(sweep, cell_id, outcome.round)
         if outcome.axes != outcomes[0].axes:
             raise FormatError(f"{folder / OUTCOME_FILE} can't be read: its axes are not those of the other rounds")
-        for i in range(instances if outcome.status == FINISHED else 0):
+        for i in range(instances if outcome.status == Status.FINISHED else 0):
             file = folder / result_file(i, instances)
             results[outcome.round, i] = read_result(file)
             if results[outcome.round, i].round != outcome.round:

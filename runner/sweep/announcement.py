@@ -24,6 +24,8 @@ def announce(plan: SweepPlan, cpu_model: str, cores: str, console: Console) -> N
     )
     for line in terminal.exclusions(matrix.excluded, plan.distinguishing):
         say(f"  [yellow]excluded[/yellow] {escape(line)}")
+    for note in plan.request.notes:
+        say(f"  [yellow]note[/yellow] {escape(note)}")
     for rule in matrix.idle_rules:
         say(f"  [yellow]note[/yellow] the rule {escape(rule_in_words(rule))} excludes no cell of this matrix")
     for capture, reason in probe.unavailable(plan.settings.capture).items():

@@ -9,9 +9,10 @@ from rich.console import Console
 from runner.analysis.ranking import rank_sweep
 from runner.config.limits import AUTO
 from runner.protocol.stored import FormatError
+from runner.protocol.verdicts import Status
 from runner.report import terminal
 from runner.results.metrics import cell_metrics
-from runner.results.outcome import FAILED, FINISHED, CellRecord, Outcome, read_cell, read_job
+from runner.results.outcome import CellRecord, Outcome, read_cell, read_job
 from runner.sweep.planning import PlannedCell, SweepPlan, quoted
 from runner.sweep.rounds import Budget, stages, undecided
 from runner.tracking.recorder import Recorder
@@ -80,7 +81,7 @@ class JobLoop:
         if job is None:
             return False
         status = job.outcomes[0].status
-        return status == FINISHED or (status == FAILED and not self._plan.settings.retries)
+        return status == Status.FINISHED or (status == Status.FAILED and not self._plan.settings.retries)
 
     def _run_stage(self, stage: Sequence[Job]) -> bool:
         """Launch the jobs of a stage; returns False if the sweep's budget is used up."""

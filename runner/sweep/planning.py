@@ -5,7 +5,6 @@ Planning launches nothing and writes nothing. It knows nothing of Hydra: a calla
 
 from __future__ import annotations
 
-import os
 import shlex
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -17,7 +16,7 @@ from runner.analysis.ranking import pick_baseline
 from runner.config.schema import Config
 from runner.job import passes
 from runner.launch.placement import UnplaceableError
-from runner.machine.installation import EXPERIMENTS
+from runner.machine.installation import search_options
 from runner.matrix.rules import check_rule, combinations, distinguishing_axes, matches
 from runner.protocol.cell import MAIN_AXES, Cell
 from runner.protocol.errors import RunnerError
@@ -49,6 +48,8 @@ class SweepRequest:
     """The number of jobs handed to the Hydra launcher at a time: 1 if the launcher runs them here, one by one."""
     runs_here: bool
     """Whether the jobs run in this process, one after another."""
+    notes: Sequence[str] = ()
+    """What to say at the start about how the request was understood, one sentence each."""
 
 
 @dataclass(frozen=True)
@@ -78,12 +79,11 @@ class PlannedCell:
 
     @property
     def command(self) -> str:
-        """The command line that runs this cell alone, without the rules of the matrix it came from."""
-        no_rules = ["hydra.sweeper.exclude=[]", "hydra.sweeper.include=[]"]
-        line = shlex.join(["python", "-m", "runner", "-m", *self.overrides, *no_rules])
-        folder = Path(os.environ.get("RUNNER_EXPERIMENTS", "experiments")).resolve()
-        # Only a user's own folder needs naming; the project's is the default.
-        return line if folder == EXPERIMENTS else f"RUNNER_EXPERIMENTS={shlex.quote(str(folder))} {line}"
+        """The line that runs this cell alone, without the rules of the matrix it came from."""
+        alone = ["hydra.sweeper.exclude=[]", "hydra.sweeper.include=[]"]
+        # A sweep that went on was told so, and this line begins one.
+        overrides = [word for word in self.overrides if not word.startswith("resume=")]
+        return shlex.join(["python", "-m", "runner", *search_options(), "-m", *overrides, *alone])
 
 
 @dataclass

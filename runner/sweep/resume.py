@@ -11,6 +11,8 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from runner.config.experiments import as_default
+from runner.machine.installation import OWN_FOLDERS, own_folders
 from runner.machine.processes import Process
 from runner.protocol.errors import RunnerError
 from runner.results import ledger
@@ -44,7 +46,7 @@ def sweep_entry(
         distinguishing_axes=list(distinguishing),
         arguments=arguments,
         working_directory=folder,
-        experiments=os.environ.get("RUNNER_EXPERIMENTS", ""),
+        experiments=os.environ.get(OWN_FOLDERS, ""),
         runner=str(Process.this()),
     )
 
@@ -59,15 +61,21 @@ def is_running(sweep: Path) -> bool:
 
 def newest_sweep_of(mlruns: Path, arguments: Sequence[str]) -> Path | None:
     """The newest sweep of this command line that is not running, which ``resume=true`` continues; None if none is."""
-    line = [word for word in arguments if word != OPTION]
+    line, folders = _comparable(arguments), own_folders(os.environ.get(OWN_FOLDERS, ""))
     for sweep in sorted((mlruns / "sweeps").glob("*"), reverse=True):
         try:
             state = ledger.read_sweep(sweep)
         except RunnerError:
             continue
-        if list(state.arguments) == line and state.working_directory == str(Path.cwd()) and not is_running(sweep):
+        same_line = _comparable(state.arguments) == line and own_folders(state.experiments) == folders
+        if same_line and state.working_directory == str(Path.cwd()) and not is_running(sweep):
             return sweep
     return None
+
+
+def _comparable(arguments: Sequence[str]) -> list[str]:
+    """The words that decide what a sweep is: older sweeps were recorded with a plus before the experiment."""
+    return [word for word in as_default(arguments) if word != OPTION]
 
 
 def stale_results(earlier: Sequence[CellEntry], planned: PlannedCell) -> dict[str, list[str]]:

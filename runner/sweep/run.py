@@ -21,14 +21,15 @@ from rich.markup import escape
 from runner.analysis import expected, noise
 from runner.analysis.ranking import rank_sweep
 from runner.config.schema import Config
-from runner.machine import checkout, disk, execute, host, lock
-from runner.machine.installation import PACKAGE
+from runner.machine import checkout, disk, host, lock, processes, stop_signals
+from runner.machine.installation import PACKAGE, search_options
 from runner.matrix.rules import check_rule
 from runner.protocol.errors import RunnerError, StorageError
 from runner.protocol.stored import write_json
+from runner.protocol.verdicts import Status
 from runner.report import closing, html, terminal
 from runner.results import ledger
-from runner.results.outcome import FAILED, FINISHED, KILLED, OUTCOME_FILE, Outcome, job_folder
+from runner.results.outcome import OUTCOME_FILE, Outcome, job_folder
 from runner.results.sweepfiles import HOST_FILE
 from runner.sweep import resume
 from runner.sweep.announcement import announce, write_plan
@@ -62,7 +63,7 @@ def run_sweep(request: SweepRequest, compose: Compose, launch: Launch) -> int:
             f"on with that sweep: python -m runner resume {request.sweep_id}"
         )
     console = terminal.make_console()
-    execute.listen(f"stopped at once. To go on: python -m runner resume {request.sweep_id}")
+    stop_signals.listen(f"stopped at once. To go on: python -m runner resume {request.sweep_id}")
 
     def say(text: str) -> None:
         console.print(f"[yellow]{escape(text)}[/yellow]")
@@ -87,7 +88,7 @@ class _Sweep:
     @cached_property
     def command(self) -> str:
         """The command line that started this process."""
-        return shlex.join(["python", "-m", "runner", *sys.argv[1:]])
+        return shlex.join(["python", "-m", "runner", *search_options(), *sys.argv[1:]])
 
     @property
     def folder(self) -> Path:
@@ -120,7 +121,7 @@ class _Sweep:
             is_interrupted = JobLoop(self.plan, self.record, self.console, self.launch).run()
             return self._report(is_interrupted, host_id, git[0] or "")
         except BaseException as error:  # no run stays open, whatever ended the sweep
-            status = KILLED if isinstance(error, (KeyboardInterrupt, StorageError)) else FAILED
+            status = Status.KILLED if isinstance(error, (KeyboardInterrupt, StorageError)) else Status.FAILED
             with contextlib.suppress(OSError):
                 ledger.end(folder, ledger.End(status))
             self.record.attempt(lambda store: store.close_sweep(folder))
@@ -131,7 +132,7 @@ class _Sweep:
 
     def _clear_up(self, host_id: str) -> None:
         """End what killed sweeps left: processes, and MLflow runs that would be RUNNING for ever."""
-        for line in execute.end_orphans():
+        for line in processes.end_orphans():
             self.console.print(f"  [yellow]ended[/yellow] {escape(line)}")
         for line in self.record.finish_earlier_sweeps(self.folder, host_id):
             self.console.print(f"  [yellow]note[/yellow] {escape(line)}")
@@ -152,7 +153,8 @@ class _Sweep:
             job.mkdir(parents=True, exist_ok=True)
             cell = planned.cell
             write_json(
-                job / OUTCOME_FILE, Outcome(planned.cell_id, 0, cell.axes, FAILED, reason, settings=cell.settings)
+                job / OUTCOME_FILE,
+                Outcome(planned.cell_id, 0, cell.axes, Status.FAILED, reason, settings=cell.settings),
             )
 
     def _report(self, is_interrupted: bool, host_id: str, commit: str) -> int:
@@ -176,7 +178,7 @@ class _Sweep:
             "sweep/cells_failed": float(sum(bool(record.failure) for record in records)),
             **floor.figures,
         }
-        status = KILLED if is_interrupted else FAILED if has_failed else FINISHED
+        status = Status.KILLED if is_interrupted else Status.FAILED if has_failed else Status.FINISHED
         ledger.end(folder, ledger.End(status, figures, causes))
         notes, links = [*changes, *published, *floor.lines], {}
         try:

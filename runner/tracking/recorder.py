@@ -12,11 +12,12 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TypeVar
 
-from runner.machine.execute import Process
+from runner.machine.processes import Process
 from runner.protocol.errors import RunnerError
 from runner.protocol.stored import FormatError
+from runner.protocol.verdicts import Status
 from runner.results import ledger
-from runner.results.outcome import KILLED, OUTCOME_FILE, ended_rounds
+from runner.results.outcome import OUTCOME_FILE, ended_rounds
 from runner.tracking.connection import UnavailableError
 from runner.tracking.store import LOGGED, Store
 
@@ -138,7 +139,7 @@ class Recorder:
             RunnerError: the folder holds no sweep.
         """
         end = ledger.read_end(sweep)
-        is_complete = end is not None and end.status != KILLED
+        is_complete = end is not None and end.status != Status.KILLED
         self.store.forget_runs()
         self.insist(lambda store: store.open_sweep(sweep))
         for cell in ledger.read_cells(sweep):

@@ -13,12 +13,13 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 
 from runner.checks import contamination
+from runner.protocol.verdicts import EvidenceVerdict, Status
 from runner.results import ledger
 from runner.results.cells import is_right
 from runner.results.ledger import CellEntry, SweepEntry
 from runner.results.metric_names import Metric, Tag
 from runner.results.metrics import RUNNER_CPU_LIMIT_PCT, cell_metrics
-from runner.results.outcome import FINISHED, KILLED, CellRecord, job_folder, read_cell, read_job
+from runner.results.outcome import CellRecord, job_folder, read_cell, read_job
 from runner.tracking import views
 from runner.tracking.connection import TAG_LIMIT, Connection, UnavailableError
 from runner.tracking.uploads import upload_folder, upload_job, upload_latencies
@@ -123,15 +124,15 @@ class Store:
         run = self._mlflow.client.get_run(run_id)
         cells = self._mlflow.search_runs([run.info.experiment_id], views.cells_of(run.data.tags["sweep_id"]))
         self._kill(cell.info.run_id for cell in cells if cell.info.status == "RUNNING")
-        self._mlflow.client.set_terminated(run_id, KILLED)
+        self._mlflow.client.set_terminated(run_id, Status.KILLED)
 
     def _kill(self, run_ids: Iterable[str]) -> None:
         for run_id in run_ids:
-            self._mlflow.client.set_terminated(run_id, KILLED)
+            self._mlflow.client.set_terminated(run_id, Status.KILLED)
 
     def close_sweep(self, sweep: Path) -> None:
         """End the parent run as end.json says (KILLED without one), and every cell that still waits for a round."""
-        entry, end = ledger.read_sweep(sweep), ledger.read_end(sweep) or ledger.End(KILLED)
+        entry, end = ledger.read_sweep(sweep), ledger.read_end(sweep) or ledger.End(Status.KILLED)
         run_id = self._existing_run_id(entry)
         cells = self._mlflow.search_runs([self._mlflow.experiment_id(entry.experiment)], views.cells_of(entry.sweep_id))
         self._kill(cell.info.run_id for cell in cells if cell.info.status == "RUNNING")
@@ -193,7 +194,7 @@ class Store:
             "cell_id": cell.cell_id,
             "mlflow.parentRunId": self._existing_run_id(entry),
             "command": cell.command[:TAG_LIMIT],
-            Tag.EVIDENCE: "unobserved",
+            Tag.EVIDENCE: EvidenceVerdict.UNOBSERVED,
             **{f"setting.{name}": value[:TAG_LIMIT] for name, value in cell.settings.items()},
             "host_id": entry.host_id,
             "git.commit": entry.commit,
@@ -240,8 +241,9 @@ class Store:
         if record.results:
             upload_latencies(self._mlflow, run_id, sweep / "cells" / cell_id / "latencies.parquet", record.results)
         self._mlflow.log_figures(run_id, figures, _tags(record, figures), step=record.outcomes[-1].round)
-        failed = [outcome.status for outcome in record.outcomes if outcome.status != FINISHED]
-        self._mlflow.client.set_terminated(run_id, (failed or [FINISHED if is_complete else KILLED])[0])
+        unfinished = (outcome.status for outcome in record.outcomes if outcome.status != Status.FINISHED)
+        status = next(unfinished, Status.FINISHED if is_complete else Status.KILLED)
+        self._mlflow.client.set_terminated(run_id, status)
 
 
 def _tags(record: CellRecord, figures: dict[str, float]) -> dict[str, str]:

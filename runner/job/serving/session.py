@@ -15,7 +15,6 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any
 
 from runner import launch
 from runner.capture import probe
@@ -25,11 +24,12 @@ from runner.job.serving import load
 from runner.job.serving.server import PORTS, Server, ServingError, Site
 from runner.job.serving.torchserve import TorchServe
 from runner.launch import xeon
-from runner.machine import execute
+from runner.machine import execute, processes
 from runner.machine.capabilities import this_machine
 from runner.machine.host import format_cpu_list
 from runner.protocol import stored
 from runner.protocol.errors import RunnerError
+from runner.protocol.evidence import ServingEvidence
 from runner.protocol.jobfile import BEGIN, END, JobSpec
 from runner.protocol.resultfile import WorkerResult, read_result
 from runner.protocol.stored import FormatError, write_json
@@ -130,7 +130,7 @@ class _Session:
         """
         site, server, folder = self.site, self.server, self.folder
         site.logs.mkdir()
-        collector = probe.collector() if "itt" in site.job.captures else None
+        collector = None if site.job.captures.itt is None else probe.collector()
         marker = passes.marker_of(self.config)
         command = launch.command(
             self.placed, folder / "job.json", site.private, os.environ, sys.executable, marker, collector
@@ -155,7 +155,7 @@ class _Session:
                 ) from error
             return self._measure(process)
 
-    def _measure(self, process: execute.Process) -> WorkerResult:
+    def _measure(self, process: processes.Process) -> WorkerResult:
         """Put a started server under load and read its worker's result.
 
         Raises:
@@ -197,9 +197,11 @@ class _Session:
             raise ServingError(f"the worker's result is unusable: {error}") from error
         if result.error is not None or result.window is None:
             raise ServingError(f"the worker failed: {result.error}")
-        counts = result.evidence["serving"]
+        if result.evidence is None or result.evidence.serving is None:
+            raise ServingError("the worker left no evidence of the requests that it answered")
+        counts = result.evidence.serving
         self.figures |= {
-            **self.server.figures(self.site, counts["requests"], counts["batches"]),
+            **self.server.figures(self.site, counts.requests, counts.batches),
             **load.load_figures(loaded),
             **_batch_figures(counts),
             "load/generator_cpu_pct": 100 * generator_s / loaded.wall_s,
@@ -209,7 +211,7 @@ class _Session:
         write_json(self.folder / RESULT_FILE, result)
         return result
 
-    def _wait_until_up(self, process: execute.Process) -> None:
+    def _wait_until_up(self, process: processes.Process) -> None:
         while not self.server.is_up(self.site):
             self._check_time()
             if not process.is_alive:
@@ -299,11 +301,11 @@ class _Session:
         env = {**os.environ, "RUNNER_JOB": marker}
         out, err = folder / "stdout.log", folder / "stderr.log"
         argv = self._generator_command(target, requests, rate_per_s)
-        ended = execute.run(argv, env, out, err, site.remaining_s, marker, beside=server_pids)
-        if ended.lost is not None:
-            process = "the server" if ended.lost == server_pids[0] else "the worker"
+        ended = execute.run(argv, env, out, err, site.remaining_s, marker, companions=server_pids)
+        if ended.lost_companion is not None:
+            process = "the server" if ended.lost_companion == server_pids[0] else "the worker"
             reason = self._reason_of_loss(ended)
-            raise ServingError(f"{process} (pid {ended.lost}) ended during the {name} requests: {reason}")
+            raise ServingError(f"{process} (pid {ended.lost_companion}) ended during the {name} requests: {reason}")
         self._check_time()
         printed = "\n".join(map(stored.log_text, (out, err)))
         try:
@@ -342,10 +344,11 @@ def _text(file: Path) -> str:
     return stored.read_text(file, errors="replace") if file.exists() else ""
 
 
-def _batch_figures(counts: Mapping[str, Any]) -> dict[str, float]:
-    """The figures that follow from the worker's own counts of requests and batches."""
-    figures = {"serving/batches": float(counts["batches"])}
-    if counts["batches"]:
-        figures["serving/batch_size"] = counts["requests"] / counts["batches"]
-        figures["serving/inference_ms"] = 1e3 * counts["inference_s"]
+def _batch_figures(counts: ServingEvidence) -> dict[str, float]:
+    """How the worker was used, by its own count."""
+    figures = {"serving/batches": float(counts.batches)}
+    if counts.batches:
+        figures["serving/batch_size"] = counts.requests / counts.batches
+    if counts.inference_s is not None:
+        figures["serving/inference_ms"] = 1e3 * counts.inference_s
     return figures
