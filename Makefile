@@ -16,11 +16,13 @@ help:
 sweep: system $(READY)
 	$(PY) -m runner $(ARGS)
 
+# A browser, for the pages of MLflow that sweeps save.
+test: DEBIAN += chromium
 test: system $(READY)
 	.venv/bin/ruff check .
 	.venv/bin/ruff format --check .
 	.venv/bin/mypy
-	$(PY) -m pytest -q $(PYTEST_ARGS)
+	$(PY) -m pytest -q -n 2 $(PYTEST_ARGS)
 
 ui: $(READY)
 	$(PY) -m runner ui

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 import re
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from runner.machine import lock
 from runner.matrix.cell import Allocator, Cell, Graph, Launcher, Model, Precision
 from runner.results.outcome import CellRecord, read_cell
 
@@ -46,6 +50,24 @@ def records_of(ran: Ran) -> list[CellRecord]:
 
 Runner = Callable[..., Ran]
 
+# Of pytest-xdist (pytest -n 2): its workers' sweeps don't wait for each other, and bear each other as they would bear
+# anybody's. Only its first one has the lock that real sweeps of this host wait for.
+if (_WORKER := os.environ.get("PYTEST_XDIST_WORKER", "gw0")) != "gw0":
+    os.environ["RUNNER_LOCK"] = f"{os.environ.get('RUNNER_LOCK', lock.DEFAULT)}.{_WORKER}"
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """The tests of a file go to one worker, and those of two files that look at the same sweeps."""
+    from xdist.scheduler import LoadFileScheduling
+
+    class BySweeps(LoadFileScheduling):  # type: ignore[misc]
+        def _split_scope(self, nodeid: str) -> str:
+            file = str(super()._split_scope(nodeid))
+            return file.replace("tracking/test_browser.py", "sweep/test_sweep.py")
+
+    return BySweeps(config, log)
+
 
 def invoke(
     arguments: Sequence[str], prefix: Sequence[str] = (), env: Mapping[str, str] | None = None, cwd: Path = ROOT
@@ -60,6 +82,34 @@ def invoke(
         check=False,
     )
     return Ran(done.returncode, done.stdout, done.stderr)
+
+
+# Forks of it have imported already what takes every command line a second: Hydra, and MLflow where that is asked.
+_FORKS = multiprocessing.get_context("forkserver")
+_FORKS.set_forkserver_preload(["hydra.main", "mlflow.tracking", "runner.job.run", "runner.sweep.run", "tests.conftest"])
+
+
+def ask(*arguments: str, env: Mapping[str, str] | None = None, cwd: Path = ROOT) -> Ran:
+    """``python -m runner ARGUMENTS`` that is answered or refused and starts no job: quicker than `invoke`."""
+    with tempfile.TemporaryDirectory() as folder:
+        out, err = Path(folder) / "out", Path(folder) / "err"
+        process = _FORKS.Process(target=_answer, args=(arguments, {**os.environ, **(env or {})}, cwd, out, err))
+        process.start()
+        process.join(120)
+        assert process.exitcode is not None, f"no answer to {arguments}"
+        return Ran(process.exitcode, out.read_text(), err.read_text())
+
+
+def _answer(arguments: Sequence[str], env: Mapping[str, str], cwd: Path, out: Path, err: Path) -> None:
+    from runner.__main__ import main
+
+    for stream, file in enumerate((out, err), start=1):
+        os.dup2(os.open(file, os.O_WRONLY | os.O_CREAT), stream)
+    os.environ.clear()
+    os.environ.update(env)
+    os.chdir(cwd)
+    sys.argv = ["runner", *arguments]
+    sys.exit(main())
 
 
 def alive(pid: int) -> bool:
@@ -89,6 +139,54 @@ def run_cli(mlruns: Path) -> Runner:
 
 
 TINY = ("model=tiny", "warmup=3", "iterations=20", "rounds=1")
+
+MODELS = {"PYTHONPATH": str(ROOT / "tests/models")}
+
+
+# -- whole sweeps that many tests look at -------------------------------------------------------------
+
+# What a caller may have exported and no cell may see.
+EXPORTED = {"LD_PRELOAD": "libtcmalloc.so.4", "OMP_NUM_THREADS": "1", "KMP_BLOCKTIME": "77"}
+
+
+@pytest.fixture(scope="session")
+def main_job(run_cli: Runner) -> Ran:
+    """The matrix of the README's first lines, started in an environment that must not reach its cells."""
+    return run_cli("-m", "allocator=ptmalloc,jemalloc", "ipex=off,on", *TINY, "rounds=2", env=EXPORTED)
+
+
+@pytest.fixture(scope="session")
+def lone_core(run_cli: Runner) -> Ran:
+    """One cell on one core, without captures, until its median is known well enough."""
+    until = ("min_time_s=0.2", "max_time_s=60", "target_ci_pct=20")
+    core = str(max(os.sched_getaffinity(0)))
+    return run_cli("model=tiny", "rounds=1", "capture=[]", *until, prefix=["taskset", "-c", core])
+
+
+# Faults of tests/models/misbehaving.py that need nothing special of their cell, ...
+FAULTS = (
+    "raises", "killed", "segfaults", "exits", "tears", "comes_from_the_future", "sets_threads", "perturbed",
+    "makes_nan",
+)  # fmt: skip
+# ... and those that do, each an exclusive cell; the last is the launcher's, which is told not to preload.
+FAULTY_CELLS = (
+    "{twin: ipex_does_nothing, ipex: on}",
+    "{twin: stays_fp32, precision: bf16}",
+    "{twin: [is_not_compiled, falls_back_to_eager], graph: compile, memory_format: channels_last}",
+    "{twin: loses_channels_last, memory_format: channels_last}",
+    "{twin: uncalibrated, precision: int8, memory_format: channels_last}",
+    "{twin: behaves, allocator: jemalloc}",
+)
+
+
+@pytest.fixture(scope="session")
+def faults(run_cli: Runner) -> Ran:
+    """One cell per fault, named by its twin, and one that behaves."""
+    return run_cli(
+        "-m", "model._target_=misbehaving.${twin}", f"twin=behaves,{','.join(FAULTS)}", *TINY, "capture=[]",
+        "allocator.launcher_value=default", f"hydra.sweeper.include=[{','.join(FAULTY_CELLS)}]", env=MODELS,
+    )  # fmt: skip
+
 
 # A cell as the configuration would make it, for tests that start nothing; tests vary it with dataclasses.replace().
 CELL = Cell(

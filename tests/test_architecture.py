@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import functools
 import re
 import subprocess
 import sys
@@ -15,10 +16,16 @@ from tests.conftest import ROOT
 FILES = sorted((ROOT / "runner").rglob("*.py"))
 
 
+@functools.cache
+def parsed(file: Path) -> ast.Module:
+    return ast.parse(file.read_text(encoding="utf-8"))
+
+
+@functools.cache
 def imports(file: Path) -> set[str]:
     """Every module imported anywhere in the file, also inside functions."""
     found: set[str] = set()
-    for node in ast.walk(ast.parse(file.read_text())):
+    for node in ast.walk(parsed(file)):
         if isinstance(node, ast.Import):
             found.update(alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom) and node.module:
@@ -194,7 +201,7 @@ def test_no_committed_file_names_a_registry_or_a_folder_of_one_machine() -> None
 
 def calls(file: Path) -> list[tuple[str, ast.Call]]:
     """Every call in the file, by the dotted name of what is called."""
-    found = [node for node in ast.walk(ast.parse(file.read_text())) if isinstance(node, ast.Call)]
+    found = [node for node in ast.walk(parsed(file)) if isinstance(node, ast.Call)]
     return [(ast.unparse(call.func), call) for call in found]
 
 

@@ -25,9 +25,8 @@ from runner.results import ledger
 from runner.results.outcome import OUTCOME_FILE, RESULT_FILE, ended_rounds
 from runner.tracking import recorder
 from runner.tracking.store import Store
-from tests.conftest import ROOT, Ran, invoke, records_of
+from tests.conftest import MODELS, ROOT, Ran, ask, invoke, records_of
 
-MODELS = {"PYTHONPATH": str(ROOT / "tests/models")}
 SMALL = ("model=tiny", "batch_size=2", "warmup=2", "iterations=20", "capture=[]", "reruns=0", "launcher=none")
 
 
@@ -97,7 +96,7 @@ def sweep(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_mlflow_filled_again_from_the_folders_is_as_it_was(sweep: Path, tmp_path: Path) -> None:
     mlruns = sweep.parents[1]
     before = recorded(Store(mlruns))
-    ran = invoke(["import", str(mlruns), "--mlruns", str(tmp_path)])
+    ran = ask("import", str(mlruns), "--mlruns", str(tmp_path))
     assert ran.status == 0, ran.out + ran.err
     assert f"[1/1] {sweep.name}: 2 cells" in ran.out
     assert recorded(Store(tmp_path)) == before
@@ -105,15 +104,15 @@ def test_mlflow_filled_again_from_the_folders_is_as_it_was(sweep: Path, tmp_path
     torn = tmp_path / "others" / "torn"
     torn.mkdir(parents=True)
     (torn / ledger.SWEEP_FILE).write_text("{")
-    some = invoke(["import", str(torn.parent), str(sweep), "--mlruns", str(tmp_path)])
+    some = ask("import", str(torn.parent), str(sweep), "--mlruns", str(tmp_path))
     assert some.status == 1
     assert "[1/2] torn: left out: " in some.out
     assert f"[2/2] {sweep.name}: 2 cells" in some.out
     # Again, and after its own database is lost: nothing twice.
-    assert invoke(["import", str(sweep), "--mlruns", str(tmp_path)]).status == 0
+    assert ask("import", str(sweep), "--mlruns", str(tmp_path)).status == 0
     assert recorded(Store(tmp_path)) == before
     (tmp_path / "mlflow.db").unlink()
-    assert invoke(["import", str(sweep), "--mlruns", str(tmp_path)]).status == 0
+    assert ask("import", str(sweep), "--mlruns", str(tmp_path)).status == 0
     assert recorded(Store(tmp_path)) == before
 
 
@@ -143,7 +142,7 @@ def test_a_database_that_somebody_writes_to_is_waited_for_and_given_up_in_one_se
 
 def test_a_database_that_is_none_is_refused_before_anything_is_launched(tmp_path: Path) -> None:
     (tmp_path / "mlflow.db").write_bytes(b"no database at all" * 100)
-    ran = invoke([*SMALL, f"mlruns={tmp_path}"])
+    ran = ask(*SMALL, f"mlruns={tmp_path}")
     assert ran.status == 2
     assert ran.err.startswith(f"runner: mlruns={tmp_path}: mlflow.db can't be used (file is not a database)")
     assert len(ran.err.splitlines()) == 1
@@ -198,7 +197,7 @@ def test_a_sweep_goes_on_without_its_mlflow_server_and_is_recorded_later(tmp_pat
         assert ended_rounds(ran.sweep, cell.cell_id) == [0, 1, 2]
         assert f"Nothing is lost; record it later: python -m runner import {ran.sweep}" in ran.out.replace("\n", "")
         server = Server(tmp_path, port)
-        again = invoke(["import", str(ran.sweep), "--mlruns", str(tmp_path / "own"), "--tracking-uri", server.uri])
+        again = ask("import", str(ran.sweep), "--mlruns", str(tmp_path / "own"), "--tracking-uri", server.uri)
         assert again.status == 0, again.out + again.err
         client = MlflowClient(tracking_uri=server.uri)
         runs = client.search_runs(["1"], f"tags.sweep_id = '{ran.sweep.name}'")
@@ -209,7 +208,7 @@ def test_a_sweep_goes_on_without_its_mlflow_server_and_is_recorded_later(tmp_pat
         [run] = [run for run in runs if run.data.tags["kind"] == "cell"]
         assert run.data.metrics["latency/processes"] == 3
         assert len(client.list_artifacts(run.info.run_id, "logs")) == 3
-        refused = invoke([*SMALL, "tracking_uri=http://127.0.0.1:9", f"mlruns={tmp_path / 'own'}"])
+        refused = ask(*SMALL, "tracking_uri=http://127.0.0.1:9", f"mlruns={tmp_path / 'own'}")
         assert refused.status == 2
         assert refused.err.startswith("runner: tracking_uri=http://127.0.0.1:9: MLflow can't be used (")
     finally:
@@ -325,7 +324,7 @@ def test_a_second_interrupt_ends_everything_at_once(tmp_path: Path) -> None:
     [sweep] = (tmp_path / "sweeps").iterdir()
     assert f"stopped at once. To go on: python -m runner resume {sweep.name}" in ran.out
     assert not processes.processes_with_marker(mark, is_prefix=True)
-    assert set(invoke(["import", str(tmp_path), "--mlruns", str(tmp_path)]).out.split()) >= {f"{sweep.name}:"}
+    assert set(ask("import", str(tmp_path), "--mlruns", str(tmp_path)).out.split()) >= {f"{sweep.name}:"}
     assert {run[0] for run in recorded(Store(tmp_path)).values()} == {"KILLED"}
 
 

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from runner.capture import itt, toplev
+from runner.capture import itt, probe, toplev
 from runner.capture.tables import read_table
 from runner.capture.toplev import LEVEL1
 from runner.protocol.captures import Captures
@@ -20,8 +20,8 @@ from runner.protocol.jobfile import read_spec
 from runner.protocol.resultfile import read_captures
 from runner.results.metrics import cell_metrics
 from runner.results.outcome import CellRecord, job_folder
-from tests.conftest import ROOT, TINY, Ran, Runner, records_of
-from tests.sweep.test_sweep import MODELS, runs_of
+from tests.conftest import MODELS, ROOT, TINY, Ran, Runner, records_of
+from tests.sweep.test_sweep import runs_of
 
 pytestmark = pytest.mark.slow
 
@@ -74,7 +74,7 @@ def test_every_cell_has_every_capture_in_mlflow(channels: Ran, mlruns: Path) -> 
             assert run.data.tags[f"capture.{name}"] == "ok"
         for name in ("onednn", "itt", "profiler", "counters"):
             assert f"overhead/{name}_pct" in run.data.metrics
-        assert "perf" in run.data.tags["capture.counters"] or "getrusage" in run.data.tags["capture.counters"]
+        assert run.data.tags["capture.counters"].split("; ")[0] == probe.perf_counters().source
         # What the UI lists as tables, comparable across runs.
         logged = json.loads(run.data.tags["mlflow.loggedArtifacts"])
         assert {"path": "itt/by_op.json", "type": "table"} in logged
@@ -158,18 +158,30 @@ def test_a_machine_without_a_pmu_is_told_so_once_and_the_sweep_finishes(channels
     assert not any(name.startswith("tma/") for record in records_of(channels) for name in metrics(record))
 
 
-# -- toplev: the real one, with a perf that makes up its counts --------------------------------------------
+# -- captures that need a launch of their own ---------------------------------------------------------------
+#
+# toplev is the real one, with a perf that makes up its counts. VTune is a stand-in that starts the job as vtune does:
+# the real one can't be installed here.
 
 
-def toplev_job(run_cli: Runner, *overrides: str, **env: str) -> Ran:
-    short = ("capture=[toplev]", "capture.toplev.min_time_s=0.5", *TINY, *overrides)
-    return run_cli(*short, env={**MODELS, **ICX, **env})
-
-
-def test_a_job_under_the_real_toplev_has_the_recorded_levels_in_mlflow(run_cli: Runner, mlruns: Path) -> None:
-    ran = toplev_job(run_cli, "capture.toplev.level=3")
+@pytest.fixture(scope="module")
+def launched_again(run_cli: Runner, tmp_path_factory: pytest.TempPathFactory) -> Ran:
+    folder = tmp_path_factory.mktemp("vtune")
+    vtune = folder / "vtune"
+    vtune.write_text(
+        '#!/bin/sh\nwhile [ "$1" != -- ]; do [ "$1" = -result-dir ] && mkdir "$2"; shift; done\nshift\nexec "$@"\n'
+    )
+    vtune.chmod(0o755)
+    ran = run_cli(
+        "capture=[itt,toplev]", "capture.itt.vtune=true", "capture.toplev.level=3", "capture.toplev.min_time_s=0.5",
+        *TINY, env={**ICX, "PATH": f"{folder}:{os.environ['PATH']}"},
+    )  # fmt: skip
     assert ran.status == 0, ran.out + ran.err
-    client, _, [run] = runs_of(mlruns, ran.sweep)
+    return ran
+
+
+def test_a_job_under_the_real_toplev_has_the_recorded_levels_in_mlflow(launched_again: Ran, mlruns: Path) -> None:
+    client, _, [run] = runs_of(mlruns, launched_again.sweep)
     recorded = toplev.parse((FAKE / "csv" / "icx-l3.csv").read_text())
     for node in recorded.nodes:
         assert run.data.metrics[f"tma/{node.path}"] == pytest.approx(node.value, abs=0.11)
@@ -179,93 +191,92 @@ def test_a_job_under_the_real_toplev_has_the_recorded_levels_in_mlflow(run_cli: 
     assert "overhead/toplev_pct" in run.data.metrics
     kept = {Path(file.path).name for file in client.list_artifacts(run.info.run_id, "tma")}
     assert {"toplev.csv", "perf.raw", "result.json", "stderr.log"} <= kept
-    assert "unavailable" not in ran.out
+    assert "unavailable" not in launched_again.out
     # The timing pass was launched without toplev, the other one with it.
-    folder = folder_of(ran, only(ran))
+    folder = folder_of(launched_again, only(launched_again))
     assert not any("toplev" in word for word in json.loads((folder / "launch.json").read_text())["argv"])
     assert "--control" in json.loads((folder / "tma" / "launch.json").read_text())["argv"]
 
 
-@pytest.mark.parametrize(
-    ("mode", "reason"),
-    [("partial", "not counted")],
-)
-def test_a_toplev_that_can_not_measure_is_unavailable_and_the_job_keeps_its_result(
-    run_cli: Runner, mode: str, reason: str
-) -> None:
-    ran = toplev_job(run_cli, FAKE_PERF_MODE=mode)
+def test_under_vtune_the_job_is_launched_again_and_its_result_folder_named(launched_again: Ran) -> None:
+    record = only(launched_again)
+    folder = folder_of(launched_again, record)
+    assert record.captures["capture.itt"].startswith("VTune: open ")
+    assert json.loads((folder / "vtune" / "job.json").read_text())["marked"] is True
+    assert "INTEL_LIBITTNOTIFY64" not in json.loads((folder / "launch.json").read_text())["env"]
+
+
+def keeps_its_result_without_toplev(ran: Ran) -> str:
+    """What is said of toplev, where that failed and nothing else did."""
     assert ran.status == 0, ran.out + ran.err
     record = only(ran)
-    assert record.captures["tma"].startswith("unavailable: ")
-    assert reason in record.captures["tma"]
     assert len(record.results[0, 0].latencies_s) == 20
     assert not any(name.startswith("tma/") for name in metrics(record))
+    return record.captures["tma"]
+
+
+SHORT = ("capture=[toplev]", "capture.toplev.min_time_s=0.5", *TINY)
+
+
+def test_a_toplev_that_can_not_measure_is_unavailable_and_the_job_keeps_its_result(run_cli: Runner) -> None:
+    said = keeps_its_result_without_toplev(run_cli(*SHORT, env={**ICX, "FAKE_PERF_MODE": "partial"}))
+    assert said.startswith("unavailable: ")
+    assert "not counted" in said
 
 
 def test_a_worker_killed_under_toplev_fails_the_pass_and_not_the_job(run_cli: Runner, tmp_path: Path) -> None:
-    ran = toplev_job(
-        run_cli, "model._target_=misbehaving.dies_in_the_second_process", f"+model.kwargs.mark={tmp_path / 'mark'}"
-    )
+    dies = ("model._target_=misbehaving.dies_in_the_second_process", f"+model.kwargs.mark={tmp_path / 'mark'}")
+    said = keeps_its_result_without_toplev(run_cli(*SHORT, *dies, env={**MODELS, **ICX}))
+    assert said.startswith("failed: ")
+
+
+# -- captures that fail, or are not taken -------------------------------------------------------------------
+
+
+def by_model(ran: Ran) -> dict[str, CellRecord]:
+    """Records by the name of the function of tests/models/misbehaving.py."""
+    return {record.labels["model._target_"].rpartition(".")[2]: record for record in records_of(ran)}
+
+
+@pytest.fixture(scope="module")
+def twice(run_cli: Runner) -> Ran:
+    """Two rounds of a cell with captures and a trace past its limit, and of one that dies while it is captured."""
+    targets = "model._target_=misbehaving.behaves,misbehaving.dies_under_itt"
+    captures = ("capture=[counters,itt,profiler]", "capture.profiler.max_trace_mb=0.0001")
+    ran = run_cli("-m", targets, *captures, *TINY, "rounds=2", env=MODELS)
     assert ran.status == 0, ran.out + ran.err
-    record = only(ran)
-    assert record.captures["tma"].startswith("failed: ")
-    assert len(record.results[0, 0].latencies_s) == 20
+    return ran
 
 
-# -- captures that fail -------------------------------------------------------------------------------------
-
-
-def test_a_worker_killed_during_a_capture_keeps_its_result_and_says_which(run_cli: Runner) -> None:
-    ran = run_cli("capture=[counters,itt,profiler]", "model._target_=misbehaving.dies_under_itt", *TINY, env=MODELS)
-    record = only(ran)
+def test_a_worker_killed_during_a_capture_keeps_its_result_and_says_which(twice: Ran) -> None:
+    record = by_model(twice)["dies_under_itt"]
     assert record.captures["capture.itt"].startswith("failed: the worker did not survive it")
     assert record.captures["capture.profiler"].startswith("failed: the worker ended before it")
     assert not record.captures["capture.counters"].startswith("failed")
     assert metrics(record)["counters/minor-faults_per_iteration"] >= 0
     assert len(record.results[0, 0].latencies_s) == 20
     assert record.failure is None
-    assert ran.status == 0
 
 
-def test_captures_are_taken_in_the_first_round_only(run_cli: Runner) -> None:
-    ran = run_cli("capture=[itt,profiler]", "capture.profiler.max_trace_mb=0.0001", *TINY, "rounds=2")
-    record = only(ran)
-    first, later = (job_folder(ran.sweep, record.cell_id, number) for number in (0, 1))
+def test_captures_are_taken_in_the_first_round_only(twice: Ran) -> None:
+    record = by_model(twice)["behaves"]
+    first, later = (job_folder(twice.sweep, record.cell_id, number) for number in (0, 1))
     assert (first / "captures.json").exists()
     assert not (later / "captures.json").exists()
     assert read_spec(later / "job.json").captures == Captures()
     assert "cost/itt_s" in cell_metrics(record)
-    # A trace past its limit is left out, with a word; the tables stay.
-    left = {path.name for path in (first / "profiler").iterdir()}
-    assert left == {"table.txt", "by_op.json", "trace-left-out.txt"}
 
 
-def test_without_captures_nothing_of_them_is_left_and_the_evidence_is(run_cli: Runner) -> None:
-    ran = run_cli("capture=[]", *TINY)
-    assert ran.status == 0, ran.out + ran.err
-    record = only(ran)
-    folder = folder_of(ran, record)
+def test_a_trace_past_its_limit_is_left_out_with_a_word_and_the_tables_stay(twice: Ran) -> None:
+    folder = folder_of(twice, by_model(twice)["behaves"])
+    assert {path.name for path in (folder / "profiler").iterdir()} == {"table.txt", "by_op.json", "trace-left-out.txt"}
+
+
+def test_without_captures_nothing_of_them_is_left_and_the_evidence_is(lone_core: Ran) -> None:
+    record = only(lone_core)
+    folder = folder_of(lone_core, record)
     assert not [path.name for path in folder.iterdir() if path.is_dir()]
     assert record.captures == {}
     assert record.evidence == "ok"
     job: dict[str, Any] = json.loads((folder / "launch.json").read_text())
     assert "INTEL_LIBITTNOTIFY64" not in job["env"]
-
-
-# -- VTune: a stand-in that starts the job as vtune does; the real one is not installable here ---------------
-
-
-def test_under_vtune_the_job_is_launched_again_and_its_result_folder_named(run_cli: Runner, tmp_path: Path) -> None:
-    vtune = tmp_path / "vtune"
-    vtune.write_text(
-        '#!/bin/sh\nwhile [ "$1" != -- ]; do [ "$1" = -result-dir ] && mkdir "$2"; shift; done\nshift\nexec "$@"\n'
-    )
-    vtune.chmod(0o755)
-    ran = run_cli(
-        "capture=[itt]", "capture.itt.vtune=true", *TINY, env={"PATH": f"{tmp_path}:{os.environ['PATH']}"}
-    )  # fmt: skip
-    assert ran.status == 0, ran.out + ran.err
-    record = only(ran)
-    assert record.captures["capture.itt"].startswith("VTune: open ")
-    assert json.loads((folder_of(ran, record) / "vtune" / "job.json").read_text())["marked"] is True
-    assert "INTEL_LIBITTNOTIFY64" not in json.loads((folder_of(ran, record) / "launch.json").read_text())["env"]

@@ -131,6 +131,7 @@ def measured(measure: Measure) -> Iterator[Mapping[tuple[str, int], Future[Left]
         yield {key: pool.submit(measure, *key, region_s=0.3) for key in EACH}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("cpu", "level"), EACH)
 def test_the_real_toplev_gives_the_recorded_figures_for_the_region(
     measured: Mapping[tuple[str, int], Future[Left]], cpu: str, level: int
@@ -145,12 +146,16 @@ def test_the_real_toplev_gives_the_recorded_figures_for_the_region(
         assert (node.unit, node.multiplex) == (recorded_node.unit, 100.0)
     assert (here.model, here.levels, here.mux_pct) == (then.model, level, 100.0)
     assert here.bottleneck is not None
-    # The fake counts put skx's Heavy_Operations right on its threshold of 10 %: a count more or less moves the mark.
-    on_the_edge = cpu == "skx" and level > 1 and here.bottleneck.startswith("Retiring.Heavy_Operations")
-    assert on_the_edge or here.bottleneck == then.bottleneck
+    if here.bottleneck != then.bottleneck:
+        # The fake counts put skx's Heavy_Operations right on its threshold: a count more or less moves the mark.
+        assert here.bottleneck.split(".")[:2] == ["Retiring", "Heavy_Operations"]
+        heavy = next(node for node in here.nodes if node.path == "Retiring.Heavy_Operations")
+        assert cpu == "skx"
+        assert heavy.value == pytest.approx(10, abs=0.1)
     assert here.metrics == then.metrics == {}
 
 
+@pytest.mark.slow
 def test_work_outside_the_region_is_not_counted(measured: Mapping[tuple[str, int], Future[Left]]) -> None:
     for key, future in measured.items():
         left = future.result()
@@ -169,6 +174,7 @@ def without_slots(folder: Path) -> Path:
     return file
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("mode", "sentence"),
     [
@@ -184,11 +190,13 @@ def test_the_real_toplev_on_a_perf_that_cannot_count_is_rejected(measure: Measur
         measure(level=3, FAKE_PERF_MODE=mode).read()
 
 
+@pytest.mark.slow
 def test_the_real_toplev_round_a_job_that_never_enables_is_rejected(measure: Measure) -> None:
     with pytest.raises(Rejected, match="none of 7 events was counted: the region was never enabled"):
         measure(argv=("true",)).read()
 
 
+@pytest.mark.slow
 def test_the_real_toplev_without_an_event_it_needs_exits_0_and_is_rejected(measure: Measure, tmp_path: Path) -> None:
     left = measure(level=2, EVENTMAP=str(without_slots(tmp_path)), FORCEMETRICS="")
     assert left.status == 0
@@ -196,6 +204,7 @@ def test_the_real_toplev_without_an_event_it_needs_exits_0_and_is_rejected(measu
         left.read()
 
 
+@pytest.mark.slow
 def test_the_real_toplev_on_an_intel_cpu_it_does_not_know_is_rejected(measure: Measure, tmp_path: Path) -> None:
     newer = tmp_path / "cpuinfo"
     newer.write_text(recorded("cpuinfo/icx").replace("model\t\t: 106", "model\t\t: 250"))
@@ -208,6 +217,7 @@ def test_the_real_toplev_on_an_intel_cpu_it_does_not_know_is_rejected(measure: M
         read(left.csv, left.raw, "", 0)
 
 
+@pytest.mark.slow
 def test_the_real_toplev_round_a_job_that_fails_is_rejected(measure: Measure) -> None:
     left = measure(end="7")
     assert left.csv is not None
@@ -216,6 +226,7 @@ def test_the_real_toplev_round_a_job_that_fails_is_rejected(measure: Measure) ->
         left.read()
 
 
+@pytest.mark.slow
 def test_a_killed_job_leaves_an_accepted_table_so_that_only_its_own_result_file_counts(measure: Measure) -> None:
     # Like the real one, the fake perf exits 0 when the workload dies by a signal, and toplev passes that on.
     left = measure(end="killed")

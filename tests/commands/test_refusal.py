@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.conftest import Runner
+from tests.conftest import ask
 
 EXPERIMENTS = {
     "not_yaml": b"a: [1, 2\nb: }",
@@ -89,11 +89,9 @@ def experiments(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_bad_input_is_refused_in_one_sentence(
     arguments: list[str], sentence: str, experiments: Path, tmp_path: Path
 ) -> None:
-    from tests.conftest import invoke
-
     own = any(a.startswith(("mlruns=", "ui")) for a in arguments)
     extra = [] if own else [f"mlruns={tmp_path}"]
-    ran = invoke([*arguments, *extra], env={"RUNNER_EXPERIMENTS": str(experiments)})
+    ran = ask(*arguments, *extra, env={"RUNNER_EXPERIMENTS": str(experiments)})
     assert ran.status == 2, ran.out + ran.err
     assert ran.err.startswith("runner: ")
     assert ran.err.count("\n") == 1
@@ -101,7 +99,7 @@ def test_bad_input_is_refused_in_one_sentence(
     assert list(tmp_path.iterdir()) == []
 
 
-def test_help_names_axes_settings_and_exit_statuses(run_cli: Runner) -> None:
-    shown = run_cli("--help").out
+def test_help_names_axes_settings_and_exit_statuses() -> None:
+    shown = ask("--help").out
     for word in ("allocator:", "ipex:", "batch_size", "experiment", "Exit status", "mlruns"):
         assert word in shown

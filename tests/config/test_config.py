@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import asdict, fields, replace
 from pathlib import Path
 
@@ -14,7 +15,7 @@ from runner.config.limits import check
 from runner.config.schema import Config, SweepConf
 from runner.protocol.cell import Cell
 from runner.protocol.errors import RunnerError
-from tests.conftest import CELL, ROOT, Ran, Runner
+from tests.conftest import CELL, ROOT, Ran, ask
 
 CAPTURES = {file.stem for file in (ROOT / "conf" / "capture").glob("*.yaml")}
 GROUPS = ("model", "scenario", "load", "allocator", "ipex", "memory_format", "precision", "graph", "launcher")
@@ -22,8 +23,8 @@ OPTIONS = [(group, file.stem) for group in GROUPS for file in sorted((ROOT / "co
 
 
 @pytest.fixture(scope="module")
-def every_option(run_cli: Runner) -> str:
-    return run_cli("--help").out
+def every_option() -> str:
+    return ask("--help").out
 
 
 # Stands for one of the others, whose name the cell has.
@@ -128,30 +129,33 @@ def composed(ran: Ran) -> dict[str, object]:
     return data
 
 
-def test_cfg_job_shows_the_configuration_and_runs_nothing(run_cli: Runner, mlruns: Path) -> None:
-    before = sorted(mlruns.iterdir())
-    shown = composed(run_cli("--cfg", "job", "allocator=tcmalloc"))
+def test_cfg_job_shows_the_configuration_and_runs_nothing(tmp_path: Path) -> None:
+    shown = composed(ask("--cfg", "job", "allocator=tcmalloc", f"mlruns={tmp_path}"))
     assert shown["allocator"]["name"] == "tcmalloc"  # type: ignore[index]
     assert shown["batch_size"] == "${model.batch_size}"
-    assert sorted(mlruns.iterdir()) == before
+    assert list(tmp_path.iterdir()) == []
+
+
+RULED_OUT = "excluded by the rule ipex=on"
 
 
 @pytest.mark.parametrize(
-    "text",
+    ("text", "said"),
     [
-        "defaults:\n  - override /ipex: off\n",
-        "defaults:\n  - override /ipex: 'off'\n",
-        "hydra: {sweeper: {params: {ipex: off}}}\n",
-        "hydra: {sweeper: {params: {ipex: [off]}}}\n",
-        "hydra: {sweeper: {params: {ipex: 'off,on'}}}\n",
-        "hydra: {sweeper: {params: {ipex: [off, on]}, exclude: [{ipex: on}]}}\n",
+        ("defaults:\n  - override /ipex: off\n", []),
+        ("defaults:\n  - override /ipex: 'off'\n", []),
+        ("hydra: {sweeper: {params: {ipex: off}}}\n", []),
+        ("hydra: {sweeper: {params: {ipex: [off]}}}\n", []),
+        ("hydra: {sweeper: {params: {ipex: 'off,on'}}}\n", []),
+        ("hydra: {sweeper: {params: {ipex: [off, on]}, exclude: [{ipex: on}]}}\n", [RULED_OUT]),
     ],
 )
-def test_off_in_yaml_is_the_option_off_wherever_it_is_written(run_cli: Runner, tmp_path: Path, text: str) -> None:
+def test_off_in_yaml_is_the_option_off_wherever_it_is_written(tmp_path: Path, text: str, said: list[str]) -> None:
     (tmp_path / "experiment").mkdir()
     (tmp_path / "experiment/mine.yaml").write_text("# @package _global_\n" + text)
     # Refused for its cores, after the whole matrix has been composed: nothing is launched.
-    ran = run_cli("+experiment=mine", "cores=4096", env={"RUNNER_EXPERIMENTS": str(tmp_path)})
+    own = {"RUNNER_EXPERIMENTS": str(tmp_path)}
+    ran = ask("+experiment=mine", "cores=4096", f"mlruns={tmp_path / 'mlruns'}", env=own)
     assert ran.status == 2
     assert "cores=4096" in ran.err
-    assert "ipex" not in ran.err or "rule ipex=on" in ran.err
+    assert re.findall(r"[^;]*ipex[^;]*", ran.err.replace("\n", "")) == [f" {sentence}" for sentence in said]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -142,18 +143,50 @@ def test_what_can_not_be_served_is_excluded_with_its_reason(change: dict[str, An
 # -- what must be here ----------------------------------------------------------------------------------
 
 
-def test_what_is_missing_is_named_with_the_line_that_installs_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    def here(name: str) -> Any:
-        return lambda: servers.Tool(name, "1", "")
+# What each tool prints about its version, first lines; java on stderr.
+PRINTS = {
+    "java": 'openjdk version "17.0.15" 2025-04-15',
+    "ab": "This is ApacheBench, Version 2.3 <$Revision: 1903618 $>",
+    "h2load": "h2load nghttp2/1.52.0",
+}
+PACKAGES = {"java": "default-jre-headless", "ab": "apache2-utils", "h2load": "nghttp2-client"}
 
-    for name in ("java", "torchserve", "ab", "h2load"):
-        with monkeypatch.context() as patched:
-            for other in ("java", "torchserve", "ab", "h2load"):
-                patched.setattr(servers, other, here(other))
-            patched.setattr(servers, name, lambda name=name: servers.Tool(name, None, f"install {name}"))
-            with pytest.raises(RunnerError, match=f"{name} is not installed; install it with: install {name}"):
-                servers.require(replace(SERVED, load=Load("h2load", rate_per_s=5.0)))
-            servers.require(CELL)  # needs none of them
+
+@pytest.fixture
+def tools(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """The only folder on PATH, with stand-ins for all tools that are programs; they are looked for anew."""
+    probes = (servers.java, servers.ab, servers.h2load)
+    for name, printed in PRINTS.items():
+        (tmp_path / name).write_text(f"#!/bin/sh\necho '{printed}' >&{2 if name == 'java' else 1}\n")
+        (tmp_path / name).chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    for probe in probes:
+        probe.cache_clear()
+    yield tmp_path
+    for probe in probes:
+        probe.cache_clear()
+
+
+@pytest.mark.parametrize("name", PRINTS)
+def test_what_is_missing_is_named_with_the_line_that_installs_it(name: str, tools: Path) -> None:
+    (tools / name).unlink()
+    with pytest.raises(
+        RunnerError, match=rf"{name}( 17)? is not installed; install it with: apt-get install {PACKAGES[name]}"
+    ):
+        servers.require(replace(SERVED, load=Load("h2load", rate_per_s=5.0)))
+    servers.require(CELL)  # needs none of them
+
+
+def test_with_all_tools_here_a_served_cell_can_run(tools: Path) -> None:
+    cell = replace(SERVED, load=Load("h2load", rate_per_s=5.0))
+    servers.require(cell)
+    assert servers.versions(cell)["java 17"] == "17.0.15"
+
+
+def test_a_java_that_is_too_old_is_none(tools: Path) -> None:
+    (tools / "java").write_text("#!/bin/sh\necho 'openjdk version \"11.0.2\"' >&2\n")
+    with pytest.raises(RunnerError, match="java 17 is not installed"):
+        servers.require(SERVED)
 
 
 def test_a_served_cell_depends_on_the_versions_of_its_tools() -> None:

@@ -17,11 +17,10 @@ from typing import Any
 import pytest
 
 from runner.results.outcome import job_folder
-from tests.conftest import ROOT, Ran, Runner, invoke, records_of
+from tests.conftest import MODELS, ROOT, Ran, Runner, invoke, records_of
 
 pytestmark = pytest.mark.slow
 
-MODELS = {"PYTHONPATH": str(ROOT / "tests/models")}
 SERVED = ("scenario=torchserve", "model=tiny", "batch_size=4", "rounds=1", "capture=[]", "warmup=2")
 SHORT = (*SERVED, "scenario.requests=40", "scenario.concurrency=4", "scenario.max_batch_delay_ms=10")
 

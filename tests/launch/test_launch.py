@@ -1,3 +1,5 @@
+"""From a cell and a machine to argv and environment, and the fast launcher against the plain one."""
+
 from __future__ import annotations
 
 import json

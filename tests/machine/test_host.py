@@ -1,3 +1,5 @@
+"""The kernel's lists of CPUs, sysfs's topology, and the fingerprint of this machine."""
+
 from __future__ import annotations
 
 from pathlib import Path

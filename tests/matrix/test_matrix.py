@@ -1,3 +1,5 @@
+"""Cells: their keys, the product of choices, rules, the order of rounds, and the axes that distinguish them."""
+
 from __future__ import annotations
 
 from dataclasses import replace

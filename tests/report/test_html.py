@@ -288,6 +288,7 @@ def test_it_works_with_whatever_was_measured(tmp_path: Path, records: list[CellR
     assert markdown.startswith("### exp, sweep 1\n\n**")
 
 
+@pytest.mark.slow
 def test_thirty_cells_of_five_processes_stay_under_a_megabyte_and_a_half(tmp_path: Path) -> None:
     records = [BASE] + [
         noisy_record(f"allocator-{i:02}", *(10.0 + i + 0.1 * r for r in range(5)), n=1000) for i in range(29)

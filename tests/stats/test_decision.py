@@ -1,3 +1,5 @@
+"""Verdicts on pairs of cells: their laws, their false alarms, and what they can detect."""
+
 from __future__ import annotations
 
 from itertools import pairwise

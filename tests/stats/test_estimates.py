@@ -1,3 +1,5 @@
+"""Estimates of one cell: medians over processes, tails, and what they need."""
+
 from __future__ import annotations
 
 import numpy as np

@@ -1,3 +1,5 @@
+"""Confidence intervals: how often they cover a known truth, and their laws."""
+
 from __future__ import annotations
 
 from statistics import median

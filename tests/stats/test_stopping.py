@@ -1,3 +1,5 @@
+"""When a process has measured enough: ranks of the median's interval, and what a look costs."""
+
 from __future__ import annotations
 
 import subprocess

@@ -18,7 +18,7 @@ from mlflow.tracking import MlflowClient
 
 from runner.commands.resume import command_line
 from runner.config.schema import Config
-from runner.machine.processes import Process, end_orphans
+from runner.machine.processes import Process, end_orphans, processes_with_marker
 from runner.protocol.cell import Cell
 from runner.protocol.errors import RunnerError
 from runner.results import ledger
@@ -27,7 +27,7 @@ from runner.sweep import identity, resume
 from runner.sweep.planning import PlannedCell
 from runner.tracking.store import Store
 from tests.config.test_config import config
-from tests.conftest import CELL, ROOT, Ran, alive, invoke, records_of
+from tests.conftest import CELL, MODELS, ROOT, alive, ask, invoke, records_of
 
 
 def config_of(cell: Cell) -> Config:
@@ -153,8 +153,29 @@ def test_results_of_a_cell_whose_facts_changed_are_told_from_its_own_and_others(
 SMALL = ("model=tiny", "batch_size=2", "warmup=2", "iterations=20", "capture=[]", "reruns=0", "rounds=2")
 
 
+def open_runs(mlruns: Path) -> list[str]:
+    """Names of MLflow's runs that are RUNNING."""
+    runs = MlflowClient(tracking_uri=Store(mlruns).uri).search_runs(["1"], "attributes.status = 'RUNNING'")
+    return [str(run.info.run_name) for run in runs]
+
+
+def second_job(mlruns: Path, runner: int) -> list[int]:
+    """The worker of a sweep's second job, once that has been started; the first one's files are all there."""
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline:
+        started = list((mlruns / "sweeps").glob("*/cells/*/round-*/launch.json"))
+        running = processes_with_marker(f"{runner}.", is_prefix=True)
+        workers = [pid for pid in running if b"worker/__main__.py" in Path(f"/proc/{pid}/cmdline").read_bytes()]
+        if len(started) == 2 and workers:
+            return workers[-1:]
+        time.sleep(0.05)
+    raise AssertionError("no second job was started")
+
+
 @pytest.mark.slow
-def test_a_killed_sweep_goes_on_and_nothing_is_lost_doubled_or_left_open(tmp_path: Path) -> None:
+def test_a_killed_sweep_leaves_nothing_running_and_goes_on_with_nothing_lost_doubled_or_left_open(
+    tmp_path: Path,
+) -> None:
     words = ["-m", "launcher=none,xeon", *SMALL, f"mlruns={tmp_path}"]
     runner = subprocess.Popen(
         [sys.executable, "-m", "runner", *words], cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
@@ -163,10 +184,14 @@ def test_a_killed_sweep_goes_on_and_nothing_is_lost_doubled_or_left_open(tmp_pat
     for said in runner.stdout:
         if said.startswith("[2/4]"):
             break
-    time.sleep(1)  # into the second job
+    [worker] = second_job(tmp_path, runner.pid)
     runner.kill()
     runner.wait()
     runner.stdout.close()
+    deadline = time.monotonic() + 10
+    while alive(worker) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert not alive(worker)
     [sweep] = (tmp_path / "sweeps").iterdir()
     [first] = sweep.glob(f"cells/*/round-*/{OUTCOME_FILE}")
     measured = first.with_name("result.json").read_bytes()
@@ -174,13 +199,13 @@ def test_a_killed_sweep_goes_on_and_nothing_is_lost_doubled_or_left_open(tmp_pat
     # Another sweep finds and names it; what it left RUNNING is closed.
     other = invoke([*SMALL, "rounds=1", "launcher=none", f"mlruns={tmp_path}"])
     assert f"sweep {sweep.name} was killed; to go on with it: python -m runner resume {sweep.name}" in other.out
-    client = MlflowClient(tracking_uri=Store(tmp_path).uri)
-    assert not client.search_runs(["1"], "attributes.status = 'RUNNING'")
+    assert open_runs(tmp_path) == []
 
     ran = invoke(["resume", sweep.name, "--mlruns", str(tmp_path)])
     assert ran.status == 0, ran.out + ran.err
     assert "1 job had ended before" in ran.out
     assert first.with_name("result.json").read_bytes() == measured
+    client = MlflowClient(tracking_uri=Store(tmp_path).uri)
     runs = client.search_runs(["1"], f"tags.sweep_id = '{sweep.name}'")
     assert sorted(run.data.tags["kind"] for run in runs) == ["cell", "cell", "sweep"]
     assert {run.info.status for run in runs} == {"FINISHED"}
@@ -203,9 +228,7 @@ def test_a_killed_sweep_goes_on_and_nothing_is_lost_doubled_or_left_open(tmp_pat
 @pytest.mark.slow
 def test_a_failed_job_is_tried_again_as_often_as_asked_and_every_attempt_is_kept(tmp_path: Path) -> None:
     once = ["model._target_=misbehaving.fails_once", f"+model.kwargs.mark={tmp_path / 'mark'}"]
-    ran = invoke(
-        [*SMALL, *once, "rounds=1", "retries=1", f"mlruns={tmp_path}"], env={"PYTHONPATH": str(ROOT / "tests/models")}
-    )
+    ran = invoke([*SMALL, *once, "rounds=1", "retries=1", "launcher=none", f"mlruns={tmp_path}"], env=MODELS)
     assert ran.status == 0, ran.out + ran.err
     assert "FAILED (the worker failed: " in ran.out
     assert "tried again 1 of 1" in ran.out
@@ -222,12 +245,14 @@ def test_an_interrupted_sweep_says_how_to_go_on_and_resume_true_does(tmp_path: P
     for said in runner.stdout:
         if said.startswith("[2/2]"):
             break
-    time.sleep(0.5)
+    [worker] = second_job(tmp_path, runner.pid)
     os.kill(runner.pid, signal.SIGINT)
     rest = runner.stdout.read()
     assert runner.wait(60) == 130
     runner.stdout.close()
+    assert not alive(worker)
     [sweep] = (tmp_path / "sweeps").iterdir()
+    assert open_runs(tmp_path) == []
     assert f"To go on: python -m runner resume {sweep.name}" in rest
     ran = invoke([*words, "resume=true"])
     assert ran.status == 0, ran.out + ran.err
@@ -237,9 +262,9 @@ def test_an_interrupted_sweep_says_how_to_go_on_and_resume_true_does(tmp_path: P
 
 
 def test_resume_speaks_of_itself(tmp_path: Path) -> None:
-    said: Ran = invoke(["resume", "--help"])
+    said = ask("resume", "--help")
     assert said.status == 0
     assert "a cell whose inputs changed" in " ".join(said.out.split())
-    refused = invoke(["resume", "--mlruns", str(tmp_path)])
+    refused = ask("resume", "--mlruns", str(tmp_path))
     assert refused.status == 2
     assert refused.err.startswith("runner: --mlruns=")

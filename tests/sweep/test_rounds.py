@@ -92,6 +92,7 @@ def swept(rng: np.random.Generator, speeds: Sequence[float], process_sd: float) 
     return rows_of(medians), jobs
 
 
+@pytest.mark.slow
 def test_equal_cells_are_called_different_in_at_most_5_percent_of_sweeps_however_often_it_looks() -> None:
     rng = np.random.default_rng(1)
     flagged = sum(
@@ -100,6 +101,7 @@ def test_equal_cells_are_called_different_in_at_most_5_percent_of_sweeps_however
     assert flagged <= 120 * LEVEL
 
 
+@pytest.mark.slow
 def test_three_percent_are_found_in_95_percent_of_sweeps_and_a_large_difference_at_the_first_look() -> None:
     rng = np.random.default_rng(2)
     found = [swept(rng, [1, 1.03], 0.011) for _ in range(200)]

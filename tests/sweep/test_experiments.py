@@ -1,0 +1,75 @@
+"""What is in git runs: every experiment on a tiny workload, the documented model of one's own, and transformers."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import ROOT, Runner, records_of
+
+pytestmark = pytest.mark.slow
+
+
+# -- models -------------------------------------------------------------------------------------------
+
+
+def test_the_documented_model_of_ones_own_runs_as_documented(run_cli: Runner, tmp_path: Path) -> None:
+    text = (ROOT / "docs/your_model.md").read_text()
+    blocks = dict(re.findall(r"```(python|yaml|sh)\n(.*?)```", text, re.S))
+    (tmp_path / "model").mkdir()
+    (tmp_path / "acme_ranker.py").write_text(blocks["python"])
+    (tmp_path / "model/acme_ranker.yaml").write_text(blocks["yaml"])
+    words = re.search(r"python -m runner (.*)", blocks["sh"])
+    assert words
+    own = {"PYTHONPATH": str(tmp_path), "RUNNER_EXPERIMENTS": str(tmp_path)}
+    ran = run_cli(*words[1].split(), "iterations=5", "rounds=1", "capture=[]", env=own)
+    assert ran.status == 0, ran.out + ran.err
+    assert [record.quality for record in records_of(ran)] == ["ok"] * 4
+
+
+def test_transformers_of_two_layers_run_in_bf16_as_a_graph(run_cli: Runner) -> None:
+    small = ("+model.kwargs.num_hidden_layers=2", "batch_size=1", "iterations=3", "warmup=2", "rounds=1", "capture=[]")
+    ran = run_cli("-m", "model=bert_base_uncased,vit_base", "precision=bf16", "graph=torchscript", *small)
+    assert ran.status == 0, ran.out + ran.err
+    assert len(records_of(ran)) == 2
+
+
+# -- what is in git runs ------------------------------------------------------------------------------
+
+
+# Those run elsewhere: where their own results are looked at.
+ELSEWHERE = {"aa": "analysis/test_noise.py", "channels_last_conv_relu": "capture/test_captures.py"} | {
+    file.stem: "job/test_torchserve.py" for file in (ROOT / "experiments/experiment").glob("torchserve*.yaml")
+}
+HERE = [file for file in sorted((ROOT / "experiments/experiment").glob("*.yaml")) if file.stem not in ELSEWHERE]
+
+
+@pytest.mark.parametrize("file", HERE, ids=lambda file: file.stem)
+def test_each_experiment_runs_on_a_tiny_workload(run_cli: Runner, file: Path) -> None:
+    small = ["model=tiny", "batch_size=2", "warmup=1", "iterations=3", "rounds=1"]
+    if file.stem != "smoke":
+        # IPEX's import takes ten seconds per job and a compilation as long: smoke has one cell of each.
+        small += ["capture=[]"]
+        small += ["ipex=off"] if file.stem not in ("graph_conv_relu", "operator_conv_relu") else []
+        small += ["graph=eager,torchscript", "precision=fp32,bf16"] if "headline" in file.stem else []
+    ran = run_cli("-m", f"+experiment={file.stem}", *small)
+    assert ran.status == 0, ran.out + ran.err
+    assert all(record.evidence == "ok" for record in ran.cells().values())
+    if "expect:" in file.read_text():
+        assert "tutorial" in ran.out
+        assert "| here " in ran.out
+
+
+@pytest.mark.parametrize("name", ELSEWHERE)
+def test_an_experiment_that_is_not_run_here_is_run_where_the_table_says(name: str) -> None:
+    assert name in (ROOT / "tests" / ELSEWHERE[name]).read_text()
+
+
+def test_smoke_has_every_value_of_every_axis() -> None:
+    text = (ROOT / "experiments/experiment/smoke.yaml").read_text()
+    for axis in ("allocator", "ipex", "memory_format", "precision", "graph", "launcher"):
+        for file in (ROOT / "conf" / axis).glob("*.yaml"):
+            first = file.stem in ("ptmalloc", "off", "channels_first", "fp32", "eager", "ipexrun")
+            assert first or f"{axis}: {file.stem}" in text, (axis, file.stem)

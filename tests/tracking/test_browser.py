@@ -1,0 +1,167 @@
+"""The saved views of MLflow's UI in a real browser: the text that a person sees behind each link of a sweep."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pytest
+from mlflow.entities import Run
+
+from tests.conftest import ROOT, Ran
+from tests.sweep.test_sweep import runs_of
+
+pytestmark = pytest.mark.slow
+
+Page = Callable[[str], "list[str]"]
+
+
+class Text(HTMLParser):
+    """The texts of a page, in its order."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.texts: list[str] = []
+        self.unseen = 0
+
+    def handle_starttag(self, tag: str, attrs: object) -> None:
+        self.unseen += tag in ("script", "style")
+
+    def handle_endtag(self, tag: str) -> None:
+        self.unseen -= tag in ("script", "style")
+
+    def handle_data(self, data: str) -> None:
+        if data.strip() and not self.unseen:
+            self.texts.append(" ".join(data.split()))
+
+
+@pytest.fixture(scope="module")
+def chromium() -> str:
+    found = shutil.which("chromium")
+    if found is None and not os.environ.get("CI"):
+        pytest.skip("chromium is not here; install it with: apt-get install chromium")
+    assert found, "chromium is not here, and `make test` installs it"
+    return found
+
+
+@pytest.fixture(scope="module")
+def ui(main_job: Ran, faults: Ran, mlruns: Path) -> Iterator[str]:
+    """The address of ``python -m runner ui`` over both sweeps."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = int(free.getsockname()[1])
+    words = [sys.executable, "-m", "runner", "ui", "--mlruns", str(mlruns), "--port", str(port)]
+    server = subprocess.Popen(
+        words, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True
+    )
+    try:
+        deadline = time.monotonic() + 120
+        while time.monotonic() < deadline:
+            with socket.socket() as client:
+                if client.connect_ex(("127.0.0.1", port)) == 0:
+                    break
+            assert server.poll() is None
+            time.sleep(0.1)
+        yield f"http://127.0.0.1:{port}"
+    finally:
+        os.killpg(server.pid, 9)
+        server.wait()
+
+
+@pytest.fixture(scope="module")
+def page(chromium: str, ui: str, tmp_path_factory: pytest.TempPathFactory) -> Page:
+    """The texts of the page behind a printed link, once it has loaded all it asks for."""
+    words = [
+        chromium, "--headless", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--window-size=3000,3000",
+        f"--user-data-dir={tmp_path_factory.mktemp('chromium')}", "--virtual-time-budget=60000", "--dump-dom",
+    ]  # fmt: skip
+
+    def texts(link: str) -> list[str]:
+        done = subprocess.run(
+            [*words, link.replace("http://127.0.0.1:5000", ui)],
+            stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, timeout=120, check=True,
+        )  # fmt: skip
+        reader = Text()
+        reader.feed(done.stdout)
+        return reader.texts
+
+    return texts
+
+
+def links_of(ran: Ran) -> dict[str, str]:
+    """What the end of the sweep says of each link -> the link."""
+    return {says: link for link, says in re.findall(r"(http://127\.0\.0\.1:5000/\S+) +(\S.*)", ran.out)}
+
+
+def cells_of(mlruns: Path, ran: Ran) -> list[Run]:
+    return runs_of(mlruns, ran.sweep)[2]
+
+
+def in_order(texts: list[str], names: list[str]) -> list[str]:
+    """Those of the texts that are one of the names, each once, in the order of the page."""
+    return list(dict.fromkeys(text for text in texts if text in names))
+
+
+def test_the_view_of_a_sweep_shows_its_cells_fastest_first(main_job: Ran, mlruns: Path, page: Page) -> None:
+    texts = page(links_of(main_job)["cells with the right output, fastest first"])
+    cells = sorted(cells_of(mlruns, main_job), key=lambda run: run.data.metrics["latency/p50_ms"])
+    names = [str(run.info.run_name) for run in cells]
+    assert in_order(texts, names) == names
+    for heading in ("allocator", "ipex", "latency/p50_ms", "evidence", "quality", "main_cause"):
+        assert heading in texts
+    assert f"{main_job.sweep.name}: right output only" in texts
+
+
+def test_the_view_of_all_sweeps_shows_their_cells_fastest_first(main_job: Ran, mlruns: Path, page: Page) -> None:
+    texts = page(links_of(main_job)["the same of every sweep of this experiment"])
+    client, parent, _ = runs_of(mlruns, main_job.sweep)
+    cells = client.search_runs(
+        [parent.info.experiment_id], "tags.ranked = 'yes'", order_by=["metrics.`latency/p50_ms`"]
+    )
+    names = [str(run.info.run_name) for run in cells]
+    assert len(names) >= 5
+    # Of many, what fits on a page of that height.
+    assert [text for text in texts if text in names][:20] == names[:20]
+
+
+def test_the_charts_are_drawn_of_every_cell_with_the_right_output(main_job: Ran, mlruns: Path, page: Page) -> None:
+    [link] = [link for says, link in links_of(main_job).items() if says.startswith("charts: ")]
+    texts = page(link)
+    for title in (
+        "Axes against latency", "Parallel Coordinates", "Trade-offs", "latency/p50_ms vs. memory/rss_peak_mb",
+        "quality/rel_l2 vs. throughput/samples_per_s", "Median, tail and spread of latency", "latency/p90_ms",
+        "latency/cv_pct",
+    ):  # fmt: skip
+        assert title in texts
+    # Once in the list of runs, and again in what is drawn.
+    for run in cells_of(mlruns, main_job):
+        assert texts.count(str(run.info.run_name)) >= 2
+
+
+def test_wrong_and_failed_cells_have_a_view_of_their_own_with_the_reasons(
+    faults: Ran, mlruns: Path, page: Page
+) -> None:
+    texts = page(links_of(faults)["the others: wrong output, or failed"])
+    cells = cells_of(mlruns, faults)
+    shown = {str(run.info.run_name) for run in cells} & set(texts)
+    assert shown == {str(run.info.run_name) for run in cells if run.data.tags["ranked"] == "no"}
+    assert {"quality", "failure"} <= set(texts)
+    for run in cells:
+        if run.info.run_name in shown:
+            reason = run.data.tags.get("failure") or run.data.tags["quality"]
+            assert " ".join(reason.split()) in texts
+
+
+def test_the_tables_of_two_cells_stand_side_by_side(main_job: Ran, mlruns: Path, page: Page) -> None:
+    [link] = [link for says, link in links_of(main_job).items() if "compareRunsMode=ARTIFACT" in link]
+    texts = page(link)
+    assert {str(run.info.run_name) for run in cells_of(mlruns, main_job)} <= set(texts)
+    assert "itt/by_op.json" in texts
