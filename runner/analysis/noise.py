@@ -24,7 +24,7 @@ FORMAT = 1
 USUAL_ROUNDS = 5
 # Kernels, neighbours and settings change: an older floor is named with its age.
 STALE = timedelta(days=7)
-MEASURE = "python -m runner -m +experiment=aa"
+MEASURE = "python -m runner -m experiment=aa"
 
 
 Percent = Annotated[float, Range(0, 1e6)]

@@ -158,7 +158,7 @@ def test_twins_of_one_round_leave_no_floor_and_say_what_would(tmp_path: Path) ->
     rng = np.random.default_rng(1)
     told = noise.report([measured(rng, name, rounds=1) for name in "ab"], tmp_path, tmp_path, "here")
     assert told.lines == (
-        "A/A: one round can't show how much equal cells differ: python -m runner -m +experiment=aa rounds=5",
+        "A/A: one round can't show how much equal cells differ: python -m runner -m experiment=aa rounds=5",
     )
     assert not (tmp_path / noise.FILE).exists()
 
@@ -225,8 +225,8 @@ def test_the_sentence_names_the_floor_its_origin_and_its_age() -> None:
     assert "under 4 % can't be seen" in noise.in_words(kept(), 1, NOW)
     old = noise.in_words(kept(), 5, NOW + timedelta(days=12))
     assert old.startswith(said)
-    assert old.endswith("; that is 12 days old: python -m runner -m +experiment=aa measures it again")
-    unknown = "no noise floor is known on this host: python -m runner -m +experiment=aa measures it"
+    assert old.endswith("; that is 12 days old: python -m runner -m experiment=aa measures it again")
+    unknown = "no noise floor is known on this host: python -m runner -m experiment=aa measures it"
     assert noise.in_words(None, 5, NOW) == unknown
 
 
@@ -325,7 +325,7 @@ def test_compare_without_a_floor_says_how_to_measure_one_and_of_several_hosts_th
         )
     leave(tmp_path, "c", host_id="there")
     compare.main(["a", "--mlruns", str(tmp_path)])
-    assert "no noise floor is known on this host: python -m runner -m +experiment=aa" in capsys.readouterr().out
+    assert "no noise floor is known on this host: python -m runner -m experiment=aa" in capsys.readouterr().out
     compare.main(["all", "--allow", "host", "--mlruns", str(tmp_path)])
     assert "several hosts: no noise floor holds" in capsys.readouterr().out
     compare.main(["b", "--mlruns", str(tmp_path), "--format", "json"])
