@@ -19,9 +19,9 @@ from time import perf_counter
 import numpy as np
 
 from benchmarks.harness import timed
-from runner.analysis.cells import CellRow, Origin, save
 from runner.commands import compare
 from runner.matrix.cell import AXES
+from runner.results.cells import CellRow, Origin, save
 
 LIMIT_S = 5.0
 ROUNDS = 5
@@ -60,7 +60,7 @@ def make_cells(count: int, rng: np.random.Generator) -> list[CellRow]:
         }
         rows.append(
             CellRow(
-                "", f"{len(rows):012x}", "FINISHED", "", "ok", "ok", "avx512", "-", not rows,
+                "", f"{len(rows):012x}", "FINISHED", "", "ok", "ok", "avx512", not rows,
                 fixed | axes, {"warmup": "3", "iterations": "20", "seed": "0"}, figures, tuple(medians.tolist()),
             )
         )  # fmt: skip

@@ -30,8 +30,7 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from runner import __main__ as command_line
-from runner.analysis import cells, noise
-from runner.analysis.ranking import rank
+from runner.analysis import noise
 from runner.capture import counters, itt, kernel_tables, kernels, onednn, toplev
 from runner.capture.tables import read_table, read_trace, write_table
 from runner.checks import gate
@@ -60,7 +59,7 @@ from runner.protocol.resultfile import (
 from runner.protocol.stored import write_json
 from runner.protocol.verdicts import EvidenceVerdict, Status
 from runner.report import closing, html, timeline
-from runner.results import ledger, sweepfiles
+from runner.results import cells, ledger, sweepfiles
 from runner.results.metrics import evidence_figures
 from runner.results.outcome import OUTCOME_FILE, RESULT_FILE, Outcome, job_folder, read_cell, read_outcome
 from runner.results.sweeps import CELLS_FILE
@@ -68,12 +67,12 @@ from runner.sweep import planning
 from runner.tracking import recorder
 from tests import mutations
 from tests.analysis.test_noise import kept
+from tests.builders import axes, ranked
 from tests.capture.test_itt import STEPS, recording
 from tests.checks.recorded import data_of, proof_of
 from tests.conftest import CELL, ROOT
 from tests.mutations import Damage
 from tests.protocol.test_job import SPEC
-from tests.report.test_report import axes
 
 FULL = os.environ.get("RUNNER_FUZZ") == "full"
 # What one example may take at most; the slowest took a tenth of it.
@@ -212,7 +211,7 @@ def _parquet() -> bytes:
     import tempfile
 
     row = cells.CellRow(
-        "s", "id", "FINISHED", "", "ok", "ok", "avx2", "-", True, axes(), {"seed": "0"}, {"latency/p50_ms": 1.0}, (0.1,)
+        "s", "id", "FINISHED", "", "ok", "ok", "avx2", True, axes(), {"seed": "0"}, {"latency/p50_ms": 1.0}, (0.1,)
     )
     with tempfile.TemporaryDirectory() as folder:
         known = cells.Origin("s", "here", {"governor": "-"}, {"torch": "1"})
@@ -428,7 +427,8 @@ def make_store(mlruns: Path) -> None:
         write_json(folder / noise.FILE, kept())
         write_json(folder / ledger.SWEEP_FILE, replace(SWEEP, sweep_id=name))
         if name.endswith("a"):
-            cells.write(rank([record for record in records if record], "ptmalloc"), folder)
+            rows = ranked([record for record in records if record], "ptmalloc").rows
+            cells.write([row.cell for row in rows], {}, folder)
 
 
 def damage_one(mlruns: Path, source: random.Random) -> tuple[Path, bytes]:
@@ -488,8 +488,8 @@ def test_the_report_of_a_sweep_with_a_damaged_file_is_written_or_says_what_it_la
         try:
             with in_time(), refusals(), contextlib.redirect_stderr(io.StringIO()) as shown:
                 records = [read_cell(folder, name) for name in ("ptmalloc", "tcmalloc", "jemalloc")]
-                rows = rank([record for record in records if record], "ptmalloc")
-                said = closing.leave(rows, ("allocator", "model"), folder, "title", html.Origin("run", "c0ffee"))
+                ranking = ranked([record for record in records if record], "ptmalloc", ("allocator", "model"))
+                said = closing.leave(ranking, folder, "title", html.Origin("run", "c0ffee"))
                 assert "Traceback" not in shown.getvalue()
                 assert all("\n" not in line for line in said)
         finally:

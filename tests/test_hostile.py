@@ -13,10 +13,8 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from runner.analysis import cells
 from runner.analysis.comparison import FIGURES
 from runner.analysis.comparison import compare as compared
-from runner.analysis.ranking import rank
 from runner.capture import collect, counters, itt, onednn, toplev
 from runner.commands import explain, ui
 from runner.config import limits, names
@@ -25,17 +23,19 @@ from runner.machine import host, lock
 from runner.machine.processes import Process
 from runner.protocol.errors import RunnerError
 from runner.report import closing, plain, terminal
-from runner.report.comparison_formats import as_csv, markdown
-from runner.results import ledger
+from runner.report.data import comparison_csv
+from runner.report.tables import markdown
+from runner.results import cells, ledger
 from runner.results.outcome import attempt_folders
 from runner.results.sweeps import find_all
 from runner.sweep import planning
 from runner.tracking import artifacts
 from runner.tracking.store import Store
+from tests.builders import noisy_record, ranked
 from tests.capture.test_itt import STEPS, B, E, recording
 from tests.config.test_config import config
 from tests.conftest import ROOT, ask
-from tests.report.test_html import BASE, SHOWN, Page, cell
+from tests.report.test_html import BASE, SHOWN, Page
 from tests.test_fuzz import make_store
 
 HOSTILE = "<script>alert(1)</script>|`x`[red]$\\frac$[/] \x1b[31m\u202e=1\"'&"
@@ -45,8 +45,8 @@ HOSTILE = "<script>alert(1)</script>|`x`[red]$\\frac$[/] \x1b[31m\u202e=1\"'&"
 
 
 def test_a_hostile_name_stays_text_in_every_file_of_a_report(tmp_path: Path) -> None:
-    rows = rank([BASE, cell(HOSTILE, 10.0, 10.1), cell("=cmd()", 3.0, 3.1)], BASE.cell_id)
-    said = closing.leave(rows, SHOWN, tmp_path, "title")
+    records = [BASE, noisy_record(HOSTILE, 10.0, 10.1), noisy_record("=cmd()", 3.0, 3.1)]
+    said = closing.leave(ranked(records, BASE.cell_id, SHOWN), tmp_path, "title")
     assert said == []
     page = Page((tmp_path / "report.html").read_text())
     assert not page.tags & {"script", "red"}
@@ -60,9 +60,11 @@ def test_a_hostile_name_stays_text_in_every_file_of_a_report(tmp_path: Path) -> 
 
 
 def test_a_hostile_name_stays_text_in_the_terminal(capsys: pytest.CaptureFixture[str]) -> None:
-    rows = rank([BASE, cell(HOSTILE, 10.0, 10.1), cell("jemalloc", failure=HOSTILE)], BASE.cell_id)
+    records = [BASE, noisy_record(HOSTILE, 10.0, 10.1), noisy_record("jemalloc", failure=HOSTILE)]
     console = terminal.make_console()
-    closing.show(console, rows, SHOWN, [HOSTILE], Path("/x"), Path("/y"), {HOSTILE: "http://x"})
+    closing.show(
+        console, ranked(records, BASE.cell_id, SHOWN), [HOSTILE], Path("/x"), Path("/y"), {HOSTILE: "http://x"}
+    )
     out = capsys.readouterr().out
     assert "\x1b" not in out
     assert "\u202e" not in out
@@ -80,7 +82,7 @@ def test_compare_keeps_a_hostile_name_as_text_in_markdown_and_csv(tmp_path: Path
     table = [line for line in markdown(found, 9).splitlines() if line.startswith("|")]
     assert not any("<script" in line for line in table)
     assert any("=&lt;script>\\|x" in line for line in table)
-    values = [row["allocator"] for row in csv.DictReader(io.StringIO(as_csv(found)))]
+    values = [row["allocator"] for row in csv.DictReader(io.StringIO(comparison_csv(found)))]
     assert "'=<script>|x" in values
 
 

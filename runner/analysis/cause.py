@@ -1,19 +1,19 @@
-"""Why one cell is faster than another, from what their captures measured: time by where it went, in ms a step. Pure.
+"""Why one cell is faster than another, from what their captures measured: where the time of an iteration went. Pure.
 
-A clean step is split into what oneDNN did (arithmetic, reorders, the rest of its primitives, as its log times them)
+A clean iteration is split into what oneDNN did (arithmetic, reorders, the rest of its primitives, as its log has it)
 and what is left. Time in the kernel, which page faults cost, lies across that split. The main cause is the part whose
 change is the largest among those in which something that can be counted differs (kernels, reorders, fused post-ops,
-faults); only when none of them explains enough, the part of the step is named without a reason.
+faults); only when none of them explains enough, the part is named without a reason.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from runner.analysis.ranking import Row
 from runner.matrix.cell import ABSENT
+from runner.results.cells import CellRow
+from runner.results.metric_names import Metric
 
 # Below this difference there is nothing to explain: neighbours on a shared machine do as much.
 WORTH_EXPLAINING = 0.05
@@ -29,7 +29,7 @@ _UNOBSERVED = "unobserved"
 class Say(Protocol):
     """What differs between two cells, in words; None when nothing does, or it can't explain a change of that sign."""
 
-    def __call__(self, slow: Row, fast: Row, change_ms: float | None = None) -> str | None:  # noqa: D102 - as above
+    def __call__(self, slow: CellRow, fast: CellRow, change_ms: float | None = None) -> str | None:  # noqa: D102 - as above
         ...
 
 
@@ -42,7 +42,7 @@ def count(value: float) -> str:
 
 
 def _counts(metric: str, word: str, least: float, more_is_slower: bool = True) -> Say:
-    def say(slow: Row, fast: Row, change_ms: float | None = None) -> str | None:
+    def say(slow: CellRow, fast: CellRow, change_ms: float | None = None) -> str | None:
         before, after = slow.metrics.get(metric), fast.metrics.get(metric)
         if before is None or after is None or abs(after - before) < least:
             return None
@@ -56,91 +56,99 @@ def _counts(metric: str, word: str, least: float, more_is_slower: bool = True) -
     return say
 
 
-def _kernels(slow: Row, fast: Row, change_ms: float | None = None) -> str | None:
-    """Other instructions, or other implementations; nothing where oneDNN did too little of a step to tell."""
-    isa = slow.record.isa, fast.record.isa
+def _kernels(slow: CellRow, fast: CellRow, change_ms: float | None = None) -> str | None:
+    """Other instructions, or other implementations; nothing where oneDNN did too little to tell."""
+    isa = slow.isa, fast.isa
     if _UNOBSERVED in isa:
         return None
     if isa[0] != isa[1]:
         return f"kernels {isa[0]} -> {isa[1]}"
-    before, after = (row.record.captures.get("onednn.kernel") for row in (slow, fast))
+    before, after = (cell.captures.get("onednn.kernel") for cell in (slow, fast))
     return f"kernels {before} -> {after}" if before and after and before != after else None
 
 
-_faults = _counts("faults/minor_per_iteration", "page faults a step", 1000.0)
-_reorders = _counts("onednn/reorders_per_iteration", "reorders a step", 1.0)
-_fused = _counts("onednn/fused_per_iteration", "fused primitives a step", 1.0, more_is_slower=False)
+_faults = _counts(Metric.MINOR_FAULTS, "page faults per iteration", 1000.0)
+_reorders = _counts(Metric.REORDERS, "reorders per iteration", 1.0)
+_fused = _counts(Metric.FUSED, "fused primitives per iteration", 1.0, more_is_slower=False)
 
 
 @dataclass(frozen=True)
 class Part:
-    """A part of the step that can be set against the same part of another cell's."""
+    """A part of an iteration that can be set against the same part of another cell's."""
 
     name: str
     metric: str
-    """ms a step."""
+    """Its time in milliseconds per iteration."""
     reasons: tuple[Say, ...]
-    """What there can be counted, most telling first."""
+    """What can be counted there, the most telling first."""
 
-    def say(self, slow: Row, fast: Row, change_ms: float) -> str | None:
+    def say(self, slow: CellRow, fast: CellRow, change_ms: float) -> str | None:
         """What differs there, in words; None when nothing that was counted does."""
         return next((text for reason in self.reasons if (text := reason(slow, fast, change_ms))), None)
 
 
 # oneDNN's, without what is outside of it.
 _PRIMITIVES = (
-    Part("convolutions and products", "onednn/compute_ms_per_iteration", (_kernels, _fused)),
-    Part("reorders", "onednn/reorder_ms_per_iteration", (_reorders,)),
-    Part("other primitives", "onednn/other_ms_per_iteration", (_fused,)),
+    Part("convolution / matmul", Metric.COMPUTE_TIME, (_kernels, _fused)),
+    Part("reorders", Metric.REORDER_TIME, (_reorders,)),
+    Part("other primitives", Metric.OTHER_PRIMITIVES_TIME, (_fused,)),
 )
 _OUTSIDE = Part("outside oneDNN", "", (_fused,))
-# They add up to a step.
-STEP_PARTS = (*_PRIMITIVES, _OUTSIDE)
-_KERNEL = Part("the kernel", "cpu/kernel_ms_per_iteration", (_faults,))
+# They add up to an iteration.
+PARTS = (*_PRIMITIVES, _OUTSIDE)
+_KERNEL = Part("the kernel", Metric.KERNEL_TIME, (_faults,))
 
 
-# Loads under which a sample holds one whole batch, as the logged step does: none, or clients that wait for each other.
+# All figures that a cause is found with.
+FIGURES = (
+    *(part.metric for part in (*_PRIMITIVES, _KERNEL)),
+    Metric.P50,
+    Metric.MINOR_FAULTS,
+    Metric.REORDERS,
+    Metric.FUSED,
+)
+
+# Loads under which a latency is of one whole batch, as the logged step is: none, or clients that wait for each other.
 _FULL_BATCHES = (ABSENT, "ab")
 
 
-def split(row: Row) -> dict[str, float]:
-    """Part -> ms of a clean step, adding up to its p50; empty when oneDNN's log was not taken or is of another step.
+def split(cell: CellRow) -> dict[str, float]:
+    """Part -> ms of a clean iteration, adding up to its p50; empty when oneDNN's log was not taken or is of another.
 
     oneDNN times its primitives without the printing, so their times stand as they are; they are scaled only where they
-    sum to more than the clean step.
+    sum to more than the clean iteration.
     """
     if (
-        row.axes.get("load") not in _FULL_BATCHES
-        or row.p50_ms is None
-        or any(part.metric not in row.metrics for part in _PRIMITIVES)
+        cell.axes.get("load", ABSENT) not in _FULL_BATCHES
+        or cell.p50_ms is None
+        or any(part.metric not in cell.metrics for part in _PRIMITIVES)
     ):
         return {}
-    times = {part.name: row.metrics[part.metric] for part in _PRIMITIVES}
+    times = {part.name: cell.metrics[part.metric] for part in _PRIMITIVES}
     total = sum(times.values())
-    if total > _UNLIKE * row.p50_ms:
+    if total > _UNLIKE * cell.p50_ms:
         return {}
-    scale = min(1.0, row.p50_ms / total) if total else 1.0
-    return {name: ms * scale for name, ms in times.items()} | {_OUTSIDE.name: max(row.p50_ms - total, 0.0)}
+    scale = min(1.0, cell.p50_ms / total) if total else 1.0
+    return {name: ms * scale for name, ms in times.items()} | {_OUTSIDE.name: max(cell.p50_ms - total, 0.0)}
 
 
-def differences(slow: Row, fast: Row) -> str:
+def differences(slow: CellRow, fast: CellRow) -> str:
     """Everything that was counted and differs between two cells, in words; empty when nothing does."""
-    said = [say(slow, fast) for say in (_kernels, _faults, _reorders, _fused)]
-    return ", ".join(text for text in said if text)
+    texts = [say(slow, fast) for say in (_kernels, _faults, _reorders, _fused)]
+    return ", ".join(text for text in texts if text)
 
 
-def main_cause(baseline: Row, row: Row) -> str:
-    """The part of the step whose change explains most of a cell's distance from the baseline, with that change.
+def main_cause(before: CellRow, after: CellRow) -> str:
+    """The part of an iteration whose change explains most of the distance between two cells, with that change.
 
-    ``-`` when the distance is not worth a word or not shown by the rounds, ``not seen`` when no part explains a
-    quarter of it.
+    ``-`` when the distance is not worth a word, ``not seen`` when no part explains a quarter of it.
     """
-    if row.is_baseline or row.is_undecided or not baseline.p50_ms or not row.p50_ms or row.speedup is None:
+    if not before.p50_ms or not after.p50_ms:
         return "-"
-    change_ms = row.p50_ms - baseline.p50_ms
-    if abs(change_ms) < WORTH_EXPLAINING * min(row.p50_ms, baseline.p50_ms):
+    change_ms = after.p50_ms - before.p50_ms
+    if abs(change_ms) < WORTH_EXPLAINING * min(after.p50_ms, before.p50_ms):
         return "-"
-    parts = [part for part in changes(baseline, row) if part.ms / change_ms >= _MAIN]
+    parts = [part for part in changes(before, after) if part.ms / change_ms >= _MAIN]
     main = max([part for part in parts if part.words] or parts, key=lambda part: part.ms / change_ms, default=None)
     return "not seen" if main is None else f"{main.text} ({signed(main.ms)} of {signed(change_ms)} ms)"
 
@@ -152,7 +160,7 @@ def signed(ms: float) -> str:
 
 @dataclass(frozen=True)
 class Change:
-    """One part of the step in two cells."""
+    """One part of an iteration in two cells."""
 
     name: str
     words: str | None
@@ -160,45 +168,48 @@ class Change:
     before_ms: float
     after_ms: float
     across: bool = False
-    """Lies across the other parts, which add up to the step without it."""
+    """Whether it lies across the other parts, which add up to an iteration without it."""
 
     @property
     def ms(self) -> float:
-        """After, less before."""
+        """Milliseconds after, less those before."""
         return self.after_ms - self.before_ms
 
     @property
     def text(self) -> str:
-        """What was counted, else the part's name."""
+        """What was counted there, else the part's name."""
         return self.words or (f"time {self.name}" if self.name.startswith("outside") else f"time in {self.name}")
 
 
-def changes(baseline: Row, row: Row) -> list[Change]:
-    """Every part of the step that both cells know."""
-    found: list[Change] = []
-    kernel = baseline.metrics.get(_KERNEL.metric), row.metrics.get(_KERNEL.metric)
-    if kernel[0] is not None and kernel[1] is not None:
-        words = _KERNEL.say(baseline, row, kernel[1] - kernel[0])
-        if words:  # time in the kernel that nothing counted explains is in the other parts
-            found.append(Change(_KERNEL.name, words, kernel[0], kernel[1], across=True))
-    before, after = split(baseline), split(row)
-    if not before or not after:
-        return found
-    isa = baseline.record.isa, row.record.isa
-    merged = (_PRIMITIVES[0].name, _OUTSIDE.name) if (isa[0] == _UNOBSERVED) != (isa[1] == _UNOBSERVED) else ()
+def changes(before: CellRow, after: CellRow) -> list[Change]:
+    """Every part of an iteration that was measured in both cells."""
+    return [*_kernel_change(before, after), *_part_changes(before, after)]
+
+
+def _kernel_change(before: CellRow, after: CellRow) -> list[Change]:
+    """Time in the kernel, where something that was counted explains it: else it is in the other parts."""
+    old_ms, new_ms = before.metrics.get(_KERNEL.metric), after.metrics.get(_KERNEL.metric)
+    if old_ms is None or new_ms is None:
+        return []
+    words = _KERNEL.say(before, after, new_ms - old_ms)
+    return [Change(_KERNEL.name, words, old_ms, new_ms, across=True)] if words else []
+
+
+def _part_changes(before: CellRow, after: CellRow) -> list[Change]:
+    """The parts that add up to an iteration."""
+    old, new = split(before), split(after)
+    if not old or not new:
+        return []
+    parts: list[Change] = []
+    without_isa = before.isa == _UNOBSERVED, after.isa == _UNOBSERVED
+    merged = (_PRIMITIVES[0].name, _OUTSIDE.name) if without_isa[0] != without_isa[1] else ()
     if merged:
         # Arithmetic moved into oneDNN from another library, or out of it: neither part alone is a cause.
-        words = f"arithmetic moved {'into' if isa[0] == _UNOBSERVED else 'out of'} oneDNN"
-        sums = [sum((side[name] for name in merged), 0.0) for side in (before, after)]
-        found.append(Change("arithmetic, in oneDNN or not", words, sums[0], sums[1]))
-    for part in STEP_PARTS:
+        words = f"arithmetic moved {'into' if without_isa[0] else 'out of'} oneDNN"
+        sums = [sum((side[name] for name in merged), 0.0) for side in (old, new)]
+        parts.append(Change("arithmetic, in oneDNN or not", words, sums[0], sums[1]))
+    for part in PARTS:
         if part.name not in merged:
-            words = part.say(baseline, row, after[part.name] - before[part.name])
-            found.append(Change(part.name, words, before[part.name], after[part.name]))
-    return found
-
-
-def main_causes(rows: Sequence[Row]) -> list[tuple[Row, str]]:
-    """Each row with its main cause; ``-`` without a baseline."""
-    baseline = next((row for row in rows if row.is_baseline), None)
-    return [(row, main_cause(baseline, row) if baseline else "-") for row in rows]
+            reason = part.say(before, after, new[part.name] - old[part.name])
+            parts.append(Change(part.name, reason, old[part.name], new[part.name]))
+    return parts

@@ -19,15 +19,15 @@ def largest_first(effects: Sequence[Effect]) -> list[Effect]:
 
 
 def effects(rows: Sequence[Row], distinguishing: Sequence[str]) -> list[Effect]:
-    """Of every value of every axis that has a pair with the baseline's value; work has no effect of its own."""
+    """The effect of every value of every axis that has a pair with the baseline's; work has no effect of its own."""
     right = [(row, row.p50_ms) for row in rows if row.p50_ms and row.is_right]
     base = next((row for row in rows if row.is_baseline), None)
     if base is None or not right:
         return []
     keys = [*distinguishing, *(key for key in WORK if key not in distinguishing)]
-    cells = [{key: row.axes.get(key, "") for key in keys} for row, _ in right]
-    found = design(cells, [p50_ms for _, p50_ms in right], base.axes)
-    return largest_first(main_effects(found, [axis for axis in distinguishing if axis not in WORK]))
+    cells = [{key: row.labels.get(key, "") for key in keys} for row, _ in right]
+    pairs = design(cells, [p50_ms for _, p50_ms in right], base.labels)
+    return largest_first(main_effects(pairs, [axis for axis in distinguishing if axis not in WORK]))
 
 
 @dataclass(frozen=True)
@@ -52,17 +52,17 @@ class Grid:
 _FILLED = 0.75
 
 
-def grid(rows: Sequence[Row], found: Sequence[Effect]) -> Grid | None:
+def grid(rows: Sequence[Row], effects: Sequence[Effect]) -> Grid | None:
     """Over the two axes with the largest effects whose product was mostly run; None when there are no such axes."""
     rated = [row for row in rows if row.speedup is not None]
-    axes = list(dict.fromkeys(one.axis for one in found))
+    axes = list(dict.fromkeys(effect.axis for effect in effects))
     for last in range(1, len(axes)):
         for first in range(last):
             down, across = axes[first], axes[last]
-            lines, columns = (tuple(dict.fromkeys(row.axes[axis] for row in rated)) for axis in (down, across))
+            lines, columns = (tuple(dict.fromkeys(row.labels[axis] for row in rated)) for axis in (down, across))
             at: dict[tuple[str, str], list[float]] = {}
             for row in rated:
-                at.setdefault((row.axes[down], row.axes[across]), []).append(row.speedup or 0.0)
+                at.setdefault((row.labels[down], row.labels[across]), []).append(row.speedup or 0.0)
             if min(len(lines), len(columns)) < 2 or len(at) < _FILLED * len(lines) * len(columns):
                 continue
             table = tuple((v, tuple(max(at.get((v, w), ()), default=None) for w in columns)) for v in lines)

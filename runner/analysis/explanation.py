@@ -12,22 +12,23 @@ from runner.analysis.operators import Change as OperatorChange
 from runner.analysis.operators import difference
 from runner.analysis.ranking import UNTRUSTED, Row, warning
 from runner.capture.kernel_tables import Problem
+from runner.results.metric_names import Metric
 
 # Figures set side by side, where both cells have them.
 _FIGURES = (
-    "faults/minor_per_iteration",
-    "cpu/voluntary_switches_per_iteration",
-    "cpu/involuntary_switches_per_iteration",
-    "cpu/cores_busy",
-    "memory/rss_peak_mb",
-    "quality/rel_l2",
-    "onednn/coverage_pct",
-    "onednn/reorders_per_iteration",
-    "onednn/activation_reorders_per_iteration",
-    "onednn/weight_reorders_per_iteration",
-    "onednn/reorder_mb_per_iteration",
-    "onednn/fused_per_iteration",
-    "onednn/cache_misses_per_iteration",
+    Metric.MINOR_FAULTS,
+    Metric.VOLUNTARY_SWITCHES,
+    Metric.INVOLUNTARY_SWITCHES,
+    Metric.CORES_BUSY,
+    Metric.RSS_PEAK,
+    Metric.RELATIVE_ERROR,
+    Metric.ONEDNN_COVERAGE,
+    Metric.REORDERS,
+    Metric.ACTIVATION_REORDERS,
+    Metric.WEIGHT_REORDERS,
+    Metric.REORDER_SIZE,
+    Metric.FUSED,
+    Metric.PRIMITIVE_CACHE_MISSES,
     "counters/instructions_per_cycle",
     "counters/context-switches_per_iteration",
     "counters/cpu-migrations_per_iteration",
@@ -40,10 +41,10 @@ class ShapeChange:
 
     name: str
     before_ms: float
-    """A step, of all its calls."""
+    """Milliseconds per iteration, of all its calls."""
     after_ms: float
     before_calls: float
-    """A step."""
+    """Calls per iteration."""
     after_calls: float
     before_by: str
     """Implementations and their post-ops, see `Problem`."""
@@ -68,26 +69,26 @@ class Explanation:
     before_ms: float
     after_ms: float
     verdict: stats.Verdict | None
-    """Of the rounds; None without a speed-up."""
+    """What the rounds say of the speed-up; None without one."""
     parts: tuple[Change, ...]
-    """Of the step, largest change first."""
+    """The parts of an iteration, largest change first."""
     unexplained_ms: float | None
-    """What neither a counted difference in a part of the step nor one in the kernel accounts for; None: no capture."""
+    """What no counted difference in a part of an iteration or in the kernel accounts for; None without a capture."""
     operators: tuple[OperatorChange, ...]
     operators_by: str
     """``ITT``, ``PyTorch's profiler``, or nothing."""
     primitives: tuple[OperatorChange, ...]
-    """oneDNN's, by kind and implementation."""
+    """oneDNN's primitives, by kind and implementation."""
     shapes: tuple[ShapeChange, ...]
-    """oneDNN's, by kind and shape."""
+    """oneDNN's primitives, by kind and shape."""
     figures: tuple[tuple[str, float, float], ...]
     """(metric, before, after) where they differ."""
     warning: str = ""
-    """What must be said first, see ranking.distrust()."""
+    """What must be said first, see ranking.warning()."""
 
     @property
     def change_ms(self) -> float:
-        """After, less before."""
+        """Milliseconds after, less those before."""
         return self.after_ms - self.before_ms
 
     @property
@@ -118,13 +119,13 @@ def explain(
 
     Args:
         rows: before and after; the first is the baseline that the second's verdict refers to.
-        ops: tables of operators (first column the name, second ms a step), from ``ops_by``.
+        ops: tables of operators (first column the name, second ms per iteration), from ``ops_by``.
         primitives: tables of oneDNN's primitives in the same form.
         problems: oneDNN's primitives by shape.
     """
     before, after = rows
-    before_ms, after_ms = before.metrics["latency/p50_ms"], after.metrics["latency/p50_ms"]
-    parts = sorted(changes(before, after), key=lambda part: -abs(part.ms))
+    before_ms, after_ms = before.metrics[Metric.P50], after.metrics[Metric.P50]
+    parts = sorted(changes(before.cell, after.cell), key=lambda part: -abs(part.ms))
     return Explanation(
         before=names[0],
         after=names[1],
@@ -138,7 +139,7 @@ def explain(
         primitives=tuple(difference(*primitives)) if all(primitives) else (),
         shapes=tuple(_shapes(*problems)) if all(problems) else (),
         figures=tuple(
-            (name, before.metrics[name], after.metrics[name])
+            (str(name), before.metrics[name], after.metrics[name])
             for name in (*_FIGURES, *sorted(name for name in before.metrics if name.startswith("tma/")))
             if name in before.metrics and name in after.metrics and before.metrics[name] != after.metrics[name]
         ),
@@ -147,13 +148,13 @@ def explain(
 
 
 def _shapes(before: Sequence[Problem], after: Sequence[Problem]) -> list[ShapeChange]:
-    """Largest change first."""
-    olds, news = ({problem.name: problem for problem in found} for found in (before, after))
-    found = []
+    """oneDNN's primitives by shape in both cells, largest change first."""
+    olds, news = ({problem.name: problem for problem in problems} for problems in (before, after))
+    changes_by_shape = []
     for name in dict.fromkeys([*olds, *news]):
         old, new = olds.get(name, Problem(name, 0.0, 0.0, "-")), news.get(name, Problem(name, 0.0, 0.0, "-"))
-        found.append(ShapeChange(name, old.ms, new.ms, old.calls, new.calls, old.by, new.by))
-    return sorted(found, key=lambda change: -abs(change.after_ms - change.before_ms))
+        changes_by_shape.append(ShapeChange(name, old.ms, new.ms, old.calls, new.calls, old.by, new.by))
+    return sorted(changes_by_shape, key=lambda change: -abs(change.after_ms - change.before_ms))
 
 
 def _unexplained(parts: Sequence[Change], change_ms: float) -> float | None:

@@ -1,14 +1,14 @@
-"""What sweeps differ in that makes their times no matter of the axes: host, versions, settings. Pure."""
+"""What sweeps differ in besides their axes, and what changes their times: host, versions, settings. Pure."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
-from runner.analysis.cells import Cells, Origin
 from runner.matrix.cell import ABSENT
 from runner.protocol.cell import SETTINGS as SETTINGS_OF_CELLS
 from runner.protocol.errors import RunnerError
+from runner.results.cells import Cells, Origin
 
 # The settings that belong to no axis: how a cell is measured.
 MEASURING = tuple(key for key in SETTINGS_OF_CELLS if "." not in key)
@@ -34,19 +34,19 @@ class Difference:
         sweeps: dict[str, list[str]] = {}
         for sweep, value in self.values.items():
             sweeps.setdefault(value, []).append(sweep)
-        said = [
-            f"{value} ({found[0]}{f' and {len(found) - 1} more' if found[1:] else ''})"
-            for value, found in sweeps.items()
+        texts = [
+            f"{value} ({names[0]}{f' and {len(names) - 1} more' if names[1:] else ''})"
+            for value, names in sweeps.items()
         ]
-        return f"{self.name} {' and '.join(said)}"
+        return f"{self.name} {' and '.join(texts)}"
 
 
 def differences(cells: Cells) -> list[Difference]:
     """Everything that differs between sweeps: hosts first, then versions, then settings."""
     origins = cells.origins
-    found = _named(HOST, origins, lambda origin: {"host_id": origin.host_id, **origin.state})
-    found += _named(VERSIONS, origins, lambda o: {k: v for k, v in o.versions.items() if k not in _OUTSIDE})
-    return found + _settings(cells)
+    of_sweeps = _named(HOST, origins, lambda origin: {"host_id": origin.host_id, **origin.state})
+    of_sweeps += _named(VERSIONS, origins, lambda o: {k: v for k, v in o.versions.items() if k not in _OUTSIDE})
+    return of_sweeps + _settings(cells)
 
 
 def _named(kind: str, origins: Sequence[Origin], of: Callable[[Origin], Mapping[str, str]]) -> list[Difference]:
@@ -59,7 +59,7 @@ def _named(kind: str, origins: Sequence[Origin], of: Callable[[Origin], Mapping[
 def _settings(cells: Cells) -> list[Difference]:
     """Settings whose values in one sweep are not those in another; one of an axis's value, where both have that."""
     # (setting, value of its axis) -> sweep -> its values there.
-    seen: dict[tuple[str, str], dict[str, set[str]]] = {}
+    values_of: dict[tuple[str, str], dict[str, set[str]]] = {}
     names = dict.fromkeys(name for row in cells.rows for name in row.settings)
     for name in names:
         axis = name.partition(".")[0]
@@ -67,26 +67,26 @@ def _settings(cells: Cells) -> list[Difference]:
             continue  # another model is other work, which is ranked apart
         for row in cells.rows:
             owner = "" if name in MEASURING else row.axes.get(axis, "")
-            values = seen.setdefault((name, owner), {}).setdefault(row.sweep, set())
+            values = values_of.setdefault((name, owner), {}).setdefault(row.sweep, set())
             values.add(row.settings.get(name, ABSENT))
-    found = []
-    for (name, owner), by_sweep in seen.items():
+    different = []
+    for (name, owner), by_sweep in values_of.items():
         texts = {sweep: ",".join(sorted(values)) or "empty" for sweep, values in by_sweep.items()}
         if len(set(texts.values())) > 1:
-            found.append(Difference(SETTINGS, f"{name} of {owner}" if owner else name, texts))
-    return found
+            different.append(Difference(SETTINGS, f"{name} of {owner}" if owner else name, texts))
+    return different
 
 
-def refuse_mixing(cells: Cells, let: Sequence[str]) -> None:
-    """Let only sweeps through whose times differ by the axes alone, or by differences of the kinds ``let`` through.
+def refuse_mixing(cells: Cells, allow: Sequence[str]) -> None:
+    """Let only sweeps through whose times differ by the axes alone, or by differences of the kinds in ``allow``.
 
     Raises:
         RunnerError: names every difference, and what allows it.
     """
-    found = [difference for difference in differences(cells) if difference.kind not in let]
-    if found:
-        kinds = list(dict.fromkeys([*let, *(difference.kind for difference in found)]))
+    refused = [difference for difference in differences(cells) if difference.kind not in allow]
+    if refused:
+        kinds = list(dict.fromkeys([*allow, *(difference.kind for difference in refused)]))
         raise RunnerError(
-            f"the sweeps differ in more than their axes: {'; '.join(difference.text for difference in found)}. "
+            f"the sweeps differ in more than their axes: {'; '.join(difference.text for difference in refused)}. "
             f"Compare them one by one, or say --allow {','.join(kinds)}"
         )

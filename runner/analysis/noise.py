@@ -1,7 +1,7 @@
 """noise.json: what equal cells looked like on a host; left by a sweep of twins, read by every comparison after it.
 
-Apart from stats/noise.py, which knows processes and no files: here is which cells are twins, which of the files is the
-one to go by, and what it means in words.
+stats/noise.py computes a floor from processes; this module says which cells are twins, which of the stored floors
+holds for a host, and what it means in words.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ FORMAT = 1
 USUAL_ROUNDS = 5
 # Kernels, neighbours and settings change: an older floor is named with its age.
 STALE = timedelta(days=7)
-MEASURE = "python -m runner -m +experiment=aa"
+MEASURE = "python -m runner -m experiment=aa"
 
 
 Percent = Annotated[float, Range(0, 1e6)]
@@ -33,7 +33,7 @@ Share = Annotated[float, Range(0, 1)]
 
 @dataclass(frozen=True)
 class OfRounds:
-    """What so many rounds leave of the noise; see `stats.RoundsFloor`, here in percent."""
+    """The noise that is left with so many rounds; see `stats.RoundsFloor`, here in percent."""
 
     rounds: Count
     floor_pct: Percent | None
@@ -51,18 +51,18 @@ class Noise:
     sweep: str
     host_id: str
     date: str
-    """When, ISO 8601 with its time zone."""
+    """When it was measured, ISO 8601 with its time zone."""
     axes: Mapping[str, str]
-    """Of the cells but for ``twin``; several values are joined by ``|``."""
+    """The axes of the cells without ``twin``; several values are joined by ``|``."""
     rounds: Count
-    """That each twin has."""
+    """How many rounds each twin has."""
     pairs: Count
     flagged: Count
     """Pairs called different, each tested alone at ``level``."""
     rate: Share
     """flagged / pairs."""
     rate_low: Share
-    """Lower end of its 95 % interval (Clopper & Pearson 1934)."""
+    """The lower end of the rate's 95 % interval (Clopper & Pearson 1934)."""
     rate_high: Share
     level: Share
     by_rounds: Sequence[OfRounds]
@@ -80,46 +80,46 @@ class Noise:
 
     def at(self, rounds: int) -> OfRounds | None:
         """The known floor of the most rounds that are not more than these, else of the fewest; None without any."""
-        known = [by for by in self.by_rounds if by.floor_pct is not None]
-        return next((by for by in reversed(known) if by.rounds <= rounds), known[0] if known else None)
+        floors = [by for by in self.by_rounds if by.floor_pct is not None]
+        return next((by for by in reversed(floors) if by.rounds <= rounds), floors[0] if floors else None)
 
 
 @dataclass(frozen=True)
-class Told:
+class NoiseReport:
     """What the end of a sweep says and keeps of the noise."""
 
-    said: tuple[str, ...] = ()
+    lines: tuple[str, ...] = ()
     """Lines to print."""
     floors: Mapping[int, float] = field(default_factory=dict)
-    """For the sweep's own comparisons; empty where none is known, and of twins, which are what it is measured by."""
+    """The floors for the sweep's own comparisons; empty where none is known, and for twins, which measure them."""
     figures: Mapping[str, float] = field(default_factory=dict)
-    """Metrics of the parent run."""
+    """Metrics of the sweep's run in MLflow."""
 
 
-def told(records: Sequence[CellRecord], folder: Path, mlruns: Path, host_id: str) -> Told:
+def report(records: Sequence[CellRecord], folder: Path, mlruns: Path, host_id: str) -> NoiseReport:
     """Measure the noise floor where the sweep has twins and leave noise.json; else look up the newest of this host."""
     now = datetime.now(timezone.utc)
     families = twins(records)
     if families:
-        noise = measured(families, folder.name, host_id, now)
+        noise = measure(families, folder.name, host_id, now)
         if noise is None:
-            return Told((f"A/A: one round can't show how much equal cells differ: {MEASURE} rounds=5",))
-        said = found(noise)
+            return NoiseReport((f"A/A: one round can't show how much equal cells differ: {MEASURE} rounds=5",))
+        lines = sentences(noise)
         try:
             write_json(folder / FILE, noise)
         except OSError as error:
-            said.append(f"{FILE} could not be written: {error}")
-        return Told(tuple(said), {}, figures(noise))
+            lines.append(f"{FILE} could not be written: {error}")
+        return NoiseReport(tuple(lines), {}, figures(noise))
     compared = [record for record in records if record.results]
     if len(compared) < 2:
-        return Told()
+        return NoiseReport()
     noise, passed_over = newest(mlruns, host_id)
     rounds = max(len(record.rounds) for record in compared)
-    return Told((in_words(noise, rounds, now), *passed_over), noise.floors if noise else {})
+    return NoiseReport((in_words(noise, rounds, now), *passed_over), noise.floors if noise else {})
 
 
 def twins(records: Sequence[CellRecord]) -> list[list[CellRecord]]:
-    """Measured cells that differ in their twin alone, at least two a configuration, in the order given."""
+    """Measured cells that differ in their twin alone, at least two per configuration, in the order given."""
     families: dict[tuple[tuple[str, str], ...], list[CellRecord]] = {}
     for record in records:
         if record.results and not record.failure:
@@ -128,7 +128,7 @@ def twins(records: Sequence[CellRecord]) -> list[list[CellRecord]]:
     return [family for family in families.values() if len(family) > 1]
 
 
-def measured(families: Sequence[Sequence[CellRecord]], sweep: str, host_id: str, now: datetime) -> Noise | None:
+def measure(families: Sequence[Sequence[CellRecord]], sweep: str, host_id: str, now: datetime) -> Noise | None:
     """The noise floor of these twins; None when one of them has a single round."""
     cells = [[record.rounds for record in family] for family in families]
     rounds = min(len(cell) for family in cells for cell in family)
@@ -140,7 +140,9 @@ def measured(families: Sequence[Sequence[CellRecord]], sweep: str, host_id: str,
         sweep=sweep,
         host_id=host_id,
         date=now.isoformat(timespec="seconds"),
-        axes={axis: "|".join(dict.fromkeys(one[axis] for one in axes)) for axis in axes[0] if axis != "twin"},
+        axes={
+            axis: "|".join(dict.fromkeys(of_family[axis] for of_family in axes)) for axis in axes[0] if axis != "twin"
+        },
         rounds=rounds,
         pairs=floor.pairs,
         flagged=floor.flagged,
@@ -159,7 +161,7 @@ def measured(families: Sequence[Sequence[CellRecord]], sweep: str, host_id: str,
 
 def newest(mlruns: Path, host_id: str) -> tuple[Noise | None, list[str]]:
     """The latest A/A of this host below ``mlruns`` that has a floor, and a note on each file that can't be read."""
-    known, notes = [], []
+    candidates, notes = [], []
     for file in sorted((mlruns / "sweeps").glob(f"*/{FILE}")):
         try:
             noise = read(file)
@@ -167,8 +169,9 @@ def newest(mlruns: Path, host_id: str) -> tuple[Noise | None, list[str]]:
             notes.append(f"{file.parent.name}/{FILE} is passed over: {error}")
             continue
         if noise.host_id == host_id and noise.floors:
-            known.append((noise.when, file.parent.name, noise))
-    return (max(known, key=lambda one: one[:2])[2] if known else None), notes
+            candidates.append((noise.when, file.parent.name, noise))
+    newest_first = sorted(candidates, key=lambda candidate: candidate[:2], reverse=True)
+    return (newest_first[0][2] if candidates else None), notes
 
 
 def read(file: Path) -> Noise:
@@ -188,7 +191,7 @@ def read(file: Path) -> Noise:
 
 
 def figures(noise: Noise) -> dict[str, float]:
-    """Metrics of the sweep that measured it."""
+    """The metrics of the sweep that measured it."""
     by = noise.at(USUAL_ROUNDS) or noise.by_rounds[-1]
     return {
         "noise/pairs": float(noise.pairs),
@@ -199,7 +202,7 @@ def figures(noise: Noise) -> dict[str, float]:
     }
 
 
-def found(noise: Noise) -> list[str]:
+def sentences(noise: Noise) -> list[str]:
     """What an A/A sweep prints: its false alarms, and its floor."""
     rate = f"{_pct(100 * noise.rate_low)} to {_pct(100 * noise.rate_high)} %"
     alarms = f"A/A: {noise.flagged} of {noise.pairs} pairs called different (95 % interval of the rate: {rate})"
@@ -215,7 +218,7 @@ def found(noise: Noise) -> list[str]:
 
 
 def in_words(noise: Noise | None, rounds: int, now: datetime) -> str:
-    """The sentence on what is known, for cells of at most so many rounds."""
+    """The sentence on what is known of the host, for cells of at most so many rounds."""
     by = noise.at(rounds) if noise else None
     if noise is None or by is None:
         return f"no noise floor is known on this host: {MEASURE} measures it"

@@ -13,7 +13,7 @@ class Change:
 
     name: str
     before_ms: float
-    """Of its own time, a step."""
+    """Its own time in milliseconds per iteration."""
     after_ms: float
 
     @property
@@ -23,7 +23,7 @@ class Change:
 
 
 def difference(before: Mapping[str, Sequence[Any]], after: Mapping[str, Sequence[Any]]) -> list[Change]:
-    """Operators of two tables (first column the name, second ms a step), largest change first."""
+    """Operators of two tables (first column the name, second ms per iteration), largest change first."""
     tables = [dict(zip(*list(table.values())[:2], strict=True)) if table else {} for table in (before, after)]
     names = dict.fromkeys([*tables[0], *tables[1]])
     changes = [Change(name, float(tables[0].get(name, 0.0)), float(tables[1].get(name, 0.0))) for name in names]

@@ -1,42 +1,31 @@
-"""Cells in order of speed against a baseline: the data behind the table, the CSV and the picture. Pure."""
+"""The one ranking: cells in order of speed against a baseline, each with its speed-up, its verdict and its cause. Pure.
+
+A sweep's end, `compare`, the report and MLflow all show these rows.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from runner import stats
+from runner.analysis import front
+from runner.analysis.cause import main_cause
 from runner.config import names
 from runner.matrix.cell import worded
 from runner.matrix.rules import check_rule, matches
 from runner.protocol.cell import WORK as WORK
 from runner.protocol.errors import RunnerError
-from runner.results.metrics import cell_metrics
+from runner.results.cells import LEVEL, CellRow, cell_row
 from runner.results.outcome import CellRecord
 
-# Chance of calling any cell of a sweep different when all are equal.
-LEVEL = 0.05
 # What stands in the place of an answer where a contaminated round takes part.
 UNTRUSTED = "can't be trusted"
+Labels = Mapping[str, str]
 
 
-def distrust(cells: Iterable[tuple[int, int, str]]) -> str:
-    """What must be said first of a comparison with contaminated rounds in it; empty without one.
-
-    Args:
-        cells: of each, how many rounds are contaminated, how many it has, and why.
-    """
-    parts = [(bad, rounds, why) for bad, rounds, why in cells if rounds]
-    contaminated, every = sum(bad for bad, _, _ in parts), sum(rounds for _, rounds, _ in parts)
-    if not contaminated:
-        return ""
-    why = next(why for bad, _, why in parts if bad)
-    were = "round was" if every == 1 else "rounds were"
-    return f"This comparison {UNTRUSTED}: {contaminated} of {every} {were} contaminated ({why})."
-
-
-def in_words(verdict: stats.Verdict | None, untrusted: bool = False) -> str:
-    """``faster``, ``slower``, ``undecided (< 4 %)``, with the floor's word; ``-`` of one round; or UNTRUSTED."""
+def _in_words(verdict: stats.Verdict | None, untrusted: bool) -> str:
+    """The answer of a ranking, see `Row.answer`."""
     if untrusted:
         return UNTRUSTED
     if verdict is None or verdict.answer is stats.Answer.UNKNOWN:
@@ -51,57 +40,181 @@ def in_words(verdict: stats.Verdict | None, untrusted: bool = False) -> str:
 class Row:
     """One cell of the ranking."""
 
-    record: CellRecord
-    metrics: Mapping[str, float]
-    speedup: float | None
+    cell: CellRow
+    labels: Labels
+    """Its axes and settings; what hosts and versions differ in, and the sweep, where a comparison mixes them."""
+    is_baseline: bool = False
+    speedup: float | None = None
     """Baseline's p50 over this cell's; None when either was not measured or is wrong, or an iteration is other work."""
-    is_baseline: bool
     verdict: stats.Verdict | None = None
     """What the rounds say about the speed-up; None for the baseline and where there is none."""
     untrusted: bool = False
-    """Measured, and a round of it or of the baseline is contaminated."""
+    """Whether it was measured, and a round of it or of the baseline is contaminated."""
+    on_front: bool = False
+    """Whether it is right, and no other right cell is as good in every figure of the front and better in one."""
+    main_cause: str = "-"
+    """What explains most of its distance from the baseline; ``-`` where there is nothing to explain."""
 
     @property
     def is_undecided(self) -> bool:
         """Whether the rounds show no difference from the baseline, or none that equal cells would not show as well."""
-        found = self.verdict
-        return found is not None and (found.answer is stats.Answer.UNDECIDED or found.is_under_floor)
+        verdict = self.verdict
+        return verdict is not None and (verdict.answer is stats.Answer.UNDECIDED or verdict.is_under_floor)
 
     @property
     def answer(self) -> str:
-        """See `in_words`."""
-        return in_words(self.verdict, self.untrusted)
+        """``faster``, ``slower``, ``undecided (< 4 %)``, with the floor's word; ``-`` of one round; or UNTRUSTED."""
+        return _in_words(self.verdict, self.untrusted)
 
     @property
-    def axes(self) -> Mapping[str, str]:
-        """Axis or setting -> value."""
-        return self.record.labels
+    def metrics(self) -> Mapping[str, float]:
+        """The cell's figures."""
+        return self.cell.metrics
+
+    @property
+    def p50_ms(self) -> float | None:
+        """Median latency per iteration; None when no round finished."""
+        return self.cell.p50_ms
 
     @property
     def is_right(self) -> bool:
         """Whether its output is the model's, within the tolerance of its precision: else it can't win."""
-        return self.record.quality == "ok"
+        return self.cell.is_right
 
     @property
-    def p50_ms(self) -> float | None:
-        """None when no round finished."""
-        return self.metrics.get("latency/p50_ms")
+    def is_wrong(self) -> bool:
+        """Whether it was measured and its output is not the model's."""
+        return self.p50_ms is not None and not self.is_right
+
+
+@dataclass(frozen=True)
+class Ranking:
+    """The ranked cells of one sweep, with the records for what draws single iterations."""
+
+    rows: Sequence[Row]
+    distinguishing: Sequence[str]
+    """The keys that tell the cells apart."""
+    records: Mapping[str, CellRecord]
+    """cell_id -> record."""
+
+    @property
+    def baseline(self) -> Row | None:
+        """The row that speed-ups are over; None when the baseline has had no job."""
+        return next((row for row in self.rows if row.is_baseline), None)
+
+
+def rank_sweep(
+    records: Sequence[CellRecord],
+    baseline_id: str,
+    distinguishing: Sequence[str],
+    level: float = LEVEL,
+    floors: Mapping[int, float] | None = None,
+    sweep: str = "",
+) -> Ranking:
+    """The ranking of a sweep's own cells; see `rank`.
+
+    Args:
+        baseline_id: cell_id of one of them, or empty.
+        sweep: the name of its folder.
+    """
+    cells = [cell_row(record, sweep, record.cell_id == baseline_id) for record in records]
+    baseline = next((cell for cell in cells if cell.is_baseline), None)
+    rows = rank(cells, baseline, level, floors)
+    return Ranking(rows, distinguishing, {record.cell_id: record for record in records})
+
+
+def rank(
+    cells: Sequence[CellRow],
+    baseline: CellRow | None,
+    level: float = LEVEL,
+    floors: Mapping[int, float] | None = None,
+    labels: Sequence[Labels] | None = None,
+) -> list[Row]:
+    """Rows fastest first; then those whose output is wrong, then those without a measurement, in the order given.
+
+    Args:
+        cells: all of them, the baseline included.
+        baseline: one of ``cells``.
+        level: chance of calling any cell different when all are equal: see runner.sweep.rounds.level_of().
+        floors: see `stats.compare`.
+        labels: of the cells, where they are more than their axes and settings.
+    """
+    named = list(zip(cells, labels or [cell.labels for cell in cells], strict=True))
+    base_labels = next((its_labels for cell, its_labels in named if cell is baseline), {})
+    equal = [baseline is not None and not unequal_work(base_labels, its_labels) for _, its_labels in named]
+    rows = [
+        _rated(Row(cell, its_labels, cell is baseline), baseline, does_equal_work)
+        for (cell, its_labels), does_equal_work in zip(named, equal, strict=True)
+    ]
+    rows = _with_verdicts(rows, baseline, level, floors)
+    rows = _with_front(rows, [baseline is None or does_equal_work for does_equal_work in equal])
+    if baseline is not None:
+        rows = [replace(row, main_cause=_cause(row, baseline)) for row in rows]
+    return sorted(rows, key=lambda row: row.cell.place)
+
+
+def _rated(row: Row, baseline: CellRow | None, does_equal_work: bool) -> Row:
+    """The row with its speed-up, and whether that can be trusted."""
+    if baseline is None:
+        return replace(row, untrusted=row.p50_ms is not None and bool(row.cell.contamination))
+    disturbed = bool(row.cell.contamination or baseline.contamination)
+    speedup = None
+    if does_equal_work and row.is_right and baseline.is_right and row.p50_ms and baseline.p50_ms:
+        speedup = baseline.p50_ms / row.p50_ms
+    return replace(row, speedup=speedup, untrusted=row.p50_ms is not None and disturbed)
+
+
+def _with_verdicts(
+    rows: list[Row], baseline: CellRow | None, level: float, floors: Mapping[int, float] | None
+) -> list[Row]:
+    """A verdict for each row that has a speed-up: all of them together are one family of comparisons."""
+    rated = [index for index, row in enumerate(rows) if row.speedup is not None and not row.is_baseline]
+    if baseline is None or not rated:
+        return rows
+    verdicts = stats.compare(processes(baseline), [processes(rows[index].cell) for index in rated], level, floors)
+    for index, verdict in zip(rated, verdicts, strict=True):
+        rows[index] = replace(rows[index], verdict=verdict)
+    return rows
+
+
+def _with_front(rows: list[Row], may_be: Sequence[bool]) -> list[Row]:
+    """The Pareto front of the right rows of equal work."""
+    right = [index for index, row in enumerate(rows) if may_be[index] and row.is_right]
+    for index, is_on in zip(right, front.members([rows[index].cell for index in right]), strict=True):
+        if is_on:
+            rows[index] = replace(rows[index], on_front=True)
+    return rows
+
+
+def _cause(row: Row, baseline: CellRow) -> str:
+    """The main cause of a difference that the rounds show."""
+    return "-" if row.is_baseline or row.is_undecided or row.speedup is None else main_cause(baseline, row.cell)
+
+
+def processes(cell: CellRow) -> list[list[float]]:
+    """The processes of a cell as `stats` takes them: the median of each stands for it."""
+    return [[value] for value in cell.medians_s]
+
+
+def warning(rows: Sequence[Row]) -> str:
+    """What must be said first of a ranking with contaminated rounds in it; empty without one."""
+    cells = [row.cell for row in rows if row.p50_ms is not None and row.cell.medians_s]
+    contaminated, rounds = sum(cell.contaminated_rounds for cell in cells), sum(len(cell.medians_s) for cell in cells)
+    if not contaminated:
+        return ""
+    why = next(cell.contamination for cell in cells if cell.contaminated_rounds)
+    were = "round was" if rounds == 1 else "rounds were"
+    return f"This comparison {UNTRUSTED}: {contaminated} of {rounds} {were} contaminated ({why})."
 
 
 def cell_name(row: Row, distinguishing: Sequence[str]) -> str:
     """A cell by its values, see `worded`."""
-    return names.visible(", ".join(worded(axis, row.axes[axis]) for axis in distinguishing))
+    return names.visible(", ".join(worded(axis, row.labels[axis]) for axis in distinguishing))
 
 
 def most_rounds(rows: Sequence[Row]) -> int:
-    """Rounds of the cell that had most."""
-    return max((len(row.record.outcomes) for row in rows), default=1)
-
-
-def warning(rows: Sequence[Row]) -> str:
-    """See `distrust`; of the cells that were measured."""
-    records = [row.record for row in rows if row.p50_ms is not None]
-    return distrust((len(r.contamination), len(r.rounds), next(iter(r.contamination.values()), "")) for r in records)
+    """The rounds of the cell that had most."""
+    return max((max(row.cell.jobs, len(row.cell.medians_s)) for row in rows), default=1)
 
 
 def pick_baseline(cells: Sequence[Mapping[str, str]], wanted: Mapping[str, object]) -> int:
@@ -122,51 +235,12 @@ def pick_baseline(cells: Sequence[Mapping[str, str]], wanted: Mapping[str, objec
     raise RunnerError(f"baseline={{{asked}}}: no cell of this matrix has it; choose one of its cells")
 
 
-def unequal_work(one: CellRecord, other: CellRecord) -> str:
-    """What of the work differs between two cells, in words; empty when they do the same."""
-    pairs = [(key, one.labels.get(key), other.labels.get(key)) for key in WORK]
-    return ", ".join(f"{key} {before} and {after}" for key, before, after in pairs if before != after)
-
-
-def rank(
-    records: Sequence[CellRecord],
-    baseline_id: str,
-    level: float = LEVEL,
-    floors: Mapping[int, float] | None = None,
-) -> list[Row]:
-    """Rows fastest first; then those whose output is wrong, then those without a measurement, in the order given.
+def unequal_work(before: Labels, after: Labels) -> str:
+    """What of the work differs between two cells, in words; empty when they do the same.
 
     Args:
-        records: the cells.
-        baseline_id: of one of them, or empty.
-        level: chance of calling any cell different when all are equal: see runner.sweep.rounds.level_of().
-        floors: see `stats.compare`.
+        before: axes and settings of one.
+        after: those of the other.
     """
-    metrics = {record.cell_id: cell_metrics(record) for record in records}
-    base = metrics.get(baseline_id, {}).get("latency/p50_ms")
-    wrong = {record.cell_id for record in records if record.quality != "ok"}
-    baseline = next((record for record in records if record.cell_id == baseline_id), None)
-    rows = []
-    for record in records:
-        p50 = metrics[record.cell_id].get("latency/p50_ms")
-        right = not {record.cell_id, baseline_id} & wrong
-        alike = baseline is not None and not unequal_work(baseline, record)
-        speedup = base / p50 if base and p50 and right and alike else None
-        disturbed = bool(record.contamination or (baseline and baseline.contamination))
-        untrusted = p50 is not None and disturbed
-        is_baseline = record.cell_id == baseline_id
-        rows.append(Row(record, metrics[record.cell_id], speedup, is_baseline, untrusted=untrusted))
-    rows = _judged(rows, baseline, level, floors)
-    return sorted(rows, key=lambda row: (row.p50_ms is None, not row.is_right, row.p50_ms or 0.0))
-
-
-def _judged(
-    rows: list[Row], baseline: CellRecord | None, level: float, floors: Mapping[int, float] | None
-) -> list[Row]:
-    """The rows that have a speed-up, with a verdict each: all of them together are one family of comparisons."""
-    rated = [row for row in rows if row.speedup is not None and not row.is_baseline]
-    if baseline is None or not rated:
-        return rows
-    verdicts = stats.compare(baseline.rounds, [row.record.rounds for row in rated], level, floors)
-    by_cell = {row.record.cell_id: verdict for row, verdict in zip(rated, verdicts, strict=True)}
-    return [replace(row, verdict=by_cell.get(row.record.cell_id)) for row in rows]
+    pairs = [(key, before.get(key), after.get(key)) for key in WORK]
+    return ", ".join(f"{key} {old} and {new}" for key, old, new in pairs if old != new)

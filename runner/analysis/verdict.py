@@ -1,4 +1,4 @@
-"""What a sweep found, in one sentence, and what must be said beside it. Pure."""
+"""The verdict on a sweep: one sentence, and the sentences that belong to it. Pure."""
 
 from __future__ import annotations
 
@@ -6,112 +6,130 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from runner import stats
-from runner.analysis.cause import main_causes
-from runner.analysis.ranking import Row, cell_name, warning
+from runner.analysis.ranking import Row, cell_name, processes, warning
 
-_ONE_ROUND = "one round can't tell whether that is real (rounds=5 does)"
+# Where a difference has no interval.
+ONE_ROUND = "one round can't tell whether that is real, rounds=5 does"
 _CONTAMINATED = "whether that is real can't be told from contaminated rounds"
 
 
 @dataclass(frozen=True)
-class Found:
-    """The verdict on a sweep."""
+class Conclusion:
+    """What a sweep showed."""
 
     sentence: str
-    beside: tuple[str, ...] = ()
-    """A sentence each: the runner-up, wrong outputs that were quicker, failures."""
+    remarks: tuple[str, ...] = ()
+    """One sentence each: the runner-up, wrong outputs that were quicker, failures."""
 
 
-def verdict(rows: Sequence[Row], distinguishing: Sequence[str]) -> Found:
+def verdict(rows: Sequence[Row], distinguishing: Sequence[str]) -> Conclusion:
     """The verdict on rows that are ranked: fastest first, then wrong outputs, then failures.
 
     Where a contaminated round takes part, that comes first.
     """
-    found = _found(rows, distinguishing)
-    return replace(found, sentence=" ".join(filter(None, (warning(rows), found.sentence))))
+    conclusion = _conclude(rows, distinguishing)
+    return replace(conclusion, sentence=" ".join(filter(None, (warning(rows), conclusion.sentence))))
 
 
-def _found(rows: Sequence[Row], distinguishing: Sequence[str]) -> Found:
+def _conclude(rows: Sequence[Row], distinguishing: Sequence[str]) -> Conclusion:
     measured = [row for row in rows if row.p50_ms is not None]
-    right = [row for row in measured if row.is_right]
-    failed = [row for row in rows if row.record.failure]
-    beside = [f"{len(failed)} of {len(rows)} cells failed."] if failed and measured else []
+    failed = [row for row in rows if row.cell.failure]
     if not measured:
-        why = f"; the first failure: {failed[0].record.failure}" if failed else ""
-        cells = f"none of {len(rows)} cells has a time" if len(rows) > 1 else "the only cell has no time"
-        return Found(f"Nothing was measured: {cells if rows else 'no job has ended'}{why}.")
+        return Conclusion(_nothing(rows, failed))
+    failures = (f"{len(failed)} of {len(rows)} cells failed.",) if failed else ()
+    right = [row for row in measured if row.is_right]
     if not right:
-        first = measured[0]
-        return Found(
-            f"No cell wins: every output that was measured is wrong; {cell_name(first, distinguishing)} was quickest, "
-            f"{_ms(first)}, with {first.record.quality}.",
-            tuple(beside),
-        )
+        return Conclusion(_all_wrong(measured[0], distinguishing), failures)
     rated = [row for row in right if row.speedup is not None]
-    other = [row for row in right if row.speedup is None]
-    if rated and other:
-        beside.insert(0, f"{_cells(len(other))} of other work than the baseline's: no speed-up can be given.")
     fastest = (rated or right)[0]
-    quicker = [row for row in measured if not row.is_right and (row.p50_ms or 0.0) < (fastest.p50_ms or 0.0)]
-    beside[:0] = [
-        f"{cell_name(row, distinguishing)} took only {_ms(row)}, but its output is wrong ({row.record.quality}): it is "
-        "out of the ranking."
-        for row in quicker
-    ]
+    remarks = (*_quicker_but_wrong(measured, fastest, distinguishing), *_other_work(right, rated), *failures)
     if not rated:
-        base = next((row for row in rows if row.is_baseline), None)
-        why = "no baseline" if base is None else f"no right time of the baseline ({cell_name(base, distinguishing)})"
-        return Found(
-            f"{cell_name(fastest, distinguishing)} had the lowest latency, {_ms(fastest)}; there is {why}.",
-            tuple(beside),
-        )
-    behind = _runner_up(rated, distinguishing)
-    return Found(_rated(rated, rows, distinguishing), (*([behind] if behind else []), *beside))
+        return Conclusion(_without_baseline(rows, fastest, distinguishing), remarks)
+    runner_up = _runner_up(rated, distinguishing)
+    return Conclusion(_fastest(rated, distinguishing), (*([runner_up] if runner_up else []), *remarks))
 
 
-def _rated(rated: Sequence[Row], rows: Sequence[Row], distinguishing: Sequence[str]) -> str:
-    """Of rows with a speed-up: there is a baseline among them."""
+def _nothing(rows: Sequence[Row], failed: Sequence[Row]) -> str:
+    why = f"; the first failure: {failed[0].cell.failure}" if failed else ""
+    cells = f"none of {len(rows)} cells has a time" if len(rows) > 1 else "the only cell has no time"
+    return f"Nothing was measured: {cells if rows else 'no job has ended'}{why}."
+
+
+def _all_wrong(quickest: Row, distinguishing: Sequence[str]) -> str:
+    return (
+        f"No cell wins: every output that was measured is wrong; {cell_name(quickest, distinguishing)} was quickest, "
+        f"{_ms(quickest)}, with {quickest.cell.quality}."
+    )
+
+
+def _quicker_but_wrong(measured: Sequence[Row], fastest: Row, distinguishing: Sequence[str]) -> list[str]:
+    """A sentence for each wrong output that took less time than the fastest right one."""
+    return [
+        f"{cell_name(row, distinguishing)} took only {_ms(row)}, but its output is wrong ({row.cell.quality}): it is "
+        "out of the ranking."
+        for row in measured
+        if not row.is_right and (row.p50_ms or 0.0) < (fastest.p50_ms or 0.0)
+    ]
+
+
+def _other_work(right: Sequence[Row], rated: Sequence[Row]) -> list[str]:
+    """How many right cells have no speed-up, where others have one."""
+    number = len(right) - len(rated)
+    if not rated or not number:
+        return []
+    cells = "1 cell is" if number == 1 else f"{number} cells are"
+    return [f"{cells} of other work than the baseline's: no speed-up can be given."]
+
+
+def _without_baseline(rows: Sequence[Row], fastest: Row, distinguishing: Sequence[str]) -> str:
+    base = next((row for row in rows if row.is_baseline), None)
+    why = "no baseline" if base is None else f"no right time of the baseline ({cell_name(base, distinguishing)})"
+    return f"{cell_name(fastest, distinguishing)} had the lowest latency, {_ms(fastest)}; there is {why}."
+
+
+def _fastest(rated: Sequence[Row], distinguishing: Sequence[str]) -> str:
+    """The sentence on rows that have a speed-up: there is a baseline among them."""
     fastest = rated[0]
     if len(rated) == 1:
         alone = f"{cell_name(fastest, distinguishing)} took {_ms(fastest)}"
-        return f"{alone}; no other cell was measured that it can be set beside."
+        return f"{alone}; no other cell was measured that it can be compared with."
     if fastest.is_baseline:
         return _baseline_first(rated, distinguishing)
     base = next(row for row in rated if row.is_baseline)
     over = f"{fastest.speedup:.2f}x the baseline ({cell_name(base, distinguishing)})"
     text = f"{cell_name(fastest, distinguishing)} was fastest: {over}"
     text += f", {base.p50_ms:.4g} -> {_ms(fastest)}"
-    return _decided(text, fastest, stats.Answer.FASTER, "the difference is real", _cause(fastest, rows))
+    return _with_certainty(text, fastest, stats.Answer.FASTER, "the difference is real", _cause(fastest))
 
 
 def _baseline_first(rated: Sequence[Row], distinguishing: Sequence[str]) -> str:
     base, second = rated[0], rated[1]
     text = f"No cell is faster than the baseline, {cell_name(base, distinguishing)} ({_ms(base)}): the next, "
     text += f"{cell_name(second, distinguishing)}, has {second.speedup:.2f}x of its speed"
-    return _decided(text, second, stats.Answer.SLOWER, "that difference is real")
+    return _with_certainty(text, second, stats.Answer.SLOWER, "that difference is real")
 
 
-def _decided(text: str, row: Row, real: stats.Answer, words: str, cause: str = "") -> str:
-    """What was found, with how sure it is; the cause where there may be one."""
-    found = row.verdict
-    if found is None or found.interval is None:
-        return f"{text}; {_CONTAMINATED}." if row.untrusted else f"{text}; {_ONE_ROUND}{cause}."
-    text += f", 95 % interval {found.interval.low:.2f}x to {found.interval.high:.2f}x"
+def _with_certainty(text: str, row: Row, real: stats.Answer, words: str, cause: str = "") -> str:
+    """The text, how sure it is, and the cause where there may be one."""
+    result = row.verdict
+    if result is None or result.interval is None:
+        return f"{text}; {_CONTAMINATED}." if row.untrusted else f"{text}; {ONE_ROUND}{cause}."
+    text += f", 95 % interval {result.interval.low:.2f}x to {result.interval.high:.2f}x"
     if row.untrusted:
         return f"{text}; {_CONTAMINATED}."
-    if found.is_under_floor and found.floor is not None:
-        return f"{text}; equal cells differ by as much on this host (up to {100 * found.floor:.2g} %)."
-    if found.answer is real:
+    if result.is_under_floor and result.floor is not None:
+        return f"{text}; equal cells differ by as much on this host (up to {100 * result.floor:.2g} %)."
+    if result.answer is real:
         return f"{text}; {words}{cause}."
-    return f"{text}; whether there is a difference is undecided{_hidden(found)}."
+    return f"{text}; whether there is a difference is undecided{_undetectable(result)}."
 
 
 def _runner_up(rated: Sequence[Row], distinguishing: Sequence[str]) -> str:
-    """Whether the fastest is told apart from the next, which the comparisons with the baseline do not say."""
+    """Whether the fastest differs from the next, which the comparisons with the baseline do not say."""
     if len(rated) < 3 or rated[0].is_baseline or rated[1].is_baseline:
         return ""
     first, second = rated[0], rated[1]
-    interval = stats.ratio_interval(second.record.rounds, first.record.rounds)
+    interval = stats.ratio_interval(processes(second.cell), processes(first.cell))
     text = f"The next, {cell_name(second, distinguishing)}, has {second.speedup:.2f}x"
     if interval is None or first.untrusted or second.untrusted:
         return f"{text}."
@@ -119,24 +137,19 @@ def _runner_up(rated: Sequence[Row], distinguishing: Sequence[str]) -> str:
     floor = first.verdict.floor if first.verdict else None
     if interval.low > 1 and floor is not None and (first.speedup or 0.0) < (1 + floor) * (second.speedup or 0.0):
         return f"{text}: {ends}, which equal cells are as well on this host (up to {100 * floor:.2g} %)."
-    return f"{text}: {ends}." if interval.low > 1 else f"{text}, and which of the two is faster is not shown: {ends}."
+    return f"{text}: {ends}." if interval.low > 1 else f"{text}, and which of the two is faster is undecided: {ends}."
 
 
-def _cause(row: Row, rows: Sequence[Row]) -> str:
-    cause = next((cause for other, cause in main_causes(rows) if other is row), "-")
-    return "" if cause in ("-", "not seen") else f"; main cause: {cause}"
+def _cause(row: Row) -> str:
+    return "" if row.main_cause in ("-", "not seen") else f"; main cause: {row.main_cause}"
 
 
-def _hidden(found: stats.Verdict) -> str:
-    if found.detectable is None:
+def _undetectable(result: stats.Verdict) -> str:
+    if result.detectable is None:
         return ""
-    least = 100 * found.detectable
-    return f" (one under {format(least, '.2g' if least < 100 else '.0f')} % could not have shown)"
+    least = 100 * result.detectable
+    return f" (differences below {format(least, '.2g' if least < 100 else '.0f')} % are too small to detect here)"
 
 
 def _ms(row: Row) -> str:
     return f"{row.p50_ms:.4g} ms"
-
-
-def _cells(number: int) -> str:
-    return "1 cell is" if number == 1 else f"{number} cells are"

@@ -6,13 +6,13 @@ import argparse
 import json
 import math
 import sys
+import textwrap
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timezone
 from pathlib import Path
 
 from rich.markup import escape
 
-from runner.analysis.cells import Cells, read
 from runner.analysis.comparison import FIGURES, Comparison, compare
 from runner.analysis.mixing import refuse_mixing
 from runner.analysis.noise import Noise, in_words, newest
@@ -20,12 +20,13 @@ from runner.commands.options import add_allow, add_format, add_mlruns, add_top, 
 from runner.matrix.cell import AXES
 from runner.matrix.rules import check_rule
 from runner.protocol.errors import RunnerError
-from runner.report import comparison_formats as formats
-from runner.report import terminal
+from runner.report import data, tables, terminal
+from runner.report.columns import COLUMNS, Place
+from runner.results.cells import Cells, read
 from runner.results.sweeps import find_all
 
-_EPILOG = """Cells of other work (model,
-batch size, ...) are ranked in groups of their own. csv has the rankings, one line per cell; json has everything."""
+_EPILOG = """Cells of other work (model, batch size, ...) are ranked in groups of their own.
+csv has the rankings, one line per cell; json has everything."""
 
 
 def main(arguments: list[str]) -> int:
@@ -42,20 +43,21 @@ def main(arguments: list[str]) -> int:
         raise RunnerError(f"no cell of {', '.join(o.sweep for o in cells.origins)} has ended; name another sweep")
     refuse_mixing(cells, allowed(options.allow))
     noise, notes = _noise(cells, Path(options.mlruns))
-    found = compare(cells, baseline, by, options.best_under, noise)
+    comparison = compare(cells, baseline, by, options.best_under, noise)
     if options.format == "json":
-        print(json.dumps(formats.as_data(found), indent=1, allow_nan=False))
+        print(json.dumps(data.as_data(comparison), indent=1, allow_nan=False))
     elif options.format == "csv":
-        sys.stdout.write(formats.as_csv(found))
+        sys.stdout.write(data.comparison_csv(comparison))
     elif options.format == "md":
-        print(formats.markdown(found, options.top, notes))
+        print(tables.markdown(comparison, options.top, notes))
     else:
-        _show(found, options.top, notes)
+        _show(comparison, options.top, notes)
     return 0
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = make_parser("compare", _EPILOG)
+    parser = make_parser("compare", f"{_EPILOG}\n\nThe columns of a ranking:\n{_explanations()}")
+    parser.formatter_class = argparse.RawDescriptionHelpFormatter
     parser.add_argument(
         "sweeps",
         metavar="SWEEP",
@@ -74,6 +76,21 @@ def _parser() -> argparse.ArgumentParser:
     add_top(parser, 20)
     add_mlruns(parser)
     return parser
+
+
+def _explanations() -> str:
+    """What each column of the ranking means, one sentence each."""
+    shown = [column for column in COLUMNS if Place.COMPARE in column.places]
+    width = max(len(column.heading) for column in shown)
+    return "\n".join(
+        textwrap.fill(
+            f"{column.heading:{width}}  {column.explanation}",
+            width=100,
+            initial_indent="  ",
+            subsequent_indent=" " * (width + 4),
+        )
+        for column in shown
+    )
 
 
 def _axes(text: str | None) -> Mapping[str, Sequence[str]]:
@@ -102,13 +119,13 @@ def _noise(cells: Cells, mlruns: Path) -> tuple[Noise | None, list[str]]:
     return noise, [in_words(noise, rounds, datetime.now(timezone.utc)), *passed_over]
 
 
-def _show(found: Comparison, top: int, notes: Sequence[str]) -> None:
+def _show(comparison: Comparison, top: int, notes: Sequence[str]) -> None:
     console = terminal.make_console()
-    if found.warning:
-        console.print(f"[bold red]{escape(found.warning)}[/bold red]\n")
-    for section in formats.sections(found, top):
+    if comparison.warning:
+        console.print(f"[bold red]{escape(comparison.warning)}[/bold red]\n")
+    for section in tables.sections(comparison, top):
         console.print(f"[bold]{escape(section.title)}[/bold]", highlight=False)
-        console.print(formats.table(section))
+        console.print(tables.drawn(section))
         for note in section.notes:
             console.print(note, markup=False)
         console.print()

@@ -12,11 +12,11 @@ from rich import box
 from rich.markup import escape
 from rich.table import Table
 
-from runner.analysis import cells
 from runner.analysis.cause import count, signed
 from runner.analysis.explanation import Explanation, explain
 from runner.analysis.mixing import refuse_mixing
 from runner.analysis.ranking import rank, unequal_work
+from runner.analysis.verdict import ONE_ROUND
 from runner.capture.kernel_tables import by_shape
 from runner.capture.tables import read_table, read_trace
 from runner.commands.options import add_allow, add_format, add_mlruns, add_top, allowed, make_parser
@@ -24,8 +24,10 @@ from runner.matrix.cell import ABSENT, AXES
 from runner.matrix.rules import distinguishing_axes
 from runner.protocol.errors import RunnerError
 from runner.report import terminal
-from runner.results import sweeps
-from runner.results.outcome import CellRecord, job_folder, read_cell
+from runner.report.columns import interval_text
+from runner.results import cells, sweeps
+from runner.results.cells import CellRow, cell_row
+from runner.results.outcome import job_folder, read_cell
 
 _EPILOG = """A and B are cells of the newest sweep, or of --sweep: an id or its beginning, axes that one cell alone has
 (allocator=jemalloc,ipex=on), or fastest, slowest. SWEEP:CELL takes a cell of another sweep, which may be the same cell:
@@ -33,14 +35,19 @@ _EPILOG = """A and B are cells of the newest sweep, or of --sweep: an id or its 
 
 
 @dataclass(frozen=True)
-class Found:
+class SweepCell:
     """A cell with the sweep it is of."""
 
     sweep: Path
-    record: CellRecord
+    cell: CellRow
+
+    @property
+    def captures(self) -> Path:
+        """The folder with what was captured of it."""
+        return job_folder(self.sweep, self.cell.cell_id, 0)
 
 
-def find(text: str, default: str | None, mlruns: Path) -> Found:
+def find(text: str, default: str | None, mlruns: Path) -> SweepCell:
     """The measured cell that ``text`` means.
 
     Args:
@@ -49,81 +56,111 @@ def find(text: str, default: str | None, mlruns: Path) -> Found:
     Raises:
         RunnerError: no cell is meant, or several.
     """
-    name, colon, cell = text.rpartition(":")
+    name, colon, selector = text.rpartition(":")
     folder = sweeps.find(name if colon else default, mlruns)
-    read = [read_cell(folder, path.name) for path in sorted((folder / "cells").iterdir())]
-    records = [record for record in read if record is not None and record.results]
-    # A cell that failed in one of its rounds has no time, whatever the others say.
-    measured = [row for row in rank(records, "") if row.p50_ms is not None]
-    records = [record for record in records if any(row.record is record for row in measured)]
-    if cell in ("fastest", "slowest"):
-        if not measured:
-            raise RunnerError(f"{text}: no cell of {folder.name} was measured")
-        return Found(folder, measured[0 if cell == "fastest" else -1].record)
-    if "=" in cell:
-        wanted = dict(pair.split("=", 1) for pair in cell.split(",") if "=" in pair)
-        unknown = [axis for axis in wanted if records and axis not in records[0].labels]
-        if unknown:
-            raise RunnerError(f"{text}: {unknown[0]!r} is not an axis; the axes are {', '.join(records[0].axes)}")
-        meant = [record for record in records if all(record.labels.get(k) == v for k, v in wanted.items())]
-    else:
-        meant = [record for record in records if record.cell_id.startswith(cell)]
-    if len(meant) == 1:
-        return Found(folder, meant[0])
-    distinguishing = distinguishing_axes(_alike([record.labels for record in records])) or ("model",)
-    known = dict.fromkeys(distinguishing, ABSENT)
-    choice = "; ".join(
-        f"{record.cell_id} ({terminal.label({**known, **record.labels}, distinguishing)})"
-        for record in meant or records
+    measured = _measured(folder)
+    candidates = _select(selector, measured, text)
+    if len(candidates) != 1:
+        raise RunnerError(f"{text}: {_refusal(candidates, measured, folder.name)}")
+    return SweepCell(folder, candidates[0])
+
+
+def _measured(folder: Path) -> list[CellRow]:
+    """The cells of a sweep that have a time, fastest first; one that failed in any of its rounds has none."""
+    records = [read_cell(folder, path.name) for path in sorted((folder / "cells").iterdir())]
+    rows = [cell_row(record, folder.name) for record in records if record is not None and record.results]
+    return sorted((row for row in rows if row.p50_ms is not None), key=lambda row: row.place)
+
+
+def _select(selector: str, measured: Sequence[CellRow], text: str) -> list[CellRow]:
+    """The cells that a selector fits: ``fastest``, ``slowest``, axes, or the beginning of an id.
+
+    Raises:
+        RunnerError: it names an axis that the sweep does not have.
+    """
+    if selector in ("fastest", "slowest"):
+        return list(measured[:1] if selector == "fastest" else measured[-1:])
+    if "=" not in selector:
+        return [cell for cell in measured if cell.cell_id.startswith(selector)]
+    wanted = dict(pair.split("=", 1) for pair in selector.split(",") if "=" in pair)
+    unknown = [axis for axis in wanted if measured and axis not in measured[0].labels]
+    if unknown:
+        raise RunnerError(f"{text}: {unknown[0]!r} is not an axis; the axes are {', '.join(measured[0].axes)}")
+    return [cell for cell in measured if all(cell.labels.get(key) == value for key, value in wanted.items())]
+
+
+def _refusal(candidates: Sequence[CellRow], measured: Sequence[CellRow], sweep: str) -> str:
+    """Why a selector names no one cell, and which cells there are to choose from."""
+    if not measured:
+        return f"no cell of {sweep} was measured"
+    choices = sorted(candidates or measured, key=lambda cell: cell.cell_id)
+    labels = _same_keys([cell.labels for cell in choices])
+    distinguishing = distinguishing_axes(_same_keys([cell.labels for cell in measured])) or ("model",)
+    named = "; ".join(
+        f"{cell.cell_id} ({terminal.label({**dict.fromkeys(distinguishing, ABSENT), **its_labels}, distinguishing)})"
+        for cell, its_labels in zip(choices, labels, strict=True)
     )
-    problem = "means several measured cells" if meant else "is no measured cell"
-    raise RunnerError(f"{text}: {problem} of {folder.name}; choose one of {choice}")
+    problem = "means several measured cells" if candidates else "is no measured cell"
+    return f"{problem} of {sweep}; choose one of {named}"
 
 
-def _check(found: tuple[Found, Found], texts: tuple[str, str], let: Sequence[str]) -> None:
+def _check(pair: tuple[SweepCell, SweepCell], texts: tuple[str, str], allow: Sequence[str]) -> None:
     """Refuse what has no ratio.
 
     Raises:
         RunnerError: one cell twice, other work, or sweeps that differ in more than the axes.
     """
-    if len({(one.sweep, one.record.cell_id) for one in found}) == 1:
-        raise RunnerError(f"{texts[0]} and {texts[1]} are the same cell ({found[0].record.cell_id})")
-    unequal = unequal_work(found[0].record, found[1].record)
+    chosen = {(side.sweep.name, side.cell.cell_id) for side in pair}
+    if len(chosen) == 1:
+        raise RunnerError(f"{texts[0]} and {texts[1]} are the same cell ({pair[0].cell.cell_id})")
+    unequal = unequal_work(pair[0].cell.labels, pair[1].cell.labels)
     if unequal:
         raise RunnerError(f"the cells do different work ({unequal}): their latencies have no ratio")
-    meant = {(one.sweep.name, one.record.cell_id) for one in found}
-    known = cells.read(list(dict.fromkeys(one.sweep for one in found)), ())
-    refuse_mixing(replace(known, rows=[row for row in known.rows if (row.sweep, row.cell_id) in meant]), let)
+    stored = cells.read(list(dict.fromkeys(side.sweep for side in pair)), ())
+    rows = [row for row in stored.rows if (row.sweep, row.cell_id) in chosen]
+    refuse_mixing(replace(stored, rows=rows), allow)
 
 
-def _alike(labels: Sequence[Mapping[str, str]]) -> list[dict[str, str]]:
+def _same_keys(labels: Sequence[Mapping[str, str]]) -> list[dict[str, str]]:
     """The labels of several cells, with the keys of all of them."""
-    every = dict.fromkeys((key for one in labels for key in one), ABSENT)
-    return [{**every, **one} for one in labels]
+    every = dict.fromkeys((key for its_labels in labels for key in its_labels), ABSENT)
+    return [{**every, **its_labels} for its_labels in labels]
 
 
-def _names(found: tuple[Found, Found]) -> tuple[str, str]:
+def _names(pair: tuple[SweepCell, SweepCell]) -> tuple[str, str]:
     """What tells the cells apart; of two sweeps, what they are as well."""
-    labels = _alike([one.record.labels for one in found])
+    labels = _same_keys([side.cell.labels for side in pair])
     distinguishing = distinguishing_axes(labels)
-    if found[0].sweep == found[1].sweep:
-        before, after = (terminal.label(label, distinguishing) for label in labels)
+    if pair[0].sweep == pair[1].sweep:
+        before, after = (terminal.label(its_labels, distinguishing) for its_labels in labels)
     else:
+        keys = list(dict.fromkeys([*AXES[:6], *distinguishing]))
         before, after = (
-            f"{one.sweep.name}:  {terminal.label(label, list(dict.fromkeys([*AXES[:6], *distinguishing])))}"
-            for one, label in zip(found, labels, strict=True)
+            f"{side.sweep.name}:  {terminal.label(its_labels, keys)}"
+            for side, its_labels in zip(pair, labels, strict=True)
         )
     return before, after
 
 
-def _tables(found: Sequence[Found]) -> tuple[tuple[dict[str, list[object]], dict[str, list[object]]], str]:
-    """Operators of both cells from the same source, and its name."""
-    folders = [job_folder(one.sweep, one.record.cell_id, 0) for one in found]
+def _operators(pair: Sequence[SweepCell]) -> tuple[tuple[dict[str, list[object]], dict[str, list[object]]], str]:
+    """The operators of both cells from the same source, and its name."""
     for folder, name in (("itt", "ITT"), ("profiler", "PyTorch's profiler")):
-        before, after = (read_table(path / folder / "by_op.json") for path in folders)
+        before, after = (read_table(side.captures / folder / "by_op.json") for side in pair)
         if before and after:
             return (before, after), name
     return ({}, {}), ""
+
+
+def _explain(pair: tuple[SweepCell, SweepCell]) -> Explanation:
+    """What was captured of both, lined up."""
+    before, after = pair
+    rows = {id(row.cell): row for row in rank([before.cell, after.cell], before.cell)}
+    operators, source = _operators(pair)
+    folders = [side.captures / "onednn" for side in pair]
+    primitives = read_table(folders[0] / "by_primitive.json"), read_table(folders[1] / "by_primitive.json")
+    problems = by_shape(read_trace(folders[0] / "trace.csv")), by_shape(read_trace(folders[1] / "trace.csv"))
+    ranked = rows[id(before.cell)], rows[id(after.cell)]
+    return explain(_names(pair), ranked, operators, source, primitives, problems)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -143,75 +180,81 @@ def main(arguments: list[str]) -> int:
     options = _parser().parse_args(arguments)
     if options.top < 1:
         raise RunnerError(f"--top {options.top}: it must be at least 1")
-    let = allowed(options.allow)
+    allow = allowed(options.allow)
     before, after = (find(text, options.sweep, Path(options.mlruns)) for text in (options.before, options.after))
-    found = before, after
-    _check(found, (options.before, options.after), let)
-    # The same cell of two sweeps is two cells here.
-    records = [replace(one.record, cell_id=f"{one.sweep.name}:{one.record.cell_id}") for one in found]
-    rows = {row.record.cell_id: row for row in rank(records, records[0].cell_id)}
-    operators, by = _tables(found)
-    folders = [job_folder(one.sweep, one.record.cell_id, 0) / "onednn" for one in found]
-    primitives = read_table(folders[0] / "by_primitive.json"), read_table(folders[1] / "by_primitive.json")
-    problems = by_shape(read_trace(folders[0] / "trace.csv")), by_shape(read_trace(folders[1] / "trace.csv"))
-    pair = rows[records[0].cell_id], rows[records[1].cell_id]
-    said = explain(_names(found), pair, operators, by, primitives, problems)
+    _check((before, after), (options.before, options.after), allow)
+    explanation = _explain((before, after))
     if options.format == "json":
-        print(json.dumps(said.as_data(), indent=1))
+        print(json.dumps(explanation.as_data(), indent=1))
     else:
-        show(said, options.top)
+        show(explanation, options.top)
     return 0
 
 
-def show(said: Explanation, top: int) -> None:
+def show(explanation: Explanation, top: int) -> None:
     """Draw the explanation in the terminal."""
     console = terminal.make_console()
-    if said.warning:
-        console.print(f"[bold red]{escape(said.warning)}[/bold red]")
-    console.print(f"A  {said.before}\nB  {said.after}", markup=False)
-    verdict = said.verdict
-    ratio = f"{said.before_ms / said.after_ms:.2f}x"
-    if verdict is not None and verdict.interval is not None:
-        ratio += f" (95 % interval {verdict.interval.low:.2f}x to {verdict.interval.high:.2f}x, {said.answer})"
-    else:
-        ratio += " (one round: whether that is real is not known; rounds=5 tells)"
-    console.print(
-        f"p50 {said.before_ms:.4g} -> {said.after_ms:.4g} ms, {signed(said.change_ms)} ms: {ratio}\n", markup=False
-    )
-    if said.parts:
-        table = _table("where the step's time went", "A ms", "B ms", "change ms", "what was counted")
-        for part in said.parts:
-            name = f"{part.name} (across the others)" if part.across else part.name
-            numbers = (f"{part.before_ms:.4g}", f"{part.after_ms:.4g}", signed(part.ms))
-            table.add_row(name, *numbers, escape(part.words or ""))
-        console.print(table)
-        console.print(f"left unexplained by what was counted: {signed(said.unexplained_ms or 0.0)} ms\n", markup=False)
+    if explanation.warning:
+        console.print(f"[bold red]{escape(explanation.warning)}[/bold red]")
+    console.print(f"A  {explanation.before}\nB  {explanation.after}", markup=False)
+    console.print(f"{_summary(explanation)}\n", markup=False)
+    tables = _tables(explanation, top)
+    if explanation.parts:
+        console.print(tables.pop(0))
+        rest = signed(explanation.unexplained_ms or 0.0)
+        console.print(f"left unexplained by what was counted: {rest} ms\n", markup=False)
     else:
         console.print(
             "no capture of both cells says where the time went: run them with capture=[onednn,itt]\n", markup=False
         )
+    for table in tables:
+        console.print(table)
+
+
+def _summary(explanation: Explanation) -> str:
+    """The distance in one line."""
+    verdict = explanation.verdict
+    if verdict is not None and verdict.interval is not None:
+        certainty = f"95 % interval {interval_text(verdict.interval)}, {explanation.answer}"
+    else:
+        certainty = ONE_ROUND
+    times = f"{explanation.before_ms:.4g} -> {explanation.after_ms:.4g} ms, {signed(explanation.change_ms)} ms"
+    return f"p50 {times}: {explanation.before_ms / explanation.after_ms:.2f}x ({certainty})"
+
+
+def _tables(explanation: Explanation, top: int) -> list[Table]:
+    """The parts of an iteration, then at most ``top`` rows each of operators, primitives, shapes; all figures."""
+    tables = []
+    if explanation.parts:
+        table = _table("where the time of an iteration went", "A ms", "B ms", "change ms", "what was counted")
+        for part in explanation.parts:
+            name = f"{part.name} (across the others)" if part.across else part.name
+            table.add_row(name, *_change(part.before_ms, part.after_ms), escape(part.words or ""))
+        tables.append(table)
     for title, rows in (
-        (f"operator, own time (by {said.operators_by})", said.operators),
-        ("oneDNN primitive", said.primitives),
+        (f"operator, own time (by {explanation.operators_by})", explanation.operators),
+        ("oneDNN primitive", explanation.primitives),
     ):
         if rows:
             table = _table(title, "A ms", "B ms", "change ms")
             for row in rows[:top]:
-                numbers = (f"{row.before_ms:.4g}", f"{row.after_ms:.4g}", signed(row.after_ms - row.before_ms))
-                table.add_row(escape(row.name), *numbers)
-            console.print(table)
-    if said.shapes:
+                table.add_row(escape(row.name), *_change(row.before_ms, row.after_ms))
+            tables.append(table)
+    if explanation.shapes:
         table = _table("oneDNN primitive by shape", "A ms", "B ms", "change ms", "what computed it")
-        for shape in said.shapes[:top]:
-            change = signed(shape.after_ms - shape.before_ms)
-            figures = f"{shape.before_ms:.4g}", f"{shape.after_ms:.4g}", change
-            table.add_row(escape(shape.name), *figures, escape(shape.words))
-        console.print(table)
-    if said.figures:
+        for shape in explanation.shapes[:top]:
+            table.add_row(escape(shape.name), *_change(shape.before_ms, shape.after_ms), escape(shape.words))
+        tables.append(table)
+    if explanation.figures:
         table = _table("figure", "A", "B")
-        for name, before, after in said.figures:
+        for name, before, after in explanation.figures:
             table.add_row(escape(name), count(before), count(after))
-        console.print(table)
+        tables.append(table)
+    return tables
+
+
+def _change(before_ms: float, after_ms: float) -> tuple[str, str, str]:
+    return f"{before_ms:.4g}", f"{after_ms:.4g}", signed(after_ms - before_ms)
 
 
 def _table(first: str, *numbers: str) -> Table:

@@ -54,14 +54,14 @@ def allowed(text: str | None) -> list[str]:
     return words(text, KINDS, "--allow", "something that may differ; choose of")
 
 
-def words(text: str | None, known: Sequence[str], option: str, wanted: str) -> list[str]:
+def words(text: str | None, choices: Sequence[str], option: str, wanted: str) -> list[str]:
     """The comma-separated words of an option.
 
     Raises:
-        RunnerError: one of them is not known.
+        RunnerError: one of them is not among the choices.
     """
     words = text.split(",") if text else []
     for word in words:
-        if word not in known:
-            raise RunnerError(f"{option} {text}: {word!r} is not {wanted} {', '.join(known)}")
+        if word not in choices:
+            raise RunnerError(f"{option} {text}: {word!r} is not {wanted} {', '.join(choices)}")
     return words

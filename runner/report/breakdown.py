@@ -1,15 +1,15 @@
-"""Where a step's time goes, cell by cell, as stacked bars: arithmetic, reorders, the rest; top-down slots."""
+"""Where the time of an iteration goes, as one stacked bar per cell: arithmetic, reorders, the rest; top-down slots."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
 
-from runner.analysis.cause import STEP_PARTS, split
+from runner.analysis.cause import PARTS, split
 from runner.analysis.ranking import Row, cell_name
-from runner.report.picture import pyplot
+from runner.report import style
 
-_COLORS = ("#0072B2", "#D55E00", "#E69F00", "#BBBBBB")
+_COLORS = (style.BLUE, style.VERMILION, style.ORANGE, style.GREY)
 _TOP_DOWN = {
     "tma/Retiring": "retiring",
     "tma/Bad_Speculation": "bad speculation",
@@ -20,15 +20,15 @@ _TOP_DOWN = {
 
 def draw(rows: Sequence[Row], distinguishing: Sequence[str], file: Path, title: str) -> None:
     """Write an image with a bar for each measured cell; a second panel of top-down slots where toplev measured."""
-    measured = [row for row in rows if row.p50_ms is not None and split(row)]
+    measured = [row for row in rows if row.p50_ms is not None and split(row.cell)]
     if not measured:
         return
-    plt = pyplot()
+    plt = style.pyplot()
 
     panels: list[tuple[str, list[tuple[str, list[float]]]]] = [
         (
-            "ms of a step (p50)",
-            [(part.name, [split(row)[part.name] for row in measured]) for part in STEP_PARTS],
+            "ms per iteration (p50)",
+            [(part.name, [split(row.cell)[part.name] for row in measured]) for part in PARTS],
         )
     ]
     if any(metric in row.metrics for row in measured for metric in _TOP_DOWN):

@@ -7,23 +7,27 @@ their order are in the two templates beside this module; here is what they are f
 from __future__ import annotations
 
 import base64
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from runner.analysis import effects
-from runner.analysis.cause import count, main_causes, split
-from runner.analysis.ranking import Row, cell_name, most_rounds
+from runner.analysis.cause import split
+from runner.analysis.ranking import Ranking, Row, cell_name, most_rounds
 from runner.analysis.verdict import verdict
-from runner.report import charts, plain, terminal
+from runner.report import charts, notes, plain, style, tables, terminal
+from runner.report.columns import Column, Mark, Place, columns, figure
 from runner.results import sweepfiles
-from runner.results.metrics import INTERVALS, RUNNER_CPU_LIMIT_PCT
+from runner.results.metric_names import Metric
+from runner.results.metrics import RUNNER_CPU_LIMIT_PCT
 
 # A larger picture stays a file of its own: the report must open at once.
 _EMBEDDED_BYTES = 400_000
 # What fits into a pull request; report.html has the rest.
 _ROWS_IN_MARKDOWN, _NOTES_IN_MARKDOWN = 20, 8
+# A text of more characters may be broken into lines.
+_WORDS = 20
 # Whiskers reach this many times as far as the longest bar.
 _FURTHEST = 2.0
 
@@ -35,24 +39,21 @@ class Origin:
     command: str = ""
     """The line that ran it."""
     commit: str = ""
-    """Of the checkout; empty outside one."""
+    """The checkout's commit; empty outside one."""
     published: tuple[str, ...] = ()
     """Lines of `expected.lines`: a published figure beside ours."""
     noise: tuple[str, ...] = ()
-    """What is known of the host's noise: `noise.Told.said`."""
+    """What is known of the host's noise: `noise.NoiseReport.lines`."""
 
 
-def write(
-    rows: Sequence[Row], distinguishing: Sequence[str], directory: Path, title: str, said: Sequence[str], origin: Origin
-) -> None:
+def write(ranking: Ranking, directory: Path, title: str, remarks: Sequence[str], origin: Origin) -> None:
     """Write report.html and report.md into the sweep's folder.
 
     Args:
-        rows: ranked.
-        shown: keys that tell the cells apart.
+        ranking: what there is to report.
         directory: with plan.json, host.json and timeline.png, as far as there are any.
         title: experiment and sweep.
-        said: lines about the fastest cell beside the baseline (operators).
+        remarks: lines about the fastest cell beside the baseline (operators).
         origin: command, commit and published figures.
     """
     from jinja2 import Environment, FileSystemLoader, StrictUndefined, select_autoescape
@@ -65,53 +66,76 @@ def write(
         lstrip_blocks=True,
     )
     environment.filters |= {"md": plain.markdown, "arrows": _arrows}
-    facts = _facts(rows, distinguishing, directory, title, said, origin)
+    facts = {
+        "title": title,
+        "remarks": remarks,
+        **_result(ranking, origin),
+        **_effects(ranking.rows, ranking.distinguishing),
+        **_trust(ranking),
+        **_origin(ranking, directory, origin),
+    }
+    table = tables.ranking(ranking.rows, ranking.distinguishing, Place.SHORT, top=_ROWS_IN_MARKDOWN)
     short = environment.get_template("report.md.j2").render(
-        facts, most=_ROWS_IN_MARKDOWN, notes_most=_NOTES_IN_MARKDOWN
+        facts,
+        table=tables.markdown_table(table),
+        most=_ROWS_IN_MARKDOWN,
+        notes_most=_NOTES_IN_MARKDOWN,
     )
     (directory / "report.md").write_text(short, encoding="utf-8")
     pictures = {
-        "parts": charts.parts(rows, distinguishing),
-        "distributions": charts.distributions(rows, distinguishing),
-        "drift": charts.drift(rows, distinguishing),
+        "parts": charts.parts(ranking),
+        "distributions": charts.distributions(ranking),
+        "drift": charts.drift(ranking),
         "timeline": _embedded(directory / "timeline.png"),
     }
     page = environment.get_template("report.html.j2").render(facts, **pictures)
     (directory / "report.html").write_text(page, encoding="utf-8")
 
 
-def _facts(
-    rows: Sequence[Row], distinguishing: Sequence[str], directory: Path, title: str, said: Sequence[str], origin: Origin
-) -> dict[str, Any]:
-    plan, machine = sweepfiles.read_plan(directory), sweepfiles.read_host(directory)
-    rounds = most_rounds(rows)
-    found = effects.effects(rows, distinguishing)
-    widest = _widest(rows)
-    commands = {cell.cell_id: cell.command for cell in plan.cells}
-    first = next((row for row in rows if row.speedup is not None), None)
-    ended = sum(len(row.record.outcomes) for row in rows if row.record.cell_id in commands)
-    excluded = [(one.axes, one.reason) for one in plan.excluded]
+def _result(ranking: Ranking, origin: Origin) -> dict[str, Any]:
+    """The verdict, the ranking, and what is published."""
+    rows, distinguishing = ranking.rows, ranking.distinguishing
+    widest, shown = _widest(rows), columns(Place.PAGE, rows)
     return {
-        "title": title,
         "verdict": verdict(rows, distinguishing),
         "distinguishing": distinguishing,
-        "rounds": rounds,
-        "ranking": [_line(row, cause, widest, distinguishing) for row, cause in main_causes(rows)],
+        "rounds": most_rounds(rows),
+        "columns": shown,
+        "ranking": [_line(row, shown, widest, distinguishing) for row in rows],
         "any_interval": any(row.verdict and row.verdict.interval for row in rows),
-        "any_difference": any((row.verdict and row.verdict.interval) or row.untrusted for row in rows),
-        "said": said,
-        "unsplit": [cell_name(row, distinguishing) for row in rows if row.p50_ms is not None and not split(row)],
-        "effects": found,
-        "widest": 1.1 * max((one.mean.ratio for one in found), default=1.0),
-        "grid": effects.grid(rows, found),
-        "shade": _shade,
+        "unsplit": [cell_name(row, distinguishing) for row in rows if row.p50_ms is not None and not split(row.cell)],
         "published": [line.partition(" | ")[::2] for line in origin.published],
-        "signs": [(cell_name(row, distinguishing), _signs(row)) for row in rows],
-        "tags": _tags(rows, distinguishing),
-        "notes": [*origin.noise, *terminal.notes(rows, distinguishing, rounds)],
-        "excluded": terminal.exclusions(
-            excluded, [key for key in distinguishing if all(key in axes for axes, _ in excluded)]
-        ),
+        "notes": [*origin.noise, *notes.below(rows, distinguishing, ranking.records)],
+    }
+
+
+def _effects(rows: Sequence[Row], distinguishing: Sequence[str]) -> dict[str, Any]:
+    """What each axis does, and the two that do most."""
+    of_axes = effects.effects(rows, distinguishing)
+    return {
+        "effects": of_axes,
+        "widest": 1.1 * max((effect.mean.ratio for effect in of_axes), default=1.0),
+        "grid": effects.grid(rows, of_axes),
+        "shade": _shade,
+    }
+
+
+def _trust(ranking: Ranking) -> dict[str, Any]:
+    """Evidence, signs of disturbance, and what became of the captures."""
+    signs = [(cell_name(row, ranking.distinguishing), _signs(row)) for row in ranking.rows]
+    return {"signs": signs, "tags": _tags(ranking.rows, ranking.distinguishing)}
+
+
+def _origin(ranking: Ranking, directory: Path, origin: Origin) -> dict[str, Any]:
+    """What was planned, on what it ran, and how to run it again."""
+    plan, machine = sweepfiles.read_plan(directory), sweepfiles.read_host(directory)
+    rows = ranking.rows
+    commands = {cell.cell_id: cell.command for cell in plan.cells}
+    fastest = next((row for row in rows if row.speedup is not None), None)
+    excluded = [(cell.axes, cell.reason) for cell in plan.excluded]
+    common = [key for key in ranking.distinguishing if all(key in axes for axes, _ in excluded)]
+    return {
+        "excluded": terminal.exclusions(excluded, common),
         "host": _host(machine),
         "machine": ", cores ".join(filter(None, (machine.cpu_model, machine.cpus_allowed))),
         "versions": machine.versions,
@@ -119,8 +143,8 @@ def _facts(
         "seed": plan.seed,
         "origin": origin,
         "changed": (directory / "git.diff").exists(),
-        "fastest_command": commands.get(first.record.cell_id, "") if first else "",
-        "absent": len(plan.order) - ended,
+        "fastest_command": commands.get(fastest.cell.cell_id, "") if fastest else "",
+        "absent": len(plan.order) - sum(row.cell.jobs for row in rows if row.cell.cell_id in commands),
     }
 
 
@@ -132,79 +156,67 @@ def _widest(rows: Sequence[Row]) -> float:
     return max(longest, min(highest, _FURTHEST * longest))
 
 
-def _line(row: Row, cause: str, widest: float, distinguishing: Sequence[str]) -> dict[str, Any]:
-    """One cell in the ranking: its words, and its bar in percent of the widest."""
+def _line(row: Row, shown: Sequence[Column], widest: float, distinguishing: Sequence[str]) -> dict[str, Any]:
+    """One cell in the ranking: its fields, and its bar in percent of the widest."""
     interval = row.verdict.interval if row.verdict else None
-    speedup = row.speedup
-    figures = row.metrics
     return {
-        "axes": [row.axes[key] for key in distinguishing],
+        "axes": [row.labels[key] for key in distinguishing],
         "name": cell_name(row, distinguishing),
         "is_baseline": row.is_baseline,
-        "failed": row.record.failure is not None,
-        "wrong": row.p50_ms is not None and not row.is_right,
-        "p50": "-" if row.p50_ms is None else f"{row.p50_ms:.4g}",
-        "p50_interval": _interval(figures, "latency/p50_ms"),
-        "p99": terminal.p99(figures),
-        "p99_absent": "latency/p99_ms" not in figures,
-        "p99_interval": _interval(figures, "latency/p99_ms"),
-        "speedup": "-" if speedup is None else f"{speedup:.2f}x",
+        "failed": bool(row.cell.failure),
+        "wrong": row.is_wrong,
+        "speedup": "-" if row.speedup is None else f"{row.speedup:.2f}x",
         "interval": "" if interval is None else f"{interval.low:.2f}x to {interval.high:.2f}x",
-        "bar": None if speedup is None else round(100 * speedup / widest, 2),
+        "bar": None if row.speedup is None else round(100 * row.speedup / widest, 2),
         "ends": interval and [round(min(100 * end / widest, 100.0), 2) for end in (interval.low, interval.high)],
         "one": round(100 / widest, 2),
-        "difference": row.answer,
-        "rate": _count(figures, "throughput/samples_per_s"),
-        "rate_interval": _interval(figures, "throughput/samples_per_s", count),
-        "faults": _count(figures, "faults/minor_per_iteration"),
-        "isa": row.record.isa if row.p50_ms is not None else "-",
-        "output": "-" if row.p50_ms is None else "ok" if row.is_right else "WRONG",
-        "evidence": row.record.outcomes[-1].status if row.record.failure else row.record.evidence,
-        "cause": cause,
+        "fields": [(column, _style(column, row), column.text(row), column.interval(row)) for column in shown],
     }
 
 
-def _interval(figures: Mapping[str, float], metric: str, text: Callable[[float], str] = "{:.4g}".format) -> str:
-    """The 95 % interval of a figure; empty where it has none."""
-    low, high = (figures.get(end) for end in INTERVALS[metric])
-    return "" if low is None or high is None else f"{text(low)} to {text(high)}"
+def _style(column: Column, row: Row) -> str:
+    """The classes of a field in the page's style sheet."""
+    text = column.text(row)
+    classes = {
+        "n": not column.is_word,
+        "need": text.startswith("needs"),
+        "bad": column.mark(row) is Mark.BAD,
+        "words": column.is_word and len(text) > _WORDS,
+    }
+    return " ".join(name for name, holds in classes.items() if holds)
 
 
 # What tells a disturbed cell: metric, heading, format, and from where on it is marked.
 _SIGNS = (
-    ("quality/rel_l2", "rel. error", ".1e", None),
-    ("latency/cv_pct", "cv %", ".1f", 10.0),
-    ("latency/between_processes_pct", "between processes, %", ".1f", 5.0),
-    ("contamination/rounds", "contaminated rounds", ".0f", 0.0),
+    (Metric.RELATIVE_ERROR, "rel. error", ".1e", None),
+    (Metric.CV, "cv %", ".1f", 10.0),
+    (Metric.BETWEEN_PROCESSES, "between processes, %", ".1f", 5.0),
+    (Metric.CONTAMINATED_ROUNDS, "contaminated rounds", ".0f", 0.0),
     ("contamination/foreign_cpu_pct", "others' CPU, % of a core", ".1f", None),
     ("contamination/steal_pct", "steal, % of a core", ".1f", None),
-    ("selfaudit/runner_cpu_pct", "runner's CPU, %", ".2g", RUNNER_CPU_LIMIT_PCT),
-    ("cpu/involuntary_switches_per_iteration", "involuntary switches a step", ".3g", None),
-    ("faults/major_per_iteration", "major faults a step", ".3g", 0.0),
+    (Metric.RUNNER_CPU, "runner's CPU, %", ".2g", RUNNER_CPU_LIMIT_PCT),
+    (Metric.INVOLUNTARY_SWITCHES, "involuntary switches per iteration", ".3g", None),
+    (Metric.MAJOR_FAULTS, "major faults per iteration", ".3g", 0.0),
 )
 
 
 def _signs(row: Row) -> list[tuple[str, str, bool]]:
     """(heading, figure, whether it is marked): evidence, output, and what tells that others were at work."""
-    record = row.record
-    quality = "-" if row.p50_ms is None else record.quality
-    words = [("evidence", record.evidence, record.evidence != "ok"), ("output", quality, quality not in ("ok", "-"))]
+    evidence, failure = row.cell.evidence, row.cell.failure
+    quality = "-" if row.p50_ms is None else row.cell.quality
+    words = [("evidence", evidence, evidence != "ok"), ("output", quality, quality not in ("ok", "-"))]
     figures = [
-        (
-            heading,
-            terminal.figure(row.metrics, metric, form),
-            limit is not None and row.metrics.get(metric, 0.0) > limit,
-        )
+        (heading, figure(row.metrics, metric, form), limit is not None and row.metrics.get(metric, 0.0) > limit)
         for metric, heading, form, limit in _SIGNS
     ]
-    return [*words, *figures, ("failure", record.failure or "", bool(record.failure))]
+    return [*words, *figures, ("failure", failure, bool(failure))]
 
 
 def _tags(rows: Sequence[Row], distinguishing: Sequence[str]) -> list[tuple[str, str, str]]:
     """(tag, value, cells that have it): what became of each capture."""
     having: dict[tuple[str, str], list[str]] = {}
     for row in rows:
-        for tag, value in row.record.captures.items():
+        for tag, value in row.cell.captures.items():
             having.setdefault((tag, value), []).append(cell_name(row, distinguishing))
     return [
         (tag, value, "all cells" if len(cells) == len(rows) else "; ".join(cells))
@@ -228,20 +240,16 @@ def _host(machine: sweepfiles.Host) -> list[tuple[str, str]]:
         "python": "Python",
     }
     values = [(word, getattr(machine, key)) for key, word in words.items()]
-    known = [(word, value) for word, value in values if value not in (None, ())]
-    return [(word, ", ".join(map(str, v)) if isinstance(v, list) else str(v)) for word, v in known]
-
-
-def _count(figures: Mapping[str, float], metric: str) -> str:
-    return count(figures[metric]) if metric in figures else "-"
+    present = [(word, value) for word, value in values if value not in (None, ())]
+    return [(word, ", ".join(map(str, v)) if isinstance(v, list) else str(v)) for word, v in present]
 
 
 def _shade(speedup: float, every: Sequence[float]) -> tuple[str, str]:
     """(background, text) of a field of the heat map: white to blue, dark as ink in print as well."""
     low, high = min(every), max(every)
     share = (speedup - low) / (high - low) if high > low else 0.0
-    # From white to Okabe & Ito's blue.
-    mixed = [round(255 + share * (end - 255)) for end in (0x00, 0x72, 0xB2)]
+    blue = bytes.fromhex(style.BLUE[1:])
+    mixed = [round(255 + share * (end - 255)) for end in blue]
     return "#{:02x}{:02x}{:02x}".format(*mixed), "#ffffff" if share > 0.6 else "#111111"
 
 

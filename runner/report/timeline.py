@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from runner.capture.itt import STEP
 from runner.protocol import stored
 from runner.protocol.stored import FormatError
-from runner.report.picture import pyplot
+from runner.report import style
 
 # Categories of the profiler's events that are no ranges of the model.
 _NOT_WORK = ("python_function", "Trace", "overhead")
@@ -22,12 +22,15 @@ _DEEPEST, _MOST_DRAWN = 40, 5000
 
 # Of the longest step: narrower ranges are drawn without their name, or not at all.
 _LABEL_SHARE, _DRAWN_SHARE = 0.05, 5e-4
-# Okabe & Ito's palette without the black of the text; names with most time of their own have a color, others grey.
-_COLORS = ("#E69F00", "#56B4E9", "#009E73", "#F0E442", "#0072B2", "#D55E00", "#CC79A7")
-_STEP_COLOR, _OTHER_COLOR = "#DDDDDD", "#999999"
+# Names with most time of their own have a color, the others are grey.
+_COLORS = (style.ORANGE, style.SKY, style.GREEN, style.YELLOW, style.BLUE, style.VERMILION, style.PURPLE)
+_STEP_COLOR, _OTHER_COLOR = style.LIGHT_GREY, style.DARK_GREY
+
+# (thread, depth, start in ms, length in ms, name)
+TraceRange = tuple[int, int, float, float, str]
 
 
-def last_step(events: Sequence[dict[str, Any]]) -> list[tuple[int, int, float, float, str]]:
+def last_step(events: Sequence[dict[str, Any]]) -> list[TraceRange]:
     """(thread, depth, start in ms, length in ms, name) of the ranges of the last step in a list of trace events.
 
     Threads are numbered from 0, the one that runs the steps; depth 0 is the step, or a range of another thread.
@@ -42,15 +45,15 @@ def last_step(events: Sequence[dict[str, Any]]) -> list[tuple[int, int, float, f
     inside = [event for event in complete if begin <= event["ts"] and event["ts"] + event["dur"] <= end + 1e-3]
     threads = {last["tid"]: 0}
     open_until: dict[int, list[float]] = {}
-    found = []
+    ranges: list[TraceRange] = []
     for event in sorted(inside, key=lambda event: (event["ts"], -event["dur"])):
         thread = threads.setdefault(event["tid"], len(threads))
         stack = open_until.setdefault(thread, [])
         while stack and stack[-1] <= event["ts"] + 1e-3:
             stack.pop()
-        found.append((thread, len(stack), (event["ts"] - begin) / 1e3, event["dur"] / 1e3, event["name"]))
+        ranges.append((thread, len(stack), (event["ts"] - begin) / 1e3, event["dur"] / 1e3, event["name"]))
         stack.append(event["ts"] + event["dur"])
-    return found
+    return ranges
 
 
 def read(path: Path) -> list[dict[str, Any]]:
@@ -81,62 +84,75 @@ def draw(cells: Sequence[tuple[str, Path]], file: Path, title: str) -> None:
 
     A file is ITT's timeline, or the gzipped trace of PyTorch's profiler, which is named in the cell's title.
     """
-    drawn = []
-    for name, path in cells:
-        if not path.exists():
-            continue
-        by_itt = path.suffix == ".json"
-        ranges = [one for one in last_step(read(path)) if one[0] < _DEEPEST and one[1] < _DEEPEST]
-        if ranges:
-            drawn.append((name if by_itt else f"{name} (by PyTorch's profiler)", ranges))
-    if not drawn:
+    steps = _last_steps(cells)
+    if not steps:
         return
-    from matplotlib.patches import Patch
-
-    plt = pyplot()
-
-    longest = max(length for _, ranges in drawn for _, _, _, length, _ in ranges)
-    drawn = [(name, [one for one in ranges if one[3] > _DRAWN_SHARE * longest][:_MOST_DRAWN]) for name, ranges in drawn]
-    colors = _colors([one for _, ranges in drawn for one in ranges])
-    rows = [_rows(ranges) for _, ranges in drawn]
+    longest = max(length for _, ranges in steps for _, _, _, length, _ in ranges)
+    steps = [(name, [it for it in ranges if it[3] > _DRAWN_SHARE * longest][:_MOST_DRAWN]) for name, ranges in steps]
+    colors = _colors([it for _, ranges in steps for it in ranges])
+    heights = [len(_rows(ranges)) for _, ranges in steps]
+    plt = style.pyplot()
     figure, panels = plt.subplots(
-        len(drawn),
+        len(steps),
         1,
-        figsize=(15, 1.4 + sum(0.28 * len(row) + 0.7 for row in rows)),
+        figsize=(15, 1.4 + sum(0.28 * height + 0.7 for height in heights)),
         squeeze=False,
         sharex=True,
-        gridspec_kw={"height_ratios": [len(row) + 1.5 for row in rows]},
+        gridspec_kw={"height_ratios": [height + 1.5 for height in heights]},
     )
     figure.set_layout_engine("constrained")
-    for axes, (name, ranges), row in zip(panels[:, 0], drawn, rows, strict=True):
-        for thread, depth, start, length, text in ranges:
-            y = row[thread, depth]
-            color = _STEP_COLOR if STEP.fullmatch(text) else colors.get(text, _OTHER_COLOR)
-            axes.barh(y, length, left=start, height=0.92, color=color, edgecolor="white", linewidth=0.3)
-            if length > _LABEL_SHARE * longest:
-                fitting = text[: int(170 * length / longest)]
-                axes.text(start + length / 2, y, fitting, ha="center", va="center", fontsize=7, clip_on=True)
-        threads = sorted({thread for thread, _ in row})
-        labels = ["steps and operators" if thread == 0 else f"thread {thread}" for thread in threads]
-        axes.set_yticks([row[thread, 0] for thread in threads], labels, fontsize=8)
-        axes.invert_yaxis()
-        axes.set_xlim(0, longest)
-        axes.set_title(name, loc="left", fontsize=9)
-        axes.spines[["top", "right"]].set_visible(False)
+    for axes, (name, ranges) in zip(panels[:, 0], steps, strict=True):
+        _draw_panel(axes, name, ranges, longest, colors)
     panels[-1, 0].set_xlabel("ms from the beginning of the step; ranges of torch, IPEX and oneDNN")
-    patches = [Patch(color=color, label=name) for name, color in [*colors.items(), ("others", _OTHER_COLOR)]]
-    figure.legend(handles=patches, loc="outside lower center", ncols=4, fontsize=8, frameon=False)
+    _add_legend(figure, colors)
     figure.suptitle(title, x=0.01, ha="left", fontsize=10)
     figure.savefig(file, dpi=110)
     plt.close(figure)
 
 
-def _rows(ranges: Sequence[tuple[int, int, float, float, str]]) -> dict[tuple[int, int], int]:
+def _last_steps(cells: Sequence[tuple[str, Path]]) -> list[tuple[str, list[TraceRange]]]:
+    """The name and the last step of each cell that has a trace with one."""
+    steps = []
+    for name, path in cells:
+        if path.exists():
+            ranges = [it for it in last_step(read(path)) if it[0] < _DEEPEST and it[1] < _DEEPEST]
+            if ranges:
+                steps.append((name if path.suffix == ".json" else f"{name} (by PyTorch's profiler)", ranges))
+    return steps
+
+
+def _draw_panel(axes: Any, name: str, ranges: Sequence[TraceRange], longest: float, colors: Mapping[str, str]) -> None:
+    """One cell's step on axes of matplotlib."""
+    row = _rows(ranges)
+    for thread, depth, start, length, text in ranges:
+        y = row[thread, depth]
+        color = _STEP_COLOR if STEP.fullmatch(text) else colors.get(text, _OTHER_COLOR)
+        axes.barh(y, length, left=start, height=0.92, color=color, edgecolor="white", linewidth=0.3)
+        if length > _LABEL_SHARE * longest:
+            fitting = text[: int(170 * length / longest)]
+            axes.text(start + length / 2, y, fitting, ha="center", va="center", fontsize=7, clip_on=True)
+    threads = sorted({thread for thread, _ in row})
+    labels = ["steps and operators" if thread == 0 else f"thread {thread}" for thread in threads]
+    axes.set_yticks([row[thread, 0] for thread in threads], labels, fontsize=8)
+    axes.invert_yaxis()
+    axes.set_xlim(0, longest)
+    axes.set_title(name, loc="left", fontsize=9)
+    axes.spines[["top", "right"]].set_visible(False)
+
+
+def _add_legend(figure: Any, colors: Mapping[str, str]) -> None:
+    from matplotlib.patches import Patch
+
+    patches = [Patch(color=color, label=name) for name, color in [*colors.items(), ("others", _OTHER_COLOR)]]
+    figure.legend(handles=patches, loc="outside lower center", ncols=4, fontsize=8, frameon=False)
+
+
+def _rows(ranges: Sequence[TraceRange]) -> dict[tuple[int, int], int]:
     """(thread, depth) -> row of the picture, from the top."""
     return {key: row for row, key in enumerate(sorted({(thread, depth) for thread, depth, *_ in ranges}))}
 
 
-def _colors(ranges: Sequence[tuple[int, int, float, float, str]]) -> dict[str, str]:
+def _colors(ranges: Sequence[TraceRange]) -> dict[str, str]:
     """Name -> color, for the names with most time of their own."""
     own: dict[str, float] = {}
     above: dict[tuple[int, int], str] = {}

@@ -12,6 +12,7 @@ from runner.checks import contamination
 from runner.protocol.evidence import Quality
 from runner.protocol.resultfile import Window
 from runner.protocol.stopping import relative_width
+from runner.results.metric_names import Metric
 from runner.results.outcome import CellRecord
 
 # Above this share of one core the runner itself is a disturbance, and the cell says so.
@@ -23,56 +24,56 @@ CAPTURED = ("captures/", "itt/", "profiler/", "counters/", "tma/", "overhead/", 
 
 
 # Figure -> its 95 % interval's ends; absent with one round, and where a process has too few samples for the figure.
-INTERVALS = {
-    "latency/p50_ms": ("latency/ci95_low_ms", "latency/ci95_high_ms"),
-    "latency/p90_ms": ("latency/p90_ci95_low_ms", "latency/p90_ci95_high_ms"),
-    "latency/p99_ms": ("latency/p99_ci95_low_ms", "latency/p99_ci95_high_ms"),
-    "throughput/samples_per_s": ("throughput/ci95_low_samples_per_s", "throughput/ci95_high_samples_per_s"),
+INTERVALS: Mapping[str, tuple[str, str]] = {
+    Metric.P50: ("latency/ci95_low_ms", "latency/ci95_high_ms"),
+    Metric.P90: ("latency/p90_ci95_low_ms", "latency/p90_ci95_high_ms"),
+    Metric.P99: ("latency/p99_ci95_low_ms", "latency/p99_ci95_high_ms"),
+    Metric.SAMPLES_PER_S: ("throughput/ci95_low_samples_per_s", "throughput/ci95_high_samples_per_s"),
 }
-_STATISTICS = {
-    "latency/p50_ms": stats.Statistic.P50,
-    "latency/p90_ms": stats.Statistic.P90,
-    "latency/p99_ms": stats.Statistic.P99,
-    "throughput/samples_per_s": stats.Statistic.THROUGHPUT,
+_STATISTICS: Mapping[str, stats.Statistic] = {
+    Metric.P50: stats.Statistic.P50,
+    Metric.P90: stats.Statistic.P90,
+    Metric.P99: stats.Statistic.P99,
+    Metric.SAMPLES_PER_S: stats.Statistic.THROUGHPUT,
 }
 
 
 def _of_window(window: Window, latencies_s: Sequence[float]) -> dict[str, float]:
-    steps = len(latencies_s)
+    iterations = len(latencies_s)
     kernel = window.system_s / max(window.user_s + window.system_s, 1e-9)
     figures: dict[str, float | None] = {
-        "faults/minor_per_iteration": window.minor_faults / steps,
-        "faults/major_per_iteration": window.major_faults / steps,
-        "cpu/voluntary_switches_per_iteration": window.voluntary_switches / steps,
-        "cpu/involuntary_switches_per_iteration": window.involuntary_switches / steps,
-        "cpu/cores_busy": (window.user_s + window.system_s) / window.wall_s,
+        Metric.MINOR_FAULTS: window.minor_faults / iterations,
+        Metric.MAJOR_FAULTS: window.major_faults / iterations,
+        Metric.VOLUNTARY_SWITCHES: window.voluntary_switches / iterations,
+        Metric.INVOLUNTARY_SWITCHES: window.involuntary_switches / iterations,
+        Metric.CORES_BUSY: (window.user_s + window.system_s) / window.wall_s,
         "cpu/system_pct": 100 * kernel,
-        # Of a step's median, if the kernel's work was spread over the busy cores like the rest.
-        "cpu/kernel_ms_per_iteration": 1e3 * median(latencies_s) * kernel,
-        "memory/rss_peak_mb": _scaled(window.rss_peak_bytes, 1e-6),
-        "selfaudit/runner_cpu_pct": _scaled(window.runner_cpu_s, 100 / window.wall_s),
+        # The share of the median iteration, if the kernel's work was spread over the busy cores like the rest.
+        Metric.KERNEL_TIME: 1e3 * median(latencies_s) * kernel,
+        Metric.RSS_PEAK: _scaled(window.rss_peak_bytes, 1e-6),
+        Metric.RUNNER_CPU: _scaled(window.runner_cpu_s, 100 / window.wall_s),
         "selfaudit/launcher_cpu_pct": _scaled(window.launcher_cpu_s, 100 / window.wall_s),
     }
     return {name: value for name, value in figures.items() if value is not None}
 
 
 def evidence_figures(kernels: Summary, quality: Quality | None) -> dict[str, float]:
-    """What oneDNN's log of one step and the comparison with fp32 come to; shares in percent."""
+    """The figures of oneDNN's log of one step and of the comparison with fp32; shares in percent."""
     reorder_s, compute_s = kernels.seconds_in("reorder"), kernels.seconds_in(*COMPUTE)
     figures = {
-        "onednn/coverage_pct": 100 * kernels.coverage,
-        "onednn/compute_ms_per_iteration": 1e3 * compute_s,
-        "onednn/other_ms_per_iteration": 1e3 * kernels.seconds_in(*set(kernels.by_kind) - COMPUTE - {"reorder"}),
+        Metric.ONEDNN_COVERAGE: 100 * kernels.coverage,
+        Metric.COMPUTE_TIME: 1e3 * compute_s,
+        Metric.OTHER_PRIMITIVES_TIME: 1e3 * kernels.seconds_in(*set(kernels.by_kind) - COMPUTE - {"reorder"}),
         "onednn/primitives_per_iteration": kernels.calls,
-        "onednn/reorders_per_iteration": kernels.reorders,
-        "onednn/activation_reorders_per_iteration": kernels.reorders - kernels.weight_reorders,
-        "onednn/weight_reorders_per_iteration": kernels.weight_reorders,
-        "onednn/reorder_mb_per_iteration": 1e-6 * kernels.reorder_bytes,
+        Metric.REORDERS: kernels.reorders,
+        Metric.ACTIVATION_REORDERS: kernels.reorders - kernels.weight_reorders,
+        Metric.WEIGHT_REORDERS: kernels.weight_reorders,
+        Metric.REORDER_SIZE: 1e-6 * kernels.reorder_bytes,
         "onednn/reorder_pct": 100 * kernels.reorder_share,
-        "onednn/reorder_ms_per_iteration": 1e3 * reorder_s,
-        "onednn/fused_per_iteration": kernels.fused,
+        Metric.REORDER_TIME: 1e3 * reorder_s,
+        Metric.FUSED: kernels.fused,
         "onednn/cache_hits_per_iteration": kernels.cache_hits,
-        "onednn/cache_misses_per_iteration": kernels.cache_misses,
+        Metric.PRIMITIVE_CACHE_MISSES: kernels.cache_misses,
         "onednn/unparsed_lines": float(kernels.unparsed),
         **{f"onednn/{kind}_ms_per_iteration": 1e3 * seconds for kind, (_, seconds) in kernels.by_kind.items()},
         **{f"onednn/{kind}_calls_per_iteration": calls for kind, (calls, _) in kernels.by_kind.items()},
@@ -96,11 +97,11 @@ def _of_quality(quality: Quality | None) -> dict[str, float]:
 
 def _of_surroundings(record: CellRecord, windows: Sequence[Window]) -> dict[str, float]:
     """What others did, of the worst round: a median would hide the one that matters. Absent = unobserved in a round."""
-    seen = [contamination.figures(window) for window in windows]
-    names = set.intersection(*(set(table) for table in seen)) if seen else set()
+    tables = [contamination.figures(window) for window in windows]
+    names = set.intersection(*(set(table) for table in tables)) if tables else set()
     return {
-        **{f"contamination/{name}": max((table[name] for table in seen), key=abs) for name in sorted(names)},
-        "contamination/rounds": float(len(record.contamination)),
+        **{f"contamination/{name}": max((table[name] for table in tables), key=abs) for name in sorted(names)},
+        Metric.CONTAMINATED_ROUNDS: float(len(record.contamination)),
         "contamination/reruns": float(record.reruns),
     }
 
@@ -110,9 +111,9 @@ def _scaled(value: float | None, factor: float) -> float | None:
 
 
 def _median(values: Iterable[float | None]) -> float | None:
-    """Of those that are known."""
-    known = [value for value in values if value is not None]
-    return median(known) if known else None
+    """The median of the values that are known; None without one."""
+    numbers = [value for value in values if value is not None]
+    return median(numbers) if numbers else None
 
 
 def _over_rounds(tables: list[dict[str, float]]) -> dict[str, float]:
@@ -125,7 +126,7 @@ def _intervals(figures: Mapping[str, float], record: CellRecord, batch_size: int
     """The ends of every figure's interval over the rounds, see `stats.interval`; the figure lies within."""
     # All instances of a round finish a batch in each latency.
     together = batch_size * int(record.axes["instances"])
-    found = {}
+    intervals = {}
     for name, ends in INTERVALS.items():
         if name.startswith("throughput/") and record.is_served:
             continue  # the load generator's own: not made of latencies
@@ -133,9 +134,9 @@ def _intervals(figures: Mapping[str, float], record: CellRecord, batch_size: int
         if interval is not None:
             scale = together if name.startswith("throughput/") else 1e3
             # With several instances the figure is a median or sum over them, the interval is of all their samples.
-            found[ends[0]] = min(interval.low * scale, figures[name])
-            found[ends[1]] = max(interval.high * scale, figures[name])
-    return found
+            intervals[ends[0]] = min(interval.low * scale, figures[name])
+            intervals[ends[1]] = max(interval.high * scale, figures[name])
+    return intervals
 
 
 def cell_metrics(record: CellRecord) -> dict[str, float]:
@@ -151,23 +152,23 @@ def cell_metrics(record: CellRecord) -> dict[str, float]:
     for (number, _), result in finished.items():
         rate = batch_size * len(result.latencies_s) / sum(result.latencies_s)
         per_round[number] = per_round.get(number, 0.0) + rate
-    latency = {
-        "latency/p50_ms": estimate.p50_s * 1e3,
-        "latency/p90_ms": _scaled(estimate.p90_s, 1e3),
-        "latency/p99_ms": _scaled(estimate.p99_s, 1e3),
+    latency: dict[str, float | None] = {
+        Metric.P50: estimate.p50_s * 1e3,
+        Metric.P90: _scaled(estimate.p90_s, 1e3),
+        Metric.P99: _scaled(estimate.p99_s, 1e3),
         "latency/mean_ms": estimate.mean_s * 1e3,
-        "latency/cv_pct": estimate.cv * 100,
-        "latency/between_processes_pct": _scaled(estimate.process_spread, 100),
-        "latency/process_ci95_pct": _scaled(_median(map(relative_width, record.rounds)), 100),
+        Metric.CV: estimate.cv * 100,
+        Metric.BETWEEN_PROCESSES: _scaled(estimate.process_spread, 100),
+        Metric.PROCESS_CI95: _scaled(_median(map(relative_width, record.rounds)), 100),
         "latency/iterations": float(estimate.iterations),
         "latency/processes": float(estimate.processes),
-        "throughput/samples_per_s": median(per_round.values()),
+        Metric.SAMPLES_PER_S: median(per_round.values()),
     }
-    known = {name: value for name, value in latency.items() if value is not None}
+    of_latency = {name: value for name, value in latency.items() if value is not None}
     windows = [(result.window, result.latencies_s) for result in finished.values() if result.window is not None]
     return {
-        **known,
-        **_intervals(known, record, batch_size),
+        **of_latency,
+        **_intervals(of_latency, record, batch_size),
         **_over_rounds([_of_window(window, latencies_s) for window, latencies_s in windows]),
         **_of_surroundings(record, [window for window, _ in windows]),
         **_over_rounds([dict(outcome.figures) for outcome in record.outcomes]),

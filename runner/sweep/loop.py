@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 
 from rich.console import Console
 
-from runner.analysis.ranking import rank
+from runner.analysis.ranking import rank_sweep
 from runner.config.limits import AUTO
 from runner.protocol.stored import FormatError
 from runner.protocol.verdicts import Status
@@ -128,6 +128,7 @@ class JobLoop:
 
     def _undecided_cells(self) -> list[PlannedCell]:
         """The cells that rounds=auto gives more rounds."""
-        rows = rank(read_records(self._plan), self._plan.baseline.cell_id, self._plan.level)
-        cell_ids = undecided(rows, self._plan.settings.smallest_pct)
+        plan = self._plan
+        ranking = rank_sweep(read_records(plan), plan.baseline.cell_id, plan.distinguishing, plan.level)
+        cell_ids = undecided(ranking.rows, self._plan.settings.smallest_pct)
         return [planned for planned in self._plan.matrix.runnable if planned.cell_id in cell_ids]

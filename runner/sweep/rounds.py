@@ -1,4 +1,4 @@
-"""Which rounds to run: all that were asked for, or (rounds=auto) more for the cells that are not told apart yet.
+"""Which rounds to run: all that were asked for, or (rounds=auto) more for the cells that are still undecided.
 
 Looking at the data and going on when they say nothing yet makes more false alarms than one look would. So auto looks at
 fixed numbers of rounds only, and each look's comparisons share a level that is the whole level divided by the looks
@@ -13,9 +13,10 @@ from itertools import pairwise
 from typing import TypeVar
 
 from runner import stats
-from runner.analysis.ranking import LEVEL, Row
+from runner.analysis.ranking import Row, processes
 from runner.config.limits import AUTO
 from runner.matrix.rules import rounds_in_order
+from runner.results.cells import LEVEL
 
 # Rounds of a cell when auto looks at it; the last is the most it runs.
 LOOKS = (3, 5, 8, 12, 20)
@@ -41,14 +42,13 @@ def undecided(rows: Sequence[Row], smallest_pct: float) -> set[str]:
     if len(rated) < 2:
         return set()
     baseline, fastest = next(row for row in rated if row.is_baseline), rated[0]
-    like_baseline = {row.record.cell_id for row in rated if _is_open(row.verdict, smallest_pct)}
+    like_baseline = {row.cell.cell_id for row in rated if _is_open(row.verdict, smallest_pct)}
     others = [row for row in rated if row is not fastest and row is not baseline]
-    verdicts = stats.compare(fastest.record.rounds, [row.record.rounds for row in others], level_of(AUTO))
-    like_fastest = {
-        row.record.cell_id for row, one in zip(others, verdicts, strict=True) if _is_open(one, smallest_pct)
-    }
+    verdicts = stats.compare(processes(fastest.cell), [processes(row.cell) for row in others], level_of(AUTO))
+    pairs = zip(others, verdicts, strict=True)
+    like_fastest = {row.cell.cell_id for row, verdict in pairs if _is_open(verdict, smallest_pct)}
     # More rounds of one side alone would leave the other's noise in the comparison.
-    sides = {baseline.record.cell_id for _ in like_baseline} | {fastest.record.cell_id for _ in like_fastest}
+    sides = {baseline.cell.cell_id for _ in like_baseline} | {fastest.cell.cell_id for _ in like_fastest}
     return like_baseline | like_fastest | sides
 
 

@@ -19,8 +19,7 @@ from rich.console import Console
 from rich.markup import escape
 
 from runner.analysis import expected, noise
-from runner.analysis.cause import main_causes
-from runner.analysis.ranking import rank
+from runner.analysis.ranking import rank_sweep
 from runner.config.schema import Config
 from runner.machine import checkout, disk, host, lock, processes, stop_signals
 from runner.machine.installation import PACKAGE, search_options
@@ -163,13 +162,16 @@ class _Sweep:
         folder, mlruns = self.folder, self.record.store.root
         distinguishing = self.plan.distinguishing
         records = read_records(self.plan)
-        floor = noise.told(records, folder, mlruns, host_id)
-        rows = rank(records, self.plan.baseline.cell_id, self.plan.level, floor.floors)
+        floor = noise.report(records, folder, mlruns, host_id)
+        ranking = rank_sweep(
+            records, self.plan.baseline.cell_id, distinguishing, self.plan.level, floor.floors, folder.name
+        )
+        rows = ranking.rows
         published = expected.lines(self.expectations, rows)
-        origin = html.Origin(self.command, commit, tuple(published), floor.said)
+        origin = html.Origin(self.command, commit, tuple(published), floor.lines)
         title = f"{self.plan.request.experiment}, sweep {self.plan.request.sweep_id}"
-        changes = closing.leave(rows, distinguishing, folder, title, origin)
-        causes = {row.record.cell_id: cause for row, cause in main_causes(rows)}
+        changes = closing.leave(ranking, folder, title, origin)
+        causes = {row.cell.cell_id: row.main_cause for row in rows}
         has_failed = any(record.failure for record in records) or len(records) < len(self.plan.cells)
         figures = {
             "sweep/cells_measured": float(sum(row.p50_ms is not None for row in rows)),
@@ -178,13 +180,13 @@ class _Sweep:
         }
         status = Status.KILLED if is_interrupted else Status.FAILED if has_failed else Status.FINISHED
         ledger.end(folder, ledger.End(status, figures, causes))
-        notes, links = [*changes, *published, *floor.said], {}
+        notes, links = [*changes, *published, *floor.lines], {}
         try:
             links = self.record.finish(folder)
         except UnavailableError as error:
             has_failed = True
             notes.append(f"not in MLflow: {error}. Nothing is lost; record it later: python -m runner import {folder}")
-        closing.show(self.console, rows, distinguishing, notes, folder, mlruns, links)
+        closing.show(self.console, ranking, notes, folder, mlruns, links)
         return INTERRUPTED if is_interrupted else SOME_FAILED if has_failed else ALL_RAN
 
 

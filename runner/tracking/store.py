@@ -15,7 +15,9 @@ from pathlib import Path
 from runner.checks import contamination
 from runner.protocol.verdicts import EvidenceVerdict, Status
 from runner.results import ledger
+from runner.results.cells import is_right
 from runner.results.ledger import CellEntry, SweepEntry
+from runner.results.metric_names import Metric, Tag
 from runner.results.metrics import RUNNER_CPU_LIMIT_PCT, cell_metrics
 from runner.results.outcome import CellRecord, job_folder, read_cell, read_job
 from runner.tracking import views
@@ -137,7 +139,7 @@ class Store:
         for cell in cells:
             cause = end.causes.get(cell.data.tags["cell_id"])
             if cause:
-                self._mlflow.client.set_tag(cell.info.run_id, "main_cause", cause[:TAG_LIMIT])
+                self._mlflow.client.set_tag(cell.info.run_id, Tag.MAIN_CAUSE, cause[:TAG_LIMIT])
         for name, value in end.figures.items():
             self._mlflow.client.log_metric(run_id, name, value)
         upload_folder(self._mlflow, run_id, sweep)
@@ -153,10 +155,10 @@ class Store:
         axes, experiment_id = entry.distinguishing_axes, self._mlflow.experiment_id(entry.experiment)
         client, page = self._mlflow.client, self._mlflow.page(experiment_id)
         cells = self._mlflow.search_runs([experiment_id], views.cells_of(entry.sweep_id))
-        is_ranked = [views.is_ranked(cell.data.metrics, cell.data.tags.get("quality")) for cell in cells]
+        is_ranked = [is_right(cell.data.metrics, cell.data.tags.get(Tag.QUALITY)) for cell in cells]
         for cell, ranked in zip(cells, is_ranked, strict=True):
             client.update_run(cell.info.run_id, name=views.run_name(cell.data.params, axes))
-            client.set_tag(cell.info.run_id, views.RANKED, "yes" if ranked else "no")
+            client.set_tag(cell.info.run_id, Tag.RANKED, "yes" if ranked else "no")
         pages: dict[str, views.View] = {}
         if any(is_ranked):
             groups = dict.fromkeys(name.partition("/")[0] for cell in cells for name in sorted(cell.data.metrics))
@@ -192,7 +194,7 @@ class Store:
             "cell_id": cell.cell_id,
             "mlflow.parentRunId": self._existing_run_id(entry),
             "command": cell.command[:TAG_LIMIT],
-            "evidence": EvidenceVerdict.UNOBSERVED,
+            Tag.EVIDENCE: EvidenceVerdict.UNOBSERVED,
             **{f"setting.{name}": value[:TAG_LIMIT] for name, value in cell.settings.items()},
             "host_id": entry.host_id,
             "git.commit": entry.commit,
@@ -246,10 +248,10 @@ class Store:
 
 def _tags(record: CellRecord, figures: dict[str, float]) -> dict[str, str]:
     """The tags of a cell whose rounds have ended."""
-    tags = {"evidence": record.evidence, "quality": record.quality, "isa": record.isa, **record.captures}
-    tags["contaminated"] = contamination.in_words(record.contamination, len(record.outcomes), figures)
+    tags = {Tag.EVIDENCE: record.evidence, Tag.QUALITY: record.quality, Tag.ISA: record.isa, **record.captures}
+    tags[Tag.CONTAMINATED] = contamination.in_words(record.contamination, len(record.outcomes), figures)
     if record.failure:
-        tags["failure"] = record.failure
-    if figures.get("selfaudit/runner_cpu_pct", 0) > RUNNER_CPU_LIMIT_PCT:
+        tags[Tag.FAILURE] = record.failure
+    if figures.get(Metric.RUNNER_CPU, 0) > RUNNER_CPU_LIMIT_PCT:
         tags["disturbed"] = f"the runner used more than {RUNNER_CPU_LIMIT_PCT:g} % of a core while measuring"
     return tags

@@ -15,34 +15,40 @@ from dataclasses import dataclass
 from typing import Any
 
 from runner.protocol.cell import AXES, worded
-from runner.protocol.verdicts import QualityVerdict
+from runner.results.metric_names import Metric, Tag
 
 TAG = "mlflow.sharedViewState."
 # The names in an address for the three ways in which the UI shows runs.
 _TABLE, _CHARTS, _ARTIFACTS = "TABLE", "CHART", "ARTIFACT"
 
-_P50 = "latency/p50_ms"
 _CELLS = "tags.kind = 'cell'"
 # This tag of every cell of a finished sweep keeps cells with a wrong output, which would look like winners, out of the
 # views that are sorted by latency.
-RANKED = "ranked"
-_RANKED = f"tags.{RANKED} = 'yes'"
-_P50_COLUMN = f"metrics.`{_P50}`"
-# Column -> width in pixels, in the order shown.
-_WIDTHS = {
-    _P50_COLUMN: 130,
-    "tags.`evidence`": 90,
-    "tags.`quality`": 90,
-    "tags.`contaminated`": 120,
-    "metrics.`quality/rel_l2`": 130,
-    "tags.`isa`": 150,
-    "tags.`main_cause`": 330,
-    "tags.`tma.bottleneck`": 150,
-    "metrics.`faults/minor_per_iteration`": 170,
-    "metrics.`latency/cv_pct`": 120,
-    "metrics.`throughput/samples_per_s`": 180,
-    "metrics.`memory/rss_peak_mb`": 160,
+_RANKED = f"tags.{Tag.RANKED} = 'yes'"
+# What the table of a ranking shows (see runner.report.columns), in this order: by column, its width in pixels.
+SHOWN: Mapping[Metric | Tag, int] = {
+    Metric.P50: 130,
+    Tag.EVIDENCE: 90,
+    Tag.QUALITY: 90,
+    Tag.CONTAMINATED: 120,
+    Metric.RELATIVE_ERROR: 130,
+    Tag.ISA: 150,
+    Tag.MAIN_CAUSE: 330,
+    Tag.BOTTLENECK: 150,
+    Metric.MINOR_FAULTS: 170,
+    Metric.CV: 120,
+    Metric.SAMPLES_PER_S: 180,
+    Metric.RSS_PEAK: 160,
 }
+
+
+def _column(source: Metric | Tag) -> str:
+    """What the UI calls the column of a metric or tag."""
+    return f"{'metrics' if isinstance(source, Metric) else 'tags'}.`{source}`"
+
+
+_P50_COLUMN = _column(Metric.P50)
+_WIDTHS = {_column(source): width for source, width in SHOWN.items()}
 
 
 @dataclass(frozen=True)
@@ -78,11 +84,6 @@ def run_name(axes: Mapping[str, str], first: Sequence[str] = ()) -> str:
     """The name of a cell's run. The UI cuts it off after 20 characters or so: distinguishing axes come ``first``."""
     names = dict.fromkeys([*(axis for axis in first if axis in AXES), *AXES[:6]])
     return " ".join(worded(axis, axes[axis]) for axis in names if axis in axes)
-
-
-def is_ranked(metrics: Mapping[str, float], quality: str | None) -> bool:
-    """Whether a cell may be ranked by speed: it was measured, and its output is right."""
-    return _P50 in metrics and quality == QualityVerdict.OK
 
 
 def cells_of(sweep_id: str) -> str:
@@ -138,10 +139,10 @@ def sweep_views(
 
 def unranked_view(sweep_id: str, axes: Sequence[str]) -> View:
     """The view of the cells that `sweep_views` leaves out, with the reasons."""
-    reasons = {"tags.`quality`": 330, "tags.`failure`": 450}
+    reasons = {_column(Tag.QUALITY): 330, _column(Tag.FAILURE): 450}
     # The first mention puts the reasons before the other columns, the last one keeps their width.
     columns = _axes(axes) | reasons | _WIDTHS | reasons
-    state = _state(f"{cells_of(sweep_id)} and tags.{RANKED} = 'no'", columns)
+    state = _state(f"{cells_of(sweep_id)} and tags.{Tag.RANKED} = 'no'", columns)
     return View(f"sweep-{sweep_id}-rest", f"{sweep_id}: wrong output or failed", state)
 
 
@@ -197,16 +198,21 @@ def _state(condition: str, widths: Mapping[str, int]) -> dict[str, Any]:
 def _charts(axes: Sequence[str], undrawn: Sequence[str], groups: Sequence[str]) -> dict[str, Any]:
     """The charts of a page: our sections, open; below them, folded, those in which the UI puts all other metrics."""
     drawable = [axis for axis in axes if axis not in undrawn]
-    parallel = {"type": "PARALLEL", "selectedParams": drawable, "selectedMetrics": [_P50], "showAllRuns": False}
+    parallel = {
+        "type": "PARALLEL",
+        "selectedParams": drawable,
+        "selectedMetrics": [Metric.P50.value],
+        "showAllRuns": False,
+    }
     omission = f", without {', '.join(undrawn)}" if undrawn else ""
     # Section -> (cards per row, charts).
     own_sections: dict[str, tuple[int, list[dict[str, Any]]]] = {
         f"Axes against latency{omission}": (1, [parallel] if drawable else []),
         "Trade-offs": (
             2,
-            [_scatter(_P50, "memory/rss_peak_mb"), _scatter("quality/rel_l2", "throughput/samples_per_s")],
+            [_scatter(Metric.P50, Metric.RSS_PEAK), _scatter(Metric.RELATIVE_ERROR, Metric.SAMPLES_PER_S)],
         ),
-        "Median, tail and spread of latency": (3, [_bars(_P50), _bars("latency/p90_ms"), _bars("latency/cv_pct")]),
+        "Median, tail and spread of latency": (3, [_bars(Metric.P50), _bars(Metric.P90), _bars(Metric.CV)]),
     }
     fixed = {"isReordered": False, "deleted": False, "isGenerated": False}
     sections = [
@@ -223,10 +229,10 @@ def _charts(axes: Sequence[str], undrawn: Sequence[str], groups: Sequence[str]) 
     return {"compareRunCharts": cards, "compareRunSections": sections, "isAccordionReordered": True}
 
 
-def _scatter(x: str, y: str) -> dict[str, Any]:
-    axes = {name: {"key": key, "type": "METRIC"} for name, key in (("xaxis", x), ("yaxis", y))}
+def _scatter(x: Metric, y: Metric) -> dict[str, Any]:
+    axes = {name: {"key": metric.value, "type": "METRIC"} for name, metric in (("xaxis", x), ("yaxis", y))}
     return {"type": "SCATTER", "runsCountToCompare": 100} | axes
 
 
-def _bars(metric: str) -> dict[str, Any]:
-    return {"type": "BAR", "metricKey": metric, "displayName": metric, "runsCountToCompare": 100}
+def _bars(metric: Metric) -> dict[str, Any]:
+    return {"type": "BAR", "metricKey": metric.value, "displayName": metric.value, "runsCountToCompare": 100}

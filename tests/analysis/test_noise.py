@@ -18,8 +18,6 @@ from mlflow.tracking import MlflowClient
 from scipy.signal import lfilter  # type: ignore[import-untyped]
 
 from runner.analysis import noise
-from runner.analysis.cells import Origin
-from runner.analysis.ranking import rank
 from runner.analysis.verdict import verdict
 from runner.commands import compare
 from runner.config.schema import Config
@@ -29,15 +27,16 @@ from runner.protocol.resultfile import WorkerResult
 from runner.protocol.stored import write_json
 from runner.protocol.verdicts import EvidenceVerdict, Status
 from runner.report import closing, html
+from runner.results.cells import Origin
 from runner.results.outcome import CellRecord, Outcome
 from runner.stats import floor_at
 from runner.tracking.store import Store
-from tests.commands.test_compare import made, put
+from tests.builders import axes, compared_cell, noisy_record, ranked, store_compared
 from tests.conftest import Runner, invoke
-from tests.report.test_html import BASE, SHOWN, cell
-from tests.report.test_report import axes
+from tests.report.test_html import BASE, SHOWN
 
 DEFAULT_ROUNDS = int(Config.rounds)
+HERE = Origin("", "here", {}, {})
 LATENCY_S = 0.02
 # As many as the default settings time: iterations as noisy as these never reach target_ci_pct before max_time_s.
 ITERATIONS = round(ENTRIES["max_time_s"].default / LATENCY_S)
@@ -69,7 +68,7 @@ def answers(pairs: Sequence[tuple[CellRecord, CellRecord]]) -> list[str]:
     """What a sweep of each pair alone says of its second cell."""
     found = []
     for one, other in pairs:
-        rows = {row.record.cell_id: row for row in rank([one, other], one.cell_id)}
+        rows = {row.cell.cell_id: row for row in ranked([one, other], one.cell_id).rows}
         found.append(rows[other.cell_id].answer)
     return found
 
@@ -101,9 +100,9 @@ def test_of_40_pairs_of_equal_cells_at_most_2_are_called_different(tmp_path: Pat
     alone = answers(list(zip(records[::2], records[1::2], strict=True)))
     different = [answer for answer in alone if not answer.startswith("undecided")]
     assert len(different) <= 2
-    together = rank(records, records[0].cell_id)
+    together = ranked(records, records[0].cell_id).rows
     assert sum(row.answer in ("faster", "slower") for row in together) <= 2
-    told = noise.told(records, tmp_path, tmp_path, "here")
+    told = noise.report(records, tmp_path, tmp_path, "here")
     assert told.figures["noise/pairs"] == 40
     assert told.figures["noise/pairs_flagged"] == len(different)
     assert told.figures["noise/false_alarm_pct"] <= 5
@@ -125,11 +124,11 @@ def test_a_slow_down_of_3_percent_is_found_in_95_percent_of_sweeps_with_the_defa
 
 def test_the_floor_of_planted_twins_is_what_their_noise_makes_it(tmp_path: Path) -> None:
     rng = np.random.default_rng(1)
-    told = noise.told([measured(rng, name) for name in "abcdefghij"], tmp_path, tmp_path, "here")
+    told = noise.report([measured(rng, name) for name in "abcdefghij"], tmp_path, tmp_path, "here")
     # 1.96 standard errors of a difference of two means of 5; a process is off by 1 % and by its iterations' median.
     assert told.figures["noise/floor_pct"] == pytest.approx(100 * 1.96 * 0.0105 * np.sqrt(2 / 5), rel=0.25)
     assert told.floors == {}
-    first, second = told.said
+    first, second = told.lines
     assert first.startswith("A/A: ")
     assert "of 5 pairs called different (95 % interval of the rate: " in first
     assert second.startswith(f"differences under {told.figures['noise/floor_pct']:.2g} % can't be seen on this host")
@@ -150,16 +149,16 @@ def test_twins_of_several_configurations_are_pairs_within_each_and_other_cells_a
     failed = replace(failed, outcomes=[replace(failed.outcomes[0], failure="killed"), *failed.outcomes[1:]])
     families = noise.twins([*records, of("z", ABSENT), failed])
     assert [[one.cell_id for one in family] for family in families] == [["xa", "xb"], ["ya", "yb"]]
-    found = noise.measured(families, "s", "here", NOW)
+    found = noise.measure(families, "s", "here", NOW)
     assert found is not None
     assert (found.pairs, found.axes["model"]) == (2, "x|y")
 
 
 def test_twins_of_one_round_leave_no_floor_and_say_what_would(tmp_path: Path) -> None:
     rng = np.random.default_rng(1)
-    told = noise.told([measured(rng, name, rounds=1) for name in "ab"], tmp_path, tmp_path, "here")
-    assert told.said == (
-        "A/A: one round can't show how much equal cells differ: python -m runner -m +experiment=aa rounds=5",
+    told = noise.report([measured(rng, name, rounds=1) for name in "ab"], tmp_path, tmp_path, "here")
+    assert told.lines == (
+        "A/A: one round can't show how much equal cells differ: python -m runner -m experiment=aa rounds=5",
     )
     assert not (tmp_path / noise.FILE).exists()
 
@@ -168,8 +167,8 @@ def test_too_few_processes_for_a_floor_keep_what_they_can_tell_and_are_not_gone_
     rng = np.random.default_rng(1)
     folder = tmp_path / "sweeps" / "few"
     folder.mkdir(parents=True)
-    told = noise.told([measured(rng, name, rounds=3) for name in "ab"], folder, tmp_path, "here")
-    assert "name more twins" in told.said[1]
+    told = noise.report([measured(rng, name, rounds=3) for name in "ab"], folder, tmp_path, "here")
+    assert "name more twins" in told.lines[1]
     assert "noise/floor_pct" not in told.figures
     assert noise.read(folder / noise.FILE).floors == {}
     assert noise.newest(tmp_path, "here") == (None, [])
@@ -226,8 +225,8 @@ def test_the_sentence_names_the_floor_its_origin_and_its_age() -> None:
     assert "under 4 % can't be seen" in noise.in_words(kept(), 1, NOW)
     old = noise.in_words(kept(), 5, NOW + timedelta(days=12))
     assert old.startswith(said)
-    assert old.endswith("; that is 12 days old: python -m runner -m +experiment=aa measures it again")
-    unknown = "no noise floor is known on this host: python -m runner -m +experiment=aa measures it"
+    assert old.endswith("; that is 12 days old: python -m runner -m experiment=aa measures it again")
+    unknown = "no noise floor is known on this host: python -m runner -m experiment=aa measures it"
     assert noise.in_words(None, 5, NOW) == unknown
 
 
@@ -235,50 +234,53 @@ def test_a_sweep_that_compares_says_what_is_known_and_one_that_does_not_says_not
     rng = np.random.default_rng(0)
     cells = [measured(rng, ABSENT, iterations=5), replace(measured(rng, ABSENT, iterations=5), cell_id="b")]
     cells[1] = replace(cells[1], axes={**cells[1].axes, "ipex": "on"})
-    assert noise.told(cells[:1], tmp_path, tmp_path, "here") == noise.Told()
-    (said,) = noise.told(cells, tmp_path, tmp_path, "here").said
+    assert noise.report(cells[:1], tmp_path, tmp_path, "here") == noise.NoiseReport()
+    (said,) = noise.report(cells, tmp_path, tmp_path, "here").lines
     assert said.startswith("no noise floor is known on this host")
     leave(tmp_path, "a", date=datetime.now(timezone.utc).isoformat())
-    told = noise.told(cells, tmp_path, tmp_path, "here")
-    assert told.said[0].startswith("differences under 2.1 % can't be seen on this host (A/A of resnet50, ")
+    told = noise.report(cells, tmp_path, tmp_path, "here")
+    assert told.lines[0].startswith("differences under 2.1 % can't be seen on this host (A/A of resnet50, ")
     assert told.floors == {2: 0.04, 5: 0.021, 10: 0.015}
     assert told.figures == {}
 
 
 # -- a difference under the floor ---------------------------------------------------------------------
 
-SLIGHTLY = cell("tcmalloc", 19.0, 19.01, 18.99)
-QUIETER = [cell("ptmalloc", 20.0, 20.01, 19.99), SLIGHTLY, cell("jemalloc", 10.0, 10.1, 9.9)]
+SLIGHTLY = noisy_record("tcmalloc", 19.0, 19.01, 18.99)
+QUIETER = [noisy_record("ptmalloc", 20.0, 20.01, 19.99), SLIGHTLY, noisy_record("jemalloc", 10.0, 10.1, 9.9)]
 
 
 def test_a_difference_under_the_floor_is_named_so_and_not_called_real() -> None:
-    plain = rank(QUIETER[:2], BASE.cell_id)
+    plain = ranked(QUIETER[:2], BASE.cell_id).rows
     assert plain[0].answer == "faster"
     assert "the difference is real" in verdict(plain, SHOWN).sentence
-    rows = rank(QUIETER, BASE.cell_id, floors={2: 0.08, 5: 0.001})
+    rows = ranked(QUIETER, BASE.cell_id, floors={2: 0.08, 5: 0.001}).rows
     assert [row.answer for row in rows[:2]] == ["faster", "faster, under the noise floor"]
-    said = verdict(rank(QUIETER[:2], BASE.cell_id, floors={3: 0.08}), SHOWN).sentence
+    said = verdict(ranked(QUIETER[:2], BASE.cell_id, floors={3: 0.08}).rows, SHOWN).sentence
     assert "real" not in said
     assert said.endswith("equal cells differ by as much on this host (up to 8 %).")
     # The other way round, and beside a slower baseline.
-    assert rank(QUIETER[:2], QUIETER[1].cell_id, floors={3: 0.08})[1].answer == "slower, under the noise floor"
+    assert ranked(QUIETER[:2], QUIETER[1].cell_id, floors={3: 0.08}).rows[1].answer == "slower, under the noise floor"
 
 
 def test_a_floor_of_more_rounds_than_a_cell_has_does_not_hold_for_it() -> None:
-    assert rank(QUIETER[:2], BASE.cell_id, floors={5: 0.5})[0].answer == "faster"
+    assert ranked(QUIETER[:2], BASE.cell_id, floors={5: 0.5}).rows[0].answer == "faster"
 
 
 def test_a_difference_under_the_floor_has_no_cause_and_no_lead_over_the_next() -> None:
-    rows = rank([BASE, cell("tcmalloc", 10.0, 10.01, 9.99), cell("jemalloc", 10.5, 10.51, 10.49)], BASE.cell_id)
-    assert "as fast as it." in verdict(rows, SHOWN).beside[0]
-    floored = rank([row.record for row in rows], BASE.cell_id, floors={3: 0.08})
-    assert verdict(floored, SHOWN).beside[0].endswith("which equal cells are as well on this host (up to 8 %).")
-    assert all(row.is_undecided for row in rank(QUIETER[:2], BASE.cell_id, floors={3: 0.08}) if not row.is_baseline)
+    records = [BASE, noisy_record("tcmalloc", 10.0, 10.01, 9.99), noisy_record("jemalloc", 10.5, 10.51, 10.49)]
+    rows = ranked(records, BASE.cell_id).rows
+    assert "as fast as it." in verdict(rows, SHOWN).remarks[0]
+    floored = ranked(records, BASE.cell_id, floors={3: 0.08}).rows
+    assert verdict(floored, SHOWN).remarks[0].endswith("which equal cells are as well on this host (up to 8 %).")
+    assert all(
+        row.is_undecided for row in ranked(QUIETER[:2], BASE.cell_id, floors={3: 0.08}).rows if not row.is_baseline
+    )
 
 
 def test_the_files_of_a_sweep_have_the_floor_and_what_is_said_of_it(tmp_path: Path) -> None:
-    rows = rank(QUIETER, BASE.cell_id, floors={3: 0.08})
-    closing.leave(rows, SHOWN, tmp_path, "t", html.Origin("", "", (), ("differences under 8 % can't be seen",)))
+    ranking = ranked(QUIETER, BASE.cell_id, SHOWN, floors={3: 0.08})
+    closing.leave(ranking, tmp_path, "t", html.Origin("", "", (), ("differences under 8 % can't be seen",)))
     with (tmp_path / "comparison.csv").open(newline="") as file:
         table = list(csv.DictReader(file))
     assert [row["noise_floor_pct"] for row in table] == ["8.0", "8.0", ""]
@@ -290,7 +292,8 @@ def test_the_files_of_a_sweep_have_the_floor_and_what_is_said_of_it(tmp_path: Pa
 
 
 def test_compare_goes_by_the_floor_in_every_format(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    put(tmp_path, "20260101", [made(0, 0.1, rounds=20), made(1, 0.099, 20, ipex="on"), made(2, 0.05, 20, graph="jit")])
+    slightly, clearly = compared_cell(1, 0.099, 20, ipex="on"), compared_cell(2, 0.05, 20, graph="jit")
+    store_compared(tmp_path, "20260101", [compared_cell(0, 0.1, 20), slightly, clearly], HERE)
     leave(tmp_path, "20260102", by_rounds=[noise.OfRounds(5, 2.1, 3.0, 4.0)], date="2026-01-02T00:00:00+00:00")
 
     def show(*words: str) -> str:
@@ -317,10 +320,12 @@ def test_compare_without_a_floor_says_how_to_measure_one_and_of_several_hosts_th
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     for name, host in (("a", "here"), ("b", "there")):
-        put(tmp_path, name, [made(0, 0.1), made(1, 0.05, ipex="on")], Origin("", host, {}, {}))
+        store_compared(
+            tmp_path, name, [compared_cell(0, 0.1), compared_cell(1, 0.05, ipex="on")], replace(HERE, host_id=host)
+        )
     leave(tmp_path, "c", host_id="there")
     compare.main(["a", "--mlruns", str(tmp_path)])
-    assert "no noise floor is known on this host: python -m runner -m +experiment=aa" in capsys.readouterr().out
+    assert "no noise floor is known on this host: python -m runner -m experiment=aa" in capsys.readouterr().out
     compare.main(["all", "--allow", "host", "--mlruns", str(tmp_path)])
     assert "several hosts: no noise floor holds" in capsys.readouterr().out
     compare.main(["b", "--mlruns", str(tmp_path), "--format", "json"])

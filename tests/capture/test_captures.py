@@ -112,7 +112,7 @@ def test_what_changed_is_in_the_table_in_mlflow_and_in_pictures(channels: Ran, m
     # Which part explains most is a matter of the moment's noise here; that one is named everywhere is not.
     assert "main cause" in channels.out
     assert all(run.data.tags["main_cause"] for run in runs_of(mlruns, channels.sweep)[2])
-    assert "operators, own time a step, baseline -> fastest:" in channels.out
+    assert "operators, own time per iteration, baseline -> fastest:" in channels.out
     for name in ("timeline.png", "breakdown.png", "operators.csv"):
         assert (channels.sweep / name).stat().st_size > 100
 

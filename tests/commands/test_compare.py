@@ -19,11 +19,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from benchmarks.compare import write_sweep
-from runner.analysis import comparison
-from runner.analysis.cells import CellRow, Cells, Origin, save
+from runner.analysis import comparison, front
 from runner.commands import compare
 from runner.protocol.errors import RunnerError
-from runner.report.comparison_formats import as_data
+from runner.report.data import as_data
+from runner.report.notes import ONE_ROUND
+from runner.results.cells import CellRow, Cells, Origin
+from tests.builders import compared_cell, store_compared
 from tests.conftest import CELL, invoke
 
 HERE = Origin("", "here", {"governor": "performance"}, {"torch": "2.8.0", "intel-extension-for-pytorch": "2.8.0"})
@@ -36,24 +38,6 @@ LEVELS = {
 Show = Callable[..., str]
 
 
-def made(number: int, seconds: float, rounds: int = 5, seed: int = 0, **axes: str) -> CellRow:
-    """A right cell whose rounds differ by half a percent; axes over CELL's."""
-    logs = np.random.default_rng((seed, number)).normal(0, 0.005, rounds)
-    medians = tuple((seconds * np.exp(logs)).tolist())
-    p50 = float(np.median(medians))
-    figures = {
-        "latency/p50_ms": 1e3 * p50,
-        "throughput/samples_per_s": 2 / p50,
-        "memory/rss_peak_mb": 500.0,
-        "quality/rel_l2": 1e-7,
-        "quality/max_abs_err": 1e-6,
-    }
-    return CellRow(
-        "", f"{number:012x}", "FINISHED", "", "ok", "ok", "avx512", "-", number == 0,
-        {**CELL.axes, **axes}, CELL.settings, figures, medians,
-    )  # fmt: skip
-
-
 def matrix(**changes: Any) -> list[CellRow]:
     """tcmalloc twice as fast, IPEX 1.5 times, both together 1.25 times faster than that; all else changes nothing."""
     found = []
@@ -61,14 +45,12 @@ def matrix(**changes: Any) -> list[CellRow]:
         axes = dict(zip(LEVELS, values, strict=True))
         fast, ipex = axes["allocator"] == "tcmalloc", axes["ipex"] == "on"
         speedup = (2 if fast else 1) * (1.5 if ipex else 1) * (1.25 if fast and ipex else 1)
-        found.append(made(number, 0.1 / speedup, **{**axes, **changes}))
+        found.append(compared_cell(number, 0.1 / speedup, **{**axes, **changes}))
     return found
 
 
 def put(mlruns: Path, name: str, rows: Sequence[CellRow], origin: Origin = HERE) -> None:
-    folder = mlruns / "sweeps" / name
-    folder.mkdir(parents=True)
-    save(rows, origin, folder)
+    store_compared(mlruns, name, rows, origin)
 
 
 @pytest.fixture
@@ -129,9 +111,9 @@ def test_the_baseline_can_be_chosen(tmp_path: Path, show: Show) -> None:
 def test_a_wrong_or_failed_cell_is_never_best_nor_on_the_front_nor_in_an_effect(tmp_path: Path, show: Show) -> None:
     rows = matrix()
     rows[0] = replace(rows[0], is_baseline=True)
-    wrong = replace(made(90, 1e-4, allocator="jemalloc", graph="compile"), quality="rel_l2 0.3 is over 0.0001")
+    wrong = replace(compared_cell(90, 1e-4, allocator="jemalloc", graph="compile"), quality="rel_l2 0.3 is over 0.0001")
     failed = replace(
-        made(91, 1e-4, allocator="tcmalloc", graph="compile"), status="FAILED", failure="crash", metrics={}
+        compared_cell(91, 1e-4, allocator="tcmalloc", graph="compile"), status="FAILED", failure="crash", metrics={}
     )
     put(tmp_path, "a", [*rows, wrong, failed])
     data = as_json(show, "--best-under", "1")
@@ -146,12 +128,12 @@ def test_a_wrong_or_failed_cell_is_never_best_nor_on_the_front_nor_in_an_effect(
 
 
 def test_the_best_under_an_error_bound_is_the_fastest_that_keeps_it(tmp_path: Path, show: Show) -> None:
-    rough, fine = made(1, 0.01, precision="int8"), made(2, 0.05, precision="bf16")
-    unknown = made(3, 0.001, precision="fp16")
+    rough, fine = compared_cell(1, 0.01, precision="int8"), compared_cell(2, 0.05, precision="bf16")
+    unknown = compared_cell(3, 0.001, precision="fp16")
     rough.metrics["quality/max_abs_err"] = 0.1  # type: ignore[index]
     fine.metrics["quality/max_abs_err"] = 1e-3  # type: ignore[index]
     del unknown.metrics["quality/max_abs_err"]  # type: ignore[attr-defined]
-    put(tmp_path, "a", [made(0, 0.1), rough, fine, unknown])
+    put(tmp_path, "a", [compared_cell(0, 0.1), rough, fine, unknown])
     for bound, best in (("1", rough), ("1e-3", fine)):
         (group,) = as_json(show, "--best-under", bound)["groups"]
         assert group["best"] == best.cell_id
@@ -231,8 +213,8 @@ def test_tails_and_intervals_are_in_the_data_and_a_missing_p99_says_what_it_need
         "latency/p99_ci95_high_ms": float("inf"),
         "throughput/ci95_low_samples_per_s": 30.0,
     }
-    quick = made(1, 0.05, ipex="on")
-    put(tmp_path, "a", [made(0, 0.1), replace(quick, metrics={**quick.metrics, **tail})])
+    quick = compared_cell(1, 0.05, ipex="on")
+    put(tmp_path, "a", [compared_cell(0, 0.1), replace(quick, metrics={**quick.metrics, **tail})])
     (group,) = as_json(show)["groups"]
     names = ("p90_ms", "p99_ms", "p99_ms_low", "p99_ms_high", "samples_per_s_low")
     assert [group["cells"][0][name] for name in names] == [60.0, 70.0, 65.0, None, 30.0]
@@ -252,23 +234,23 @@ def test_top_limits_the_rows_and_says_how_many_are_left(tmp_path: Path, show: Sh
 
 
 def test_one_round_has_no_interval_and_says_what_would_give_one(tmp_path: Path, show: Show) -> None:
-    put(tmp_path, "a", [made(0, 0.1, rounds=1), made(1, 0.05, rounds=1, ipex="on")])
+    put(tmp_path, "a", [compared_cell(0, 0.1, rounds=1), compared_cell(1, 0.05, rounds=1, ipex="on")])
     out = show()
-    assert "rounds=5 tells" in out
+    assert ONE_ROUND in out
     assert "one pair each" in out
     assert "95 % interval   difference" not in out.partition("What each axis does")[0]
 
 
 def test_two_rounds_far_apart_still_make_json() -> None:
-    far = replace(made(1, 0.05, ipex="on"), medians_s=(1e-300, 1e300))
-    found = comparison.compare(Cells([made(0, 0.1, rounds=2), far], [HERE]), {}, (), None, None)
+    far = replace(compared_cell(1, 0.05, ipex="on"), medians_s=(1e-300, 1e300))
+    found = comparison.compare(Cells([compared_cell(0, 0.1, rounds=2), far], [HERE]), {}, (), None, None)
     (group,) = json.loads(json.dumps(as_data(found), allow_nan=False))["groups"]
     assert group["cells"][0]["speedup_high"] is None
 
 
 def test_several_sweeps_are_compared_by_names_beginnings_or_all(tmp_path: Path, show: Show) -> None:
-    put(tmp_path, "20260101-a", [made(0, 0.1), made(1, 0.05, ipex="on")])
-    put(tmp_path, "20260102-b", [replace(made(2, 0.02, allocator="tcmalloc"), is_baseline=False)])
+    put(tmp_path, "20260101-a", [compared_cell(0, 0.1), compared_cell(1, 0.05, ipex="on")])
+    put(tmp_path, "20260102-b", [replace(compared_cell(2, 0.02, allocator="tcmalloc"), is_baseline=False)])
     assert as_json(show)["sweeps"] == ["20260102-b"]
     for words in (["20260101", "20260102"], ["all"], ["20260101-a", "20260102-b", "20260101"]):
         data = as_json(show, *words)
@@ -281,7 +263,7 @@ def test_several_sweeps_are_compared_by_names_beginnings_or_all(tmp_path: Path, 
 def test_the_same_cell_of_two_sweeps_is_shown_twice_with_its_sweep(tmp_path: Path, show: Show, other: int) -> None:
     # Equal ids, and ids of another version of the runner.
     for name, number in (("a", 0), ("b", other)):
-        put(tmp_path, name, [made(number, 0.1), made(number + 1, 0.05, ipex="on")])
+        put(tmp_path, name, [compared_cell(number, 0.1), compared_cell(number + 1, 0.05, ipex="on")])
     data = as_json(show, "all")
     assert data["distinguishing_axes"] == ["ipex", "sweep"]
     assert len(data["groups"][0]["cells"]) == 4
@@ -289,11 +271,15 @@ def test_the_same_cell_of_two_sweeps_is_shown_twice_with_its_sweep(tmp_path: Pat
 
 
 def test_twins_do_equal_work_and_a_sweep_from_before_there_were_any_is_compared(tmp_path: Path, show: Show) -> None:
-    old = [made(0, 0.1), made(1, 0.05, ipex="on")]
+    old = [compared_cell(0, 0.1), compared_cell(1, 0.05, ipex="on")]
     for row in old:
         del row.axes["twin"]  # type: ignore[attr-defined]
     put(tmp_path, "a", old)
-    put(tmp_path, "b", [made(2, 0.1, graph="torchscript"), made(3, 0.1, twin="a"), made(4, 0.1, twin="b")])
+    put(
+        tmp_path,
+        "b",
+        [compared_cell(2, 0.1, graph="torchscript"), compared_cell(3, 0.1, twin="a"), compared_cell(4, 0.1, twin="b")],
+    )
     assert as_json(show, "a")["distinguishing_axes"] == ["ipex"]
     data = as_json(show, "all")
     assert data["distinguishing_axes"] == ["ipex", "graph", "twin"]
@@ -325,11 +311,14 @@ OTHER_ENV = {**CELL.settings, "allocator.env": "MALLOC_CONF=b:2"}
 def test_sweeps_that_differ_in_more_than_axes_are_refused_by_name_unless_allowed(
     tmp_path: Path, show: Show, origin: Origin, settings: dict[str, str], sentence: str, allow: str
 ) -> None:
-    put(tmp_path, "a", [made(0, 0.1), made(1, 0.05, ipex="on")])
+    put(tmp_path, "a", [compared_cell(0, 0.1), compared_cell(1, 0.05, ipex="on")])
     put(
         tmp_path,
         "b",
-        [replace(made(2, 0.2), settings=settings), replace(made(3, 0.1, ipex="on"), settings=settings)],
+        [
+            replace(compared_cell(2, 0.2), settings=settings),
+            replace(compared_cell(3, 0.1, ipex="on"), settings=settings),
+        ],
         origin,
     )
     with pytest.raises(RunnerError) as refused:
@@ -343,14 +332,14 @@ def test_sweeps_that_differ_in_more_than_axes_are_refused_by_name_unless_allowed
 
 
 def test_versions_of_what_no_step_runs_may_differ(tmp_path: Path, show: Show) -> None:
-    put(tmp_path, "a", [made(0, 0.1)])
-    put(tmp_path, "b", [made(1, 0.1, ipex="on")], replace(HERE, versions={**HERE.versions, "mlflow": "9"}))
+    put(tmp_path, "a", [compared_cell(0, 0.1)])
+    put(tmp_path, "b", [compared_cell(1, 0.1, ipex="on")], replace(HERE, versions={**HERE.versions, "mlflow": "9"}))
     assert as_json(show, "all")["sweeps"] == ["a", "b"]
 
 
 def test_an_axis_that_goes_with_an_allowed_difference_has_no_pairs(tmp_path: Path, show: Show) -> None:
-    put(tmp_path, "a", [made(0, 0.1)])
-    put(tmp_path, "b", [made(1, 0.05, ipex="on")], OTHER_TORCH)
+    put(tmp_path, "a", [compared_cell(0, 0.1)])
+    put(tmp_path, "b", [compared_cell(1, 0.05, ipex="on")], OTHER_TORCH)
     assert as_json(show, "all", "--allow", "versions")["effects"] == []
 
 
@@ -404,11 +393,11 @@ def test_the_pareto_front_is_that_of_a_search_of_all_pairs(points: list[list[int
         for i, mine in enumerate(costs)
         if not any((other <= mine).all() and (other < mine).any() for j, other in enumerate(costs) if j != i)
     ]
-    assert comparison.pareto(costs).tolist() == expected
+    assert front.pareto(costs).tolist() == expected
 
 
 def test_a_cell_that_lacks_a_figure_of_the_front_is_not_on_it() -> None:
-    rows = [made(0, 0.1), made(1, 0.05, ipex="on")]
+    rows = [compared_cell(0, 0.1), compared_cell(1, 0.05, ipex="on")]
     del rows[1].metrics["memory/rss_peak_mb"]  # type: ignore[attr-defined]
     (group,) = comparison.compare(Cells([replace(row, sweep="") for row in rows], [HERE]), {}).groups
     assert {row.cell.cell_id: row.on_front for row in group.rows} == {rows[0].cell_id: True, rows[1].cell_id: False}

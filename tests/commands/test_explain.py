@@ -8,48 +8,19 @@ from typing import Any
 
 import pytest
 
-from runner.capture.tables import write_table
 from runner.commands import explain
 from runner.protocol.errors import RunnerError
 from runner.protocol.stored import write_json
 from runner.results.outcome import OUTCOME_FILE, RESULT_FILE, job_folder
-from tests.report.test_report import axes, contaminated, record, rounds_of
-
-FIGURES = {
-    "onednn/compute_ms_per_iteration": 10.0,
-    "onednn/reorder_ms_per_iteration": 8.0,
-    "onednn/other_ms_per_iteration": 0.0,
-    "onednn/reorders_per_iteration": 3.0,
-}
-
-
-def add_cell(
-    sweep: Path, name: str, ms: float, figures: dict[str, float], settings: dict[str, str] | None = None, **change: str
-) -> None:
-    """A finished cell of one round with its files."""
-    made = record(name, [ms / 1e3] * 5)
-    folder = job_folder(sweep, name, 0)
-    folder.mkdir(parents=True)
-    outcome = made.outcomes[0]
-    write_json(folder / RESULT_FILE, made.results[0, 0])
-    data = {
-        **outcome.__dict__,
-        "axes": axes(allocator=name, **change),
-        "figures": {**outcome.figures, **figures},
-        "settings": settings or {},
-    }
-    write_json(folder / OUTCOME_FILE, data)
-    write_table(folder / "itt" / "by_op.json", {"operator": ["aten::conv2d"], "self ms a step": [ms - 2]})
+from tests.builders import NO_REORDERS, ONEDNN_FIGURES, contaminated, record_of_medians, store_cell
 
 
 @pytest.fixture
 def mlruns(tmp_path: Path) -> Path:
     sweep = tmp_path / "sweeps" / "20260101-000000-abcd"
-    add_cell(sweep, "ptmalloc", 20, FIGURES)
-    add_cell(
-        sweep, "tcmalloc", 12, {**FIGURES, "onednn/reorder_ms_per_iteration": 0.0, "onednn/reorders_per_iteration": 0.0}
-    )
-    add_cell(sweep, "jemalloc", 30, FIGURES, batch_size="8")
+    store_cell(sweep, "ptmalloc", 20, ONEDNN_FIGURES)
+    store_cell(sweep, "tcmalloc", 12, {**ONEDNN_FIGURES, **NO_REORDERS})
+    store_cell(sweep, "jemalloc", 30, ONEDNN_FIGURES, batch_size="8")
     write_json(sweep / "host.json", {"host_id": "here"})
     return tmp_path
 
@@ -66,7 +37,7 @@ def test_the_part_that_changed_is_first_with_what_was_counted_and_the_rest_is_le
     assert "20 -> 12 ms, -8 ms: 1.67x (one round" in out
     first = next(line for line in out.splitlines() if line.strip().startswith("reorders"))
     assert first.split()[:4] == ["reorders", "8", "0", "-8"]
-    assert "reorders a step 3 -> 0" in first
+    assert "reorders per iteration 3 -> 0" in first
     assert "left unexplained by what was counted: +0 ms" in out
     assert "aten::conv2d" in out
 
@@ -74,7 +45,7 @@ def test_the_part_that_changed_is_first_with_what_was_counted_and_the_rest_is_le
 def test_json_holds_the_same(mlruns: Path, capsys: pytest.CaptureFixture[str]) -> None:
     data: dict[str, Any] = json.loads(shown(mlruns, "ptmalloc", "tcm", "--format", "json", capsys=capsys))
     assert data["change_ms"] == pytest.approx(-8)
-    assert data["parts"][0]["words"] == "reorders a step 3 -> 0"
+    assert data["parts"][0]["words"] == "reorders per iteration 3 -> 0"
     assert data["unexplained_ms"] == pytest.approx(0, abs=1e-9)
     assert data["operators"][0] == {"name": "aten::conv2d", "before_ms": 18.0, "after_ms": 10.0}
 
@@ -83,13 +54,13 @@ def test_two_cells_of_which_one_is_contaminated_keep_their_interval_and_have_no_
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     sweep = tmp_path / "sweeps" / "20260101-000000-abcd"
-    cells = rounds_of("ptmalloc", 0.020, 0.0201), contaminated(rounds_of("tcmalloc", 0.010, 0.0101), 1)
-    for found in cells:
-        for outcome in found.outcomes:
-            folder = job_folder(sweep, found.cell_id, outcome.round)
+    cells = record_of_medians("ptmalloc", 0.020, 0.0201), contaminated(record_of_medians("tcmalloc", 0.010, 0.0101), 1)
+    for cell in cells:
+        for outcome in cell.outcomes:
+            folder = job_folder(sweep, cell.cell_id, outcome.round)
             folder.mkdir(parents=True)
             write_json(folder / OUTCOME_FILE, outcome)
-            write_json(folder / RESULT_FILE, found.results[outcome.round, 0])
+            write_json(folder / RESULT_FILE, cell.results[outcome.round, 0])
     write_json(sweep / "host.json", {"host_id": "here"})
     out = shown(tmp_path, "ptmalloc", "tcmalloc", capsys=capsys)
     assert out.startswith(
@@ -122,7 +93,7 @@ def test_what_is_not_two_cells_of_equal_work_is_refused(mlruns: Path, words: tup
 def add_sweep(mlruns: Path, name: str, ms: float, host: dict[str, Any]) -> None:
     """An older sweep with tcmalloc alone."""
     sweep = mlruns / "sweeps" / name
-    add_cell(sweep, "tcmalloc", ms, FIGURES)
+    store_cell(sweep, "tcmalloc", ms, ONEDNN_FIGURES)
     write_json(sweep / "host.json", host)
 
 
@@ -158,7 +129,7 @@ def test_other_cells_of_those_sweeps_may_have_been_measured_in_another_way(
     mlruns: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     add_sweep(mlruns, "20250101-000000-0000", 15, {"host_id": "here"})
-    add_cell(mlruns / "sweeps" / "20250101-000000-0000", "mimalloc", 9, FIGURES, settings={"warmup": "99"})
+    store_cell(mlruns / "sweeps" / "20250101-000000-0000", "mimalloc", 9, ONEDNN_FIGURES, settings={"warmup": "99"})
     assert "1.25x" in shown(mlruns, "2025:tcmalloc", "tcmalloc", capsys=capsys)
     with pytest.raises(RunnerError, match="warmup 99"):
         explain.main(["2025:mimalloc", "tcmalloc", "--mlruns", str(mlruns)])

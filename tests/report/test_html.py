@@ -2,65 +2,39 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Sequence
 from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 
-import numpy as np
 import pytest
 
 from runner.analysis import effects
-from runner.analysis.ranking import Row, rank
-from runner.analysis.verdict import verdict
-from runner.protocol.resultfile import WorkerResult
-from runner.protocol.verdicts import EvidenceVerdict, Status
+from runner.analysis.ranking import Ranking
+from runner.analysis.verdict import Conclusion, verdict
 from runner.report import closing, html
-from runner.results.outcome import CellRecord, Outcome
-from tests.report.test_report import axes, contaminated
+from runner.results.outcome import CellRecord
+from tests.builders import contaminated, noisy_record, ranked
 
 SHOWN = ("allocator", "ipex")
 HOSTILE = "<script>alert(1)</script>|`x`\n# $\\frac$ \"'&"
 
 
-def cell(
-    allocator: str,
-    *medians: float,
-    ipex: str = "off",
-    quality: str = "ok",
-    failure: str | None = None,
-    n: int = 5,
-    model: str = "tiny",
-) -> CellRecord:
-    """A cell with a round a median (ms); failed when it has a failure."""
-    values = axes(allocator=allocator, ipex=ipex, model=model)
-    name = f"{allocator}-{ipex}-{model}"
-    status = Status.FAILED if failure else Status.FINISHED
-    evidence = EvidenceVerdict.MISMATCH if failure else EvidenceVerdict.OK
-    outcomes = [
-        Outcome(name, number, values, status, failure, evidence, quality, "avx512")
-        for number in range(max(len(medians), 1))
-    ]
-    noise = np.random.default_rng(0)
-    results = {
-        (number, 0): WorkerResult(name, number, [1e-3 * ms * f for f in 1 + 0.01 * noise.standard_normal(n)], None)
-        for number, ms in enumerate(medians)
-    }
-    return CellRecord(name, values, outcomes, results)
+BASE = noisy_record("ptmalloc", 20.0, 20.2, 19.9)
+FAST = noisy_record("tcmalloc", 10.0, 10.1, 9.9)
+NEAR = noisy_record("tcmalloc", 19.0, 21.0, 18.9)
+BROKEN = noisy_record("jemalloc", failure="asked for jemalloc")
 
 
-BASE = cell("ptmalloc", 20.0, 20.2, 19.9)
-FAST = cell("tcmalloc", 10.0, 10.1, 9.9)
-NEAR = cell("tcmalloc", 19.0, 21.0, 18.9)
-BROKEN = cell("jemalloc", failure="asked for jemalloc")
+def ranking_of(*records: CellRecord) -> Ranking:
+    return ranked(records, BASE.cell_id, SHOWN)
 
 
-def ranked(*records: CellRecord) -> list[Row]:
-    return rank(records, BASE.cell_id)
+def conclude(*records: CellRecord) -> Conclusion:
+    return verdict(ranking_of(*records).rows, SHOWN)
 
 
-def written(folder: Path, rows: Sequence[Row], origin: html.Origin | None = None) -> tuple[str, str]:
-    html.write(rows, SHOWN, folder, "exp, sweep 1", ["operators: a -> b"], origin or html.Origin())
+def written(folder: Path, ranking: Ranking, origin: html.Origin | None = None) -> tuple[str, str]:
+    html.write(ranking, folder, "exp, sweep 1", ["operators: a -> b"], origin or html.Origin())
     return (folder / "report.html").read_text(), (folder / "report.md").read_text()
 
 
@@ -97,15 +71,15 @@ class Page(HTMLParser):
 
 
 def test_a_decided_difference_is_said_to_be_real_with_its_interval() -> None:
-    said = verdict(ranked(BASE, FAST, BROKEN), SHOWN)
+    said = conclude(BASE, FAST, BROKEN)
     assert said.sentence.startswith("tcmalloc, ipex=off was fastest: 2.0")
     assert re.search(r"95 % interval 1\.9\dx to 2\.0\dx; the difference is real", said.sentence)
-    assert said.beside == ("1 of 3 cells failed.",)
+    assert said.remarks == ("1 of 3 cells failed.",)
 
 
 def test_an_undecided_difference_is_not_called_real() -> None:
-    said = verdict(ranked(BASE, NEAR), SHOWN).sentence
-    assert "is undecided (one under" in said
+    said = conclude(BASE, NEAR).sentence
+    assert "is undecided (differences below" in said
     assert "is real" not in said
 
 
@@ -113,87 +87,87 @@ def test_an_undecided_difference_is_not_called_real() -> None:
 def test_with_a_contaminated_round_that_is_said_first_and_no_difference_is_real(which: int, tmp_path: Path) -> None:
     records = [BASE, FAST]
     records[which] = contaminated(records[which], 1)
-    rows = ranked(*records)
-    said = verdict(rows, SHOWN).sentence
+    ranking = ranking_of(*records)
+    said = conclude(*records).sentence
     assert said.startswith("This comparison can't be trusted: 1 of 6 rounds were contaminated (other processes took")
     assert "is real;" not in said
     assert said.endswith("whether that is real can't be told from contaminated rounds.")
-    text, markdown = written(tmp_path, rows)
+    text, markdown = written(tmp_path, ranking)
     assert text.index("This comparison can&#39;t be trusted") < text.index("was fastest")
     assert "| can't be trusted |" in markdown
     assert text.count("<td>can&#39;t be trusted</td>") == (2 if which == 0 else 1)
 
 
 def test_a_contaminated_round_of_another_cell_is_said_and_leaves_the_fastest_its_difference() -> None:
-    said = verdict(ranked(BASE, FAST, contaminated(cell("jemalloc", 15.0, 15.1, 14.9), 0)), SHOWN).sentence
+    said = conclude(BASE, FAST, contaminated(noisy_record("jemalloc", 15.0, 15.1, 14.9), 0)).sentence
     assert said.startswith("This comparison can't be trusted")
     assert "the difference is real" in said
 
 
 def test_the_fastest_is_not_told_apart_from_a_contaminated_next_cell() -> None:
-    slower = contaminated(cell("jemalloc", 15.0, 15.1, 14.9), 0)
-    assert verdict(ranked(BASE, FAST, slower), SHOWN).beside[0].endswith("has 1.33x.")
+    slower = contaminated(noisy_record("jemalloc", 15.0, 15.1, 14.9), 0)
+    assert conclude(BASE, FAST, slower).remarks[0].endswith("has 1.33x.")
 
 
 def test_one_round_can_not_tell() -> None:
-    said = verdict(ranked(cell("ptmalloc", 20.0), cell("tcmalloc", 10.0)), SHOWN).sentence
-    assert "one round can't tell whether that is real (rounds=5 does)" in said
+    said = conclude(noisy_record("ptmalloc", 20.0), noisy_record("tcmalloc", 10.0)).sentence
+    assert "one round can't tell whether that is real, rounds=5 does" in said
 
 
 def test_a_baseline_that_is_fastest_is_said_to_be() -> None:
-    said = verdict(ranked(BASE, cell("jemalloc", 40.0, 40.2, 39.9)), SHOWN).sentence
+    said = conclude(BASE, noisy_record("jemalloc", 40.0, 40.2, 39.9)).sentence
     assert said.startswith("No cell is faster than the baseline, ptmalloc, ipex=off (20.")
     assert said.endswith("that difference is real.")
-    assert "one round can't tell" in verdict(ranked(cell("ptmalloc", 1.0), cell("jemalloc", 2.0)), SHOWN).sentence
-    assert "is undecided" in verdict(ranked(BASE, cell("jemalloc", 20.0, 23.0, 20.1)), SHOWN).sentence
+    assert "one round can't tell" in conclude(noisy_record("ptmalloc", 1.0), noisy_record("jemalloc", 2.0)).sentence
+    assert "is undecided" in conclude(BASE, noisy_record("jemalloc", 20.0, 23.0, 20.1)).sentence
 
 
 def test_nothing_measured_is_said_with_the_first_failure() -> None:
-    said = verdict(ranked(BROKEN), SHOWN).sentence
+    said = conclude(BROKEN).sentence
     assert said == "Nothing was measured: the only cell has no time; the first failure: asked for jemalloc."
-    assert verdict([], SHOWN).sentence == "Nothing was measured: no job has ended."
+    assert conclude().sentence == "Nothing was measured: no job has ended."
 
 
 def test_a_wrong_output_never_wins_and_is_named_when_it_was_quicker() -> None:
-    wrong = cell("jemalloc", 5.0, 5.1, 4.9, quality="rel_l2 0.5 above 0.1")
-    said = verdict(ranked(BASE, FAST, wrong), SHOWN)
+    wrong = noisy_record("jemalloc", 5.0, 5.1, 4.9, quality="rel_l2 0.5 above 0.1")
+    said = conclude(BASE, FAST, wrong)
     assert said.sentence.startswith("tcmalloc")
     assert any(
-        re.match(r"jemalloc, ipex=off took only .* its output is wrong \(rel_l2 0.5", line) for line in said.beside
+        re.match(r"jemalloc, ipex=off took only .* its output is wrong \(rel_l2 0.5", line) for line in said.remarks
     )
-    assert verdict(ranked(wrong), SHOWN).sentence.startswith("No cell wins: every output")
+    assert conclude(wrong).sentence.startswith("No cell wins: every output")
 
 
 def test_without_a_right_time_of_the_baseline_there_is_no_speed_up() -> None:
-    failed = cell("ptmalloc", failure="killed")
-    said = verdict(rank([failed, FAST], failed.cell_id), SHOWN).sentence
+    failed = noisy_record("ptmalloc", failure="killed")
+    said = verdict(ranked([failed, FAST], failed.cell_id).rows, SHOWN).sentence
     assert "there is no right time of the baseline (ptmalloc, ipex=off)" in said
 
 
 def test_one_cell_alone_and_cells_of_other_work_are_told_apart_from_a_comparison() -> None:
-    assert "no other cell was measured" in verdict(ranked(BASE), SHOWN).sentence
-    other = verdict(ranked(BASE, cell("tcmalloc", 1.0, model="large")), SHOWN)
-    assert "1 cell is of other work" in " ".join(other.beside)
+    assert "no other cell was measured" in conclude(BASE).sentence
+    other = conclude(BASE, noisy_record("tcmalloc", 1.0, model="large"))
+    assert "1 cell is of other work" in " ".join(other.remarks)
 
 
 def test_the_next_cell_is_named_and_whether_it_is_told_apart_from_the_fastest() -> None:
-    close = cell("jemalloc", 10.05, 10.2, 9.95)
-    assert "which of the two is faster is not shown" in verdict(ranked(BASE, FAST, close), SHOWN).beside[0]
-    clear = cell("jemalloc", 15.0, 15.1, 14.9)
-    assert "not shown" not in verdict(ranked(BASE, FAST, clear), SHOWN).beside[0]
+    close = noisy_record("jemalloc", 10.05, 10.2, 9.95)
+    assert "which of the two is faster is undecided" in conclude(BASE, FAST, close).remarks[0]
+    clear = noisy_record("jemalloc", 15.0, 15.1, 14.9)
+    assert "undecided" not in conclude(BASE, FAST, clear).remarks[0]
 
 
 GRID = [
     BASE,
     FAST,
-    cell("ptmalloc", 16.0, 16.1, 15.9, ipex="on"),
-    cell("tcmalloc", 8.0, 8.1, 7.9, ipex="on"),
+    noisy_record("ptmalloc", 16.0, 16.1, 15.9, ipex="on"),
+    noisy_record("tcmalloc", 8.0, 8.1, 7.9, ipex="on"),
     BROKEN,
 ]
 
 
 def test_an_axis_is_judged_by_cells_that_are_equal_in_all_others() -> None:
-    found = effects.effects(ranked(*GRID), SHOWN)
+    found = effects.effects(ranking_of(*GRID).rows, SHOWN)
     assert [(one.axis, one.value, one.reference, one.mean.count) for one in found] == [
         ("allocator", "tcmalloc", "ptmalloc", 2),
         ("ipex", "on", "off", 2),
@@ -205,17 +179,17 @@ def test_an_axis_is_judged_by_cells_that_are_equal_in_all_others() -> None:
 
 
 def test_cells_of_other_work_and_wrong_ones_are_no_pair() -> None:
-    records = [BASE, cell("ptmalloc", 1.0, model="large"), cell("tcmalloc", 1.0, quality="wrong")]
-    assert effects.effects(ranked(*records), ("allocator", "ipex", "model")) == []
+    records = [BASE, noisy_record("ptmalloc", 1.0, model="large"), noisy_record("tcmalloc", 1.0, quality="wrong")]
+    assert effects.effects(ranking_of(*records).rows, ("allocator", "ipex", "model")) == []
 
 
 def test_a_heat_map_needs_most_of_its_grid() -> None:
-    rows = ranked(*GRID)
-    heat = effects.grid(rows, effects.effects(rows, SHOWN))
+    ranking = ranking_of(*GRID)
+    heat = effects.grid(ranking.rows, effects.effects(ranking.rows, SHOWN))
     assert heat is not None
     assert (heat.down, heat.across, heat.several) == ("allocator", "ipex", False)
     assert len(heat.known) == 4
-    two = ranked(BASE, FAST)
+    two = ranking_of(BASE, FAST).rows
     assert effects.grid(two, effects.effects(two, SHOWN)) is None
 
 
@@ -229,7 +203,7 @@ def test_the_report_has_every_section_in_order_and_loads_nothing(tmp_path: Path)
         json.dumps({"sweep_id": "id-7", "seed": 3, "excluded": excluded, "cells": [], "order": [{}]})
     )
     origin = html.Origin("python -m runner -m x=1,2", "c0ffee", ("tutorial: 2.00x | here 1.90x",))
-    text, markdown = written(tmp_path, ranked(*GRID), origin)
+    text, markdown = written(tmp_path, ranking_of(*GRID), origin)
     page = Page(text)
     assert page.sections == [
         *("verdict", "ranking", "time", "effects", "heat", "distributions", "drift"),
@@ -256,11 +230,11 @@ def test_the_report_has_every_section_in_order_and_loads_nothing(tmp_path: Path)
 
 
 def test_the_ranking_has_p99_with_its_interval_or_says_what_it_needs(tmp_path: Path) -> None:
-    many = cell("tcmalloc", 10.0, 10.1, 9.9, n=200)
-    rows = ranked(BASE, many, BROKEN)
-    p99 = rows[0].metrics["latency/p99_ms"]
-    low, high = (rows[0].metrics[f"latency/p99_ci95_{end}_ms"] for end in ("low", "high"))
-    text, markdown = written(tmp_path, rows)
+    many = noisy_record("tcmalloc", 10.0, 10.1, 9.9, n=200)
+    ranking = ranking_of(BASE, many, BROKEN)
+    p99 = ranking.rows[0].metrics["latency/p99_ms"]
+    low, high = (ranking.rows[0].metrics[f"latency/p99_ci95_{end}_ms"] for end in ("low", "high"))
+    text, markdown = written(tmp_path, ranking)
     assert f'<td class="n">{p99:.4g}<small>{low:.4g} to {high:.4g}</small></td>' in text
     assert text.count('<td class="n need">needs 200 samples</td>') == 1  # the failed cell has nothing at all
     lines = [line.split(" | ") for line in markdown.splitlines() if line.startswith("| ")]
@@ -269,8 +243,13 @@ def test_the_ranking_has_p99_with_its_interval_or_says_what_it_needs(tmp_path: P
 
 
 def test_hostile_names_and_failures_stay_text(tmp_path: Path) -> None:
-    rows = ranked(BASE, cell(HOSTILE, 10.0, 10.1), cell("jemalloc", failure=HOSTILE), cell("x", 3.0, quality=HOSTILE))
-    text, markdown = written(tmp_path, rows, html.Origin(HOSTILE, HOSTILE, (HOSTILE,)))
+    ranking = ranking_of(
+        BASE,
+        noisy_record(HOSTILE, 10.0, 10.1),
+        noisy_record("jemalloc", failure=HOSTILE),
+        noisy_record("x", 3.0, quality=HOSTILE),
+    )
+    text, markdown = written(tmp_path, ranking, html.Origin(HOSTILE, HOSTILE, (HOSTILE,)))
     page = Page(text)
     assert "script" not in page.tags
     assert not page.handlers
@@ -278,12 +257,12 @@ def test_hostile_names_and_failures_stay_text(tmp_path: Path) -> None:
     # The command alone is as it was: an indented block of code.
     assert [line for line in markdown.splitlines() if "<script" in line] == ["    " + HOSTILE.replace("\n", " ")]
     table = [line for line in markdown.splitlines() if line.startswith("|")]
-    assert len(table) == 2 + len(rows)
+    assert len(table) == 2 + len(ranking.rows)
     assert {len(re.findall(r"(?<!\\)\|", line)) for line in table} == {len(re.findall(r"\|", table[1]))}
 
 
 def test_the_end_of_a_sweep_leaves_both_reports(tmp_path: Path) -> None:
-    closing.leave(ranked(BASE, FAST), SHOWN, tmp_path, "exp, sweep 1", html.Origin("python -m runner -m x=1,2"))
+    closing.leave(ranking_of(BASE, FAST), tmp_path, "exp, sweep 1", html.Origin("python -m runner -m x=1,2"))
     assert {"report.html", "report.md", "comparison.csv"} <= {file.name for file in tmp_path.iterdir()}
     assert "python -m runner -m x=1,2" in (tmp_path / "report.md").read_text()
 
@@ -295,22 +274,26 @@ def test_captures_are_listed_once_for_all_cells_that_agree(tmp_path: Path) -> No
         )
         for record in (BASE, FAST)
     ]
-    text, _ = written(tmp_path, ranked(*tagged))
+    text, _ = written(tmp_path, ranking_of(*tagged))
     assert text.count("unavailable: no PMU") == 1
     assert "all cells" in text
 
 
-@pytest.mark.parametrize("records", [[], [BROKEN], [BASE], [BROKEN, BASE], [cell("ptmalloc", 2.0, quality="wrong")]])
+@pytest.mark.parametrize(
+    "records", [[], [BROKEN], [BASE], [BROKEN, BASE], [noisy_record("ptmalloc", 2.0, quality="wrong")]]
+)
 def test_it_works_with_whatever_was_measured(tmp_path: Path, records: list[CellRecord]) -> None:
-    text, markdown = written(tmp_path, ranked(*records))
+    text, markdown = written(tmp_path, ranking_of(*records))
     assert Page(text).sections[:2] == ["verdict", "ranking"]
     assert markdown.startswith("### exp, sweep 1\n\n**")
 
 
 @pytest.mark.slow
 def test_thirty_cells_of_five_processes_stay_under_a_megabyte_and_a_half(tmp_path: Path) -> None:
-    records = [BASE] + [cell(f"allocator-{i:02}", *(10.0 + i + 0.1 * r for r in range(5)), n=1000) for i in range(29)]
-    text, markdown = written(tmp_path, ranked(*records))
+    records = [BASE] + [
+        noisy_record(f"allocator-{i:02}", *(10.0 + i + 0.1 * r for r in range(5)), n=1000) for i in range(29)
+    ]
+    text, markdown = written(tmp_path, ranking_of(*records))
     assert len(text) < 1_500_000
     assert len(markdown.splitlines()) < 60
     assert "10 more cells are in report.html" in markdown
@@ -324,6 +307,6 @@ def test_a_file_that_can_not_be_drawn_is_said_and_costs_no_other(
 
     monkeypatch.setattr("runner.report.timeline.draw", fails)
     (tmp_path / "host.json").write_text('{"host_id": "h", "versions": {}}')
-    said = closing.leave(ranked(*GRID), SHOWN, tmp_path, "title")
+    said = closing.leave(ranking_of(*GRID), tmp_path, "title")
     assert "timeline.png or operators.csv could not be written: KeyError: 'odd'" in said
     assert {"comparison.csv", "cells.parquet", "comparison.png", "report.html"} <= {p.name for p in tmp_path.iterdir()}

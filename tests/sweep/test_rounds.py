@@ -9,32 +9,18 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from runner.analysis.ranking import LEVEL, Row, rank
+from runner.analysis.ranking import Row
 from runner.config.limits import AUTO
 from runner.matrix.rules import rounds_in_order
-from runner.protocol.resultfile import WorkerResult
-from runner.protocol.verdicts import EvidenceVerdict, Status
-from runner.results.outcome import CellRecord, Outcome
+from runner.results.cells import LEVEL
 from runner.sweep.rounds import LOOKS, Budget, level_of, stages, undecided
-from tests.conftest import CELL
+from tests.builders import ranked, record
 
 
-def record(name: str, medians_s: Sequence[float], quality: str = "ok") -> CellRecord:
-    """A cell whose processes had these medians."""
-    axes = {**CELL.axes, "allocator": name}
-    outcomes = [
-        Outcome(
-            name, number, axes, Status.FINISHED, evidence=EvidenceVerdict.OK, quality=quality, settings=CELL.settings
-        )
-        for number in range(len(medians_s))
-    ]
-    results = {(number, 0): WorkerResult(name, number, [value]) for number, value in enumerate(medians_s)}
-    return CellRecord(name, axes, outcomes, results)
-
-
-def rows_of(cells: Mapping[str, Sequence[float]]) -> list[Row]:
+def rows_of(cells: Mapping[str, Sequence[float]]) -> Sequence[Row]:
     """Ranked as rounds=auto sees them; the first is the baseline."""
-    return rank([record(name, medians) for name, medians in cells.items()], next(iter(cells)), level_of(AUTO))
+    records = [record(name, *([median] for median in medians)) for name, medians in cells.items()]
+    return ranked(records, next(iter(cells)), level=level_of(AUTO)).rows
 
 
 CLEAR = [1.000, 1.001, 0.999]
@@ -63,8 +49,9 @@ def test_cells_as_good_as_equal_are_left_alone_when_a_difference_worth_finding_w
 
 
 def test_wrong_and_failed_cells_and_a_cell_alone_get_no_more_rounds() -> None:
-    wrong = rank([record("base", CLEAR), record("wrong", NOISY, "past the tolerance")], "base", level_of(AUTO))
-    assert undecided(wrong, 2) == set()
+    noisy = [[median] for median in NOISY]
+    records = [record("base", *([median] for median in CLEAR)), record("wrong", *noisy, quality="past the tolerance")]
+    assert undecided(ranked(records, "base", level=level_of(AUTO)).rows, 2) == set()
     assert undecided(rows_of({"base": NOISY}), 2) == set()
     assert undecided([], 2) == set()
 
@@ -94,7 +81,7 @@ def test_auto_ends_when_nothing_is_undecided() -> None:
 # -- what looking costs and finds ------------------------------------------------------------------------
 
 
-def swept(rng: np.random.Generator, speeds: Sequence[float], process_sd: float) -> tuple[list[Row], int]:
+def swept(rng: np.random.Generator, speeds: Sequence[float], process_sd: float) -> tuple[Sequence[Row], int]:
     """A sweep with rounds=auto of cells with these speeds; its rows, and how many jobs it took."""
     medians: dict[str, list[float]] = {str(number): [] for number in range(len(speeds))}
     jobs = 0

@@ -53,21 +53,6 @@ def test_only_ranked_cells_are_in_an_order_of_speed_and_the_others_have_a_view_o
     assert rest.state["selectedColumns"][:3] == ["params.`ipex`", "tags.`quality`", "tags.`failure`"]
 
 
-@pytest.mark.parametrize(
-    ("metrics", "quality", "ranked"),
-    [
-        ({"latency/p50_ms": 1.0}, "ok", True),
-        ({"latency/p50_ms": 1.0}, "rel_l2 0.5 is past the tolerance of 0.01", False),
-        ({"cost/launch_s": 1.0}, "ok", False),
-        ({}, None, False),
-    ],
-)
-def test_a_cell_is_ranked_when_it_was_measured_and_its_output_is_right(
-    metrics: dict[str, float], quality: str | None, ranked: bool
-) -> None:
-    assert views.is_ranked(metrics, quality) is ranked
-
-
 def test_parallel_coordinates_are_over_the_axes_that_vary_but_not_over_settings() -> None:
     state = charts("allocator", "warmup", "ipex").state
     parallel = next(chart for chart in state["compareRunCharts"] if chart["type"] == "PARALLEL")

@@ -1,0 +1,260 @@
+"""The columns of the ranking, each declared once: what it is called, what it shows, what it means and where it stands.
+
+The tables of a sweep's end and of `compare`, Markdown and the report are made of these; MLflow's saved views show the
+metrics and tags of the same columns. Figures for machines are in runner.report.data.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from enum import Enum, auto
+
+from runner import stats
+from runner.analysis.cause import count
+from runner.analysis.ranking import Row, most_rounds, warning
+from runner.results.metric_names import Metric, Tag
+from runner.results.metrics import INTERVALS
+
+
+class Place(Enum):
+    """Where a ranking is shown."""
+
+    SWEEP = auto()
+    """The table at the end of a sweep."""
+    COMPARE = auto()
+    """The table of `compare`, in the terminal and as Markdown."""
+    PAGE = auto()
+    """report.html."""
+    SHORT = auto()
+    """report.md, which goes into a pull request."""
+    MLFLOW = auto()
+    """The saved views of MLflow's UI, which list metrics and tags: see runner.tracking.views."""
+
+
+class Mark(Enum):
+    """What a value tells at a glance."""
+
+    NONE = ""
+    GOOD = "good"
+    BAD = "bad"
+
+
+EVERYWHERE = frozenset(Place)
+TABLES = EVERYWHERE - {Place.MLFLOW}
+
+
+@dataclass(frozen=True)
+class Column:
+    """One column of the ranking."""
+
+    heading: str
+    explanation: str
+    """One full sentence."""
+    text: Callable[[Row], str]
+    places: frozenset[Place] = EVERYWHERE
+    source: Metric | Tag | None = None
+    """The metric or tag that holds it in MLflow."""
+    is_word: bool = False
+    """Words are aligned to the left, figures to the right."""
+    mark: Callable[[Row], Mark] = lambda row: Mark.NONE
+    interval: Callable[[Row], str] = lambda row: ""
+    """The 95 % interval of its figure, which a page has room for; empty without one."""
+    is_shown: Callable[[Sequence[Row]], bool] = lambda rows: True
+    """Whether these rows have anything to say in it."""
+
+
+def columns(place: Place, rows: Sequence[Row]) -> list[Column]:
+    """The columns that a ranking of these rows has there, in their order."""
+    return [column for column in COLUMNS if place in column.places and column.is_shown(rows)]
+
+
+def figure(figures: Mapping[str, float], name: str, form: str) -> str:
+    """A figure in that format; ``-`` where there is none."""
+    return format(figures[name], form) if name in figures else "-"
+
+
+def interval_text(interval: stats.Interval | None, form: str = ".2f") -> str:
+    """The 95 % interval of a speed-up; ``-`` without one."""
+    return "-" if interval is None else f"{interval.low:{form}}x to {interval.high:{form}}x"
+
+
+def p99(row: Row) -> str:
+    """p99 in ms; what it needs where a process has too few samples for it; ``-`` where nothing was measured."""
+    is_absent = Metric.P50 in row.metrics and Metric.P99 not in row.metrics
+    return stats.needs(0.99) if is_absent else figure(row.metrics, Metric.P99, ".4g")
+
+
+def _figure(metric: Metric, form: str) -> Callable[[Row], str]:
+    return lambda row: figure(row.metrics, metric, form)
+
+
+def _count(metric: Metric) -> Callable[[Row], str]:
+    return lambda row: count(row.metrics[metric]) if metric in row.metrics else "-"
+
+
+def _ends(metric: Metric, text: Callable[[float], str] = "{:.4g}".format) -> Callable[[Row], str]:
+    low, high = INTERVALS[metric]
+
+    def interval(row: Row) -> str:
+        figures = row.metrics
+        return f"{text(figures[low])} to {text(figures[high])}" if low in figures and high in figures else ""
+
+    return interval
+
+
+def _speedup(row: Row) -> str:
+    if row.speedup is None:
+        return "-"
+    return f"{row.speedup:.2f}x" + (" (baseline)" if row.is_baseline else "")
+
+
+def _speedup_interval(row: Row) -> str:
+    return interval_text(row.verdict.interval if row.verdict else None)
+
+
+def _output(row: Row) -> str:
+    return "-" if row.p50_ms is None else "ok" if row.is_right else "WRONG"
+
+
+def _output_mark(row: Row) -> Mark:
+    return Mark.NONE if row.p50_ms is None else Mark.GOOD if row.is_right else Mark.BAD
+
+
+def _evidence(row: Row) -> str:
+    return row.cell.status if row.cell.failure else row.cell.evidence
+
+
+def _evidence_mark(row: Row) -> Mark:
+    return Mark.GOOD if _evidence(row) == "ok" else Mark.BAD
+
+
+def has_rounds(rows: Sequence[Row]) -> bool:
+    """Whether any cell had more than one round: without, no interval is known."""
+    return most_rounds(rows) > 1
+
+
+def _has_answers(rows: Sequence[Row]) -> bool:
+    return has_rounds(rows) or bool(warning(rows))
+
+
+COLUMNS = (
+    Column(
+        "p50 ms",
+        "The median latency of one iteration or request, in milliseconds: the median over processes of each one's.",
+        _figure(Metric.P50, ".4g"),
+        source=Metric.P50,
+        interval=_ends(Metric.P50),
+    ),
+    Column(
+        "p99 ms",
+        "The latency that 99 of 100 iterations stay below; it needs 200 samples in every process.",
+        p99,
+        frozenset({Place.COMPARE, Place.PAGE, Place.SHORT}),
+        Metric.P99,
+        interval=_ends(Metric.P99),
+    ),
+    Column(
+        "cv %",
+        "The coefficient of variation: the standard deviation of the iterations of a process over their mean.",
+        _figure(Metric.CV, ".1f"),
+        frozenset({Place.SWEEP, Place.COMPARE, Place.MLFLOW}),
+        Metric.CV,
+    ),
+    Column(
+        "speed-up",
+        "The baseline's median latency over this cell's; cells of other work than the baseline's have none.",
+        _speedup,
+        TABLES,
+        interval=lambda row: "" if row.verdict is None or row.verdict.interval is None else _speedup_interval(row),
+    ),
+    Column(
+        "95 % interval",
+        "The interval that holds the true speed-up 95 times in 100, from how much the rounds differ.",
+        _speedup_interval,
+        TABLES - {Place.PAGE},
+        is_word=True,
+        is_shown=has_rounds,
+    ),
+    Column(
+        "difference",
+        "Whether the rounds show that the cell is faster or slower than the baseline, corrected for the number of "
+        "comparisons; the figure after `undecided` is the least difference that they would have shown.",
+        lambda row: row.answer,
+        TABLES,
+        is_word=True,
+        is_shown=_has_answers,
+    ),
+    Column(
+        "samples/s",
+        "The throughput: how many elements of batches all instances finish per second.",
+        _figure(Metric.SAMPLES_PER_S, ".4g"),
+        EVERYWHERE - {Place.SHORT},
+        Metric.SAMPLES_PER_S,
+        interval=_ends(Metric.SAMPLES_PER_S),
+    ),
+    Column(
+        "faults/iteration",
+        "The minor page faults per timed iteration: memory that the allocator gave back and had to ask for again.",
+        _count(Metric.MINOR_FAULTS),
+        source=Metric.MINOR_FAULTS,
+    ),
+    Column(
+        "RSS MB",
+        "The most memory that the process had resident, in megabytes.",
+        _figure(Metric.RSS_PEAK, ".4g"),
+        frozenset({Place.COMPARE, Place.MLFLOW}),
+        Metric.RSS_PEAK,
+    ),
+    Column(
+        "rel. error",
+        "The distance of the output from that of fp32 eager, relative to its length (L2 norm).",
+        _figure(Metric.RELATIVE_ERROR, ".1e"),
+        frozenset({Place.SWEEP, Place.COMPARE, Place.MLFLOW}),
+        Metric.RELATIVE_ERROR,
+    ),
+    Column(
+        "max abs. error",
+        "The largest difference of one element of the output from that of fp32 eager.",
+        _figure(Metric.LARGEST_ERROR, ".1e"),
+        frozenset({Place.COMPARE}),
+        Metric.LARGEST_ERROR,
+    ),
+    Column(
+        "isa",
+        "The instruction set that oneDNN spent most of its time in.",
+        lambda row: row.cell.isa if row.p50_ms is not None else "-",
+        source=Tag.ISA,
+        is_word=True,
+    ),
+    Column(
+        "output",
+        "Whether the output is the model's, within the tolerance of its precision; a WRONG one can't win.",
+        _output,
+        source=Tag.QUALITY,
+        is_word=True,
+        mark=_output_mark,
+    ),
+    Column(
+        "evidence",
+        "Whether the worker proved that what ran is what was asked; of a cell that failed, what became of it.",
+        _evidence,
+        source=Tag.EVIDENCE,
+        is_word=True,
+        mark=_evidence_mark,
+    ),
+    Column(
+        "front",
+        "A star marks the Pareto front: no other right cell is as good in every figure and better in one.",
+        lambda row: "*" if row.on_front else "",
+        frozenset({Place.COMPARE}),
+        is_word=True,
+    ),
+    Column(
+        "main cause",
+        "The part of an iteration whose change explains most of the distance from the baseline, with that change.",
+        lambda row: row.main_cause,
+        source=Tag.MAIN_CAUSE,
+        is_word=True,
+    ),
+)

@@ -1,0 +1,144 @@
+"""The sentences below a ranking: what its reader must know. Each is written here once, for every format."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from runner import stats
+from runner.analysis.comparison import Group
+from runner.analysis.ranking import Row, most_rounds
+from runner.report import data
+from runner.report.columns import figure
+from runner.report.terminal import label, plural
+from runner.results.metric_names import Metric
+from runner.results.metrics import RUNNER_CPU_LIMIT_PCT
+from runner.results.outcome import CellRecord
+
+# Cells that are described one by one; what is said of the others is how many they are.
+_DESCRIBED = 5
+# Failures and wrong outputs that are named; the table has them all.
+_NAMED = 50
+UNDECIDED = (
+    "undecided: no difference was detected. Differences smaller than the figure in brackets are too small for this "
+    "many rounds to detect."
+)
+ONE_ROUND = "one round can't tell whether a difference is real: how much processes differ is unknown; rounds=5 shows it"
+
+
+def below(
+    rows: Sequence[Row], distinguishing: Sequence[str], records: Mapping[str, CellRecord] | None = None
+) -> list[str]:
+    """What holds for any ranking: failures, wrong outputs, disturbance, and what so many rounds can't tell.
+
+    Args:
+        rows: ranked.
+        distinguishing: the keys that tell the cells apart.
+        records: cell_id -> record, for what stands out in single iterations; empty where they are not at hand.
+    """
+    notes = _first([note for row in rows for note in _of_cell(row, distinguishing)], "failed or wrong", _NAMED)
+    notes += _contaminations(rows, distinguishing)
+    notes += _shapes(rows, distinguishing, records or {})
+    notes += _imprecise(rows, distinguishing)
+    if any(row.answer.startswith("undecided") for row in rows):
+        notes.append(UNDECIDED)
+    if most_rounds(rows) == 1 and sum(row.p50_ms is not None for row in rows) > 1:
+        notes.append(ONE_ROUND)
+    return notes
+
+
+def of_group(group: Group, distinguishing: Sequence[str], bound: float | None) -> list[str]:
+    """What a comparison says of one of its groups besides: its baseline, its front, the best under a bound."""
+    notes = []
+    if group.baseline is None:
+        notes.append("no baseline in this group: no cell of it that was measured with a right output is one")
+    if any(row.on_front for row in group.rows):
+        cells = plural(sum(row.on_front for row in group.rows), "cell")
+        figures = ", ".join(data.FIGURES[name] for name in group.front)
+        notes.append(f"front *: {cells} without another as good in all of {figures}")
+    if bound is not None:
+        notes.append(f"best with max_abs_err of at most {bound:g}: {_best(group, distinguishing)}")
+    return [*notes, *below(group.rows, distinguishing)]
+
+
+def rows_left_out(rows: Sequence[object], top: int) -> list[str]:
+    """How many rows a table does not show."""
+    return [f"{len(rows) - top} more rows: --top {len(rows)} shows them"] if len(rows) > top else []
+
+
+def _of_cell(row: Row, distinguishing: Sequence[str]) -> list[str]:
+    """Its failure, what is wrong with its output, and whether the runner disturbed it."""
+    busy = row.metrics.get(Metric.RUNNER_CPU, 0.0)
+    if not (row.cell.failure or row.is_wrong or busy > RUNNER_CPU_LIMIT_PCT):
+        return []
+    notes, name = [], label(row.labels, distinguishing)
+    if row.cell.failure:
+        notes.append(f"{row.cell.status} {name}: {row.cell.failure}")
+    if row.is_wrong:
+        notes.append(f"WRONG output of {name}: {row.cell.quality}; it is out of the ranking")
+    if busy > RUNNER_CPU_LIMIT_PCT:
+        notes.append(f"the runner used {busy:.1f} % of a core while {name} measured")
+    return notes
+
+
+def _contaminations(rows: Sequence[Row], distinguishing: Sequence[str]) -> list[str]:
+    """The rounds of each cell that somebody else took part in, and how many attempts were made again."""
+    notes = []
+    for row in rows:
+        if row.cell.contaminated:
+            rounds = ", ".join(str(number + 1) for number in row.cell.contaminated)
+            name = label(row.labels, distinguishing)
+            notes.append(f"contaminated {name}, round {rounds}: {row.cell.contamination}")
+    notes = _first(notes, "contaminated")
+    reruns = sum(row.cell.reruns for row in rows)
+    if reruns:
+        notes.append(f"{plural(reruns, 'contaminated attempt')} run again, and kept in the jobs' folders as attempt-N")
+    return notes
+
+
+def _shapes(rows: Sequence[Row], distinguishing: Sequence[str], records: Mapping[str, CellRecord]) -> list[str]:
+    """What stands out in the latencies of a process (drift, several speeds), of the first process that has it."""
+    notes = []
+    for row in rows:
+        rounds = records[row.cell.cell_id].rounds if row.cell.cell_id in records else []
+        shapes = ((number, stats.describe(latencies).notes) for number, latencies in enumerate(rounds))
+        number, texts = next(((number, texts) for number, texts in shapes if texts), (0, ()))
+        if texts:
+            notes.append(f"{label(row.labels, distinguishing)}, round {number + 1}: {'; '.join(texts)}")
+    return _first(notes, "with latencies like these")
+
+
+def _first(notes: list[str], what: str, most: int = _DESCRIBED) -> list[str]:
+    """The first of these notes, and how many further cells there would be."""
+    more = len(notes) - most
+    return notes[:most] + ([f"{plural(more, 'further cell')} {what}"] if more > 0 else [])
+
+
+def _imprecise(rows: Sequence[Row], distinguishing: Sequence[str]) -> list[str]:
+    """The cells that max_time_s ended before the median of a process was known as well as asked."""
+    short = []
+    for row in rows:
+        target, width = row.labels.get("target_ci_pct", "null"), row.metrics.get(Metric.PROCESS_CI95)
+        if row.labels.get("iterations") == "null" and target != "null" and width is not None and width > float(target):
+            short.append((width, row))
+    if not short:
+        return []
+    width, widest = max(short, key=lambda pair: pair[0])
+    labels = widest.labels
+    return [
+        f"{plural(len(short), 'cell')} reached max_time_s={labels['max_time_s']} before the median of a process was "
+        f"known to target_ci_pct={labels['target_ci_pct']}; {label(labels, distinguishing)}: to {width:.2g} %"
+    ]
+
+
+def _best(group: Group, distinguishing: Sequence[str]) -> str:
+    """The fastest cell that keeps the bound, or how far the others are from it."""
+    if group.best is None:
+        errors = [row.metrics[Metric.LARGEST_ERROR] for row in group.rows if _has_error(row)]
+        return f"no right cell; the least is {min(errors):.2g}" if errors else "no right cell; none has a known error"
+    speedup = "" if group.best.speedup is None else f", {group.best.speedup:.2f}x"
+    p50 = figure(group.best.metrics, Metric.P50, ".4g")
+    return f"{label(group.best.labels, distinguishing)}, {p50} ms{speedup}"
+
+
+def _has_error(row: Row) -> bool:
+    return row.is_right and Metric.LARGEST_ERROR in row.metrics

@@ -1,0 +1,155 @@
+"""Tables for people: a ranking, the effects and the interactions as one kind of section, drawn or as Markdown. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from rich import box
+from rich.markup import escape
+from rich.table import Table
+
+from runner import stats
+from runner.analysis.comparison import Comparison, Group
+from runner.analysis.ranking import Row
+from runner.report import notes, plain
+from runner.report.columns import Mark, Place, columns
+from runner.report.data import TOGETHER, answer
+from runner.report.terminal import label
+from runner.stats.effects import Mean
+
+_STYLES = {Mark.GOOD: "green", Mark.BAD: "red"}
+
+
+@dataclass(frozen=True)
+class Value:
+    """What one field of a table shows."""
+
+    text: str
+    mark: Mark = Mark.NONE
+
+    @property
+    def markup(self) -> str:
+        """For rich."""
+        style = _STYLES.get(self.mark)
+        return f"[{style}]{escape(self.text)}[/{style}]" if style else escape(self.text)
+
+
+@dataclass(frozen=True)
+class Section:
+    """A titled table, with what is to be said below it."""
+
+    title: str
+    headings: Sequence[tuple[str, bool]]
+    """What each column is called, and whether it holds words and not figures."""
+    rows: Sequence[Sequence[Value]]
+    notes: Sequence[str] = ()
+
+
+def ranking(
+    rows: Sequence[Row], distinguishing: Sequence[str], place: Place, title: str = "Ranking", top: int | None = None
+) -> Section:
+    """The ranking as it is shown there; the first ``top`` rows of it, where not all are wanted."""
+    shown = columns(place, rows)
+    headings = [*((axis, True) for axis in distinguishing), *((column.heading, column.is_word) for column in shown)]
+    values = [
+        [
+            *(Value(row.labels[axis]) for axis in distinguishing),
+            *(Value(column.text(row), column.mark(row)) for column in shown),
+        ]
+        for row in rows[:top]
+    ]
+    return Section(title, headings, values)
+
+
+def sections(comparison: Comparison, top: int) -> list[Section]:
+    """What a reader of a comparison sees: each group's ranking, then the effects; at most ``top`` rows of each."""
+    made = [_group(comparison, group, top) for group in comparison.groups]
+    if comparison.effects:
+        made.append(_effects(comparison, top))
+    if comparison.interactions:
+        made.append(_interactions(comparison, top))
+    return made
+
+
+def _group(comparison: Comparison, group: Group, top: int) -> Section:
+    distinguishing = [key for key in comparison.distinguishing if key not in group.name] or ["model"]
+    title = f"Ranking of {label(group.name, list(group.name))}" if group.name else "Ranking"
+    below = [*notes.rows_left_out(group.rows, top), *notes.of_group(group, distinguishing, comparison.bound)]
+    return replace(ranking(group.rows, distinguishing, Place.COMPARE, title, top), notes=below)
+
+
+def _effects(comparison: Comparison, top: int) -> Section:
+    rows = [_values(e.axis, e.value, e.reference, *_mean(e.mean)) for e in comparison.effects]
+    below = notes.rows_left_out(rows, top)
+    if all(effect.mean.count == 1 for effect in comparison.effects):
+        below.append("one pair each: how much an effect varies from cell to cell is not known; vary further axes")
+    headings = _headings(3, "axis", "value", "against", "speed-up", "95 % interval", "pairs", "difference")
+    return Section("What each axis does, all else equal", headings, rows[:top], below)
+
+
+def _interactions(comparison: Comparison, top: int) -> Section:
+    def name(axes: Sequence[str], values: Sequence[str]) -> str:
+        return label(dict(zip(axes, values, strict=True)), axes)
+
+    rows = [
+        _values(name(i.axes, i.values), name(i.axes, i.references), *_mean(i.mean, *TOGETHER))
+        for i in comparison.interactions
+    ]
+    headings = _headings(2, "together", "against", "beyond the product", "95 % interval", "blocks", "difference")
+    meaning = "beyond the product: their speed-up together over the product of each one's alone"
+    return Section("Largest interactions", headings, rows[:top], [*notes.rows_left_out(rows, top), meaning])
+
+
+def _values(*texts: str) -> list[Value]:
+    return [Value(text) for text in texts]
+
+
+def _headings(words: int, *texts: str) -> list[tuple[str, bool]]:
+    """The first few columns hold words, as do differences."""
+    return [(text, place < words or text == "difference") for place, text in enumerate(texts)]
+
+
+def _mean(mean: Mean, *words: str) -> tuple[str, str, str, str]:
+    return _ratio(mean.ratio), _interval(mean.interval), str(mean.count), answer(mean, *words)
+
+
+def _interval(interval: stats.Interval | None) -> str:
+    return "-" if interval is None else f"{_ratio(interval.low)} to {_ratio(interval.high)}"
+
+
+def _ratio(value: float) -> str:
+    """Three digits, also where they are zeros: "1.00x"."""
+    return f"{value:#.3g}".rstrip(".") + "x"
+
+
+def drawn(section: Section) -> Table:
+    """A section for the terminal."""
+    table = Table(box=box.SIMPLE_HEAD, header_style="bold", pad_edge=False)
+    for heading, is_word in section.headings:
+        table.add_column(escape(heading), justify="left" if is_word else "right", no_wrap=True)
+    for row in section.rows:
+        table.add_row(*(value.markup for value in row))
+    return table
+
+
+def markdown_table(section: Section) -> list[str]:
+    """The lines of a section's table, as GitHub reads it."""
+    lines = [_line([heading for heading, _ in section.headings])]
+    lines.append("|" + "|".join(" --- " if is_word else " ---: " for _, is_word in section.headings) + "|")
+    return lines + [_line([value.text for value in row]) for row in section.rows]
+
+
+def markdown(comparison: Comparison, top: int, remarks: Sequence[str] = ()) -> str:
+    """A whole comparison as Markdown, below what is to be said of all of it."""
+    lines = [f"Sweeps: {plain.markdown(', '.join(comparison.sweeps))}", ""]
+    lines += [f"**{plain.markdown(comparison.warning)}**", ""] if comparison.warning else []
+    lines += [*(f"- {plain.markdown(remark)}" for remark in remarks), ""] if remarks else []
+    for section in sections(comparison, top):
+        lines += [f"## {plain.markdown(section.title)}", "", *markdown_table(section), ""]
+        lines += [f"- {plain.markdown(note)}" for note in section.notes] + ([""] if section.notes else [])
+    return "\n".join(lines)
+
+
+def _line(texts: Sequence[str]) -> str:
+    return "| " + " | ".join(map(plain.markdown, texts)) + " |"
