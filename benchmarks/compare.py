@@ -20,7 +20,7 @@ import numpy as np
 
 from benchmarks.harness import timed
 from runner.commands import compare
-from runner.matrix.cell import AXES
+from runner.protocol.cell import AXES
 from runner.results.cells import CellRow, Origin, save
 
 LIMIT_S = 5.0

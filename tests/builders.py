@@ -13,7 +13,7 @@ import numpy as np
 
 from runner.analysis.ranking import Labels, Ranking, rank_sweep
 from runner.capture.tables import write_table
-from runner.matrix.cell import AXES
+from runner.protocol.cell import AXES
 from runner.protocol.resultfile import Window, WorkerResult
 from runner.protocol.stored import write_json
 from runner.protocol.verdicts import EvidenceVerdict, Status

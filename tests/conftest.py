@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 
 from runner.machine import lock
-from runner.matrix.cell import Allocator, Cell, Graph, Launcher, Model, Precision
+from runner.protocol.cell import Allocator, Cell, Graph, Launcher, Model, Precision
 from runner.results.outcome import CellRecord, read_cell
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -110,6 +110,19 @@ def _answer(arguments: Sequence[str], env: Mapping[str, str], cwd: Path, out: Pa
     os.chdir(cwd)
     sys.argv = ["runner", *arguments]
     sys.exit(main())
+
+
+def explained(help_text: str) -> dict[str, str]:
+    """Term -> explanation of each paragraph of ``--help``, whatever the width that it is wrapped to."""
+    found: dict[str, str] = {}
+    term = ""
+    for line in help_text.splitlines():
+        if line[:1].strip():
+            term, _, words = line.partition(" ")
+            found[term] = words.strip()
+        elif term and line.strip():
+            found[term] = f"{found[term]} {line.strip()}".strip()
+    return found
 
 
 def alive(pid: int) -> bool:

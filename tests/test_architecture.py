@@ -162,7 +162,7 @@ def test_the_worker_needs_torch_the_standard_library_and_the_job_types_only() ->
 @pytest.mark.parametrize(
     "module",
     [
-        "runner.matrix.cell",
+        "runner.protocol.cell",
         "runner.stats",
         "runner.checks.gate",
         "runner.report.terminal",

@@ -11,7 +11,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Protocol
 
-from runner.matrix.cell import ABSENT
+from runner.protocol.cell import ABSENT
 from runner.results.cells import CellRow
 from runner.results.metric_names import Metric
 

@@ -15,8 +15,8 @@ from runner.analysis.effects import largest_first
 from runner.analysis.mixing import MEASURING, SETTINGS, differences
 from runner.analysis.noise import Noise
 from runner.analysis.ranking import WORK, Labels, Row, rank, warning
-from runner.matrix.cell import ABSENT, AXES
 from runner.matrix.rules import matches
+from runner.protocol.cell import ABSENT, AXES
 from runner.protocol.errors import RunnerError
 from runner.results.cells import LEVEL, CellRow, Cells
 from runner.results.metric_names import Metric

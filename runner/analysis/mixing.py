@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
-from runner.matrix.cell import ABSENT
+from runner.protocol.cell import ABSENT
 from runner.protocol.cell import SETTINGS as SETTINGS_OF_CELLS
 from runner.protocol.errors import RunnerError
 from runner.results.cells import Cells, Origin

@@ -12,9 +12,9 @@ from runner import stats
 from runner.analysis import front
 from runner.analysis.cause import main_cause
 from runner.config import names
-from runner.matrix.cell import worded
 from runner.matrix.rules import check_rule, matches
 from runner.protocol.cell import WORK as WORK
+from runner.protocol.cell import worded
 from runner.protocol.errors import RunnerError
 from runner.results.cells import LEVEL, CellRow, cell_row
 from runner.results.outcome import CellRecord

@@ -17,8 +17,8 @@ from runner.analysis.comparison import FIGURES, Comparison, compare
 from runner.analysis.mixing import refuse_mixing
 from runner.analysis.noise import Noise, in_words, newest
 from runner.commands.options import add_allow, add_format, add_mlruns, add_top, allowed, make_parser, words
-from runner.matrix.cell import AXES
 from runner.matrix.rules import check_rule
+from runner.protocol.cell import AXES
 from runner.protocol.errors import RunnerError
 from runner.report import data, tables, terminal
 from runner.report.columns import COLUMNS, Place

@@ -20,8 +20,8 @@ from runner.analysis.verdict import ONE_ROUND
 from runner.capture.kernel_tables import by_shape
 from runner.capture.tables import read_table, read_trace
 from runner.commands.options import add_allow, add_format, add_mlruns, add_top, allowed, make_parser
-from runner.matrix.cell import ABSENT, AXES
 from runner.matrix.rules import distinguishing_axes
+from runner.protocol.cell import ABSENT, MAIN_AXES
 from runner.protocol.errors import RunnerError
 from runner.report import terminal
 from runner.report.columns import interval_text
@@ -134,7 +134,7 @@ def _names(pair: tuple[SweepCell, SweepCell]) -> tuple[str, str]:
     if pair[0].sweep == pair[1].sweep:
         before, after = (terminal.label(its_labels, distinguishing) for its_labels in labels)
     else:
-        keys = list(dict.fromkeys([*AXES[:6], *distinguishing]))
+        keys = list(dict.fromkeys([*MAIN_AXES, *distinguishing]))
         before, after = (
             f"{side.sweep.name}:  {terminal.label(its_labels, keys)}"
             for side, its_labels in zip(pair, labels, strict=True)

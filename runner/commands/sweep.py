@@ -7,12 +7,13 @@ import os
 import secrets
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from runner.config import experiments
+from runner.config import choices
 from runner.machine import installation
 from runner.machine.host import version_of
+from runner.protocol.cell import ENTRIES
 from runner.protocol.errors import RunnerError
 
 
@@ -27,11 +28,20 @@ def launcher_here() -> str:
     return "ipexrun" if version_of("intel-extension-for-pytorch") else "xeon"
 
 
-def experiments_here() -> str:
-    """The experiments that ``--help`` lists, as text for the template in conf/config.yaml."""
+def search_path() -> list[Path]:
+    """The folders in which options find their files, in the order in which Hydra looks."""
     own = installation.own_folders(os.environ.get(installation.OWN_FOLDERS, ""))
-    # Hydra's template is one of string.Template.
-    return experiments.listing([installation.CONF, *own, installation.EXPERIMENTS]).replace("$", "$$")
+    return [installation.CONF, *own, installation.EXPERIMENTS]
+
+
+def experiments_help() -> str:
+    """The experiments that ``--help`` lists, as text for the template in conf/config.yaml."""
+    return choices.list_experiments(search_path()).replace("$", "$$")  # the template is one of string.Template
+
+
+def axes_help() -> str:
+    """The axes that ``--help`` lists, in the same way."""
+    return choices.list_axes(ENTRIES, search_path()).replace("$", "$$")
 
 
 def main(words: Sequence[str]) -> int:
@@ -50,23 +60,29 @@ def main(words: Sequence[str]) -> int:
     from runner.config import schema
     from runner.job.run import run_job
     from runner.results.outcome import Outcome
-    from runner.sweep import run as the_sweep
 
     schema.register()
-    for name, function in (("sweep_id", sweep_id), ("launcher", launcher_here), ("experiments", experiments_here)):
+    resolvers: dict[str, Callable[[], str]] = {
+        "sweep_id": sweep_id,
+        "launcher": launcher_here,
+        "experiments_help": experiments_help,
+        "axes_help": axes_help,
+    }
+    for name, function in resolvers.items():
         OmegaConf.register_new_resolver(f"runner.{name}", function, replace=True)
 
     from hydra.core.hydra_config import HydraConfig
     from hydra.types import RunMode
 
-    @hydra.main(version_base="1.3", config_path=str(installation.CONF), config_name="config")
     def task(composed: DictConfig) -> Outcome:
         if HydraConfig.get().mode != RunMode.MULTIRUN:
             raise RunnerError("hydra.mode=RUN: jobs are run by the sweeper; leave hydra.mode as it is")
         return run_job(schema.typed(composed), OmegaConf.to_yaml(composed, resolve=True))
 
-    task()
-    return the_sweep.exit_status
+    # The sweeper leaves it here: Hydra hands it this function, and drops what a sweeper returns.
+    task.exit_status = 0  # type: ignore[attr-defined]
+    hydra.main(version_base="1.3", config_path=str(installation.CONF), config_name="config")(task)()
+    return int(task.exit_status)  # type: ignore[attr-defined]
 
 
 def for_hydra(words: Sequence[str]) -> list[str]:
@@ -88,7 +104,7 @@ def for_hydra(words: Sequence[str]) -> list[str]:
     named = os.environ.get(installation.OWN_FOLDERS, "").split(os.pathsep)
     folders = installation.own_folders(os.pathsep.join([*own, *named, "experiments"]))
     os.environ[installation.OWN_FOLDERS] = os.pathsep.join(map(str, folders))
-    return experiments.as_default(left)
+    return choices.as_default(left)
 
 
 def _folder(option: str, name: str) -> str:

@@ -199,9 +199,9 @@ def register() -> None:
     store.store(name="runner_schema", node=schema())
     store.store(group="hydra/sweeper", name="matrix", node=MatrixSweeperConf, provider="runner")
     OmegaConf.register_new_resolver(
-        "runner.settings_help", lambda: option_help.settings(ENTRIES.values()), replace=True
+        "runner.settings_help", lambda: option_help.list_settings(ENTRIES.values()), replace=True
     )
-    OmegaConf.register_new_resolver("runner.sweep_help", lambda: option_help.of_sweep(Config), replace=True)
+    OmegaConf.register_new_resolver("runner.sweep_help", lambda: option_help.list_sweep_options(Config), replace=True)
 
 
 def typed(composed: DictConfig) -> Config:

@@ -21,8 +21,8 @@ from runner.config.schema import Config
 from runner.job import passes, separate
 from runner.job.serving import session as serving
 from runner.machine import disk, lock
-from runner.matrix.cell import Cell
 from runner.protocol import stored
+from runner.protocol.cell import Cell
 from runner.protocol.errors import RunnerError, StorageError
 from runner.protocol.resultfile import OTHER_FAILED, WorkerResult, onednn_log
 from runner.protocol.stored import write_json

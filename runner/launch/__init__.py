@@ -17,8 +17,8 @@ from runner.launch.placement import Placement, UnplaceableError, place
 from runner.launch.request import LaunchRequest
 from runner.machine.capabilities import Machine
 from runner.machine.installation import IPEX_EXTRA, WORKER
-from runner.matrix.cell import Cell
 from runner.matrix.support import why_not
+from runner.protocol.cell import Cell
 from runner.protocol.errors import RunnerError
 
 __all__ = ["Command", "PlacedCell", "Placement", "command", "place_cell"]

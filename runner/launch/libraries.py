@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from runner.machine.installation import IPEX_EXTRA
-from runner.matrix.cell import Cell
+from runner.protocol.cell import Cell
 from runner.protocol.errors import LibraryMissingError
 
 # stem -> command line that installs the library

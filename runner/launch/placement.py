@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 from runner.machine.host import Topology, format_cpu_list
-from runner.matrix.cell import Cell
+from runner.protocol.cell import Cell
 from runner.protocol.errors import RunnerError
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from runner.launch.placement import Placement
-from runner.matrix.cell import Cell
+from runner.protocol.cell import Cell
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from runner.launch.placement import Placement
 from runner.launch.request import Built, LaunchRequest
-from runner.matrix.cell import Cell
+from runner.protocol.cell import Cell
 
 MODULE = "torch.backends.xeon.run_cpu"
 

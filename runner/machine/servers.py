@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from runner.machine import execute
 from runner.machine.host import version_of
 from runner.machine.installation import SERVING_EXTRA
-from runner.matrix.cell import Cell
+from runner.protocol.cell import Cell
 from runner.protocol.errors import RunnerError
 
 # TorchServe 0.12's frontend is compiled for Java 17.

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from runner.matrix.cell import Cell
+from runner.protocol.cell import Cell
 
 _FP16 = frozenset({"avx512_fp16", "amx_fp16"})
 

@@ -15,8 +15,8 @@ from pathlib import Path
 from statistics import median
 from typing import Annotated, Any
 
-from runner.matrix.cell import ABSENT, AXES, INFERENCE
 from runner.protocol import stored
+from runner.protocol.cell import ABSENT, AXES, INFERENCE
 from runner.protocol.stored import Count, FormatError, Latency, Range, VersionError
 from runner.protocol.verdicts import QualityVerdict, Status
 from runner.results import sweepfiles

@@ -11,7 +11,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from runner.config.experiments import as_default
+from runner.config.choices import as_default
 from runner.machine.installation import OWN_FOLDERS, own_folders
 from runner.machine.processes import Process
 from runner.protocol.errors import RunnerError

@@ -41,10 +41,6 @@ from runner.tracking.recorder import Recorder
 
 ALL_RAN, SOME_FAILED, INTERRUPTED = 0, 1, 130
 
-# The exit status of this process's sweep: Hydra drops what a sweeper returns, and an exception raised in a sweeper
-# would skip Hydra's callbacks.
-exit_status = ALL_RAN
-
 
 def run_sweep(request: SweepRequest, compose: Compose, launch: Launch) -> int:
     """Run the whole sweep; returns the exit status.

@@ -14,7 +14,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from runner.protocol.cell import AXES, worded
+from runner.protocol.cell import AXES, MAIN_AXES, worded
 from runner.results.metric_names import Metric, Tag
 
 TAG = "mlflow.sharedViewState."
@@ -82,7 +82,7 @@ class View:
 
 def run_name(axes: Mapping[str, str], first: Sequence[str] = ()) -> str:
     """The name of a cell's run. The UI cuts it off after 20 characters or so: distinguishing axes come ``first``."""
-    names = dict.fromkeys([*(axis for axis in first if axis in AXES), *AXES[:6]])
+    names = dict.fromkeys([*(axis for axis in first if axis in AXES), *MAIN_AXES])
     return " ".join(worded(axis, axes[axis]) for axis in names if axis in axes)
 
 
@@ -151,7 +151,7 @@ def experiment_view() -> View:
 
     Its sweeps vary different axes, so this view has a column for each axis that makes two cells comparable.
     """
-    columns = _ranking((*AXES[:6], "batch_size", "instances"))
+    columns = _ranking((*MAIN_AXES, "batch_size", "instances"))
     name = "all sweeps: fastest first, right output only"
     return View("matrix", name, _state(f"{_CELLS} and {_RANKED}", columns))
 

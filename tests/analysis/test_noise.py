@@ -21,8 +21,7 @@ from runner.analysis import noise
 from runner.analysis.verdict import verdict
 from runner.commands import compare
 from runner.config.schema import Config
-from runner.matrix.cell import ABSENT
-from runner.protocol.cell import ENTRIES
+from runner.protocol.cell import ABSENT, ENTRIES
 from runner.protocol.resultfile import WorkerResult
 from runner.protocol.stored import write_json
 from runner.protocol.verdicts import EvidenceVerdict, Status

@@ -11,7 +11,7 @@ import pytest
 
 from runner.checks.gate import check
 from runner.launch import PlacedCell, Placement
-from runner.matrix.cell import Allocator, Graph, Precision
+from runner.protocol.cell import Allocator, Graph, Precision
 from runner.protocol.stored import FormatError
 from tests.checks.recorded import data_of, proof_of, tampered
 from tests.conftest import CELL

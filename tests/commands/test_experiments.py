@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from runner.commands import resume, sweep
-from runner.config.experiments import as_default
+from runner.config.choices import as_default
 from runner.machine import installation
 from runner.protocol.errors import RunnerError
 from runner.results import ledger

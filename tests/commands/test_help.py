@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from runner import __version__, commands
-from runner.config import experiments
-from tests.conftest import ROOT, invoke
+from runner.config import choices
+from tests.conftest import ROOT, explained, invoke
 
 
 class Parsed(Exception):  # noqa: N818  # ends a command where its arguments would be parsed
@@ -72,16 +72,16 @@ def test_help_lists_every_experiment_with_its_first_comment(tmp_path: Path) -> N
     (own / "first.yaml").write_text("# @package _global_\n# What $HOME costs\nrounds: 1\n")
     ran = invoke(["--config-dir", str(tmp_path), "--help"])
     assert ran.status == 0, ran.err
-    lines = [line.strip() for line in ran.out.splitlines()]
-    assert any(line.startswith("mine/first") and line.endswith("  What $HOME costs") for line in lines)
+    terms = explained(ran.out)
+    assert terms["mine/first"] == "What $HOME costs"
     for file in (ROOT / "experiments/experiment").glob("*.yaml"):
         comment = file.read_text().splitlines()[1].lstrip("# ")
-        assert any(line.startswith(f"{file.stem} ") and line.endswith(comment) for line in lines), file.stem
+        assert terms[file.stem] == comment
 
 
 def test_an_experiment_of_an_earlier_folder_hides_the_later_one(tmp_path: Path) -> None:
     for folder, comment in (("mine", "# Mine"), ("theirs", "# Theirs"), ("silent", "rounds: 1\n# Too late")):
         (tmp_path / folder / "experiment").mkdir(parents=True)
         (tmp_path / folder / "experiment" / ("silent.yaml" if folder == "silent" else "a.yaml")).write_text(comment)
-    listed = experiments.listing([tmp_path / name for name in ("mine", "theirs", "silent", "nothing")])
+    listed = choices.list_experiments([tmp_path / name for name in ("mine", "theirs", "silent", "nothing")])
     assert [line.split() for line in listed.splitlines()] == [["a", "Mine"], ["silent"]]

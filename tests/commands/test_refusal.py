@@ -101,5 +101,5 @@ def test_bad_input_is_refused_in_one_sentence(
 
 def test_help_names_axes_settings_and_exit_statuses() -> None:
     shown = ask("--help").out
-    for word in ("allocator:", "ipex:", "batch_size", "experiment", "Exit status", "mlruns"):
+    for word in ("allocator ", "ipex ", "batch_size ", "EXPERIMENTS", "Exit status", "mlruns="):
         assert word in shown

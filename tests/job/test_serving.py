@@ -19,8 +19,8 @@ from runner.job.serving import load, session, torchserve
 from runner.job.serving.server import PORTS, Site
 from runner.launch import PlacedCell, Placement, xeon
 from runner.machine import servers
-from runner.matrix.cell import ABSENT, Allocator, Graph, Launcher, Load, Scenario
 from runner.matrix.support import why_not
+from runner.protocol.cell import ABSENT, Allocator, Graph, Launcher, Load, Scenario
 from runner.protocol.errors import RunnerError
 from runner.protocol.jobfile import JobSpec
 from tests.checks.recorded import data_of, proof_of, tampered

@@ -21,7 +21,7 @@ from runner.machine import execute
 from runner.machine.capabilities import Machine, this_machine
 from runner.machine.host import Cpu, Topology
 from runner.machine.installation import WORKER
-from runner.matrix.cell import Allocator, Cell, Graph, Launcher
+from runner.protocol.cell import Allocator, Cell, Graph, Launcher
 from runner.protocol.errors import LibraryMissingError, RunnerError
 from tests.conftest import CELL as SOME_CELL
 

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from runner.matrix.cell import AXES, Allocator, Graph, Launcher, Model, Precision
 from runner.matrix.rules import check_rule, combinations, distinguishing_axes, matches, rounds_in_order
+from runner.protocol.cell import AXES, Allocator, Graph, Launcher, Model, Precision
 from runner.protocol.errors import RunnerError
 from tests.conftest import CELL
 

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from runner.matrix.cell import Graph, Launcher, Model, Precision
 from runner.matrix.support import why_not
+from runner.protocol.cell import Graph, Launcher, Model, Precision
 from tests.conftest import CELL
 
 ZEN4 = frozenset({"avx2", "avx512f", "avx512bw", "avx512_vnni", "avx512_bf16"})

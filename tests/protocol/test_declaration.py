@@ -64,7 +64,7 @@ def test_a_new_field_is_in_the_schema_and_in_the_help_with_its_default() -> None
     known = {field.name: field.default for field in fields(schema(Wider))}
     assert known["colour"] == "red"
     assert known["height_m"] is None
-    text = option_help.settings(entries(Wider))
+    text = option_help.list_settings(entries(Wider))
     assert "colour=red" in text
     assert "height_m=null" in text
     assert "Metres above the sea." in text
@@ -87,7 +87,7 @@ def test_a_new_field_has_its_limits(key: str, value: object, sentence: str) -> N
 
 
 def test_every_option_of_a_sweep_is_explained() -> None:
-    text = option_help.of_sweep(Config)
+    text = option_help.list_sweep_options(Config)
     for field in fields(Config):
         assert ("declaration" in field.metadata) == any(
             line.startswith(field.name) and line[len(field.name)] in "= " for line in text.splitlines()

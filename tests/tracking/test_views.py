@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from runner.matrix.cell import AXES
+from runner.protocol.cell import AXES
 from runner.tracking import views
 from runner.tracking.views import View
 

@@ -27,7 +27,7 @@ from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 
 from runner.config import names, schema
 from runner.machine.installation import IPEX_EXTRA
-from runner.matrix.cell import AXES
+from runner.protocol.cell import AXES
 from runner.protocol.errors import RunnerError
 from runner.results.outcome import Outcome
 from runner.sweep import planning, resume, run
@@ -50,12 +50,14 @@ class MatrixSweeper(Sweeper):  # type: ignore[misc]  # Hydra's plugins are untyp
         self.exclude, self.include = exclude, include
 
     config: DictConfig
+    task: Any
+    """What Hydra runs for each job; the exit status of the sweep is left on it."""
     launcher: Launcher
     hydra_context: HydraContext
 
     def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
         """Called by Hydra before sweep()."""
-        self.hydra_context, self.config = hydra_context, config
+        self.hydra_context, self.config, self.task = hydra_context, config, task_function
         self.launcher = Plugins.instance().instantiate_launcher(
             hydra_context=hydra_context, task_function=task_function, config=config
         )
@@ -86,8 +88,8 @@ class MatrixSweeper(Sweeper):  # type: ignore[misc]  # Hydra's plugins are untyp
             runs_here=runs_here,
             notes=self._notes(),
         )
-        run.exit_status = run.run_sweep(request, self._compose, self._launch)
-        return run.exit_status
+        self.task.exit_status = run.run_sweep(request, self._compose, self._launch)
+        return int(self.task.exit_status)
 
     def _notes(self) -> list[str]:
         """What an automatic choice came to, where it is not the usual one."""

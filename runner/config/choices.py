@@ -1,0 +1,65 @@
+"""The files among which an option chooses: experiments, and the values of an axis. Their lists for ``--help``."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+
+from runner.config import names, option_help
+from runner.protocol.declaration import Entry
+
+GROUP = "experiment"
+# Enough for a header and the first comment.
+_FIRST_BYTES = 2048
+
+
+def as_default(words: Sequence[str]) -> list[str]:
+    """The words with ``+experiment=x`` written as ``experiment=x``.
+
+    Both are valid. Hydra takes the plus for a group that the defaults don't have, and they have this one, as none.
+    """
+    return [word[1:] if word.startswith(f"+{GROUP}=") else word for word in words]
+
+
+def files_of(group: str, folders: Sequence[Path]) -> dict[str, Path]:
+    """Name -> file of every value of a group in these folders, in the order of the names.
+
+    A file hides those of the same name in later folders, as it does for Hydra.
+    """
+    files: dict[str, Path] = {}
+    for folder in folders:
+        for file in (folder / group).rglob("*.yaml"):
+            files.setdefault(str(file.relative_to(folder / group).with_suffix("")), file)
+    return dict(sorted(files.items()))
+
+
+def list_experiments(folders: Sequence[Path]) -> str:
+    """The experiments in these folders, each with its first line of comment."""
+    files = files_of(GROUP, folders)
+    return option_help.paragraphs([(names.visible(name), _comment(file)) for name, file in files.items()])
+
+
+def list_axes(entries: Mapping[str, Entry], folders: Sequence[Path]) -> str:
+    """The axes whose values are files, each with its sentence and its values."""
+    groups = [(key, entry.declaration.help) for key, entry in entries.items() if entry.declaration.is_group]
+    return option_help.paragraphs([(key, f"{sentence} {_listed(files_of(key, folders))}") for key, sentence in groups])
+
+
+def _listed(values: Iterable[str]) -> str:
+    return f"One of {', '.join(map(names.visible, values))}."
+
+
+def _comment(file: Path) -> str:
+    """The first comment of a file that is no header of Hydra's (``# @package``); empty where there is none."""
+    try:
+        with file.open("rb") as opened:
+            text = opened.read(_FIRST_BYTES).decode("utf-8", "replace")
+    except OSError as error:
+        return f"can't be read: {error.strerror}"
+    for line in text.splitlines():
+        comment = line.strip()
+        if comment.startswith("#") and not comment.lstrip("# ").startswith("@"):
+            return names.visible(comment.lstrip("# "))
+        if comment and not comment.startswith("#"):
+            break
+    return ""
