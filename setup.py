@@ -1,8 +1,18 @@
-"""The one thing that pyproject.toml can't say: the ITT collector is a C library that Python never imports."""
+"""What pyproject.toml can't say: a C library that Python never imports, and two folders that move into the package."""
 
-from setuptools import Extension, setup
+from setuptools import Extension, find_namespace_packages, setup
+
+# conf/ and experiments/ stand at the top, where one looks for them; a wheel has them inside the package.
+SHIPPED = {"runner.conf": "conf", "runner.experiments": "experiments"}
 
 setup(
+    packages=[*find_namespace_packages(include=["runner", "runner.*"]), *SHIPPED],
+    package_dir=SHIPPED,
+    package_data={
+        **{package: ["**/*.yaml"] for package in SHIPPED},
+        "runner.report": ["*.j2"],
+        "runner.worker": ["*.c"],
+    },
     ext_modules=[
         Extension(
             "runner.worker._itt_collector",
@@ -12,5 +22,7 @@ setup(
             # Without a C compiler the runner works; ITT is then "unavailable", with the reason.
             optional=True,
         )
-    ]
+    ],
+    # It uses nothing of Python's, so that one wheel serves all versions.
+    options={"bdist_wheel": {"py_limited_api": "cp310"}},
 )

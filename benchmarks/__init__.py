@@ -1,1 +1,1 @@
-"""Claims about the runner itself, each a script that prints its figures and exits non-zero when the claim fails."""
+"""Claims about the runner itself: each is a script that prints its figures, and exits non-zero if the claim fails."""

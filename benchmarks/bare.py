@@ -1,7 +1,7 @@
-"""The script a careful person would write by hand: the same loop, no runner. Prints "warm" after the
-warm-up and at the end the p50 in seconds.
+"""The script that a careful person would write by hand: the same loop, without the runner.
 
-Imports nothing of the project, so that it can't share its faults. Started by ipexrun from the other benchmarks.
+It prints "warm" after the warm-up, and the p50 in seconds at the end. It imports nothing of the project, so that it
+can't share its faults. The other benchmarks start it by ipexrun.
 """
 
 import argparse
@@ -13,7 +13,7 @@ from torch import nn
 
 
 def main() -> None:
-    """Build, warm up, time."""
+    """Build a model, warm up, time it and print the p50."""
     parser = argparse.ArgumentParser()
     parser.add_argument("model", choices=["resnet50", "conv_relu"])
     parser.add_argument("--batch-size", type=int, required=True)
@@ -39,12 +39,12 @@ def main() -> None:
         for _ in range(options.warmup):
             model(x)
         print("warm", flush=True)
-        samples = []
+        latencies_ns = []
         for _ in range(options.iterations):
             start = time.perf_counter_ns()
             model(x)
-            samples.append(time.perf_counter_ns() - start)
-    print(statistics.median(samples) / 1e9)
+            latencies_ns.append(time.perf_counter_ns() - start)
+    print(statistics.median(latencies_ns) / 1e9)
 
 
 if __name__ == "__main__":

@@ -1,9 +1,9 @@
-"""Do captures touch the timing samples they come after?
+"""Do captures change the latencies that are timed before them?
 
-Alternates sweeps of one cell with no captures and with all of them, and compares the medians of their timed
-iterations, pair by pair. Claim: the 95 % interval of the ratio (Student's t on the logarithms of the pairs' ratios)
-has 1 in it, or lies within 3 % of 1. `python -m benchmarks.captures [--quick]`; the last line is the ratio; exit status
-1 when the claim fails.
+This benchmark alternates sweeps of one cell without captures and with all of them, and compares the medians of their
+timed iterations, pair by pair. Claim: the 95 % interval of the ratio (Student's t on the logarithms of the pairs'
+ratios) contains 1, or lies within 3 % of 1. Run it with `python -m benchmarks.captures [--quick]`; the last line is the
+ratio, and the exit status is 1 if the claim fails.
 """
 
 from __future__ import annotations
@@ -20,20 +20,19 @@ from benchmarks.harness import rows_of, sweep_argv, timed, workplace
 CELL = ("model=resnet50", "batch_size=4", "memory_format=channels_last", "ipex=on", "allocator=tcmalloc")
 ALL = "capture=[onednn,itt,profiler,counters,toplev]"
 
-
-# Less than this is nothing, however sure it is.
+# A smaller relative difference does not matter, however sure it is.
 NEGLIGIBLE = 0.03
 
 
 def interval(ratios: list[float]) -> tuple[float, float, float]:
-    """(geometric mean, low, high) of paired ratios, 95 %."""
+    """The geometric mean of paired ratios, and the two ends of its 95 % interval."""
     logs = [log(ratio) for ratio in ratios]
     half = float(stats.t.ppf(0.975, len(logs) - 1)) * stdev(logs) / len(logs) ** 0.5
     return exp(fmean(logs)), exp(fmean(logs) - half), exp(fmean(logs) + half)
 
 
 def main() -> int:
-    """Alternate, compare, judge."""
+    """Alternate the sweeps, compare them, and return the exit status."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true", help="two alternations")
     parser.add_argument("--times", type=int, default=5, help="alternations (default: %(default)s)")
@@ -42,7 +41,7 @@ def main() -> int:
     p50_ms: dict[str, list[float]] = {"capture=[]": [], ALL: []}
     with workplace() as (mlruns, _):
         for number in range(2 if options.quick else options.times):
-            # Each goes first every other time.
+            # Each of the two goes first every other time.
             for captures in sorted(p50_ms, reverse=bool(number % 2)):
                 done = timed(sweep_argv([*CELL, captures, "warmup=5", "iterations=50"], mlruns))
                 [row] = rows_of(done.out)

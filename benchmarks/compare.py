@@ -1,8 +1,8 @@
-"""What does comparing cost, by number of cells?
+"""How long does it take to compare many cells?
 
-Leaves 100, 1 000 and 10 000 cells of 5 rounds as a sweep's cells.parquet and times `python -m runner compare` on them,
-in this process and as a command. Claim: 10 000 cells in at most 5 s. `python -m benchmarks.compare [--quick]`; exit
-status 1 when the claim fails.
+This benchmark writes 100, 1 000 and 10 000 cells of 5 rounds as the cells.parquet of a sweep, and times
+`python -m runner compare` on them, in this process and as a command. Claim: 10 000 cells take at most 5 s. Run it with
+`python -m benchmarks.compare [--quick]`; the exit status is 1 if the claim fails.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from runner.matrix.cell import AXES
 
 LIMIT_S = 5.0
 ROUNDS = 5
-# Six axes, 10 800 cells.
+# Six axes, which make 10 800 cells.
 LEVELS = {
     "allocator": ("ptmalloc", "ptmalloc_tuned", "jemalloc", "jemalloc_benchmark", "tcmalloc"),
     "ipex": ("off", "on"),
@@ -34,13 +34,14 @@ LEVELS = {
     "graph": ("eager", "torchscript", "compile"),
     "threads": tuple(str(number) for number in range(1, 61)),
 }
-# As many further figures as a sweep with all captures has: they are in the file and must not cost.
+# A sweep with all captures has this many further figures, which are in the file and must not take time.
 FURTHER = 90
 
 
-def planted(count: int, rng: np.random.Generator) -> list[CellRow]:
-    """The first ``count`` cells: tcmalloc halves the latency, IPEX takes a third off, together a further fifth."""
-    made: list[CellRow] = []
+def make_cells(count: int, rng: np.random.Generator) -> list[CellRow]:
+    """Make ``count`` cells: tcmalloc halves the latency, IPEX takes a third off, and both together take a fifth more
+    off."""
+    rows: list[CellRow] = []
     fixed = dict.fromkeys(AXES, "x") | {"model": "resnet50", "batch_size": "32", "instances": "1"}
     for values in itertools.islice(itertools.product(*reversed(LEVELS.values())), count):
         axes = dict(zip(reversed(LEVELS), values, strict=True))
@@ -57,24 +58,24 @@ def planted(count: int, rng: np.random.Generator) -> list[CellRow]:
             "quality/max_abs_err": float(rng.choice([0, 5e-4, 1e-2])),
             **{f"onednn/figure_{number}": float(number) for number in range(FURTHER)},
         }
-        made.append(
+        rows.append(
             CellRow(
-                "", f"{len(made):012x}", "FINISHED", "", "ok", "ok", "avx512", "-", not made,
+                "", f"{len(rows):012x}", "FINISHED", "", "ok", "ok", "avx512", "-", not rows,
                 fixed | axes, {"warmup": "3", "iterations": "20", "seed": "0"}, figures, tuple(medians.tolist()),
             )
         )  # fmt: skip
-    return made
+    return rows
 
 
-def leave(count: int, mlruns: Path) -> None:
-    """A sweep of so many cells below ``mlruns``."""
+def write_sweep(count: int, mlruns: Path) -> None:
+    """Write a sweep of ``count`` cells below ``mlruns``."""
     folder = mlruns / "sweeps" / f"{count:08d}"
     folder.mkdir(parents=True)
-    save(planted(count, np.random.default_rng(0)), Origin(folder.name, "here", {}, {"torch": "2.8.0"}), folder)
+    save(make_cells(count, np.random.default_rng(0)), Origin(folder.name, "here", {}, {"torch": "2.8.0"}), folder)
 
 
 def main() -> int:
-    """Time, print, judge."""
+    """Time the comparisons, print the figures, and return the exit status."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true", help="no more than 1 000 cells")
     options = parser.parse_args()
@@ -83,7 +84,7 @@ def main() -> int:
     with TemporaryDirectory(prefix="runner-bench-") as name:
         mlruns = Path(name)
         for count in (100, 1_000) if options.quick else (100, 1_000, 10_000):
-            leave(count, mlruns)
+            write_sweep(count, mlruns)
             size_mb = (mlruns / "sweeps" / f"{count:08d}" / "cells.parquet").stat().st_size / 1e6
             arguments = [f"{count:08d}", "--mlruns", name]
             started = perf_counter()

@@ -1,8 +1,9 @@
-"""What does deciding cost, by number of cells?
+"""How long do the statistics of a comparison take for many cells?
 
-Compares 10 to 10 000 cells of 5 rounds x 200 samples with one baseline, as `runner.stats.compare` does for a sweep, and
-prints the seconds of each. Claim: 10 000 cells in at most 5 s. `python -m benchmarks.decision [--quick]`; the last
-line is the seconds of the most cells; exit status 1 when the claim fails.
+This benchmark compares 10 to 10 000 cells of 5 rounds x 200 samples with one baseline, as `runner.stats.compare` does
+for a sweep, and prints the seconds that each takes. Claim: 10 000 cells take at most 5 s. Run it with
+`python -m benchmarks.decision [--quick]`; the last line is the seconds for the largest number of cells, and the exit
+status is 1 if the claim fails.
 """
 
 from __future__ import annotations
@@ -23,13 +24,13 @@ ROUNDS, SAMPLES = 5, 200
 
 
 def cells(count: int, rng: np.random.Generator) -> list[list[list[float]]]:
-    """Equal cells as a store gives them: lists of floats; processes differ by 1 %, iterations by 5 %."""
+    """Equal cells as lists of floats, like those of a store; processes differ by 1 %, iterations by 5 %."""
     logs = rng.normal(0, 0.01, (count, ROUNDS, 1)) + rng.normal(0, 0.05, (count, ROUNDS, SAMPLES))
     return [[list(map(float, process)) for process in cell] for cell in 0.01 * np.exp(logs)]
 
 
 def main() -> int:
-    """Time, print, judge."""
+    """Time the statistics, print the figures, and return the exit status."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true", help="no more than 1 000 cells")
     options = parser.parse_args()
@@ -44,14 +45,14 @@ def main() -> int:
         took_s = perf_counter() - started
         different = sum(verdict.answer is not Answer.UNDECIDED for verdict in verdicts)
         print(f"compare {count:6d} cells: {took_s:8.4f} s, {different} of these equal cells called different")
-    many = (0.01 * np.exp(rng.normal(0, 0.05, (10, 1000)))).tolist()
-    once: dict[str, Callable[[], object]] = {
-        "interval, 5 processes x 1 000 (Student)": partial(interval, many[:5]),
-        "interval, 10 processes x 1 000 (bootstrap)": partial(interval, many),
-        "describe, 1 000 samples": partial(describe, many[0]),
-        "enough, 1 000 samples": partial(enough, many[0], 1),
+    processes = (0.01 * np.exp(rng.normal(0, 0.05, (10, 1000)))).tolist()
+    calls: dict[str, Callable[[], object]] = {
+        "interval, 5 processes x 1 000 (Student)": partial(interval, processes[:5]),
+        "interval, 10 processes x 1 000 (bootstrap)": partial(interval, processes),
+        "describe, 1 000 samples": partial(describe, processes[0]),
+        "enough, 1 000 samples": partial(enough, processes[0], 1),
     }
-    for name, call in once.items():
+    for name, call in calls.items():
         call()
         started = perf_counter()
         call()

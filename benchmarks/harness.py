@@ -1,4 +1,4 @@
-"""What the benchmarks share: the runner and plain ipexrun as two commands over the same cores and allocator."""
+"""What the benchmarks share: the runner and plain ipexrun, as two commands with the same cores and allocator."""
 
 from __future__ import annotations
 
@@ -28,14 +28,14 @@ BARE = Path(__file__).with_name("bare.py")
 
 @dataclass(frozen=True)
 class Timed:
-    """One finished command."""
+    """A command that has ended: its wall time, and what it printed to stdout."""
 
     wall_s: float
     out: str
 
 
 def timed(argv: Sequence[str], env: dict[str, str] | None = None) -> Timed:
-    """Run to the end; a failure ends the benchmark with what the command said."""
+    """Run a command to its end; if it fails, the benchmark ends with what the command printed."""
     start = time.monotonic()
     done = subprocess.run(list(argv), cwd=ROOT, env=env, capture_output=True, text=True, check=False)
     wall_s = time.monotonic() - start
@@ -45,20 +45,21 @@ def timed(argv: Sequence[str], env: dict[str, str] | None = None) -> Timed:
 
 
 def sweep_argv(arguments: Sequence[str], mlruns: Path) -> list[str]:
-    """The runner as a command; the jobs are those asked for and no further attempts, so that costs can be compared."""
+    """The command line of a sweep without further attempts, so that the costs of equally many jobs are compared."""
     return [sys.executable, "-m", "runner", "-m", "reruns=0", *arguments, f"mlruns={mlruns}"]
 
 
 def rows_of(out: str) -> list[dict[str, str]]:
     """The rows of comparison.csv of the sweep that printed ``out``."""
-    found = re.search(r"^files\s+(.+)$", out, re.M)
-    assert found, out
-    with (ROOT / found[1] / "comparison.csv").open(newline="", encoding="utf-8") as file:
+    match = re.search(r"^files\s+(.+)$", out, re.M)
+    assert match, out
+    with (ROOT / match[1] / "comparison.csv").open(newline="", encoding="utf-8") as file:
         return list(csv.DictReader(file))
 
 
 def ipexrun(allocator: str, program: Sequence[str], private: Path) -> tuple[list[str], dict[str, str]]:
-    """(argv, env) of bare.py under the plain ipexrun, on the cores and with the library that the runner would take."""
+    """The argv and environment of bare.py under plain ipexrun, with the cores and the library that the runner would
+    use."""
     topology = read_topology()
     manager = capabilities.working_task_manager(min(topology.allowed), topology.nodes()[0])
     env, _ = environment.scrub(dict(os.environ))
@@ -77,17 +78,21 @@ def ipexrun(allocator: str, program: Sequence[str], private: Path) -> tuple[list
 
 @contextmanager
 def workplace() -> Iterator[tuple[Path, Path]]:
-    """(results folder, folder for library links), both gone afterwards."""
-    # LD_PRELOAD is split at spaces and colons, whatever the project's path is.
+    """Make a results folder and a folder for links to libraries; both are removed at the end of the block."""
+    # In /tmp, because LD_PRELOAD is split at spaces and colons, which the project's path may have.
     with TemporaryDirectory(prefix="runner-bench-", dir="/tmp") as folder:
         yield Path(folder) / "mlruns", Path(folder) / "private"
 
 
 def last_float(text: str) -> float:
-    """The last line that is a number: what bare.py prints after the launcher's chatter."""
+    """The last line that is a number: bare.py prints it after the launcher's own lines.
+
+    Raises:
+        ValueError: no line is a number.
+    """
     for line in reversed(text.splitlines()):
         try:
             return float(line)
         except ValueError:
             continue
-    raise ValueError(f"no figure in: {text}")
+    raise ValueError(f"there is no number in: {text}")

@@ -19,10 +19,10 @@ from typing import Any
 import pytest
 from mlflow.tracking import MlflowClient
 
-from runner.machine import disk, execute
+from runner.machine import disk, execute, processes
 from runner.protocol.errors import StorageError
 from runner.results import ledger
-from runner.results.outcome import OUTCOME_FILE, RESULT_FILE, numbers
+from runner.results.outcome import OUTCOME_FILE, RESULT_FILE, ended_rounds
 from runner.tracking import recorder
 from runner.tracking.store import Store
 from tests.conftest import MODELS, ROOT, Ran, ask, invoke, records_of
@@ -120,7 +120,7 @@ def test_mlflow_filled_again_from_the_folders_is_as_it_was(sweep: Path, tmp_path
 def test_a_database_that_somebody_writes_to_is_waited_for_and_given_up_in_one_sentence(
     sweep: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    record = recorder.of(tmp_path, None)
+    record = recorder.recorder_for(tmp_path, None)
     record.store.prepare()
     with closing(sqlite3.connect(tmp_path / "mlflow.db")) as holder:
         holder.execute("begin exclusive")
@@ -194,8 +194,8 @@ def test_a_sweep_goes_on_without_its_mlflow_server_and_is_recorded_later(tmp_pat
         assert ran.out.count("the sweep goes on") == 1
         assert "[3/3]" in ran.out
         [cell] = ledger.read_cells(ran.sweep)
-        assert numbers(ran.sweep, cell.cell_id) == [0, 1, 2]
-        assert f"Nothing is lost: python -m runner import {ran.sweep}" in ran.out.replace("\n", "")
+        assert ended_rounds(ran.sweep, cell.cell_id) == [0, 1, 2]
+        assert f"Nothing is lost; record it later: python -m runner import {ran.sweep}" in ran.out.replace("\n", "")
         server = Server(tmp_path, port)
         again = ask("import", str(ran.sweep), "--mlruns", str(tmp_path / "own"), "--tracking-uri", server.uri)
         assert again.status == 0, again.out + again.err
@@ -221,7 +221,7 @@ def test_a_sweep_goes_on_without_its_mlflow_server_and_is_recorded_later(tmp_pat
 def test_a_disk_without_room_for_a_job_is_told_before_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     disk.check(tmp_path)
     monkeypatch.setattr(disk, "LEAST_FREE_BYTES", 2**62)
-    with pytest.raises(StorageError, match="MB are free and a job wants"):
+    with pytest.raises(StorageError, match="MB are free, and a job needs"):
         disk.check(tmp_path)
 
 
@@ -247,7 +247,7 @@ def test_a_disk_that_fills_up_stops_the_sweep_and_loses_nothing(small_disk: Path
     assert "make room, then go on with: python -m runner resume" in " ".join(ran.out.split())
     assert "Traceback" not in ran.out
     [cell] = ledger.read_cells(sweep)
-    assert numbers(sweep, cell.cell_id) == [0]  # the second counts as not run
+    assert ended_rounds(sweep, cell.cell_id) == [0]  # the second counts as not run
     first = (sweep / "cells" / cell.cell_id / "round-0" / RESULT_FILE).read_bytes()
     filler.write_bytes(b"")  # room again; the model fills it once
     again = invoke(["resume", sweep.name, "--mlruns", str(small_disk / "mlruns")], env=MODELS)
@@ -296,7 +296,8 @@ def test_a_worker_that_the_kernel_ended_for_want_of_memory_is_told_from_one_that
     assert failures["misbehaving.devours"]["failure"].endswith(
         "the kernel's out-of-memory killer ended it: use a smaller batch_size or fewer instances, or free memory"
     )
-    assert "killed by SIGKILL (not by the kernel for want of memory" in failures["misbehaving.killed"]["failure"]
+    killed = failures["misbehaving.killed"]["failure"]
+    assert "killed by SIGKILL (the kernel's out-of-memory killer did not act" in killed
 
 
 # -- the user -----------------------------------------------------------------------------------------
@@ -311,7 +312,7 @@ def test_a_second_interrupt_ends_everything_at_once(tmp_path: Path) -> None:
     deadline = time.monotonic() + 60
     while not reached.exists() and time.monotonic() < deadline:
         time.sleep(0.05)
-    assert execute.marked(mark, is_prefix=True)
+    assert processes.processes_with_marker(mark, is_prefix=True)
     runner.send_signal(signal.SIGINT)
     time.sleep(0.5)
     assert runner.poll() is None  # it gives the job its grace

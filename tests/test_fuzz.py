@@ -32,8 +32,8 @@ from hypothesis import strategies as st
 from runner import __main__ as command_line
 from runner.analysis import cells, noise
 from runner.analysis.ranking import rank
-from runner.capture import counters, itt, kernels, onednn, toplev
-from runner.capture.collect import read_table, read_trace, write_table
+from runner.capture import counters, itt, kernel_tables, kernels, onednn, toplev
+from runner.capture.tables import read_table, read_trace, write_table
 from runner.checks import gate
 from runner.checks.contamination import figures, judge
 from runner.checks.quality import judge as judge_quality
@@ -58,6 +58,7 @@ from runner.protocol.resultfile import (
     read_result,
 )
 from runner.protocol.stored import write_json
+from runner.protocol.verdicts import EvidenceVerdict, Status
 from runner.report import closing, html, timeline
 from runner.results import ledger, sweepfiles
 from runner.results.metrics import evidence_figures
@@ -68,6 +69,7 @@ from runner.tracking import recorder
 from tests import mutations
 from tests.analysis.test_noise import kept
 from tests.capture.test_itt import STEPS, recording
+from tests.checks.recorded import data_of, proof_of
 from tests.conftest import CELL, ROOT
 from tests.mutations import Damage
 from tests.protocol.test_job import SPEC
@@ -146,17 +148,14 @@ noise_bytes = st.binary(max_size=400) | st.text(max_size=300).map(lambda text: t
 
 SURROUNDINGS = Surroundings([0, 1], 0.02, 2.0, 0.1, {"cpu_some": 0.1, "io_some": 0.1}, 0.0, 2e9, 2e9, 0, 0, 0, 0)
 WINDOW = Window(1.0, 50, 1, 3, 1, 0.9, 0.02, 5_000_000, 0.001, 0.0, SURROUNDINGS)
-QUALITY = {
-    "comparable": True,
-    "finite": True,
-    "max_abs_err": 1e-6,
-    "rel_l2": 1e-7,
-    "cosine": 1.0,
-    "top1_match_pct": 100,
-}
-EVIDENCE = json.loads((ROOT / "tests/data/evidence/ptmalloc_off.json").read_text())
-RESULT = WorkerResult("id", 0, [0.1] * 10, WINDOW, {"import": 1.0}, EVIDENCE, None, 5.0, QUALITY, {"torch": [0.1, 0.1]})
-OUTCOME = Outcome("id", 0, axes(), "FINISHED", None, "ok", "ok", "avx512", {"itt/x": 1.0}, {"itt": "ok"}, {"seed": "0"})
+PROOF = proof_of(data_of("ptmalloc_off"))
+RESULT = WorkerResult(
+    "id", 0, [0.1] * 10, WINDOW, {"import": 1.0}, PROOF.evidence, None, 5.0, PROOF.quality, {"torch": [0.1, 0.1]}
+)  # fmt: skip
+OUTCOME = Outcome(
+    "id", 0, axes(), Status.FINISHED, None, EvidenceVerdict.OK, "ok", "avx512", {"itt/x": 1.0}, {"itt": "ok"},
+    {"seed": "0"},
+)  # fmt: skip
 PLAN = {
     "sweep_id": "s", "seed": 0, "rounds": 2, "level": 0.05, "pid": 1, "lacking": [],
     "cells": [{"cell_id": "id", "axes": axes(), "command": "python -m runner"}],
@@ -233,9 +232,9 @@ def take_result(file: Path) -> None:
     quality = judge_quality(result.quality, {"rel_l2": 1e-4, "cosine": 0.9})
     assert isinstance(quality, str)
     summary = kernels.summarize(onednn.parse(VERBOSE[0].splitlines()[:50]), result.onednn_step_s)
-    evidence = {**result.evidence, "onednn": asdict(summary), "quality": result.quality}
-    write_json(file.with_name("evidence.json"), evidence)
-    gate.check(PLANNED, evidence)
+    proof = gate.Proof(result.evidence, summary, result.quality) if result.evidence else None
+    write_json(file.with_name("evidence.json"), proof and asdict(proof))
+    gate.check(PLANNED, proof)
     evidence_figures(summary, result.quality)
 
 
@@ -246,12 +245,12 @@ def take_verbose(file: Path) -> None:
     step_s = {"torch": [0.1, 0.1]}
     summary = kernels.summarize(log, step_s)
     write_json(file.with_name("evidence.json"), asdict(summary))
-    assert all(abs(value) < 1e100 for value in evidence_figures(summary, QUALITY).values())
-    write_table(file.parent / "onednn" / "by_primitive.json", kernels.by_primitive(log, step_s))
+    assert all(abs(value) < 1e100 for value in evidence_figures(summary, PROOF.quality).values())
+    write_table(file.parent / "onednn" / "by_primitive.json", kernel_tables.by_primitive(log, step_s))
     read_table(file.parent / "onednn" / "by_primitive.json")
     trace = file.with_name("trace.csv")
-    trace.write_text(kernels.trace(log), encoding="utf-8")
-    kernels.by_shape(read_trace(trace))
+    trace.write_text(kernel_tables.trace(log), encoding="utf-8")
+    kernel_tables.by_shape(read_trace(trace))
 
 
 def take_counters(file: Path) -> None:
@@ -272,7 +271,7 @@ def take_stderr(file: Path) -> None:
     with contextlib.suppress(toplev.Rejected):
         toplev.read(TOPLEV[0], "raw", text, 0)
     shutil.copy(file, file.with_name("stderr.log"))
-    assert len(passes._hung_at(file.parent)) < 1000
+    assert len(passes._hang_location(file.parent)) < 1000
 
 
 def take_recording(file: Path) -> None:
@@ -283,7 +282,7 @@ def take_recording(file: Path) -> None:
 
 
 def take_trace(file: Path) -> None:
-    for problem in kernels.by_shape(read_trace(file)):
+    for problem in kernel_tables.by_shape(read_trace(file)):
         assert 0 <= problem.ms < 1e13
 
 
@@ -300,13 +299,13 @@ def plugin() -> Any:
     """Hydra's view of the runner; Hydra finds it by the path."""
     sys.path.insert(0, str(ROOT / "runner/plugins"))
     try:
-        return importlib.import_module("hydra_plugins.runner_matrix")
+        return importlib.import_module("hydra_plugins.runner_files")
     finally:
         sys.path.pop(0)
 
 
 def take_yaml(file: Path) -> None:
-    plugin().FileConfigSource("test", f"file://{file.parent}").load_config(file.name)
+    plugin().Yaml12Source("test", f"yaml12://{file.parent}").load_config(file.name)
 
 
 def take_lists(file: Path) -> None:
@@ -350,7 +349,7 @@ PARSERS = {
     "outcome": Parser("round-0/outcome.json", as_json(OUTCOME), read_outcome),
     "sweep": Parser(ledger.SWEEP_FILE, as_json(SWEEP), take_sweep),
     "cell": Parser("of-cell.json", as_json(ENTRY), take_cell),
-    "end": Parser(ledger.END_FILE, as_json(ledger.End("FINISHED", {"a": 1.0}, {"id": "-"})), take_end),
+    "end": Parser(ledger.END_FILE, as_json(ledger.End(Status.FINISHED, {"a": 1.0}, {"id": "-"})), take_end),
     "plan": Parser(sweepfiles.PLAN_FILE, as_json(PLAN), in_parent(sweepfiles.read_plan)),
     "host": Parser(sweepfiles.HOST_FILE, as_json(HOST), in_parent(sweepfiles.read_host)),
     "noise": Parser("of-noise.json", as_json(kept()), take_noise),
@@ -359,7 +358,9 @@ PARSERS = {
     "timeline": Parser("timeline.json", as_json(EVENTS), lambda file: timeline.last_step(timeline.read(file))),
     "trace.gz": Parser("trace.json.gz", as_gzip, lambda file: timeline.last_step(timeline.read(file))),
     "parquet": Parser("s/cells.parquet", as_parquet, lambda file: cells.read([file.parent])),
-    "trace.csv": Parser("trace.csv", as_text(kernels.trace(onednn.parse(VERBOSE[3].splitlines()[:60]))), take_trace),
+    "trace.csv": Parser(
+        "trace.csv", as_text(kernel_tables.trace(onednn.parse(VERBOSE[3].splitlines()[:60]))), take_trace
+    ),
     "onednn": Parser("onednn-0.log", as_text(*VERBOSE), take_verbose),
     "counters": Parser("counters.csv", as_text(*PERF), take_counters),
     "toplev": Parser("toplev.csv", as_text(*TOPLEV), take_toplev),
@@ -413,14 +414,14 @@ def make_store(mlruns: Path) -> None:
                     },
                 )
                 write_json(job / OUTCOME_FILE, outcome)
-                result = replace(RESULT, cell_id=allocator, round=number, latencies_s=samples, evidence={})
+                result = replace(RESULT, cell_id=allocator, round=number, latencies_s=samples, evidence=None)
                 write_json(job / RESULT_FILE, result)
             first = job_folder(folder, allocator, 0)
             write_json(folder / "cells" / allocator / ledger.CELL_FILE, replace(ENTRY, cell_id=allocator))
             write_table(first / "itt/by_op.json", {"operator": ["a", "b"], "self ms a step": [ms, 1.0]})
             write_json(first / "itt/timeline.json", EVENTS)
             write_table(first / "onednn/by_primitive.json", {"primitive": ["conv x"], "ms a step": [ms]})
-            (first / "onednn/trace.csv").write_text(kernels.trace(onednn.parse(VERBOSE[3].splitlines()[:60])))
+            (first / "onednn/trace.csv").write_text(kernel_tables.trace(onednn.parse(VERBOSE[3].splitlines()[:60])))
             records.append(read_cell(folder, allocator))
         write_json(folder / sweepfiles.PLAN_FILE, PLAN)
         write_json(folder / sweepfiles.HOST_FILE, HOST)
@@ -563,7 +564,7 @@ overrides = st.lists(
 @pytest.fixture
 def refusing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[Sequence[str]], str]:
     """Run a command line in this process, as far as the store: what it said on stderr; "accepted" where it went on."""
-    monkeypatch.setattr(recorder, "of", _would_launch)
+    monkeypatch.setattr(recorder, "recorder_for", _would_launch)
     for name in ("fork", "forkpty", "posix_spawn", "execve", "execv", "system"):
         monkeypatch.setattr(os, name, _would_launch)
     machine = this_machine()  # asked with numactl, once

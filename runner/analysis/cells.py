@@ -20,9 +20,10 @@ from runner.analysis.ranking import LEVEL, Row, rank
 from runner.matrix.cell import ABSENT
 from runner.protocol import stored
 from runner.protocol.stored import FormatError, Latency, Range, VersionError
+from runner.protocol.verdicts import Status
 from runner.results import sweepfiles
 from runner.results.metrics import INTERVALS
-from runner.results.outcome import FINISHED, read_cell
+from runner.results.outcome import read_cell
 from runner.results.sweeps import CELLS_FILE
 
 # History: 1 = first version; 2 = with the level of the comparisons; 3 = without MLflow's run ids;
@@ -129,7 +130,7 @@ def of(rows: Sequence[Row], sweep: str) -> list[CellRow]:
         CellRow(
             sweep=sweep,
             cell_id=row.record.cell_id,
-            status=next((o.status for o in row.record.outcomes if o.status != FINISHED), FINISHED),
+            status=next((o.status for o in row.record.outcomes if o.status != Status.FINISHED), Status.FINISHED),
             failure=row.record.failure or "",
             evidence=row.record.evidence,
             quality=row.record.quality,

@@ -11,7 +11,7 @@ from runner.analysis.cause import Change, changes, count
 from runner.analysis.operators import Change as OperatorChange
 from runner.analysis.operators import difference
 from runner.analysis.ranking import UNTRUSTED, Row, warning
-from runner.capture.kernels import Problem
+from runner.capture.kernel_tables import Problem
 
 # Figures set side by side, where both cells have them.
 _FIGURES = (

@@ -7,10 +7,11 @@ from dataclasses import dataclass
 
 from runner.analysis.cells import Cells, Origin
 from runner.matrix.cell import ABSENT
+from runner.protocol.cell import SETTINGS as SETTINGS_OF_CELLS
 from runner.protocol.errors import RunnerError
 
-# How a cell is measured: the settings that follow no axis.
-MEASURING = ("warmup", "iterations", "min_time_s", "max_time_s", "target_ci_pct", "seed")
+# The settings that belong to no axis: how a cell is measured.
+MEASURING = tuple(key for key in SETTINGS_OF_CELLS if "." not in key)
 # Versions of what does not run in a measured step.
 _OUTSIDE = {"mlflow", "hydra-core", "numpy"}
 HOST, VERSIONS, SETTINGS = "host", "versions", "settings"

@@ -9,6 +9,7 @@ from runner import stats
 from runner.config import names
 from runner.matrix.cell import worded
 from runner.matrix.rules import check_rule, matches
+from runner.protocol.cell import WORK as WORK
 from runner.protocol.errors import RunnerError
 from runner.results.metrics import cell_metrics
 from runner.results.outcome import CellRecord
@@ -119,13 +120,6 @@ def pick_baseline(cells: Sequence[Mapping[str, str]], wanted: Mapping[str, objec
             return index
     asked = ", ".join(f"{axis}={'|'.join(values)}" for axis, values in rule.items())
     raise RunnerError(f"baseline={{{asked}}}: no cell of this matrix has it; choose one of its cells")
-
-
-# What one iteration computes: latencies of different work have no ratio.
-WORK = (
-    "model", "model._target_", "model.kwargs", "batch_size", "sequence_length", "instances",
-    "scenario", "load", "scenario.concurrency", "scenario.max_batch_delay_ms", "load.rate_per_s", "load.p99_limit_ms",
-)  # fmt: skip
 
 
 def unequal_work(one: CellRecord, other: CellRecord) -> str:

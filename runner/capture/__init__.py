@@ -1,1 +1,1 @@
-"""What a look or a capture left behind, parsed: text in, tables out. Pure; knows neither torch nor mlflow."""
+"""Parsers of what captures record: text goes in, tables come out. Pure; nothing here knows torch or mlflow."""

@@ -1,21 +1,19 @@
 """From the files that a job's captures left to tables, figures and verdicts. The only reader of those files.
 
-Tables are JSON as MLflow keeps them (``columns``, ``data``), first column the key, second the value that is compared.
+What a table's file looks like is runner.capture.tables' to know.
 """
 
 from __future__ import annotations
 
-import csv
-import io
 import math
 import traceback
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from statistics import median
-from typing import Any
 
-from runner.capture import counters, itt, kernels, onednn, probe
+from runner.capture import counters, itt, kernel_tables, onednn, probe
+from runner.capture.tables import write_table
 from runner.config.captures import CaptureConf
 from runner.protocol import stored
 from runner.protocol.errors import RunnerError
@@ -30,13 +28,7 @@ from runner.protocol.resultfile import (
     read_captures,
 )
 from runner.protocol.stored import Count, Duration, FormatError, write_json
-
-Columns = Mapping[str, Sequence[Any]]
-
-# Names of the tables that captures leave in their folders.
-TABLES = ("by_primitive.json", "by_op.json")
-# Of one primitive: see stored.Duration.
-_MOST_S = 1e9
+from runner.protocol.verdicts import OK
 
 
 @dataclass
@@ -53,59 +45,6 @@ class Findings:
         self.tags.update(other.tags)
 
 
-@dataclass(frozen=True)
-class _Table:
-    """What a table's file holds, as MLflow wants it."""
-
-    columns: list[str]
-    data: list[list[Any]]
-
-
-def write_table(file: Path, columns: Columns) -> None:
-    """Columns of equal length as a JSON table."""
-    file.parent.mkdir(exist_ok=True)
-    rows = [list(row) for row in zip(*columns.values(), strict=True)]
-    write_json(file, {"columns": list(columns), "data": rows})
-
-
-def read_trace(file: Path) -> list[dict[str, str]]:
-    """The rows of onednn/trace.csv, column -> text; none when there is no such file.
-
-    Raises:
-        FormatError: it can't be read.
-    """
-    if not file.exists():
-        return []
-    text = stored.read_text(file)
-    try:
-        rows = list(csv.DictReader(io.StringIO(text, newline=""), strict=True))
-        for row in rows:
-            whole = None not in row and None not in row.values() and set(row) >= kernels.OF_SHAPES
-            if not whole or not 0 <= float(row["seconds"]) < _MOST_S:
-                raise FormatError(f"{file} can't be read: its row {','.join(map(str, row.values()))[:80]!r} is torn")
-    except (csv.Error, ValueError) as error:
-        raise FormatError(f"{file} can't be read: {error}") from error
-    return rows
-
-
-def read_table(file: Path) -> dict[str, list[Any]]:
-    """The columns that write_table() wrote; empty when there is no such file.
-
-    Raises:
-        FormatError: it can't be read.
-    """
-    if not file.exists():
-        return {}
-    table = stored.typed(_Table, stored.read_json(file), file)
-    torn = f"{file} can't be read: it is no table of names and figures"
-    if len(set(table.columns)) != len(table.columns) or len(table.columns) < 2:
-        raise FormatError(torn)
-    for row in table.data:
-        if len(row) != len(table.columns) or type(row[0]) is not str or type(row[1]) not in (int, float):
-            raise FormatError(torn)
-    return {name: [row[i] for row in table.data] for i, name in enumerate(table.columns)}
-
-
 def overhead_pct(step_s: Sequence[float], clean_s: Sequence[float]) -> float:
     """How much longer a captured step took than a clean one (medians)."""
     return 100 * (median(step_s) / median(clean_s) - 1)
@@ -114,18 +53,18 @@ def overhead_pct(step_s: Sequence[float], clean_s: Sequence[float]) -> float:
 def guarded(tag: str, take: Callable[[], Findings]) -> Findings:
     """What ``take`` finds; what goes wrong in it becomes the tag, and costs nothing else."""
     try:
-        found = take()
+        findings = take()
     except RunnerError as error:  # what was recorded is damaged, and the error says how
         return Findings({}, {tag: f"failed: {error}"})
     except Exception as error:
         traceback.print_exc()
         return Findings({}, {tag: f"failed: {type(error).__name__}: {error}"})
-    odd = sorted(name for name, value in found.figures.items() if not math.isfinite(value))
+    odd = sorted(name for name, value in findings.figures.items() if not math.isfinite(value))
     for name in odd:
-        del found.figures[name]
+        del findings.figures[name]
     if odd:
-        found.tags[tag] = f"failed: no finite figure for {', '.join(odd)}"
-    return found
+        findings.tags[tag] = f"failed: no finite figure for {', '.join(odd)}"
+    return findings
 
 
 def collect(
@@ -139,52 +78,59 @@ def collect(
         kernel: the implementation that oneDNN spent most of the arithmetic in; empty when that is not known.
         stopped: why the worker was stopped during its captures; None when it was not.
     """
-    found = Findings()
-    if not asked.asked:
-        return found
+    findings = Findings()
+    if not asked.names:
+        return findings
     try:
-        taken = read_captures(folder / CAPTURES_FILE)
+        recorded = read_captures(folder / CAPTURES_FILE)
     except FormatError as error:
-        taken = {name: Captured(name, failure=str(error)) for name in _READERS}
+        recorded = {name: Captured(name, failure=str(error)) for name in _READERS}
     # Steps of the same moment and the same heap as the captured ones; the timed ones when there are none.
-    steps = taken["clean"].step_s if "clean" in taken else []
+    steps = recorded["clean"].step_s if "clean" in recorded else []
     # Behind a server the samples are latencies of requests, which are no steps.
     if steps and (clean.window is None or clean.window.generator_cpu_s is None):
-        found.figures["captures/drift_pct"] = overhead_pct(steps, clean.latencies_s)
+        findings.figures["captures/drift_pct"] = overhead_pct(steps, clean.latencies_s)
     near = steps or clean.latencies_s
     if asked.onednn is not None:
-        found.update(guarded("capture.onednn", lambda: _onednn(folder, clean, near, log, kernel)))
+        findings.update(guarded("capture.onednn", lambda: _onednn(folder, clean, near, log, kernel)))
     unavailable = probe.unavailable(asked)
-    for name, read in _READERS.items():
-        if name not in asked.asked or (name == "itt" and asked.itt is not None and asked.itt.vtune):
+    for name in _READERS:
+        if name not in asked.names or (name == "itt" and asked.itt is not None and asked.itt.vtune):
             continue
-        tag = f"capture.{name}"
-        captured = taken.get(name, Captured(name, failure="the worker ended before it"))
         if name in unavailable:
-            found.tags[tag] = f"unavailable: {unavailable[name]}"
-        elif captured.failure is not None:
-            # What was under way when the worker was stopped, and what came after, was stopped with it.
-            cut = stopped is not None and (captured.failure == NOT_SURVIVED or name not in taken)
-            found.tags[tag] = f"failed: {stopped if cut else captured.failure}"
-        else:
-            found.update(guarded(tag, lambda read=read, captured=captured: read(folder, captured)))  # type: ignore[misc]
-            if captured.step_s:
-                found.figures[f"overhead/{name}_pct"] = overhead_pct(captured.step_s, near)
-            found.figures[f"cost/{name}_s"] = captured.wall_s
-    return found
+            findings.tags[f"capture.{name}"] = f"unavailable: {unavailable[name]}"
+            continue
+        captured = recorded.get(name, Captured(name, failure="the worker ended before it"))
+        # What was under way when the worker was stopped, and what came after, was stopped with it.
+        if stopped is not None and (captured.failure == NOT_SURVIVED or name not in recorded):
+            captured = replace(captured, failure=stopped)
+        findings.update(_read(folder, captured, near))
+    return findings
+
+
+def _read(folder: Path, captured: Captured, near: Sequence[float]) -> Findings:
+    """What one capture comes to, with what it cost and how much it slowed its iterations down."""
+    name, tag = captured.name, f"capture.{captured.name}"
+    if captured.failure is not None:
+        return Findings({}, {tag: f"failed: {captured.failure}"})
+    findings = guarded(tag, lambda: _READERS[name](folder, captured))
+    if captured.step_s:
+        findings.figures[f"overhead/{name}_pct"] = overhead_pct(captured.step_s, near)
+    findings.figures[f"cost/{name}_s"] = captured.wall_s
+    return findings
 
 
 def _onednn(folder: Path, clean: WorkerResult, near: Sequence[float], log: onednn.Log, kernel: str) -> Findings:
     into = folder / "onednn"
     into.mkdir(exist_ok=True)
-    (into / "trace.csv").write_text(kernels.trace(log), encoding="utf-8")
-    write_table(into / "by_primitive.json", kernels.by_primitive(log, clean.onednn_step_s))
+    (into / "trace.csv").write_text(kernel_tables.trace(log), encoding="utf-8")
+    write_table(into / "by_primitive.json", kernel_tables.by_primitive(log, clean.onednn_step_s))
     # IPEX's copy does most of a step's work, or torch's: the one that logged more is what cost.
     logged = [seconds for seconds in clean.onednn_step_s.values() if seconds]
     if not logged:
         raise FormatError("no step was logged")
     slowest = max(logged, key=median)
-    tags = {"capture.onednn": "ok" if not log.unparsed else f"{len(log.unparsed)} lines could not be read"}
+    tags = {"capture.onednn": OK if not log.unparsed else f"{len(log.unparsed)} lines could not be read"}
     if kernel:
         tags["onednn.kernel"] = kernel
     return Findings({"overhead/onednn_pct": overhead_pct(slowest, near)}, tags)
@@ -218,7 +164,7 @@ def _itt(folder: Path, captured: Captured) -> Findings:
         "itt/unmatched": float(recording.unmatched),
         "itt/clock_difference_pct": 100 * max(clocks),
     }
-    return Findings(figures, {"capture.itt": "ok"})
+    return Findings(figures, {"capture.itt": OK})
 
 
 @dataclass(frozen=True)
@@ -260,7 +206,7 @@ def _profiler(folder: Path, captured: Captured) -> Findings:
     )
     file.unlink()  # all of it is in the table
     return Findings(
-        {"profiler/self_ms_per_iteration": sum(r.self_s for r in rows) * 1e3 / steps}, {"capture.profiler": "ok"}
+        {"profiler/self_ms_per_iteration": sum(r.self_s for r in rows) * 1e3 / steps}, {"capture.profiler": OK}
     )
 
 
@@ -283,8 +229,8 @@ def _counters(folder: Path, captured: Captured) -> Findings:
         if counts.user_only:
             source += "; in user mode only, context switches by getrusage"
             counts.values["context-switches"] = usage["context-switches"]
-    said = [source, *([captured.note] if captured.note else [])]
-    said += [f"no {event} ({why})" for event, why in sorted(counts.missing.items()) if event not in counts.values]
+    notes = [source, *([captured.note] if captured.note else [])]
+    notes += [f"no {event} ({why})" for event, why in sorted(counts.missing.items()) if event not in counts.values]
     figures = {f"counters/{name}_per_iteration": value / steps for name, value in counts.values.items()}
     if "task-clock" in counts.values:
         figures["counters/task-clock_ms_per_iteration"] = 1e3 * figures.pop("counters/task-clock_per_iteration")
@@ -292,7 +238,7 @@ def _counters(folder: Path, captured: Captured) -> Findings:
         figures["counters/instructions_per_cycle"] = counts.values.get("instructions", 0.0) / counts.values["cycles"]
     if perf.command and not captured.note:
         figures["counters/running_pct"] = counts.running_pct
-    tags = {"capture.counters": "; ".join(said)}
+    tags = {"capture.counters": "; ".join(notes)}
     figures |= {f"counters/{name}_pct": value for name, value in counts.metrics.items()}
     if level1 := counts.level1():
         figures |= {f"tma/{name}": value for name, value in level1.items()}

@@ -1,7 +1,8 @@
-"""What the ITT collector recorded: ranges nested per thread, a timeline, and a table of operators.
+"""The recording of the ITT collector: its ranges, nested per thread, a timeline of them, and a table of operators.
 
-The file's format is that of runner/worker/itt_collector.c. Domains: ``PyTorch`` (the steps and the operators, from
-``emit_itt()``) and ``dnnl::primitive::execute``, in which oneDNN marks a primitive on every thread that works on it.
+The file's format is that of runner/worker/itt_collector.c. There are two domains: ``PyTorch`` holds the iterations
+(``step_0``, ``step_1``, ...) and the operators, from ``emit_itt()``; in ``dnnl::primitive::execute`` oneDNN marks a
+primitive on every thread that works on it.
 """
 
 from __future__ import annotations
@@ -20,51 +21,51 @@ _BEGIN, _END = 1, 2
 _EVENT = struct.Struct("<QIBBH")
 STEP = re.compile(r"step_\d+")
 
-# oneDNN's domain; its primitives are shown as dnnl::convolution beside torch's aten::conv2d.
+# oneDNN's domain: its primitives are shown as dnnl::convolution, next to torch's aten::conv2d.
 _ONEDNN = "dnnl::primitive::execute"
 
 
 @dataclass
 class Range:
-    """One range on one thread."""
+    """A range on one thread."""
 
     tid: int
     depth: int
     domain: str
     name: str
     start_ns: int
-    """CLOCK_MONOTONIC."""
+    """When it began, on CLOCK_MONOTONIC."""
     end_ns: int = 0
     inside_ns: int = 0
-    """Time in the ranges directly inside."""
+    """The time spent in the ranges directly inside this one."""
 
     @property
     def seconds(self) -> float:
-        """From begin to end."""
+        """The time from its begin to its end."""
         return (self.end_ns - self.start_ns) / 1e9
 
     @property
     def self_s(self) -> float:
-        """Without the ranges inside."""
+        """The time from its begin to its end, without that of the ranges inside."""
         return (self.end_ns - self.start_ns - self.inside_ns) / 1e9
 
 
 @dataclass
 class Recording:
-    """One process."""
+    """The ITT ranges of one process."""
 
     ranges: list[Range] = field(default_factory=list)
-    """In the order of their ends."""
+    """The complete ranges, in the order of their ends."""
     threads: dict[int, str] = field(default_factory=dict)
-    """Thread id -> the system's name of it."""
+    """Thread id -> the name that the system has for the thread."""
     dropped: int = 0
-    """Ranges that the collector had no memory for."""
+    """The number of ranges that the collector had no memory for."""
     unmatched: int = 0
-    """Begins without end and ends without begin: ranges that were open when recording started or stopped."""
+    """The number of begins without an end, and the reverse: ranges that were open at the start or end of recording."""
 
     @property
     def steps(self) -> list[Range]:
-        """The ranges ``step_0``, ``step_1``, ... in order of time."""
+        """The ranges of the iterations, ``step_0``, ``step_1``, ..., in order of time."""
         return sorted((r for r in self.ranges if STEP.fullmatch(r.name)), key=lambda r: r.start_ns)
 
 
@@ -72,7 +73,7 @@ def read(data: bytes) -> Recording:
     """Read the collector's file.
 
     Raises:
-        FormatError: it is torn, or of another version.
+        FormatError: the file is torn, or of another version.
     """
     try:
         return _read(data)
@@ -136,39 +137,39 @@ def _nest(
     recording.unmatched += len(open_ranges)
 
 
-def shown_name(one: Range) -> str:
-    """``aten::conv2d`` as torch spells it; oneDNN's primitives as ``dnnl::convolution``."""
-    return f"dnnl::{one.name}" if one.domain == _ONEDNN else one.name
+def operator_name(span: Range) -> str:
+    """The name to show for a range: torch's own (``aten::conv2d``); ``dnnl::convolution`` for oneDNN's primitives."""
+    return f"dnnl::{span.name}" if span.domain == _ONEDNN else span.name
 
 
 @dataclass(frozen=True)
 class Op:
-    """One operator over all steps; its times a step are medians over the steps."""
+    """An operator over all iterations; its times per iteration are medians over the iterations."""
 
     name: str
     calls_per_iteration: float
     total_s: float
-    """With what it calls."""
+    """Its time per iteration, including the operators that it calls."""
     self_s: float
-    """Without what it calls."""
+    """Its time per iteration, without the operators that it calls."""
     p50_s: float
-    """Of one call."""
+    """The median time of one call."""
 
 
 def by_op(recording: Recording) -> list[Op]:
-    """Operators by their own time, longest first: inside the steps, on the thread that ran the steps.
+    """The operators of the thread that ran the iterations, the one with the longest time of its own first.
 
-    The other threads' ranges are of the same primitives at the same time: adding them up would count twice.
+    The other threads' ranges are of the same primitives at the same time: adding them up would count them twice.
     """
     steps = recording.steps
-    # Operator -> step -> its ranges there.
-    found: dict[str, dict[int, list[Range]]] = {}
+    # Operator -> index of an iteration -> the operator's ranges in it.
+    ranges_of: dict[str, dict[int, list[Range]]] = {}
     index = 0
-    for one in sorted((r for r in recording.ranges if steps and r.tid == steps[0].tid), key=lambda r: r.start_ns):
-        while index < len(steps) and one.start_ns > steps[index].end_ns:
+    for call in sorted((r for r in recording.ranges if steps and r.tid == steps[0].tid), key=lambda r: r.start_ns):
+        while index < len(steps) and call.start_ns > steps[index].end_ns:
             index += 1
-        if index < len(steps) and steps[index].start_ns < one.start_ns and one.end_ns <= steps[index].end_ns:
-            found.setdefault(shown_name(one), {}).setdefault(index, []).append(one)
+        if index < len(steps) and steps[index].start_ns < call.start_ns and call.end_ns <= steps[index].end_ns:
+            ranges_of.setdefault(operator_name(call), {}).setdefault(index, []).append(call)
     ops = [
         Op(
             name,
@@ -177,15 +178,16 @@ def by_op(recording: Recording) -> list[Op]:
             median_over([sum(r.self_s for r in ranges) for ranges in by_step.values()], len(steps)),
             median(r.seconds for ranges in by_step.values() for r in ranges),
         )
-        for name, by_step in found.items()
+        for name, by_step in ranges_of.items()
     ]
     return sorted(ops, key=lambda op: -op.self_s)
 
 
 def timeline(recording: Recording, title: str) -> dict[str, Any]:
-    """The steps as Chrome's trace events, which Perfetto opens: complete events ("X"), in microseconds from the first.
+    """The recording as Chrome's trace events, which Perfetto opens.
 
-    Format: "Trace Event Format" of the Chromium project. What was recorded before the first step is left out.
+    Format: "Trace Event Format" of the Chromium project; the events are complete ones ("X"), in microseconds since the
+    first iteration. Ranges from before the first iteration are left out.
     """
     steps = recording.steps
     if not steps:
@@ -193,20 +195,20 @@ def timeline(recording: Recording, title: str) -> dict[str, Any]:
     zero, main = steps[0].start_ns, steps[0].tid
     events: list[dict[str, Any]] = [{"ph": "M", "pid": 1, "name": "process_name", "args": {"name": title}}]
     for number, (tid, name) in enumerate(sorted(recording.threads.items(), key=lambda item: item[0] != main)):
-        label = "steps and operators" if tid == main else f"OpenMP or other thread {number} ({name})"
+        label = "iterations and operators" if tid == main else f"OpenMP or other thread {number} ({name})"
         events.append({"ph": "M", "pid": 1, "tid": tid, "name": "thread_name", "args": {"name": label}})
         events.append({"ph": "M", "pid": 1, "tid": tid, "name": "thread_sort_index", "args": {"sort_index": number}})
-    for one in sorted(recording.ranges, key=lambda r: (r.start_ns, r.depth)):
-        if one.start_ns >= zero:
+    for span in sorted(recording.ranges, key=lambda r: (r.start_ns, r.depth)):
+        if span.start_ns >= zero:
             events.append(
                 {
                     "ph": "X",
                     "pid": 1,
-                    "tid": one.tid,
-                    "ts": round((one.start_ns - zero) / 1e3, 3),
-                    "dur": round((one.end_ns - one.start_ns) / 1e3, 3),
-                    "name": shown_name(one),
-                    "cat": one.domain,
+                    "tid": span.tid,
+                    "ts": round((span.start_ns - zero) / 1e3, 3),
+                    "dur": round((span.end_ns - span.start_ns) / 1e3, 3),
+                    "name": operator_name(span),
+                    "cat": span.domain,
                 }
             )
     return {"traceEvents": events, "displayTimeUnit": "ms", "otherData": {"title": title}}

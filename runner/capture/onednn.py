@@ -1,9 +1,9 @@
-"""oneDNN's verbose log, line by line: the formats of oneDNN 2.0 to 3.13, each line filed once, none dropped.
+"""The parser of oneDNN's verbose log, oneDNN 2.0 to 3.13: each line is filed once, and none is dropped.
 
-Apart from runner.capture.kernels, which says what the lines mean for a step.
+runner.capture.kernels says what the lines mean for an iteration.
 
-Formats (oneDNN Developer Guide of each version, "Verbose Mode", and ``src/common/verbose.cpp``; recorded ones of 18
-versions in ``tests/data/onednn-verbose/versions``), where ``T`` is a timestamp, printed on request:
+Formats (oneDNN Developer Guide of each version, "Verbose Mode", and ``src/common/verbose.cpp``; logs of 18 versions are
+in ``tests/data/onednn-verbose/versions``), where ``T`` is a timestamp, printed on request:
 
 ======== ========================================= ============================ ============================
 version  a line begins                             columns are named by         a tensor
@@ -26,15 +26,15 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-# Primitives that do the arithmetic of a model.
+# The primitives that do the arithmetic of a model.
 COMPUTE = frozenset({"convolution", "deconvolution", "inner_product", "matmul", "rnn"})
 
-# Below this share of a step's wall time, oneDNN's kernels say nothing of the step as a whole.
+# Below this share of an iteration's wall time, oneDNN's kernels say nothing about the iteration as a whole.
 MOSTLY = 0.5
 
 _DTYPES = {"f32": "float32", "bf16": "bfloat16", "f16": "float16", "f64": "float64", "u8": "int8", "s8": "int8"}
 
-# Of the versions without a template. Source of graphs' columns: src/graph/utils/verbose.cpp of 3.2, and its log.
+# Columns of the versions that print no template. Source for graphs: src/graph/utils/verbose.cpp of 3.2, and its log.
 _PRIMITIVE = "operation,engine,primitive,implementation,prop_kind,memory_descriptors,attributes,auxiliary,problem_desc"
 _GRAPH = "operation,engine,partition_id,partition_kind,op_names,data_formats,logical_tensors,fpmath_mode,backend"
 _FIXED = {
@@ -42,79 +42,79 @@ _FIXED = {
     ("onednn_graph_verbose", "graph"): [*_GRAPH.split(","), "exec_time"],
 }
 
-_Columns = dict[tuple[str, str], list[str]]  # by (how a line begins, component)
+_Columns = dict[tuple[str, str], list[str]]  # (first word of a line, component) -> names of columns
 
 _HEADS = ("dnnl_verbose", "onednn_verbose", "onednn_graph_verbose")
-# Longer lines are not read: no primitive has so many post-ops, and patterns would search them for long.
+# Longer lines are not read: no primitive has that many post-ops, and patterns would take long to search them.
 _LONGEST = 1 << 15
-# No step takes as many ms.
+# No primitive takes this many ms.
 _MOST_MS = 1e12
 _KIND = re.compile(r"[a-z0-9_]{1,60}")
 _MARKER = re.compile(r"#### step (\d{1,9}) (\S+)")
-# What printf and C++ streams make of a time; float() would take "1." of a torn line, "nan" and "1_0" as well.
+# A time as printf and C++ streams print it; float() would also take the "1." of a torn line, "nan" and "1_0".
 _TIME = re.compile(r"\d+(\.\d+)?(e[+-]\d+)?")
 _DTYPE = r"undef|boolean|bf16|e8m0|[fsu]\d+(?:_e\dm\d)?"
 
 
 @dataclass(frozen=True)
 class Tensor:
-    """One memory descriptor, ``src:f32::blocked:abcd::f0`` or, before 3.6, ``src_f32::blocked:abcd:f0``."""
+    """A memory descriptor, ``src:f32::blocked:abcd::f0`` or, before 3.6, ``src_f32::blocked:abcd:f0``."""
 
     dtype: str
-    """As oneDNN spells it: f32, bf16, s8; ``undef`` of a tensor that is not there, such as no bias."""
+    """The element type as oneDNN spells it: f32, bf16, s8; ``undef`` if there is no such tensor, as without a bias."""
     tag: str
-    """Layout: ``abcd`` is NCHW, ``acdb`` NHWC, ``aBcd16b`` blocked by 16 channels; empty where there is none."""
+    """The layout: ``abcd`` is NCHW, ``acdb`` NHWC, ``aBcd16b`` blocked by 16 channels; empty if none was printed."""
 
 
 @dataclass(frozen=True)
 class Primitive:
-    """One executed primitive."""
+    """An executed primitive."""
 
     step: int
-    """Of the last ``#### step`` marker; 0 before any."""
+    """The number in the last ``#### step`` marker; 0 before the first one."""
     copy: str
-    """Whose oneDNN the last marker names, such as ``torch``; empty before any."""
+    """The copy of oneDNN in the last marker, such as ``torch``; empty before the first one."""
     engine: str
     kind: str
     implementation: str
     prop_kind: str
     tensors: Mapping[str, Tensor]
-    """By the name oneDNN prints (src, wei, bia, dst); a name's repeats, as of a sum's sources, are src_1, src_2."""
+    """Name that oneDNN prints (src, wei, bia, dst) -> tensor; repeated names, as a sum's sources, are src_1, src_2."""
     attributes: str
-    """As printed, less surrounding blanks."""
+    """The attributes as printed, without surrounding blanks."""
     post_ops: tuple[str, ...]
-    """What is computed along, in order: eltwise_relu, sum, binary_add; without their arguments."""
+    """What is computed on the result, in order: eltwise_relu, sum, binary_add; without their arguments."""
     auxiliary: str
     shape: str
-    """oneDNN's problem descriptor: ``mb2_ic16oc32_ih12...`` of a convolution, ``512x768:768x768`` of a matmul."""
+    """oneDNN's problem descriptor, like a convolution's ``mb2_ic16oc32_ih12...`` or a matmul's ``512x768:768x768``."""
     seconds: float
     timestamp_s: float | None
-    """Start, since the epoch; None when the log has no timestamps."""
+    """The start in seconds since the epoch; None if the log has no timestamps."""
 
     @property
     def dtype(self) -> str:
-        """Element type of the source, as torch calls it (``float32``, ``int8``), else as oneDNN spells it."""
+        """The element type of the source, as torch calls it (``float32``, ``int8``) or else as oneDNN spells it."""
         source = next((tensor for name, tensor in self.tensors.items() if name.startswith("src")), None)
         return _DTYPES.get(source.dtype, source.dtype) if source else ""
 
     @property
     def family(self) -> str:
-        """Instruction family of the implementation: see isa_family()."""
+        """The instruction family of the implementation: see isa_family()."""
         return isa_family(self.implementation)
 
 
 @dataclass(frozen=True)
 class GraphPartition:
-    """One executed partition of oneDNN's graph API; its primitives are logged on their own as well."""
+    """An executed partition of oneDNN's graph API; the primitives in it are logged on their own as well."""
 
     step: int
     copy: str
     engine: str
     kind: str
-    """Pattern the partition matched, such as ``matmul_post_ops``."""
+    """The pattern that the partition matched, such as ``matmul_post_ops``."""
     operations: tuple[str, ...]
     implementation: str
-    """Empty before 3.6, which does not print it."""
+    """The implementation; empty before oneDNN 3.6, which was the first to print it."""
     backend: str
     seconds: float
     timestamp_s: float | None
@@ -126,34 +126,38 @@ class Log:
 
     primitives: list[Primitive] = field(default_factory=list)
     graphs: list[GraphPartition] = field(default_factory=list)
-    """Apart from primitives, whose time theirs repeats."""
+    """The executed partitions; their time repeats that of the primitives in them."""
     created: dict[str, int] = field(default_factory=dict)
-    """Creation lines by outcome: ``cache_hit``, ``cache_miss``, ``dispatch`` (an implementation refused), ``check``;
-    prefixed ``graph:`` for partitions, ``nested:`` for primitives of primitives."""
+    """Outcome of a creation (``cache_hit``, ``cache_miss``, ``dispatch`` for an implementation that was refused,
+    ``check``) -> number of lines; the prefix is ``graph:`` for partitions, ``nested:`` for primitives of primitives."""
     info: list[str] = field(default_factory=list)
+    """Lines about the library, the machine and the columns."""
     messages: list[str] = field(default_factory=list)
     """Errors, warnings, failed checks of an execution, and debug output."""
     unparsed: list[str] = field(default_factory=list)
     """oneDNN's lines that could not be read: torn, glued to other text, or with more or fewer columns than named."""
     markers: int = 0
+    """The number of ``#### step`` lines."""
     others: int = 0
-    """Lines that are not oneDNN's."""
+    """The number of lines that are not oneDNN's."""
     versions: list[str] = field(default_factory=list)
-    """As info lines say, in order: ``3.7.1``."""
+    """oneDNN's versions (``3.7.1``), in the order of the info lines."""
     isa: list[str] = field(default_factory=list)
-    """As info lines say, in order: ``Intel AVX-512 with Intel DL Boost``."""
+    """Instruction sets (``Intel AVX-512 with Intel DL Boost``), in the order of the info lines."""
 
     @property
     def lines(self) -> int:
-        """Number of lines that were read."""
-        kept = len(self.primitives) + len(self.graphs) + len(self.info) + len(self.messages) + len(self.unparsed)
-        return kept + sum(self.created.values()) + self.markers + self.others
+        """The number of lines that were read."""
+        stored = len(self.primitives) + len(self.graphs) + len(self.info) + len(self.messages) + len(self.unparsed)
+        return stored + sum(self.created.values()) + self.markers + self.others
 
 
 def isa_family(implementation: str) -> str:
-    """amx, avx512_core_fp16, avx512_core_bf16, avx512_core_vnni, avx512, avx2, sse41, gemm, ref, or other.
+    """The instruction family of an implementation, by its name.
 
-    The first that the name has, such as ``brg_conv_fwd:avx512_core_bf16``; ``jit:uni`` does not tell: ``other``.
+    The families are amx, avx512_core_fp16, avx512_core_bf16, avx512_core_vnni, avx512, avx2, sse41, gemm, ref and
+    other. It is the first family in the implementation's name, such as ``brg_conv_fwd:avx512_core_bf16``; a name
+    without one, such as ``jit:uni``, is ``other``.
     """
     name = implementation.lower()
     for family, pattern in (
@@ -173,7 +177,7 @@ def isa_family(implementation: str) -> str:
 
 
 def parse(lines: Iterable[str]) -> Log:
-    """Read a verbose log; a line ``#### step <i> <copy>`` starts step i, run by that copy of oneDNN."""
+    """Read a verbose log; a line ``#### step <i> <copy>`` starts iteration i, logged by that copy of oneDNN."""
     log = Log()
     columns: _Columns = dict(_FIXED)
     step, copy = 0, ""
@@ -195,7 +199,11 @@ def parse(lines: Iterable[str]) -> Log:
 
 
 def _file(log: Log, line: str, columns: _Columns, step: int, copy: str) -> None:
-    """Put one of oneDNN's lines where it belongs; raises LookupError or ValueError, and files nothing, if unread."""
+    """Put one of oneDNN's lines where it belongs.
+
+    Raises:
+        LookupError, ValueError: the line can't be read; nothing was filed.
+    """
     head, *words = line.split(",")
     if head not in _HEADS:
         raise ValueError("glued to other text")
@@ -212,7 +220,7 @@ def _file(log: Log, line: str, columns: _Columns, step: int, copy: str) -> None:
     elif operation in ("error", "warn", "debuginfo") or (operation == "exec" and outcome):
         log.messages.append(line)
     elif operation in ("create", "create_nested", "compile") and outcome:
-        # These two tell why, in free text, and end in the source line that says so.
+        # These two give a reason in free text, and end in the line of oneDNN's source that prints it.
         if outcome not in ("dispatch", "check"):
             _row(words, columns[head, component])
         elif not re.search(r":\d+$", words[-1]):
@@ -240,7 +248,12 @@ def _info(log: Log, text: str, columns: _Columns, kind: tuple[str, str]) -> None
 
 
 def _row(words: Sequence[str], columns: Sequence[str]) -> dict[str, str]:
-    """Column -> text. More or fewer words than columns are no row: oneDNN puts no comma inside a field."""
+    """Column -> text.
+
+    Raises:
+        ValueError: there are more or fewer words than columns (oneDNN puts no comma inside a field), or the time is not
+            a number.
+    """
     if "partition_id" in columns and "scratchpad" not in columns:
         # 3.13 prints ``scratchpad:library:1472`` for graphs and leaves it out of their template.
         words = [word for word in words if not word.startswith("scratchpad:")]
@@ -285,9 +298,9 @@ def _graph(row: Mapping[str, str], step: int, copy: str, timestamp_s: float | No
 
 
 def _tensors(descriptors: str) -> dict[str, Tensor]:
-    """Told apart descriptor by descriptor, as dnnl_sgemm's lines (``gemm_api``) keep the old spelling in 3.10."""
+    """The tensors of a line; each descriptor tells its spelling, because dnnl_sgemm's is still the old one in 3.10."""
     tensors: dict[str, Tensor] = {}
-    seen: dict[str, int] = {}
+    repeats: dict[str, int] = {}
     for descriptor in descriptors.split():
         # name:dtype:flags:kind:tag:strides:extra, or name_dtype:flags:kind:tag[:strides]:extra
         name, *parts = descriptor.split(":")
@@ -296,14 +309,16 @@ def _tensors(descriptors: str) -> dict[str, Tensor]:
             if not old:
                 raise ValueError(descriptor)
             name, parts = old[1], [old[2], *parts]
-        seen[name] = seen.get(name, -1) + 1
-        tensors[f"{name}_{seen[name]}" if seen[name] else name] = Tensor(parts[0], parts[3] if len(parts) > 3 else "")
+        repeats[name] = repeats.get(name, -1) + 1
+        tensors[f"{name}_{repeats[name]}" if repeats[name] else name] = Tensor(
+            parts[0], parts[3] if len(parts) > 3 else ""
+        )
     return tensors
 
 
 def _post_ops(attributes: str) -> tuple[str, ...]:
-    """``attr-post-ops:sum:0.5+eltwise_relu``, before 2.3 ``post_ops:'sum:0.5;eltwise_relu;'``."""
-    found = re.search(r"attr-post-ops:(\S+)|post_ops:'([^']*)'", attributes)
-    entries = re.split(r"[+;]", found[1] or found[2] or "") if found else []
+    """The post-ops in ``attr-post-ops:sum:0.5+eltwise_relu`` or, before 2.3, ``post_ops:'sum:0.5;eltwise_relu;'``."""
+    match = re.search(r"attr-post-ops:(\S+)|post_ops:'([^']*)'", attributes)
+    entries = re.split(r"[+;]", match[1] or match[2] or "") if match else []
     # A scale such as 1e+10 has a plus as well, and is followed by a number.
     return tuple(entry.partition(":")[0] for entry in entries if entry[:1].isalpha())

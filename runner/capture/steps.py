@@ -1,4 +1,4 @@
-"""A figure of each step -> its median over all of them. Pure."""
+"""The median of a figure over all captured iterations. Pure."""
 
 from __future__ import annotations
 
@@ -6,10 +6,10 @@ from collections.abc import Collection
 from statistics import median
 
 
-def median_over(found: Collection[float], steps: int) -> float:
-    """The median over so many steps, none below 0, of which those that are not among the ``found`` have 0.
+def median_over(figures: Collection[float], iterations: int) -> float:
+    """The median over ``iterations`` iterations; those without a figure count as 0, and no figure is below 0.
 
-    Fills in no more zeros than there are figures: a damaged log can name any number of steps.
+    At most as many zeros are filled in as there are figures: a damaged log can name any number of iterations.
     """
-    idle = steps - len(found)
-    return 0.0 if idle > len(found) else median([*found, *[0.0] * idle])
+    idle = iterations - len(figures)
+    return 0.0 if idle > len(figures) else median([*figures, *[0.0] * idle])

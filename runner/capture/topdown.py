@@ -1,4 +1,4 @@
-"""One run of toplev around a program: its FIFOs, its files, and its verdict. Starts nothing itself."""
+"""A run of toplev around a program: its FIFOs, its files, and its verdict. Nothing is started here."""
 
 from __future__ import annotations
 
@@ -10,41 +10,42 @@ from pathlib import Path
 
 from runner.capture import toplev
 from runner.protocol import stored
+from runner.protocol.captures import Region
 
 SCRIPT = toplev.script(Path(sys.prefix))
 
 
 @dataclass(frozen=True)
 class Run:
-    """Where a run of toplev keeps what."""
+    """The folders of a run of toplev."""
 
     private: Path
-    """A folder for the two FIFOs whose path is short and has no comma, at which perf would split it."""
+    """The folder for the two FIFOs; its path must have no comma, because perf would split it there."""
     results: Path
-    """A folder for toplev's table and perf's raw counts."""
+    """The folder for toplev's table and perf's raw counts."""
 
     @property
-    def region(self) -> dict[str, str]:
+    def region(self) -> Region:
         """The FIFOs, as the workload's PerfControl takes them."""
-        return {"ctl": str(self.private / "ctl"), "ack": str(self.private / "ack")}
+        return Region(ctl=str(self.private / "ctl"), ack=str(self.private / "ack"))
 
-    def around(self, argv: Sequence[str], level: int) -> tuple[str, ...]:
-        """Make the FIFOs; the command that runs ``argv`` and counts only where it asks for it."""
+    def wrap(self, argv: Sequence[str], level: int) -> tuple[str, ...]:
+        """Make the FIFOs, and return the command that runs ``argv`` and counts only where ``argv`` asks for it."""
         self.private.mkdir(parents=True, exist_ok=True)
         self.results.mkdir(parents=True, exist_ok=True)
         for old in (self._csv, self._raw):  # a toplev that fails early would leave them in place
             old.unlink(missing_ok=True)
-        for path in self.region.values():
+        ctl, ack = Path(self.region.ctl), Path(self.region.ack)
+        for path in (ctl, ack):
             os.mkfifo(path)
-        ctl, ack = map(Path, self.region.values())
         return toplev.command(sys.executable, SCRIPT, level, self._csv, self._raw, ctl, ack, argv)
 
     def read(self, stderr: str, returncode: int) -> toplev.TopDown:
-        """The figures, when nothing speaks against them.
+        """The figures of the run, if they can be believed.
 
         Raises:
-            toplev.Rejected: something does.
-            FormatError: a file of it can't be read.
+            toplev.Rejected: they can't; the message says why.
+            FormatError: a file of the run can't be read.
         """
         return toplev.read(_text(self._csv), _text(self._raw), stderr, returncode)
 

@@ -1,7 +1,7 @@
-"""Intel's top-down analysis by toplev of pmu-tools: its command line, its table, and when the table may be believed.
+"""Intel's top-down analysis by toplev of pmu-tools: its command line, its table, and when the table can be believed.
 
-toplev is GPL-2.0 and installs 123 top-level files: it has a folder of its own and is called as a program, never
-imported. Its exit status 0 proves nothing, so read() accepts a table only when nothing speaks against it.
+toplev is licensed under GPL-2.0 and installs 123 top-level files: it has a folder of its own and is called as a
+program, never imported. Its exit status 0 proves nothing, so read() accepts a table only if nothing speaks against it.
 Source: toplev.py of pmu-tools 2026.7.24.0 (TMA 5.1); A. Yasin, "A Top-Down method for performance analysis and
 counters architecture", ISPASS 2014.
 """
@@ -26,19 +26,19 @@ _SUM_TOLERANCE_PCT = 2.0  # The level-1 categories share out all slots; rounding
 _NODE_TOLERANCE_PCT = 5.0  # toplev's own MAX_ERROR for one node, which its -v switches off.
 _MOST_ROWS = 2000
 _COLUMNS = {"Area", "Value", "Unit", "Multiplex", "Bottleneck"}
-_COLUMNS_OF_SEVERAL = {"Timestamp", "CPUs"}  # a row for each interval (-I) or processor
+_COLUMNS_OF_SEVERAL = {"Timestamp", "CPUs"}  # one row per interval (-I) or processor
 
-# What stderr says, all of it -> why that rules the figures out, most telling first; {} is what the group found.
-# The job's own stderr is in the same stream, so each pattern is more than two everyday words; no pattern may look at
-# the same text again and again, because the job may print anything.
+# Patterns that must all be in stderr -> why the figures can't be used, the most telling reason first; {} stands for the
+# text of the group. The job's own stderr is in the same stream, so each pattern is more than two everyday words; no
+# pattern may backtrack over the same text again and again, because the job may print anything.
 _COMPLAINTS = (
     (r"Access to performance monitoring|disabled in /proc/sys/kernel/perf_event_paranoid",
-     "perf may not count here: sudo sysctl kernel.perf_event_paranoid=1 (/proc/sys/kernel/perf_event_paranoid)"),
+     "perf may not count here (/proc/sys/kernel/perf_event_paranoid): sudo sysctl kernel.perf_event_paranoid=1"),
     (r"Cannot find PMU",
      "perf finds no performance counters (a virtual machine without a PMU?), so the job was never started"),
     (r"Cannot access event server", r"Unknown CPU or CPU event map",
      "~/.cache/pmu-events has no event file for this CPU and none could be downloaded: set EVENTMAP to one"),
-    (r"Unknown CPU or CPU event map|Unsupported CPU model", "it does not know this CPU or has no events for it"),
+    (r"Unknown CPU or CPU event map|Unsupported CPU model", "it does not support this CPU, or has no events for it"),
     (r"event syntax error: (.*)", "perf does not understand an event ({}): is perf older than the CPU?"),
     (r"(?<!\S)(\S+) event not found for|Some events not found",
      "its event file lacks events ({}): its figures would be made without them; a lower level may not need them"),
@@ -48,7 +48,7 @@ _COMPLAINTS = (
      "{} events were not counted (a shared PMU, or too short a region for so many): "
      "its figures would be made of missing events"),
     (r"(?<!\d)(\d+ events not supported)|(?<!\S)(\S+ event not supported in hypervisor)",
-     "{}: this PMU has not all it needs (a virtual machine that passes on a part of it?)"),
+     "{}: this PMU lacks events that it needs (is this a virtual machine that passes on only a part of the PMU?)"),
     (r"All measured values 0", "every count is 0: the region was never enabled, or perf counts nothing here"),
     (r"Nothing measured", "nothing was measured: perf ended before the job started; the job's stderr says why"),
     (r"unparseable perf (?:output|count)", "it could not read what perf wrote: is perf newer than toplev?"),
@@ -56,7 +56,7 @@ _COMPLAINTS = (
 
 
 class Rejected(ValueError):  # noqa: N818 - a verdict on figures, in one sentence
-    """The figures must not be used; str() says why."""
+    """toplev's figures must not be used; str() says why."""
 
     def __init__(self, reason: str) -> None:
         super().__init__(f"toplev: {reason}")
@@ -64,69 +64,73 @@ class Rejected(ValueError):  # noqa: N818 - a verdict on figures, in one sentenc
 
 @dataclass(frozen=True)
 class Node:
-    """One row of the tree."""
+    """A node of the top-down tree: a row of toplev's table."""
 
     path: str
-    """From the level-1 category down, ``Backend_Bound.Memory_Bound``."""
+    """The names from the level-1 category down, as in ``Backend_Bound.Memory_Bound``."""
     value: float
-    """Percent of ``unit``."""
+    """The value in percent of ``unit``."""
     unit: str
-    """``% Slots``, ``% Clocks``, ``% Stalls``, ...: only nodes of one unit can be compared or added."""
+    """``% Slots``, ``% Clocks``, ``% Stalls``, ...; only nodes with the same unit can be compared or added."""
     crossed: bool
-    """Whether it passed toplev's threshold for being worth a look."""
+    """Whether the node passed toplev's threshold for being worth a look."""
     bottleneck: bool
-    """toplev's mark for the node to look at first."""
+    """Whether toplev marked the node as the one to look at first."""
     multiplex: float | None
-    """Percent of the region in which its events were counted; None when not known."""
+    """The percentage of the region in which the node's events were counted; None if not known."""
 
 
 @dataclass(frozen=True)
 class TopDown:
-    """One table of toplev, all of it."""
+    """A complete table of toplev."""
 
     nodes: tuple[Node, ...]
     mux_pct: float
-    """Least percent of the region in which any event was counted; 100 when all fitted into the counters at once."""
+    """The smallest percentage of the region in which an event was counted; 100 if all events fit into the counters."""
     model: str
-    """Version of the method, CPU and its short name: ``5.1-full on Intel(R) Xeon(R) ... [icx]``."""
+    """The version of the method, the CPU and its short name: ``5.1-full on Intel(R) Xeon(R) ... [icx]``."""
     metrics: dict[str, float] = field(default_factory=dict)
-    """Rows that are no nodes, by name, in the unit toplev gives them."""
+    """The rows that are not nodes: name -> value in the unit that toplev gives it."""
 
     @property
     def bottleneck(self) -> str | None:
-        """Path of the marked node; None when no node passed its threshold."""
+        """The path of the node that toplev marked; None if no node passed its threshold."""
         return next((node.path for node in self.nodes if node.bottleneck), None)
 
     @property
     def level1(self) -> dict[str, float]:
-        """Percent of slots by level-1 category."""
+        """Level-1 category -> percent of slots."""
         return {node.path: node.value for node in self.nodes if node.path in LEVEL1}
 
     @property
     def levels(self) -> int:
-        """Depth of the deepest node."""
+        """The depth of the deepest node."""
         return max((node.path.count(".") + 1 for node in self.nodes), default=0)
 
 
 def script(prefix: Path) -> Path:
-    """toplev.py of the environment at ``prefix`` (sys.prefix)."""
+    """The path of toplev.py in the environment at ``prefix`` (sys.prefix)."""
     return prefix / FOLDER / "toplev.py"
 
 
 def why_not(perf_counts: bool, perf: str | None, vendor: str, script_exists: bool) -> str | None:
-    """Why toplev can't measure here, in one sentence with the next step; None when it can.
+    """Why toplev can't measure here, in one sentence with the next step; None if it can.
 
-    ``perf_counts`` is whether it really counted cycles, ``perf`` its path, ``vendor`` the one in /proc/cpuinfo.
+    Args:
+        perf_counts: whether perf really counted cycles here.
+        perf: the path of perf; None if it is not installed.
+        vendor: the CPU's vendor_id in /proc/cpuinfo.
+        script_exists: whether toplev is installed.
     """
     if perf is None:
         return "toplev needs perf, which is not installed; install it: sudo apt-get install linux-perf"
     if not perf_counts:
         return (
-            "toplev needs hardware counters and perf counts no cycles here: this is a virtual machine without a PMU, "
-            "or /proc/sys/kernel/perf_event_paranoid forbids it (sudo sysctl kernel.perf_event_paranoid=1)"
+            "toplev needs hardware counters, and perf counts no cycles here: this is a virtual machine without a PMU, "
+            "or /proc/sys/kernel/perf_event_paranoid forbids it (allow it: sudo sysctl kernel.perf_event_paranoid=1)"
         )
     if vendor != "GenuineIntel":
-        return f"toplev knows Intel CPUs only and this one is {vendor or 'unknown'}; measure with perf's own counters"
+        return f"toplev supports Intel CPUs only, and this CPU is {vendor or 'unknown'}; use capture=[counters] instead"
     if not script_exists:
         return f"toplev is not installed; install it: {INSTALL}"
     return None
@@ -135,16 +139,22 @@ def why_not(perf_counts: bool, perf: str | None, vendor: str, script_exists: boo
 def command(
     python: str, toplev: Path, level: int, csv: Path, raw: Path, ctl: Path, ack: Path, argv: Sequence[str]
 ) -> tuple[str, ...]:
-    """Command line that runs ``argv`` and counts only where it asks for it over the FIFOs ``ctl`` and ``ack``."""
+    """The command that runs ``argv`` and counts only where ``argv`` asks for it over the FIFOs ``ctl`` and ``ack``.
+
+    Raises:
+        ValueError: perf can't take the path of ``ctl``.
+    """
     if "," in f"{ctl}":
-        raise ValueError(f"{ctl}: perf takes a comma for the end of the control FIFO's name; move the folder")
-    # -v: every node, not only those past their threshold. -S: the process alone, not the whole machine.
+        raise ValueError(
+            f"{ctl}: perf ends the name of its control FIFO at a comma; move the folder to a path without one"
+        )
+    # -v: all nodes, also those below their threshold. -S: the process alone, not the whole machine.
     options = ["-S", f"-l{level}", "-v", "--no-desc", "-x,", "-o", str(csv), "--perf-output", str(raw)]
     return (python, str(toplev), *options, "-D", "-1", "--control", f"fifo:{ctl},{ack}", "--", *argv)
 
 
 def parse(csv_text: str) -> TopDown:
-    """The table as toplev wrote it, whatever its figures are worth.
+    """Read toplev's table as it was written; whether its figures can be believed is not checked.
 
     Raises:
         Rejected: the table is torn, empty or of another kind.
@@ -159,9 +169,9 @@ def parse(csv_text: str) -> TopDown:
     except csv.Error as error:
         raise Rejected(f"its table can't be read: {error}") from error
     if len(rows) > _MOST_ROWS:
-        raise Rejected(f"its table has {len(rows)} rows, more than any CPU has nodes")
+        raise Rejected(f"its table has {len(rows)} rows, which is more than any CPU has nodes")
     if len(set(header)) < len(header) or not set(header) >= _COLUMNS or set(header) & _COLUMNS_OF_SEVERAL:
-        raise Rejected(f"its table has other columns than one run's: {', '.join(header)[:200]}")
+        raise Rejected(f"its table does not have the columns of a single run: {', '.join(header)[:200]}")
     nodes: list[Node] = []
     metrics: dict[str, float] = {}
     for cells in rows:
@@ -187,23 +197,24 @@ def parse(csv_text: str) -> TopDown:
 
 
 def read(csv_text: str | None, raw_text: str | None, stderr: str, returncode: int) -> TopDown:
-    """The figures of one run, when nothing speaks against them.
+    """The figures of a run, if they can be believed.
 
     Accepted figures say nothing about the job: only its own result file does.
 
     Args:
-        csv_text: the file of ``-o``, None when missing; a toplev that fails early leaves an older one in place.
-        raw_text: the file of ``--perf-output``, likewise.
-        stderr: of toplev and the job together.
+        csv_text: the file of ``-o``, None if missing; a toplev that fails early leaves an older one in place.
+        raw_text: the file of ``--perf-output``, None if missing; an older one may be left in place as well.
+        stderr: what toplev and the job wrote to stderr, together.
+        returncode: toplev's exit status.
 
     Raises:
-        Rejected: with the most telling reason of all that apply.
+        Rejected: the figures can't be believed; the message has the most telling of the reasons that apply.
     """
     for *patterns, reason in _COMPLAINTS:
-        found = [re.search(pattern, stderr) for pattern in patterns]
-        if found[0] and all(found):
-            what = next((group for group in found[0].groups() if group), "not named")
-            raise Rejected(reason.replace("{}", what.strip()[:200]))
+        matches = [re.search(pattern, stderr) for pattern in patterns]
+        if matches[0] and all(matches):
+            detail = next((group for group in matches[0].groups() if group), "not named")
+            raise Rejected(reason.replace("{}", detail.strip()[:200]))
     if returncode:
         raise Rejected(f"it ended with exit status {returncode}, which is the job's own if perf could start it")
     if not csv_text or not raw_text:
@@ -214,13 +225,13 @@ def read(csv_text: str | None, raw_text: str | None, stderr: str, returncode: in
     if not table.mux_pct > 0:
         raise Rejected("some events were never counted (MUX 0): lower the level or lengthen the region")
     if table.mux_pct > 100 + _NODE_TOLERANCE_PCT:
-        raise Rejected(f"its events were counted {table.mux_pct:g} % of the time, which can't be")
+        raise Rejected(f"its events were counted {table.mux_pct:g} % of the time, which is impossible")
     if set(table.level1) != set(LEVEL1):
-        raise Rejected(f"its table has not the four level-1 categories: does its model ({table.model}) know this CPU?")
+        raise Rejected(f"its table lacks level-1 categories: does its model ({table.model}) support this CPU?")
     for node in table.nodes:
-        # Written so that nan, which compares false with everything, does not pass.
+        # Written so that nan, which compares false with everything, is rejected.
         if not -_NODE_TOLERANCE_PCT <= node.value <= 100 + _NODE_TOLERANCE_PCT:
-            raise Rejected(f"{node.path} is {node.value:g} {node.unit}, which can't be")
+            raise Rejected(f"{node.path} is {node.value:g} {node.unit}, which is impossible")
     total = math.fsum(table.level1.values())
     if abs(total - 100) > _SUM_TOLERANCE_PCT:
         raise Rejected(f"the four level-1 categories add up to {total:.1f} % instead of 100 %: its counts don't agree")

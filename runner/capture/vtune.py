@@ -1,4 +1,4 @@
-"""Intel VTune around a job, where it is installed: it collects the ITT ranges itself. Pure.
+"""The command line of Intel VTune around a job: where VTune is installed, it can collect the ITT ranges itself. Pure.
 
 Source: Intel VTune Profiler User Guide, "vtune Command Options" (collect, knob, result-dir, quiet).
 """
@@ -10,6 +10,9 @@ from pathlib import Path
 
 
 def command(vtune: str, result: Path, argv: Sequence[str]) -> tuple[str, ...]:
-    """Hotspots by user-mode sampling, which needs no driver; ``result`` must not exist yet."""
+    """The command that runs ``argv`` and collects hotspots into the folder ``result``, which must not exist yet.
+
+    User-mode sampling needs no driver.
+    """
     options = ("-collect", "hotspots", "-knob", "sampling-mode=sw", "-result-dir", str(result), "-quiet")
     return (vtune, *options, "--", *argv)

@@ -17,6 +17,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from runner.protocol.resultfile import Window
+from runner.protocol.verdicts import UNOBSERVED
 
 # Percent of one core. A parallel step waits for its slowest core and is late by as much; what a
 # machine does beside (measured on two cores) takes 1 to 2 %.
@@ -110,4 +111,4 @@ def in_words(found: Mapping[int, str], rounds: int, figures: Mapping[str, float]
     """
     if found:
         return f"{len(found)} of {rounds} rounds: {next(iter(found.values()))}"
-    return "no" if "contamination/foreign_cpu_pct" in figures else "unobserved"
+    return "no" if "contamination/foreign_cpu_pct" in figures else UNOBSERVED

@@ -1,20 +1,34 @@
 """Requested = effective, or the job fails: each axis compares what was asked with the worker's evidence.
 
-Pure. A new axis adds one function to CHECKS; it yields a Mismatch for each thing that isn't as asked.
+Pure. A new axis adds one function to CHECKS; it yields a Mismatch for each thing that isn't as asked. What could not be
+observed (None) is never as asked.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import PurePath
 from typing import Any
 
+from runner.capture.kernels import Summary
 from runner.launch import PlacedCell
 from runner.launch.xeon import MODULE as LAUNCHER
-from runner.machine.host import format_cpu_list, parse_cpu_list
+from runner.machine.host import format_cpu_list
+from runner.protocol.evidence import Evidence, GraphKind, Quality, TensorsEvidence
+from runner.protocol.verdicts import UNOBSERVED
 
-Evidence = Mapping[str, Any]
+
+@dataclass(frozen=True)
+class Proof:
+    """All that speaks for what one worker ran."""
+
+    evidence: Evidence
+    """What the worker read back about itself."""
+    kernels: Summary
+    """What oneDNN's log of a few iterations comes to."""
+    quality: Quality | None
+    """How far its output is from fp32's; None if the worker did not compare them."""
 
 
 @dataclass(frozen=True)
@@ -22,158 +36,160 @@ class Mismatch:
     """One thing that did not run as asked."""
 
     axis: str
+    """The axis or setting that was asked for."""
     asked: str
-    found: str
+    """What was asked for."""
+    actual: str
+    """What ran instead, or ``unobserved``."""
     cure: str
+    """What to do next, or what may have caused it."""
 
     def __str__(self) -> str:
-        return f"{self.axis}: asked for {self.asked}, found {self.found}; {self.cure}"
+        return f"{self.axis}: asked for {self.asked}, found {self.actual}; {self.cure}"
 
 
 _ALLOCATOR_FILE = {"glibc": ("libc.so", "libc-"), "jemalloc": ("libjemalloc.so",), "tcmalloc": ("libtcmalloc.so",)}
 _READ_LOGS = "see stderr.log of the job for what the launcher said"
 
 
-def _check_allocator(placed: PlacedCell, evidence: Evidence) -> Iterator[Mismatch]:
-    allocator, found = placed.cell.allocator, evidence["allocator"]
-    for symbol in ("malloc", "free", "posix_memalign"):
-        file = found.get(symbol)
+def _shown(value: object) -> str:
+    return UNOBSERVED if value is None else str(value)
+
+
+def _check_allocator(placed: PlacedCell, proof: Proof) -> Iterator[Mismatch]:
+    allocator, actual = placed.cell.allocator, proof.evidence.allocator
+    owners = {"malloc": actual.malloc, "free": actual.free, "posix_memalign": actual.posix_memalign}
+    for symbol, file in owners.items():
         if file is None or not PurePath(file).name.startswith(_ALLOCATOR_FILE[allocator.library]):
             yield Mismatch(
                 "allocator",
                 f"{symbol} of {allocator.library} ({allocator.name})",
-                str(file),
+                _shown(file),
                 f"the launcher did not preload the library; {_READ_LOGS}",
             )
             return
-    if allocator.library in placed.libraries and found["malloc"] != str(placed.libraries[allocator.library]):
+    if allocator.library in placed.libraries and actual.malloc != str(placed.libraries[allocator.library]):
         yield Mismatch(
             "allocator",
             str(placed.libraries[allocator.library]),
-            found["malloc"],
+            _shown(actual.malloc),
             "another copy of the library was loaded first",
         )
     for name, value in allocator.env.items():
-        if evidence["environment"].get(name) != value:
+        live = proof.evidence.environment.get(name)
+        if live != value:
             yield Mismatch(
-                "allocator", f"{name}={value}", str(evidence["environment"].get(name)), "something else set it"
+                "allocator", f"{name}={value}", "no such variable" if live is None else live, "something else set it"
             )
-    yield from _check_settings(allocator.name, allocator.expect, found, "")
+    yield from _check_settings(allocator.name, allocator.expect, asdict(actual), "")
 
 
-def _check_settings(name: str, expect: Mapping[str, Any], found: Mapping[str, Any], prefix: str) -> Iterator[Mismatch]:
+def _check_settings(name: str, expect: Mapping[str, Any], actual: Mapping[str, Any], prefix: str) -> Iterator[Mismatch]:
     for key, wanted in expect.items():
-        value = found.get(key)
+        value = actual.get(key)
         if isinstance(wanted, Mapping):
             yield from _check_settings(name, wanted, value if isinstance(value, Mapping) else {}, f"{prefix}{key}.")
         elif value != wanted:
             yield Mismatch(
                 "allocator",
                 f"{prefix}{key} = {wanted} ({name})",
-                "unobserved" if value is None else str(value),
+                _shown(value),
                 "the allocator did not take its settings from the environment",
             )
 
 
-def _check_openmp(placed: PlacedCell, evidence: Evidence) -> Iterator[Mismatch]:
+def _check_openmp(placed: PlacedCell, proof: Proof) -> Iterator[Mismatch]:
     wanted = "libiomp5" if placed.cell.openmp == "intel" else "libgomp"
-    file = evidence["openmp"]["owner"]
+    file = proof.evidence.openmp.owner
     if file is None or not PurePath(file).name.startswith(wanted):
-        yield Mismatch("openmp", f"{wanted} ({placed.cell.openmp})", str(file), _READ_LOGS)
+        yield Mismatch("openmp", f"{wanted} ({placed.cell.openmp})", _shown(file), _READ_LOGS)
 
 
-def _check_threads(placed: PlacedCell, evidence: Evidence) -> Iterator[Mismatch]:
-    wanted = placed.placement.threads
-    for name in ("torch_threads", "max_threads"):
-        if evidence["openmp"][name] != wanted:
+def _check_threads(placed: PlacedCell, proof: Proof) -> Iterator[Mismatch]:
+    wanted, openmp = placed.placement.threads, proof.evidence.openmp
+    for name, threads in (("torch_threads", openmp.torch_threads), ("max_threads", openmp.max_threads)):
+        if threads != wanted:
             yield Mismatch(
-                "threads",
-                str(wanted),
-                f"{name} = {evidence['openmp'][name]}",
-                "something set the thread count meanwhile",
+                "threads", str(wanted), f"{name} = {_shown(threads)}", "something set the thread count meanwhile"
             )
 
 
-def _check_cores(placed: PlacedCell, evidence: Evidence) -> Iterator[Mismatch]:
-    wanted = placed.placement.cores
-    allowed = tuple(evidence["affinity"]["allowed"])
-    if not set(allowed) <= set(wanted) or not allowed:
-        yield Mismatch("cores", placed.placement.core_list, format_cpu_list(allowed), _READ_LOGS)
+def _check_cores(placed: PlacedCell, proof: Proof) -> Iterator[Mismatch]:
+    wanted, affinity = placed.placement.cores, proof.evidence.affinity
+    if not set(affinity.allowed) <= set(wanted) or not affinity.allowed:
+        yield Mismatch("cores", placed.placement.core_list, format_cpu_list(tuple(affinity.allowed)), _READ_LOGS)
         return
-    covered: set[int] = set()
-    for cpus in evidence["affinity"]["threads_allowed"]:
-        covered.update(parse_cpu_list(cpus))
+    if any(thread.cpus is None for thread in affinity.threads):
+        yield Mismatch("cores", placed.placement.core_list, f"a thread whose CPUs are {UNOBSERVED}", _READ_LOGS)
+        return
+    covered = {cpu for thread in affinity.threads for cpu in thread.cpus or ()}
+    cpus = format_cpu_list(tuple(sorted(covered)))
     if not covered <= set(wanted):
-        yield Mismatch(
-            "cores",
-            placed.placement.core_list,
-            f"a thread on {format_cpu_list(tuple(sorted(covered)))}",
-            "a thread moved away",
-        )
+        yield Mismatch("cores", placed.placement.core_list, f"a thread on {cpus}", "a thread moved away")
     elif len(covered) < placed.placement.threads:
         yield Mismatch(
             "cores",
             f"{placed.placement.threads} cores of {placed.placement.core_list}",
-            f"all threads on {format_cpu_list(tuple(sorted(covered)))}",
+            f"all threads on {cpus}",
             _READ_LOGS,
         )
 
 
-def _check_memory_node(placed: PlacedCell, evidence: Evidence) -> Iterator[Mismatch]:
+def _check_memory_node(placed: PlacedCell, proof: Proof) -> Iterator[Mismatch]:
     if placed.placement.task_manager != "numactl":
         return
-    wanted = f"bind:{placed.placement.node}"
-    policy = evidence["affinity"]["memory_policy"]
+    wanted, policy = f"bind:{placed.placement.node}", proof.evidence.affinity.memory_policy
     if policy != wanted:
         yield Mismatch(
             "node",
             f"memory policy {wanted}",
-            policy or "unobserved",
+            _shown(policy),
             "numactl did not bind; launcher.task_manager=taskset does without",
         )
 
 
-def _check_ipex(placed: PlacedCell, evidence: Evidence) -> Iterator[Mismatch]:
-    found, cell = evidence["ipex"], placed.cell
+def _check_ipex(placed: PlacedCell, proof: Proof) -> Iterator[Mismatch]:
+    ipex, graph, cell = proof.evidence.ipex, proof.evidence.graph, placed.cell
     if cell.ipex == "off":
-        if found["imported"]:
+        if ipex.imported:
             yield Mismatch(
                 "ipex", "off", "IPEX imported", "the model's code imports it: it changes operators when imported"
             )
         return
-    if not found["imported"]:
+    if not ipex.imported:
         yield Mismatch("ipex", "on", "IPEX not imported", "check the installation")
         return
-    graph = evidence["graph"]
     nothing = "IPEX has nothing to optimize in this model: leave the cell out"
     if cell.graph.name == "compile":
-        if graph.get("compiler") != "ipex" or not graph["graphs"]:
-            yield Mismatch("ipex", "on", f"compiled by {graph.get('compiler')}, {graph.get('graphs')}", nothing)
+        if graph.compiler != "ipex" or not graph.graphs:
+            actual = f"compiled by {_shown(graph.compiler)}, graphs {_shown(graph.graphs)}"
+            yield Mismatch("ipex", "on", actual, nothing)
     elif cell.precision.name == "int8":
         # The recipe replaces no module: its work is in the graph, as partitions of oneDNN Graph.
-        if not any("Llga" in kind or kind.startswith("ipex") for kind in graph.get("nodes", {})):
+        if not any("Llga" in kind or kind.startswith("ipex") for kind in graph.nodes or ()):
             yield Mismatch("ipex", "on", "no node of IPEX's in the TorchScript graph", nothing)
-    elif found["modules_replaced"] < 1:
+    elif ipex.modules_replaced < 1:
         yield Mismatch("ipex", "on", "0 modules replaced by ipex.optimize", nothing)
 
 
-def _check_graph(placed: PlacedCell, evidence: Evidence) -> Iterator[Mismatch]:
-    found, wanted = evidence["graph"], placed.cell.graph.name
-    regions = evidence["operators"]["compiled_regions"]
-    if found["kind"] != wanted:
-        yield Mismatch("graph", wanted, found["kind"], "the model's callable must return a plain, eager module")
-    elif wanted == "torchscript" and not (found["frozen"] and found["nodes"]):
+def _check_graph(placed: PlacedCell, proof: Proof) -> Iterator[Mismatch]:
+    graph, wanted = proof.evidence.graph, placed.cell.graph.name
+    regions = proof.evidence.operators.compiled_regions
+    if graph.kind != wanted:
+        yield Mismatch("graph", wanted, graph.kind, "the model's callable must return a plain, eager module")
+    elif graph.kind is GraphKind.TORCHSCRIPT and not (graph.frozen and graph.nodes):
         yield Mismatch(
             "graph", wanted, "a module that is not frozen, or an empty graph", "torch.jit.freeze did not work"
         )
-    elif wanted == "compile":
-        if not any(found["graphs"]) or not regions:
+    elif graph.kind is GraphKind.COMPILE:
+        if not any(graph.graphs or ()) or not regions:
             yield Mismatch("graph", wanted, "no compiled region ran", "torch.compile fell back to eager")
-        if found["graph_breaks"] and placed.cell.graph.fullgraph:
-            yield Mismatch("graph", wanted, f"{found['graph_breaks']} graph breaks", "parts of the model ran as eager")
-        if found["cache_hits"]:
-            yield Mismatch("graph", "an empty cache", f"{found['cache_hits']} cache hits", "something shared its cache")
-    elif wanted == "eager" and regions:
+        if graph.graph_breaks != 0 and placed.cell.graph.fullgraph:
+            yield Mismatch("graph", wanted, f"{_shown(graph.graph_breaks)} graph breaks", "parts of it ran as eager")
+        if graph.cache_hits != 0:
+            actual = f"{_shown(graph.cache_hits)} cache hits"
+            yield Mismatch("graph", "an empty cache", actual, "something shared its cache")
+    elif graph.kind is GraphKind.EAGER and regions:
         yield Mismatch("graph", wanted, f"{regions} compiled regions", "the model compiles itself")
 
 
@@ -184,31 +200,38 @@ _STORED = {"fp32": "float32", "bf16": "bfloat16", "fp16": "float16"}
 _IN_PRECISION = {"fp32": 0.99, "bf16": 0.9, "fp16": 0.9, "int8": 0.5}
 
 
-def computed_in(evidence: Evidence) -> dict[str, dict[str, float]]:
-    """Witness (``operators``, ``onednn``) -> dtype -> share of the time of the operations that compute, as far as it
-    is known; a witness that doesn't know half of that time is no witness."""
-    operators: dict[str, float] = {}
-    for row in evidence["operators"]["compute"]:
-        operators[row["dtype"]] = operators.get(row["dtype"], 0.0) + row["time_s"]
-    found = {}
-    for witness, weights in (("operators", operators), ("onednn", evidence["onednn"]["dtypes"])):
-        known = {dtype: weight for dtype, weight in weights.items() if dtype}
-        if known and sum(known.values()) >= 0.5 * sum(weights.values()):
-            found[witness] = {dtype: weight / sum(known.values()) for dtype, weight in known.items()}
-    return found
+def computed_in(proof: Proof) -> dict[str, dict[str, float]]:
+    """Witness (``operators``, ``onednn``) -> dtype -> its share of the time of the operations that compute.
+
+    A witness that doesn't know the dtype of half of that time is no witness.
+    """
+    operators = [(operator.dtype, operator.time_s) for operator in proof.evidence.operators.compute]
+    kernels = [(dtype or None, share) for dtype, share in proof.kernels.dtypes.items()]
+    shares = {}
+    for witness, times in (("operators", operators), ("onednn", kernels)):
+        by_dtype: dict[str, float] = {}
+        for dtype, time in times:
+            if dtype is not None:
+                by_dtype[dtype] = by_dtype.get(dtype, 0.0) + time
+        total = sum(by_dtype.values())
+        if total > 0 and total >= 0.5 * sum(time for _, time in times):
+            shares[witness] = {dtype: time / total for dtype, time in by_dtype.items()}
+    return shares
 
 
-def _check_precision(placed: PlacedCell, evidence: Evidence) -> Iterator[Mismatch]:
-    precision = placed.cell.precision
+def _check_dtypes(name: str, tensors: TensorsEvidence, wanted: str) -> Iterator[Mismatch]:
+    dtypes = {dtype for dtype in tensors.dtypes if "float" in dtype}
+    if dtypes - {wanted}:
+        yield Mismatch("precision", f"{name} in {wanted}", ", ".join(sorted(dtypes)), "the model converts them itself")
+
+
+def _check_precision(placed: PlacedCell, proof: Proof) -> Iterator[Mismatch]:
+    precision, tensors = placed.cell.precision, proof.evidence.tensors
     wanted = _STORED.get(precision.name, "int8")
     if precision.name in _STORED:
-        for name in ("inputs", "weights"):
-            dtypes = {dtype for dtype in evidence["tensors"][name]["dtypes"] if "float" in dtype}
-            if dtypes - {wanted}:
-                yield Mismatch(
-                    "precision", f"{name} in {wanted}", ", ".join(sorted(dtypes)), "the model converts them itself"
-                )
-    witnesses = computed_in(evidence)
+        yield from _check_dtypes("inputs", tensors.inputs, wanted)
+        yield from _check_dtypes("weights", tensors.weights, wanted)
+    witnesses = computed_in(proof)
     if not witnesses and precision.name != "fp32":
         yield Mismatch(
             "precision",
@@ -217,36 +240,43 @@ def _check_precision(placed: PlacedCell, evidence: Evidence) -> Iterator[Mismatc
             "it may have run in fp32",
         )
     for witness, shares in witnesses.items():
-        if shares.get(wanted, 0.0) < _IN_PRECISION[precision.name]:
+        if not shares.get(wanted, 0.0) >= _IN_PRECISION[precision.name]:
             seen = ", ".join(f"{share:.0%} {dtype}" for dtype, share in sorted(shares.items(), key=lambda s: -s[1]))
             yield Mismatch(
                 "precision", f"{wanted} arithmetic", f"{seen} (of the time of {witness})", "it did not take everywhere"
             )
-    error = evidence["quality"].get("rel_l2")
+    yield from _check_error(placed, proof.quality)
+
+
+def _check_error(placed: PlacedCell, quality: Quality | None) -> Iterator[Mismatch]:
+    """A lower precision leaves an error. An output that can't be compared is for runner.checks.quality to judge."""
+    precision = placed.cell.precision
     least = precision.tolerance.get("least_rel_l2")
-    if least is not None and error is not None and error < least:
+    if quality is None:
+        yield Mismatch("precision", "a comparison with fp32's output", UNOBSERVED, "the worker is of another version")
+    elif least is not None and quality.finite and (quality.rel_l2 is None or quality.rel_l2 < least):
         yield Mismatch(
             "precision",
             f"a relative error of at least {least:g} ({precision.name})",
-            f"{error:.2g}, which is fp32's",
+            UNOBSERVED if quality.rel_l2 is None else f"{quality.rel_l2:.2g}, which is fp32's",
             "it ran in fp32; a model that is exact in it says precision.tolerance.least_rel_l2=null",
         )
 
 
-def _check_memory_format(placed: PlacedCell, evidence: Evidence) -> Iterator[Mismatch]:
+def _check_memory_format(placed: PlacedCell, proof: Proof) -> Iterator[Mismatch]:
     """Inputs, then the activations on the way: by operators, else by the output, else by oneDNN's convolutions."""
-    wanted = placed.cell.memory_format
+    wanted, evidence = placed.cell.memory_format, proof.evidence
     if "channels_last" not in placed.cell.model.memory_formats:
         return
-    inputs = set(evidence["tensors"]["inputs"]["memory_formats"]) - {"either"}
+    inputs = set(evidence.tensors.inputs.memory_formats) - {"either"}
     if inputs - {wanted}:
         yield Mismatch(
             "memory_format", f"inputs {wanted}", ", ".join(sorted(inputs)), "the model's inputs stayed as is"
         )
     witnesses = (
-        evidence["operators"]["image_layouts"],
-        evidence["tensors"]["outputs"]["memory_formats"],
-        evidence["onednn"]["layouts"],
+        evidence.operators.image_layouts,
+        evidence.tensors.outputs.memory_formats,
+        proof.kernels.layouts,
     )
     for witness in witnesses:
         counts = {layout: n for layout, n in witness.items() if layout in ("channels_first", "channels_last")}
@@ -264,9 +294,10 @@ def _check_memory_format(placed: PlacedCell, evidence: Evidence) -> Iterator[Mis
         )
 
 
-def _check_work(placed: PlacedCell, evidence: Evidence) -> Iterator[Mismatch]:
+def _check_work(placed: PlacedCell, proof: Proof) -> Iterator[Mismatch]:
     """The work of one iteration is the same in every cell: inference mode, the batch asked for."""
-    batches = {shape[0] for shape in evidence["tensors"]["inputs"]["shapes"] if shape}
+    evidence = proof.evidence
+    batches = {shape[0] for shape in evidence.tensors.inputs.shapes or () if shape}
     if placed.cell.batch_size not in batches:
         yield Mismatch(
             "batch_size",
@@ -274,40 +305,43 @@ def _check_work(placed: PlacedCell, evidence: Evidence) -> Iterator[Mismatch]:
             f"inputs of {', '.join(map(str, sorted(batches))) or 'no batch'}",
             "the model's callable must honour batch_size: throughput is computed from it",
         )
-    if evidence["float32_matmul_precision"] != "highest":
+    if evidence.float32_matmul_precision != "highest":
         # oneDNN then computes float32 products in bf16, in the reference as well, and names them f32.
         yield Mismatch(
             "precision",
             "float32 products in float32",
-            f"torch.set_float32_matmul_precision({evidence['float32_matmul_precision']!r})",
+            f"torch.set_float32_matmul_precision({evidence.float32_matmul_precision!r})",
             "the model's code sets it: leave it at 'highest'",
         )
-    if evidence["grad_mode"] != "inference_mode":
-        yield Mismatch("work", "inference_mode", str(evidence["grad_mode"]), "the worker is of another version")
+    if evidence.grad_mode != "inference_mode":
+        yield Mismatch("work", "inference_mode", evidence.grad_mode, "the worker is of another version")
 
 
-def _check_serving(placed: PlacedCell, evidence: Evidence) -> Iterator[Mismatch]:
+def _check_serving(placed: PlacedCell, proof: Proof) -> Iterator[Mismatch]:
     """Behind a server: the worker that proves itself answered all requests, and was started by the launcher."""
     if not placed.cell.scenario.is_served:
         return
-    served = evidence["serving"]
-    if LAUNCHER not in served["started_by"]:
+    serving = proof.evidence.serving
+    if serving is None:
+        yield Mismatch("serving", "requests to a server", UNOBSERVED, "the worker called the model itself")
+        return
+    if LAUNCHER not in serving.started_by:
         yield Mismatch(
             "launcher",
             LAUNCHER,
-            " ".join(served["started_by"])[:200] or "nothing",
+            " ".join(serving.started_by)[:200] or "nothing",
             "the server went on without its CPU launcher; see its logs",
         )
-    if served["requests"] != placed.cell.scenario.requests:
+    if serving.requests != placed.cell.scenario.requests:
         yield Mismatch(
             "requests",
             str(placed.cell.scenario.requests),
-            f"{served['requests']} in this worker",
+            f"{serving.requests} in this worker",
             "another worker, or another client, took part",
         )
 
 
-CHECKS: tuple[Callable[[PlacedCell, Evidence], Iterator[Mismatch]], ...] = (
+CHECKS: tuple[Callable[[PlacedCell, Proof], Iterator[Mismatch]], ...] = (
     _check_allocator,
     _check_openmp,
     _check_threads,
@@ -322,18 +356,8 @@ CHECKS: tuple[Callable[[PlacedCell, Evidence], Iterator[Mismatch]], ...] = (
 )
 
 
-def check(placed: PlacedCell, evidence: Evidence) -> tuple[Mismatch, ...]:
-    """Every mismatch of every axis; empty when the cell ran as asked.
-
-    Evidence that lacks what a check reads is itself a mismatch: what can't be seen is not assumed.
-    """
-    found: list[Mismatch] = []
-    for axis_check in CHECKS:
-        try:
-            found.extend(axis_check(placed, evidence))
-        except (LookupError, TypeError, ValueError, AttributeError, ArithmeticError) as error:
-            axis = axis_check.__name__.removeprefix("_check_")
-            found.append(
-                Mismatch(axis, "evidence", f"{type(error).__name__}: {error}", "the worker's evidence is incomplete")
-            )
-    return tuple(found)
+def check(placed: PlacedCell, proof: Proof | None) -> tuple[Mismatch, ...]:
+    """Every mismatch of every axis; empty when the cell ran as asked. A worker without proof proves nothing."""
+    if proof is None:
+        return (Mismatch("evidence", "the worker's look at itself", UNOBSERVED, "see stderr.log of the job"),)
+    return tuple(mismatch for axis_check in CHECKS for mismatch in axis_check(placed, proof))

@@ -6,34 +6,37 @@ Pure.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
 
-OK, UNOBSERVED = "ok", "unobserved"
-
-# figure -> whether more of it is better
-_FIGURES = {"rel_l2": False, "cosine": True, "top1_match_pct": True, "max_abs_err": False}
+from runner.protocol.evidence import Quality
+from runner.protocol.verdicts import QualityFinding, QualityVerdict
 
 
-def judge(quality: Mapping[str, Any], tolerance: Mapping[str, float]) -> str:
-    """``ok``, or what is wrong with the output in one sentence; ``unobserved`` without figures.
+def judge(quality: Quality | None, tolerance: Mapping[str, float]) -> QualityFinding:
+    """``ok``, what is wrong with the output in one sentence, or ``unobserved`` without figures.
 
     Args:
-        quality: as runner.worker.reference.compare() returns it.
         tolerance: figure -> limit; ``least_rel_l2`` is the gate's and not looked at here.
     """
-    if not quality:
-        return UNOBSERVED
-    if not quality.get("comparable"):
-        return str(quality.get("why"))[:1000]
-    if not quality.get("finite"):
+    if quality is None:
+        return QualityVerdict.UNOBSERVED
+    if not quality.comparable:
+        return (quality.why or "output that can't be compared")[:1000]
+    if not quality.finite:
         return "output with nan or inf"
-    for figure, more_is_better in _FIGURES.items():
-        limit, value = tolerance.get(figure), quality.get(figure)
-        if limit is None or value is None:
+    # (figure, its value, whether more of it is better, whether an output may have none)
+    figures = (
+        ("rel_l2", quality.rel_l2, False, False),
+        ("cosine", quality.cosine, True, False),
+        ("top1_match_pct", quality.top1_match_pct, True, True),
+        ("max_abs_err", quality.max_abs_err, False, False),
+    )
+    for name, value, more_is_better, may_be_absent in figures:
+        limit = tolerance.get(name)
+        if limit is None or (value is None and may_be_absent):
             continue
-        if type(value) not in (int, float):
-            return f"{figure} is {str(value)[:40]!r}, not a number"
+        if value is None:
+            return f"{name} is too large to be a number"
         # Written so that nan, which compares false with everything, does not pass.
         if not (value >= limit if more_is_better else value <= limit):
-            return f"{figure} {value:.3g} is past the tolerance of {limit:g}"
-    return OK
+            return f"{name} {value:.3g} is past the tolerance of {limit:g}"
+    return QualityVerdict.OK

@@ -16,7 +16,7 @@ from runner.analysis.cells import Cells, read
 from runner.analysis.comparison import FIGURES, Comparison, compare
 from runner.analysis.mixing import refuse_mixing
 from runner.analysis.noise import Noise, in_words, newest
-from runner.commands.options import add_allow, allowed, words
+from runner.commands.options import add_allow, add_format, add_mlruns, add_top, allowed, make_parser, words
 from runner.matrix.cell import AXES
 from runner.matrix.rules import check_rule
 from runner.protocol.errors import RunnerError
@@ -24,8 +24,8 @@ from runner.report import comparison_formats as formats
 from runner.report import terminal
 from runner.results.sweeps import find_all
 
-_EPILOG = """SWEEP is a sweep's name or the beginning of one, or all; none means the newest. Cells of other work (model,
-batch size, ...) are ranked in groups of their own. csv has the rankings, a line a cell; json has everything."""
+_EPILOG = """Cells of other work (model,
+batch size, ...) are ranked in groups of their own. csv has the rankings, one line per cell; json has everything."""
 
 
 def main(arguments: list[str]) -> int:
@@ -55,15 +55,24 @@ def main(arguments: list[str]) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m runner compare", description=__doc__, epilog=_EPILOG)
-    parser.add_argument("sweeps", metavar="SWEEP", nargs="*")
-    parser.add_argument("--baseline", metavar="AXIS=VALUE,...", help="what speed-ups are over (default: the sweep's)")
-    parser.add_argument("--by", metavar="AXIS,...", help="rank each value of these axes apart")
-    parser.add_argument("--best-under", metavar="X", type=float, help="name the fastest cell with max_abs_err <= X")
+    parser = make_parser("compare", _EPILOG)
+    parser.add_argument(
+        "sweeps",
+        metavar="SWEEP",
+        nargs="*",
+        help="compare this sweep: its name, the beginning of it, or all (default: the newest)",
+    )
+    parser.add_argument(
+        "--baseline", metavar="AXIS=VALUE,...", help="let speed-ups refer to this cell (default: the sweep's own)"
+    )
+    parser.add_argument("--by", metavar="AXIS,...", help="rank the cells of each value of these axes by themselves")
+    parser.add_argument(
+        "--best-under", metavar="X", type=float, help="also name the fastest cell whose max_abs_err is at most X"
+    )
     add_allow(parser)
-    parser.add_argument("--format", choices=("table", "md", "csv", "json"), default="table")
-    parser.add_argument("--top", metavar="N", type=int, default=20, help="rows of each table (default: %(default)s)")
-    parser.add_argument("--mlruns", default="mlruns", help="folder with the results (default: %(default)s)")
+    add_format(parser, "table", "md", "csv", "json")
+    add_top(parser, 20)
+    add_mlruns(parser)
     return parser
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import argparse
+import itertools
 import json
 import os
 import shutil
@@ -16,10 +16,11 @@ from rich.markup import escape
 from rich.table import Table
 
 from runner.capture import probe, topdown
+from runner.commands.options import make_parser
 from runner.config.captures import CaptureConf, IttCaptureConf, ToplevCaptureConf
 from runner.launch import libraries
-from runner.machine import host, servers
-from runner.machine.capabilities import this_machine
+from runner.machine import host, installation, servers
+from runner.machine.capabilities import Machine, this_machine
 from runner.report import terminal
 
 CAN, CAN_NOT, MISSING = "can run", "can't run", "missing"
@@ -67,45 +68,49 @@ def _precisions(isa: frozenset[str]) -> Iterator[Finding]:
 def findings() -> list[Finding]:
     """Every axis whose values depend on the machine."""
     machine = this_machine()
-    found = [*_allocators(), *_precisions(machine.isa)]
+    own = [_allocators(), _precisions(machine.isa), _ipex(machine), _graphs(machine), _pinning(machine)]
+    return list(itertools.chain(*own, _serving(), _captures()))
+
+
+def _ipex(machine: Machine) -> Iterator[Finding]:
     if machine.ipex is None:
-        pip = "pip install intel-extension-for-pytorch==2.8.0"
-        found += [Finding("ipex", "on", MISSING, "", pip), Finding("launcher", "ipexrun", MISSING, "", pip)]
+        yield Finding("ipex", "on", MISSING, "Intel Extension for PyTorch is not installed", installation.IPEX_EXTRA)
+        yield Finding("launcher", "ipexrun", MISSING, "it comes with IPEX; auto takes xeon", installation.IPEX_EXTRA)
     elif "avx2" not in machine.isa:
-        found.append(Finding("ipex", "on", CAN_NOT, "needs AVX2"))
+        yield Finding("ipex", "on", CAN_NOT, "needs AVX2")
     else:
-        found += [
-            Finding("ipex", "on", CAN, f"IPEX {machine.ipex}"),
-            Finding("launcher", "ipexrun", CAN, f"IPEX {machine.ipex}"),
-        ]
-    found.append(Finding("memory_format", "channels_first, channels_last", CAN))
-    found.append(Finding("graph", "eager, torchscript", CAN))
+        yield Finding("ipex", "on", CAN, f"IPEX {machine.ipex}")
+        yield Finding("launcher", "ipexrun", CAN, f"IPEX {machine.ipex}")
+    yield Finding("launcher", "xeon, none", CAN)
+
+
+def _graphs(machine: Machine) -> Iterator[Finding]:
+    yield Finding("memory_format", "channels_first, channels_last", CAN)
+    yield Finding("graph", "eager, torchscript", CAN)
     if machine.compiler:
-        found.append(Finding("graph", "compile", CAN, machine.compiler))
+        yield Finding("graph", "compile", CAN, machine.compiler)
     else:
-        found.append(
-            Finding("graph", "compile", MISSING, "no C++ compiler, or no Python.h", "apt-get install g++ python3-dev")
-        )
-    found.append(Finding("launcher", "xeon, none", CAN))
+        missing = "no C++ compiler, or no Python.h"
+        yield Finding("graph", "compile", MISSING, missing, "apt-get install g++ python3-dev")
+
+
+def _pinning(machine: Machine) -> Iterator[Finding]:
     if machine.task_manager == "numactl":
-        found.append(Finding("pinning", "numactl", CAN, "cores and memory"))
+        yield Finding("pinning", "numactl", CAN, "cores and memory")
     elif shutil.which("numactl"):
-        found.append(
-            Finding("pinning", "numactl", CAN_NOT, "may not bind memory here (container?); taskset does cores")
-        )
+        yield Finding("pinning", "numactl", CAN_NOT, "may not bind memory here (container?); taskset does cores")
     else:
-        found.append(Finding("pinning", "numactl", MISSING, "taskset pins cores only", "apt-get install numactl"))
-    return [*found, *_serving(), *_captures()]
+        yield Finding("pinning", "numactl", MISSING, "taskset pins cores only", "apt-get install numactl")
 
 
 def _serving() -> Iterator[Finding]:
     yield Finding("scenario", "inference", CAN)
     java, server = servers.java(), servers.torchserve()
-    lacking = next((tool for tool in (server, java) if tool.version is None), None)
-    if lacking is None:
+    missing = next((tool for tool in (server, java) if tool.version is None), None)
+    if missing is None:
         yield Finding("scenario", "torchserve", CAN, f"torchserve {server.version}, Java {java.version}")
     else:
-        yield Finding("scenario", "torchserve", MISSING, f"no {lacking.name}", lacking.install)
+        yield Finding("scenario", "torchserve", MISSING, f"no {missing.name}", missing.install)
     for tool in (servers.ab(), servers.h2load()):
         if tool.version is None:
             yield Finding("load", tool.name, MISSING, "", tool.install)
@@ -116,8 +121,8 @@ def _serving() -> Iterator[Finding]:
 def _captures() -> Iterator[Finding]:
     yield Finding("capture", "onednn, profiler", CAN, "part of torch and IPEX")
     reasons = probe.unavailable(CaptureConf(itt=IttCaptureConf(), toplev=ToplevCaptureConf()))
-    for name, found in (("itt", str(probe.collector())), ("toplev", str(topdown.SCRIPT))):
-        yield Finding("capture", name, CAN_NOT if name in reasons else CAN, reasons.get(name, found))
+    for name, file in (("itt", str(probe.collector())), ("toplev", str(topdown.SCRIPT))):
+        yield Finding("capture", name, CAN_NOT if name in reasons else CAN, reasons.get(name, file))
     missing = shutil.which("perf") is None
     mend = "apt-get install linux-perf" if missing else ""
     yield Finding("capture", "counters", MISSING if missing else CAN, probe.perf_counters().source, mend)
@@ -146,12 +151,12 @@ def machine_lines(fingerprint: dict[str, Any]) -> list[tuple[str, str]]:
 
 def main(arguments: list[str]) -> int:
     """Print the findings; exit status 0, or 1 when something is missing that a line would install."""
-    parser = argparse.ArgumentParser(prog="python -m runner doctor", description=__doc__)
-    parser.add_argument("--json", action="store_true", help="the same as one JSON object")
+    parser = make_parser("doctor", "Exit status: 0 nothing is missing, 1 something is that a line installs.")
+    parser.add_argument("--json", action="store_true", help="print the same as one JSON object")
     options = parser.parse_args(arguments)
-    fingerprint, found = host.fingerprint(), findings()
+    fingerprint, rows = host.fingerprint(), findings()
     if options.json:
-        print(json.dumps({"host": fingerprint, "findings": [asdict(finding) for finding in found]}, indent=1))
+        print(json.dumps({"host": fingerprint, "findings": [asdict(finding) for finding in rows]}, indent=1))
     else:
         console = terminal.make_console()
         for name, text in machine_lines(fingerprint):
@@ -160,7 +165,8 @@ def main(arguments: list[str]) -> int:
         for column in ("axis", "value", "here", "", "to mend it"):
             table.add_column(column, overflow="fold")
         colors = {CAN: "green", CAN_NOT: "yellow", MISSING: "red"}
-        for f in found:
-            table.add_row(f.axis, f.value, f"[{colors[f.verdict]}]{f.verdict}[/]", escape(f.why), escape(f.mend))
+        for row in rows:
+            verdict = f"[{colors[row.verdict]}]{row.verdict}[/]"
+            table.add_row(row.axis, row.value, verdict, escape(row.why), escape(row.mend))
         console.print(table)
-    return 1 if any(finding.verdict == MISSING for finding in found) else 0
+    return 1 if any(finding.verdict == MISSING for finding in rows) else 0

@@ -17,9 +17,9 @@ from runner.analysis.cause import count, signed
 from runner.analysis.explanation import Explanation, explain
 from runner.analysis.mixing import refuse_mixing
 from runner.analysis.ranking import rank, unequal_work
-from runner.capture.collect import read_table, read_trace
-from runner.capture.kernels import by_shape
-from runner.commands.options import add_allow, allowed
+from runner.capture.kernel_tables import by_shape
+from runner.capture.tables import read_table, read_trace
+from runner.commands.options import add_allow, add_format, add_mlruns, add_top, allowed, make_parser
 from runner.matrix.cell import ABSENT, AXES
 from runner.matrix.rules import distinguishing_axes
 from runner.protocol.errors import RunnerError
@@ -126,17 +126,21 @@ def _tables(found: Sequence[Found]) -> tuple[tuple[dict[str, list[object]], dict
     return ({}, {}), ""
 
 
+def _parser() -> argparse.ArgumentParser:
+    parser = make_parser("explain", _EPILOG)
+    parser.add_argument("before", metavar="A", help="start from this cell: fastest, slowest, an id, or axes")
+    parser.add_argument("after", metavar="B", help="compare this cell with it, named in the same ways")
+    parser.add_argument("--sweep", metavar="SWEEP", help="take both cells from this sweep (default: the newest)")
+    add_allow(parser)
+    add_format(parser, "table", "json")
+    add_top(parser, 10)
+    add_mlruns(parser)
+    return parser
+
+
 def main(arguments: list[str]) -> int:
     """Print the explanation; exit status 0."""
-    parser = argparse.ArgumentParser(prog="python -m runner explain", description=__doc__, epilog=_EPILOG)
-    parser.add_argument("before", metavar="A")
-    parser.add_argument("after", metavar="B")
-    parser.add_argument("--mlruns", default="mlruns", help="folder with the results (default: %(default)s)")
-    parser.add_argument("--sweep", help="the sweep of both cells (default: the newest)")
-    add_allow(parser)
-    parser.add_argument("--top", type=int, default=10, help="rows of each table (default: %(default)s)")
-    parser.add_argument("--format", choices=("table", "json"), default="table")
-    options = parser.parse_args(arguments)
+    options = _parser().parse_args(arguments)
     if options.top < 1:
         raise RunnerError(f"--top {options.top}: it must be at least 1")
     let = allowed(options.allow)

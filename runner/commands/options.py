@@ -1,19 +1,48 @@
-"""Options that several commands have."""
+"""How the commands' parsers are made, and the options that several commands have."""
 
 from __future__ import annotations
 
 import argparse
 from collections.abc import Sequence
 
+from runner import commands
 from runner.analysis.mixing import HOST, SETTINGS, VERSIONS
 from runner.protocol.errors import RunnerError
 
 KINDS = (HOST, VERSIONS, SETTINGS)
 
 
+def make_parser(command: str, more: str = "") -> argparse.ArgumentParser:
+    """The parser of a command: its summary above the arguments, ``more`` below them."""
+    summary = commands.COMMANDS[command].summary
+    return argparse.ArgumentParser(prog=f"python -m runner {command}", description=summary, epilog=more)
+
+
+def add_mlruns(parser: argparse.ArgumentParser) -> None:
+    """The option that says where the results are."""
+    parser.add_argument(
+        "--mlruns", metavar="DIR", default="mlruns", help="look for the results in this folder (default: %(default)s)"
+    )
+
+
+def add_top(parser: argparse.ArgumentParser, rows: int) -> None:
+    """The option that cuts tables off."""
+    parser.add_argument(
+        "--top", metavar="N", type=int, default=rows, help="show so many rows of each table (default: %(default)s)"
+    )
+
+
+def add_format(parser: argparse.ArgumentParser, *formats: str) -> None:
+    """The option that chooses how to print; the first format is the default."""
+    parser.add_argument(
+        "--format", choices=formats, default=formats[0], help="print the result in this format (default: %(default)s)"
+    )
+
+
 def add_allow(parser: argparse.ArgumentParser) -> None:
     """The option that says what may differ, see `allowed`."""
-    parser.add_argument("--allow", metavar="KIND,...", help=f"compare although these differ: {', '.join(KINDS)}")
+    kinds = ", ".join(KINDS)
+    parser.add_argument("--allow", metavar="KIND,...", help=f"compare cells although these differ: {kinds}")
 
 
 def allowed(text: str | None) -> list[str]:

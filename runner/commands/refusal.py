@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import re
 
+from runner.commands import COMMANDS
 from runner.config import names
 
 
@@ -47,9 +48,9 @@ def explain(error: Exception) -> str | None:
             "as in ipex=off or defaults: [override /ipex: off]"
         )
     if not isinstance(error, (HydraException, OmegaConfBaseException)):
-        said = " ".join(str(error).split()) or type(error).__name__
-        known = re.search(r"/(hydra|omegaconf|antlr4)/", place)
-        return f"the command line or a configuration file can't be read: {said[:500]}" if known else None
+        problem = " ".join(str(error).split()) or type(error).__name__
+        is_of_input = re.search(r"/(hydra|omegaconf|antlr4)/", place)
+        return f"the command line or a configuration file can't be read: {problem[:500]}" if is_of_input else None
     for cause in chain:
         sentence = _translate(str(cause))
         if sentence is not None:
@@ -71,8 +72,8 @@ def _translate(text: str) -> str | None:
     if missing:
         options = re.findall(r"^\t(\S+)$", text, re.M)
         group, value = missing["group"], missing["value"]
-        known = f"; choose one of {', '.join(options)}" if options else ""
-        return f"{group}={value}: there is no such {group}{known}{_close(value, options)}"
+        choices = f"; choose one of {', '.join(options)}" if options else ""
+        return f"{group}={value}: there is no such {group}{choices}{_close(value, options)}"
     # Of a group that takes a list, Hydra names no options.
     one_of_list = re.search(r"Could not load '(?P<group>capture)/(?P<value>[^'/]*)'", text)
     if one_of_list:
@@ -88,9 +89,10 @@ def _translate(text: str) -> str | None:
         key = no_group["key"]
         from dataclasses import fields
 
-        from runner.config.schema import Config
+        from runner.config.schema import ONE_VALUE
+        from runner.protocol.cell import ENTRIES
 
-        names = [field.name for field in fields(Config) if field.name != "sweep"]
+        names = [*dict.fromkeys(key.partition(".")[0] for key in ENTRIES), *ONE_VALUE]
         near = "" if "." in key else _close(key, names)
         return (
             f"{key}: there is no such option{near}; see python -m runner --cfg job "
@@ -106,6 +108,10 @@ def _translate(text: str) -> str | None:
     mandatory = re.search(r"Missing mandatory value: (?P<key>\S+)", text)
     if mandatory:
         return f"{mandatory['key']}: it has no value; give it with {mandatory['key']}=..."
+    bare = re.search(r"Error parsing override '(?P<word>[\w-]+)'\s+missing EQUAL", text)
+    if bare:
+        near = _close(bare["word"], list(COMMANDS))
+        return f"the command line can't be read: {bare['word']} is neither a command nor name=value{near}"
     grammar = re.search(r"(?P<what>(mismatched|extraneous|no viable|missing|token recognition).*)", text)
     if grammar and "LexerNoViableAlt" not in text:
         return f"the command line can't be read: {' '.join(text.split())}"

@@ -1,4 +1,4 @@
-"""``python -m runner ui``: MLflow over this project's results, on the loopback interface, with two processes."""
+"""``python -m runner ui``: MLflow over these results, on the loopback interface, with two processes."""
 
 from __future__ import annotations
 
@@ -7,16 +7,23 @@ import os
 import sys
 from pathlib import Path
 
+from runner.commands.options import add_mlruns, make_parser
 from runner.protocol.errors import RunnerError
 from runner.tracking.store import Store
 
 
+def _parser() -> argparse.ArgumentParser:
+    parser = make_parser("ui")
+    parser.add_argument(
+        "--port", metavar="N", type=int, default=5000, help="listen on this port of 127.0.0.1 (default: %(default)s)"
+    )
+    add_mlruns(parser)
+    return parser
+
+
 def main(arguments: list[str]) -> int:
     """Become the MLflow server; returns only when it can't start."""
-    parser = argparse.ArgumentParser(prog="python -m runner ui", description=__doc__)
-    parser.add_argument("--mlruns", default="mlruns", help="folder with the results (default: %(default)s)")
-    parser.add_argument("--port", type=int, default=5000, help="port on 127.0.0.1 (default: %(default)s)")
-    options = parser.parse_args(arguments)
+    options = _parser().parse_args(arguments)
     if not 1 <= options.port < 1 << 16:
         raise RunnerError(f"--port {options.port}: a port is a number from 1 to 65535")
     store = Store(Path(options.mlruns))

@@ -1,4 +1,4 @@
-"""What conf/capture/*.yaml may say: which captures are taken, and how much of each. Mutable, for Hydra."""
+"""The settings in conf/capture/*.yaml: which captures are taken, and how much each one records. Mutable, for Hydra."""
 
 from __future__ import annotations
 
@@ -6,59 +6,59 @@ from dataclasses import asdict, dataclass, fields
 
 from runner.protocol.errors import RunnerError
 
-# A recording of more would not be read: see runner.protocol.stored.LIMIT_BYTES.
-_MOST_STEPS, _MOST = 10_000, 1e6
+# A recording of more iterations would not be read: see runner.protocol.stored.LIMIT_BYTES.
+_MOST_ITERATIONS, _MOST = 10_000, 1e6
 
 
 @dataclass
-class StepsConf:
-    """How many steps a capture in the worker's own process takes."""
+class IterationsConf:
+    """How many iterations a capture in the worker's own process records."""
 
     iterations: int = 5
-    # no further step is begun after this many seconds
+    # no further iteration begins after this many seconds
     max_s: float = 2.0
 
 
 @dataclass
-class OnednnCaptureConf(StepsConf):
-    """conf/capture/onednn: oneDNN's verbose log."""
+class OnednnCaptureConf(IterationsConf):
+    """The settings of conf/capture/onednn: oneDNN's verbose log."""
 
 
 @dataclass
-class IttCaptureConf(StepsConf):
-    """conf/capture/itt: ITT ranges of operators and oneDNN primitives."""
+class IttCaptureConf(IterationsConf):
+    """The settings of conf/capture/itt: ITT ranges of operators and oneDNN primitives."""
 
-    # a launch of its own under vtune instead of our collector
+    # true: a launch of its own under VTune, instead of our collector
     vtune: bool = False
 
 
 @dataclass
-class ProfilerCaptureConf(StepsConf):
-    """conf/capture/profiler: PyTorch's profiler."""
+class ProfilerCaptureConf(IterationsConf):
+    """The settings of conf/capture/profiler: PyTorch's profiler."""
 
-    # a larger trace is left out; the tables are kept
+    # a larger trace is not kept; the tables are
     max_trace_mb: float = 20.0
 
 
 @dataclass
-class CountersCaptureConf(StepsConf):
-    """conf/capture/counters: perf stat on the running worker, else getrusage."""
+class CountersCaptureConf(IterationsConf):
+    """The settings of conf/capture/counters: perf stat on the running worker, or getrusage where perf can't count."""
 
     iterations: int = 10
 
 
 @dataclass
 class ToplevCaptureConf:
-    """conf/capture/toplev: top-down levels by pmu-tools' toplev, in a pass of its own."""
+    """The settings of conf/capture/toplev: top-down levels by pmu-tools' toplev, in a pass of its own."""
 
     level: int = 2
-    # of steady steps: the groups of events take turns, level 3 needs several seconds
+    # seconds of steady iterations: the groups of events take turns, and level 3 needs several seconds
     min_time_s: float = 5.0
 
 
 @dataclass
 class CaptureConf:
-    """What is recorded beside the timing; null: not asked for."""
+    """The captures to take besides the timing; null for those that are not wanted."""
 
     onednn: OnednnCaptureConf | None = None
     itt: IttCaptureConf | None = None
@@ -67,17 +67,23 @@ class CaptureConf:
     toplev: ToplevCaptureConf | None = None
 
     @property
-    def asked(self) -> tuple[str, ...]:
-        """The captures asked for."""
+    def names(self) -> tuple[str, ...]:
+        """The names of the captures to take."""
         return tuple(f.name for f in fields(self) if getattr(self, f.name) is not None)
 
 
 def check(captures: CaptureConf) -> None:
-    """Raise RunnerError with one sentence for the first value out of range."""
+    """Refuse settings that are out of range.
+
+    Raises:
+        RunnerError: a setting is out of range; the message names the first one, its value and the range.
+    """
     for name, settings in asdict(captures).items():
         for key, value in (settings or {}).items():
-            if key == "iterations" and not 1 <= value <= _MOST_STEPS:
-                raise RunnerError(f"capture.{name}.iterations={value}: it is a number of steps, 1 to {_MOST_STEPS}")
+            if key == "iterations" and not 1 <= value <= _MOST_ITERATIONS:
+                raise RunnerError(
+                    f"capture.{name}.iterations={value}: it must be a number of iterations, 1 to {_MOST_ITERATIONS}"
+                )
             if key in ("max_s", "max_trace_mb", "min_time_s") and not 0 < value <= _MOST:
                 raise RunnerError(f"capture.{name}.{key}={value}: it must be a number above 0 and at most {_MOST:g}")
     if captures.toplev is not None and captures.toplev.level not in (1, 2, 3):

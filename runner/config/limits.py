@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
 
 from runner.config import names, serving
 from runner.config.captures import check as check_capture
-from runner.matrix.cell import ABSENT
+from runner.protocol.cell import ENTRIES
+from runner.protocol.declaration import ABSENT, Declaration, as_text
 from runner.protocol.errors import RunnerError
 
 if TYPE_CHECKING:
@@ -15,73 +17,69 @@ if TYPE_CHECKING:
 # rounds=auto: as many as it takes to tell the cells apart.
 AUTO = "auto"
 
-# Of any number: as a count, in seconds or in percent. No clock, file or generator of ours takes it for another.
-_MOST = 10**9
 _MOST_ROUNDS = 10_000
-# setting -> (lowest value allowed, what it counts)
-_AT_LEAST: dict[str, tuple[float, str]] = {
-    "batch_size": (1, "samples an iteration"),
-    "warmup": (0, "untimed iterations"),
-    "iterations": (1, "timed iterations"),
-    "sequence_length": (1, "tokens a sample"),
-    "instances": (1, "processes that run the model at the same time"),
-    "cores_per_instance": (1, "physical cores"),
-    "cores": (1, "physical cores"),
-    "threads": (1, "OpenMP threads"),
-    "node": (0, "a NUMA node's number"),
-    "seed": (0, "a seed"),
-    "retries": (0, "further attempts at a failed job"),
-    "reruns": (0, "further attempts at a contaminated pass"),
-}
-_MORE_THAN_ZERO = {
-    "min_time_s": "seconds",
-    "max_time_s": "seconds",
-    "timeout_s": "seconds",
-    "target_ci_pct": "percent of the median",
-    "budget_min": "minutes",
-    "smallest_pct": "percent",
-}
+
+
+def check_declared(key: str, value: Any, declaration: Declaration) -> None:
+    """Refuse a value that its own declaration doesn't allow; null is always allowed here.
+
+    Raises:
+        RunnerError: it is not one of the choices, has an unknown key, or is out of range.
+    """
+    for text in value if isinstance(value, (tuple, list)) else [value]:
+        if declaration.choices and text is not None and text not in declaration.choices:
+            raise RunnerError(f"{key}={text}: choose one of {', '.join(declaration.choices)}")
+    if isinstance(value, Mapping) and declaration.keys:
+        unknown = next((name for name in value if name not in declaration.keys), None)
+        if unknown is not None:
+            raise RunnerError(f"{key}.{unknown}: there is no such option; choose one of {', '.join(declaration.keys)}")
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not declaration.unit:
+        return
+    least, above = declaration.least, declaration.above
+    shown = f"{key}={as_text(value, declaration)}"
+    # Written so that nan, which compares false with everything, is refused as well.
+    if not ((above is None or value > above) and (least is None or value >= least)):
+        bound = f"at least {least:g}" if above is None else f"above {above:g}"
+        raise RunnerError(f"{shown}: it must be {bound} ({declaration.unit})")
+    if value > declaration.most:
+        raise RunnerError(f"{shown}: it must be at most {declaration.most} ({declaration.unit})")
 
 
 def check(config: Config) -> None:
-    """Raise RunnerError with one sentence for the first value out of range."""
-    for name, (lowest, meaning) in _AT_LEAST.items():
-        value = getattr(config, name)
-        if value is not None and not lowest <= value <= _MOST:
-            bound = f"at least {lowest:g}" if value < lowest else f"at most {_MOST}"
-            raise RunnerError(f"{name}={value}: {name} is {meaning} and must be {bound}")
-    for name, meaning in _MORE_THAN_ZERO.items():
-        value = getattr(config, name)
-        # Written so that nan, which compares false with everything, is refused as well.
-        if value is not None and not (0 < value <= _MOST):
-            raise RunnerError(f"{name}={value}: {name} is in {meaning} and must be above 0 and at most {_MOST}")
-    loop = {name: getattr(config, name) for name in ("iterations", "min_time_s", "max_time_s", "target_ci_pct")}
-    serving.check(config.scenario, config.load, loop, config.capture)
+    """Refuse the first value that is out of range, or that other values leave no place for.
+
+    Raises:
+        RunnerError: it names the option, its value and what would do.
+    """
+    from runner.config.schema import sweep_settings
+
+    cell = config.cell
+    for key, entry in ENTRIES.items():
+        check_declared(key, entry.value(cell), entry.declaration)
+    for key, declaration in sweep_settings().items():
+        check_declared(key, getattr(config, key), declaration)
+    serving.check(cell, config.server_port, config.capture)
     if config.rounds != AUTO and (isinstance(config.rounds, str) or not 1 <= config.rounds <= _MOST_ROUNDS):
-        raise RunnerError(f"rounds={config.rounds}: rounds is processes a cell, 1 to {_MOST_ROUNDS}, or {AUTO}")
+        raise RunnerError(f"rounds={config.rounds}: it must be a number from 1 to {_MOST_ROUNDS}, or {AUTO}")
     check_capture(config.capture)
-    if config.precision.calibration_batches < 1:
-        raise RunnerError(
-            f"precision.calibration_batches={config.precision.calibration_batches}: int8 needs at least 1 to see values"
-        )
-    if not config.model.memory_formats:
+    if not cell.model.memory_formats:
         raise RunnerError("model.memory_formats=[]: name at least one, channels_first for a model without images")
-    if config.sequence_length is not None and config.model.sequence_length is None:
+    if cell.sequence_length is not None and config.sequence_length_of_model is None:
         raise RunnerError(
-            f"sequence_length={config.sequence_length}: model={config.model.name} has no sequences; leave it out, or "
-            "give the model's file a default sequence_length"
+            f"sequence_length={cell.sequence_length}: model={cell.model.name} has no sequences; leave it out, or give "
+            "the model's file a default sequence_length"
         )
-    if config.twin in ("", ABSENT):
-        raise RunnerError(f"twin={config.twin}: a twin needs a name of its own, as in twin=a,b; null for none")
+    if cell.twin in ("", ABSENT):
+        raise RunnerError(f"twin={cell.twin}: a twin needs a name of its own, as in twin=a,b; null for none")
     if config.tracking_uri is not None and not config.tracking_uri.startswith(("http://", "https://")):
         raise RunnerError(
             f"tracking_uri={config.tracking_uri}: it must be the http:// or https:// address of an MLflow server, or "
             "null for a database in mlruns"
         )
-    names.check_target("model._target_", config.model._target_)
-    names.check_name("model.name", config.model.name)
-    names.check_name("allocator.name", config.allocator.name)
-    names.check_variables("allocator.env", config.allocator.env)
+    names.check_target("model._target_", cell.model.target)
+    names.check_name("model.name", cell.model.name)
+    names.check_name("allocator.name", cell.allocator.name)
+    names.check_variables("allocator.env", cell.allocator.env)
     names.check_folder("mlruns", config.mlruns)
-    if config.twin is not None:
-        names.check_name("twin", config.twin)
+    if cell.twin is not None:
+        names.check_name("twin", cell.twin)

@@ -1,162 +1,27 @@
-"""The typed schema of the YAML. Hydra's DictConfig stops here; what each value may be is in runner.config.limits.
+"""The typed configuration: Hydra's DictConfig stops here. What each value may be is in runner.config.limits.
 
-The classes are mutable dataclasses with Enums because Hydra can't override frozen ones and rejects
-``Literal``; ``cell_of()`` turns them into the frozen cell of ``runner.matrix.cell``.
+Hydra needs mutable dataclasses with YAML's names (it can't override frozen ones and rejects ``Literal``). They are made
+from the declarations of `Cell` and of `Config` below, so that a setting is declared once; `typed` turns what Hydra
+composed into the frozen `Config` that all other code sees.
 """
 
 from __future__ import annotations
 
-import functools
-import types
+import dataclasses
 import typing
-from dataclasses import asdict, dataclass, field, fields, is_dataclass
-from enum import Enum
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from hydra.core.config_store import ConfigStore
 from omegaconf import MISSING, DictConfig, OmegaConf
 
-from runner.config import limits, names, serving
+from runner.config import limits, names, option_help
 from runner.config.captures import CaptureConf
-from runner.matrix.cell import Allocator, Cell, Graph, Launcher, Model, Precision
+from runner.protocol import stored
+from runner.protocol.cell import ENTRIES, Cell
+from runner.protocol.declaration import Declaration, declaration_of, of_sweep, yaml_name
 from runner.protocol.errors import RunnerError
-
-
-class Library(Enum):
-    """Whose ``malloc`` the process must end up with."""
-
-    glibc = "glibc"
-    jemalloc = "jemalloc"
-    tcmalloc = "tcmalloc"
-
-
-class LauncherAllocator(Enum):
-    """What the launcher is asked to preload."""
-
-    default = "default"
-    jemalloc = "jemalloc"
-    tcmalloc = "tcmalloc"
-
-
-class Switch(Enum):
-    """Off or on; written without quotes in YAML."""
-
-    off = "off"
-    on = "on"
-
-
-class PrecisionName(Enum):
-    """What weights, inputs and activations are kept in."""
-
-    fp32 = "fp32"
-    bf16 = "bf16"
-    fp16 = "fp16"
-    int8 = "int8"
-
-
-class MemoryFormat(Enum):
-    """Order of the dimensions of images in memory."""
-
-    channels_first = "channels_first"
-    channels_last = "channels_last"
-
-
-class GraphMode(Enum):
-    """Whether operators run one by one or as a graph."""
-
-    eager = "eager"
-    torchscript = "torchscript"
-    compile = "compile"
-
-
-class LauncherKind(Enum):
-    """What starts the worker."""
-
-    ipexrun = "ipexrun"
-    xeon = "xeon"
-    none = "none"
-
-
-class TaskManager(Enum):
-    """What pins the worker: numactl also binds memory; auto takes it where it works, else taskset."""
-
-    auto = "auto"
-    numactl = "numactl"
-    taskset = "taskset"
-
-
-class OpenMP(Enum):
-    """OpenMP runtime: ``default`` is the one torch ships (libgomp), ``intel`` is libiomp5."""
-
-    default = "default"
-    intel = "intel"
-
-
-@dataclass
-class ModelConf:
-    """conf/model: ``_target_`` is called with batch_size and kwargs and returns (module, inputs)."""
-
-    name: str = MISSING
-    _target_: str = MISSING
-    batch_size: int = MISSING
-    # null: the model has no sequences; else the default of sequence_length, which is handed to the callable
-    sequence_length: int | None = None
-    memory_formats: list[MemoryFormat] = field(default_factory=lambda: list(MemoryFormat))
-    kwargs: dict[str, Any] = field(default_factory=dict)
-
-
-@dataclass
-class AllocatorConf:
-    """conf/allocator: a library with its settings (env) and what must be read back from it (expect)."""
-
-    name: str = MISSING
-    library: Library = MISSING
-    launcher_value: LauncherAllocator = MISSING
-    env: dict[str, str] = field(default_factory=dict)
-    expect: dict[str, Any] = field(default_factory=dict)
-
-
-@dataclass
-class IpexConf:
-    """conf/ipex."""
-
-    name: Switch = MISSING
-
-
-@dataclass
-class ToleranceConf:
-    """Against the fp32 eager reference; null: not looked at."""
-
-    rel_l2: float | None = None
-    cosine: float | None = None
-    top1_match_pct: float | None = None
-    max_abs_err: float | None = None
-    # below this relative L2 error the precision can't have run
-    least_rel_l2: float | None = None
-
-
-@dataclass
-class PrecisionConf:
-    """conf/precision."""
-
-    name: PrecisionName = MISSING
-    calibration_batches: int = 1
-    tolerance: ToleranceConf = field(default_factory=ToleranceConf)
-
-
-@dataclass
-class MemoryFormatConf:
-    """conf/memory_format."""
-
-    name: MemoryFormat = MISSING
-
-
-@dataclass
-class GraphConf:
-    """conf/graph."""
-
-    name: GraphMode = MISSING
-    fullgraph: bool = True
 
 
 @dataclass
@@ -171,15 +36,6 @@ class ExpectConf:
 
 
 @dataclass
-class LauncherConf:
-    """conf/launcher."""
-
-    name: LauncherKind = MISSING
-    plain: bool = False
-    task_manager: TaskManager = TaskManager.auto
-
-
-@dataclass
 class SweepConf:
     """Filled in by the sweeper for each job; not for people."""
 
@@ -190,50 +46,137 @@ class SweepConf:
     round: int = 0
 
 
-@dataclass
+@dataclass(frozen=True, kw_only=True)
 class Config:
-    """Root of the configuration; conf/config.yaml says what each setting means."""
+    """One composed configuration: a cell, and what holds for its whole sweep."""
 
-    model: ModelConf = field(default_factory=ModelConf)
-    allocator: AllocatorConf = field(default_factory=AllocatorConf)
-    ipex: IpexConf = field(default_factory=IpexConf)
-    memory_format: MemoryFormatConf = field(default_factory=MemoryFormatConf)
-    precision: PrecisionConf = field(default_factory=PrecisionConf)
-    graph: GraphConf = field(default_factory=GraphConf)
-    launcher: LauncherConf = field(default_factory=LauncherConf)
-    capture: CaptureConf = field(default_factory=CaptureConf)
-    scenario: serving.ScenarioConf = field(default_factory=serving.ScenarioConf)
-    load: serving.LoadConf = field(default_factory=serving.LoadConf)
-    batch_size: int = MISSING
-    sequence_length: int | None = None
-    instances: int = 1
-    cores_per_instance: int | None = None
-    warmup: int = MISSING
-    iterations: int | None = None
-    min_time_s: float | None = MISSING
-    max_time_s: float | None = MISSING
-    target_ci_pct: float | None = None
-    cores: int | None = None
-    threads: int | None = None
-    node: int | None = None
-    openmp: OpenMP = MISSING
-    seed: int = MISSING
-    twin: str | None = None
-    timeout_s: float = MISSING
-    # a number, or limits.AUTO
-    rounds: int | str = MISSING
-    budget_min: float = MISSING
-    smallest_pct: float = MISSING
-    reruns: int = MISSING
-    wait: bool = MISSING
-    resume: bool = False
-    retries: int = MISSING
-    # Not a struct: `baseline={ipex: off}` on the command line may name any axis.
-    baseline: Any = field(default_factory=lambda: OmegaConf.create({}, flags={"struct": False}))
-    expect: list[ExpectConf] = field(default_factory=list)
-    mlruns: str = MISSING
-    tracking_uri: str | None = None
-    sweep: SweepConf = field(default_factory=SweepConf)
+    cell: Cell
+    sequence_length_of_model: int | None
+    """The model's own default; None for a model without sequences."""
+    server_port: int | None
+    """The first port of the server; None for free ones."""
+    capture: CaptureConf = of_sweep(
+        "What is recorded after the timing: [] or a list of onednn, itt, profiler, counters, toplev; see conf/capture."
+    )
+    rounds: int | str = of_sweep(
+        "Processes per cell, or auto: 3 for each cell, then more (5, 8, 12, 20) for those that can't be told from the "
+        "baseline or the fastest; every round visits all cells in a new random order.",
+        5,
+    )
+    smallest_pct: float = of_sweep(
+        "For rounds=auto: differences below this many percent are not looked for.", 2.0, above=0, unit="percent"
+    )
+    budget_min: float = of_sweep(
+        "For rounds=auto: no job is started that would end after this many minutes.", 30.0, above=0, unit="minutes"
+    )
+    reruns: int = of_sweep(
+        "Further attempts at a pass while other processes use the machine; the last attempt counts, marked.",
+        2,
+        least=0,
+        unit="further attempts at a contaminated pass",
+    )
+    retries: int = of_sweep(
+        "Further attempts at a job that failed.", 0, least=0, unit="further attempts at a failed job"
+    )
+    timeout_s: float = of_sweep(
+        "Seconds after which a job is stopped and its cell fails.", 1800.0, above=0, unit="seconds"
+    )
+    wait: bool = of_sweep(
+        "While another sweep measures on this host: wait for it; false, or --no-wait, refuses to start.", True
+    )
+    resume: bool = of_sweep("Go on with the newest sweep of the same command line; see also: resume --help.", False)
+    baseline: Mapping[str, Any] = of_sweep(
+        "The axes of the cell that speed-ups refer to, like {allocator: ptmalloc}; empty: the first cell.", {}
+    )
+    expect: Sequence[ExpectConf] = of_sweep("Published speed-ups to print beside ours; see experiments/.", [])
+    mlruns: str = of_sweep("The folder of all results: mlflow.db, artifacts/ and sweeps/.", "mlruns")
+    tracking_uri: str | None = of_sweep(
+        "The http:// address of an MLflow server to record in instead of mlflow.db.", None
+    )
+    sweep: SweepConf
+
+
+# Keys of YAML files that are no part of the cell: the model's defaults for two of its axes, and the server's port.
+_BESIDE_CELL: Mapping[str, Mapping[str, Any]] = {
+    "model": {"batch_size": int, "sequence_length": int | None},
+    "scenario": {"port": int | None},
+}
+# Names by which a group's file says that there is none.
+_NONE = "none"
+
+
+def sweep_settings() -> dict[str, Declaration]:
+    """Name -> declaration of what a sweep takes one value of."""
+    return {
+        name: declaration
+        for name, declaration in ((f.name, f.metadata.get("declaration")) for f in dataclasses.fields(Config))
+        if declaration is not None
+    }
+
+
+# Options that a sweep takes one value of.
+ONE_VALUE = (*sweep_settings(), "experiment")
+
+
+def _hydra_type(hint: Any, declaration: Declaration) -> Any:
+    """The type that Hydra's schema has for a type of the cell."""
+    origin, arguments = typing.get_origin(hint), typing.get_args(hint)
+    if origin is Mapping:
+        if declaration.keys:
+            known = [(key, float | None, field(default=None)) for key in declaration.keys]
+            return dataclasses.make_dataclass("Known", known)
+        return dict[arguments[0], arguments[1]]  # type: ignore[valid-type]
+    return list[arguments[0]] if origin is tuple else hint  # type: ignore[valid-type]
+
+
+def _hydra_field(name: str, hint: Any, source: dataclasses.Field[Any]) -> tuple[str, Any, Any]:
+    """One field of Hydra's schema, made from a declared one."""
+    kind = _hydra_type(hint, declaration_of(source))
+    if dataclasses.is_dataclass(kind):
+        return name, kind, field(default_factory=typing.cast(Any, kind))
+    if source.default_factory is not dataclasses.MISSING:
+        return name, kind, field(default_factory=source.default_factory)
+    if isinstance(source.default, tuple):
+        value = list(source.default)
+        return name, kind, field(default_factory=lambda: list(value))
+    return name, kind, field(default=MISSING if source.default is dataclasses.MISSING else source.default)
+
+
+def _group(name: str, kind: Any) -> Any:
+    """The schema of the files of one group: its name, what belongs to it, and what stands beside the cell."""
+    made: list[tuple[str, Any, Any]] = [("name", str, field(default=MISSING))]
+    if dataclasses.is_dataclass(kind):
+        hints = typing.get_type_hints(kind)
+        parts = [part for part in dataclasses.fields(kind) if part.name != "name"]
+        made += [_hydra_field(yaml_name(part), hints[part.name], part) for part in parts]
+    for key, hint in _BESIDE_CELL.get(name, {}).items():
+        made.append((key, hint, field(default=None if hint == (int | None) else MISSING)))
+    return dataclasses.make_dataclass(f"{name.capitalize()}Conf", made)
+
+
+def schema(cell: type[Any] = Cell) -> Any:
+    """Hydra's schema: every axis and setting of the cell, then what holds for the sweep."""
+    made: list[tuple[str, Any, Any]] = []
+    hints = typing.get_type_hints(cell)
+    for axis in dataclasses.fields(cell):
+        if declaration_of(axis).is_group:
+            group = _group(axis.name, hints[axis.name])
+            made.append((axis.name, group, field(default_factory=group)))
+        else:
+            made.append(_hydra_field(axis.name, hints[axis.name], axis))
+    hints = typing.get_type_hints(Config)
+    for setting in dataclasses.fields(Config):
+        if setting.name in ("capture", "sweep"):
+            made.append((setting.name, hints[setting.name], field(default_factory=hints[setting.name])))
+        elif setting.name == "baseline":
+            # Not a struct: `baseline={ipex: off}` on the command line may name any axis.
+            empty = field(default_factory=lambda: OmegaConf.create({}, flags={"struct": False}))
+            made.append((setting.name, Any, empty))
+        elif setting.name == "expect":
+            made.append((setting.name, list[ExpectConf], field(default_factory=list)))
+        elif setting.name in sweep_settings():
+            made.append((setting.name, hints[setting.name], field(default=setting.default)))
+    return dataclasses.make_dataclass("Schema", made)
 
 
 @dataclass
@@ -253,107 +196,67 @@ class MatrixSweeperConf:
 def register() -> None:
     """Make the schema known to Hydra: conf/config.yaml starts from runner_schema and names the sweeper."""
     store = ConfigStore.instance()
-    store.store(name="runner_schema", node=Config)
+    store.store(name="runner_schema", node=schema())
     store.store(group="hydra/sweeper", name="matrix", node=MatrixSweeperConf, provider="runner")
+    OmegaConf.register_new_resolver(
+        "runner.settings_help", lambda: option_help.settings(ENTRIES.values()), replace=True
+    )
+    OmegaConf.register_new_resolver("runner.sweep_help", lambda: option_help.of_sweep(Config), replace=True)
 
 
-def _unknown(config: DictConfig, schema: Any) -> str | None:
-    """The first key that the schema lacks: `+itertions=5` adds one, and it would be ignored."""
-    known = {f.name: f for f in fields(schema)}
-    for key in config:
-        if key not in known:
-            return str(key)
-        child = known[str(key)].default_factory
-        node = OmegaConf.to_container(config, resolve=False, throw_on_missing=False)
-        if is_dataclass(child) and isinstance(node, dict) and isinstance(node.get(key), dict):
-            found = _unknown(config[key], child)
-            if found:
-                return f"{key}.{found}"
-    return None
-
-
-_hints = functools.cache(typing.get_type_hints)
-
-
-def _fits(value: object, kind: Any) -> bool:
-    """Whether a value has its field's type: OmegaConf does not look at what an interpolation brings."""
-    origin, arguments = typing.get_origin(kind), typing.get_args(kind)
-    if kind is Any:
-        return True
-    if origin in (typing.Union, types.UnionType):
-        return any(_fits(value, one) for one in arguments)
-    if is_dataclass(kind):
-        named = _hints(typing.cast(type, kind)).items()
-        return isinstance(value, typing.cast(type, kind)) and all(_fits(getattr(value, n), hint) for n, hint in named)
-    if origin is list:
-        return isinstance(value, list) and all(_fits(one, arguments[0]) for one in value)
-    if origin is dict:
-        return isinstance(value, dict)
-    return isinstance(value, kind) or (kind is float and isinstance(value, int))
-
-
-def typed(config: DictConfig) -> Config:
-    """The composed configuration as checked dataclasses.
+def typed(composed: DictConfig) -> Config:
+    """The composed configuration, checked.
 
     Raises:
-        RunnerError: a value is missing, of the wrong type or out of range.
+        RunnerError: a key is unknown, or a value is missing, of the wrong type or out of range.
     """
-    extra = _unknown(config, Config)
-    if extra:
-        raise RunnerError(f"{extra}: there is no such option; see python -m runner --cfg job")
-    value = OmegaConf.to_object(config)
-    if not isinstance(value, Config):
-        raise RunnerError("the configuration does not start from runner_schema: conf/config.yaml must list it first")
-    for name, kind in _hints(Config).items():
-        found = getattr(value, name)
-        if not _fits(found, kind):
-            raise RunnerError(f"{name}: {str(found)[:200]} is not what belongs there; see python -m runner --cfg job")
-    names.check_values("", asdict(value))
-    limits.check(value)
-    return value
-
-
-def cell_of(config: Config) -> Cell:
-    """The frozen cell: every axis and setting that can change the result, and nothing else."""
-    tolerance = {f.name: getattr(config.precision.tolerance, f.name) for f in fields(ToleranceConf)}
-    return Cell(
-        model=Model(
-            config.model.name,
-            config.model._target_,
-            dict(config.model.kwargs),
-            tuple(form.value for form in config.model.memory_formats),
-        ),
-        allocator=Allocator(
-            config.allocator.name,
-            config.allocator.library.value,
-            config.allocator.launcher_value.value,
-            dict(config.allocator.env),
-            dict(config.allocator.expect),
-        ),
-        ipex=config.ipex.name.value,
-        memory_format=config.memory_format.name.value,
-        precision=Precision(
-            config.precision.name.value,
-            {name: value for name, value in tolerance.items() if value is not None},
-            config.precision.calibration_batches,
-        ),
-        graph=Graph(config.graph.name.value, config.graph.fullgraph),
-        launcher=Launcher(config.launcher.name.value, config.launcher.plain, config.launcher.task_manager.value),
-        batch_size=config.batch_size,
-        sequence_length=config.sequence_length,
-        instances=config.instances,
-        cores_per_instance=config.cores_per_instance,
-        cores=config.cores,
-        threads=config.threads,
-        node=config.node,
-        openmp=config.openmp.value,
-        warmup=config.warmup,
-        iterations=config.iterations,
-        min_time_s=config.min_time_s,
-        max_time_s=config.max_time_s,
-        target_ci_pct=config.target_ci_pct,
-        seed=config.seed,
-        twin=config.twin,
-        scenario=serving.scenario_of(config.scenario),
-        load=serving.load_of(config.load),
+    data: Any = OmegaConf.to_container(composed, resolve=True, throw_on_missing=True)
+    beside = {
+        group: {key: data[group].pop(key, None) for key in keys}
+        for group, keys in _BESIDE_CELL.items()
+        if isinstance(data.get(group), dict)
+    }
+    cell = {name: _plain(name, data.pop(name)) for name in _names_of_cell() if name in data}
+    config = _checked(
+        {
+            **data,
+            "cell": cell,
+            "sequence_length_of_model": beside.get("model", {}).get("sequence_length"),
+            "server_port": beside.get("scenario", {}).get("port"),
+        }
     )
+    names.check_values("", asdict(config))
+    limits.check(config)
+    return config
+
+
+def _names_of_cell() -> list[str]:
+    return list(dict.fromkeys(key.partition(".")[0] for key in ENTRIES))
+
+
+def _plain(name: str, value: Any) -> Any:
+    """A part of the cell with the cell's own names, from one with YAML's."""
+    hint = typing.get_type_hints(Cell)[name]
+    if not isinstance(value, dict):
+        return value
+    if not dataclasses.is_dataclass(hint):
+        # A group whose files hold their name only.
+        return value["name"] if set(value) == {"name"} else value
+    own = {yaml_name(part): part for part in dataclasses.fields(hint)}
+    data = {own[key].name if key in own else key: inner for key, inner in value.items()}
+    if data.get("name") == _NONE and own["name"].default is None:
+        data["name"] = None
+    for part in own.values():
+        if part.name != "name" and declaration_of(part).keys and isinstance(data.get(part.name), dict):
+            data[part.name] = {key: bound for key, bound in data[part.name].items() if bound is not None}
+    return data
+
+
+def _checked(data: dict[str, Any]) -> Config:
+    try:
+        return stored.fit(Config, data)
+    except stored.Unfit as unfit:
+        key = unfit.where.removeprefix(".").removeprefix("cell.").replace("model.target", "model._target_")
+        if unfit.reason == "is unknown":
+            raise RunnerError(f"{key}: there is no such option; see python -m runner --help") from None
+        raise RunnerError(f"{key}: it {unfit.reason}; see python -m runner --help") from None

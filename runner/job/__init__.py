@@ -1,1 +1,1 @@
-"""One job: its passes, their verdicts, its record."""
+"""One job: its passes, the verdicts on them, and its record."""

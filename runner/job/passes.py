@@ -1,4 +1,4 @@
-"""One pass: a launched process with a job file, and how it ended. What a pass is for is decided in runner.job.run."""
+"""One pass: a launched process with a job file, and how it ended. runner.job.run decides what a pass is for."""
 
 from __future__ import annotations
 
@@ -13,49 +13,52 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any
 
 from runner import launch
 from runner.capture import probe
-from runner.config.captures import CaptureConf
+from runner.config.captures import CaptureConf, IterationsConf
 from runner.config.schema import Config
 from runner.launch import environment
-from runner.machine import execute, servers
+from runner.machine import execute, processes, servers
 from runner.machine.capabilities import this_machine
-from runner.matrix.cell import Cell
 from runner.protocol import stored
+from runner.protocol.captures import (
+    EVIDENCE_LOG,
+    Captures,
+    CountersCapture,
+    IttCapture,
+    ProfilerCapture,
+    Steps,
+)
+from runner.protocol.cell import Cell
 from runner.protocol.errors import RunnerError
 from runner.protocol.jobfile import JobSpec
 from runner.protocol.resultfile import WorkerResult, read_result, result_file
 from runner.protocol.stored import FormatError, write_json
 from runner.results.outcome import RESULT_FILE
 
-# (argv, job, a private folder with a short path) -> what to start instead, with the job it then does.
-Around = Callable[[Sequence[str], JobSpec, Path], tuple[Sequence[str], JobSpec]]
+# (argv, job, private folder) -> the command that wraps argv in another program, and the job that it then does.
+Wrapper = Callable[[Sequence[str], JobSpec, Path], tuple[Sequence[str], JobSpec]]
 
 
 @dataclass(frozen=True)
-class Measured:
-    """One pass, judged by what it left."""
+class PassResult:
+    """One timing pass, judged by what it left."""
 
     ended: execute.Ended
     judged: Sequence[tuple[WorkerResult | None, str | None]]
-    """Of each instance: its result when it measured, the failure when it did not."""
+    """(result, None) for each instance that measured, (None, failure) for each that did not."""
     figures: Mapping[str, float] = field(default_factory=dict)
-    """Metrics that the workers can't know: a server's and a load generator's own."""
+    """The metrics that workers can't know: those of a server and of a load generator."""
     cost_s: Mapping[str, float] = field(default_factory=dict)
-    """Wall time of phases that the workers can't know."""
-
-
-# What the evidence needs of oneDNN's log: a second step, because the first is longer by the log's header.
-_EVIDENCE_LOG = {"iterations": 2, "max_s": 2.0}
+    """The wall time of the phases that workers can't know, in seconds."""
 
 
 def place_here(cell: Cell) -> launch.PlacedCell:
-    """Resolve a cell on this machine as the calling process sees it.
+    """Place a cell on this machine as the calling process sees it.
 
     Raises:
-        RunnerError: see launch.place_cell(), and servers.require().
+        RunnerError: see launch.place_cell() and servers.require().
     """
     placed = launch.place_cell(cell, this_machine(), os.environ, sys.executable)
     servers.require(cell)
@@ -63,66 +66,59 @@ def place_here(cell: Cell) -> launch.PlacedCell:
 
 
 def spec_of(placed: launch.PlacedCell, config: Config, result_path: Path, captures: CaptureConf) -> JobSpec:
-    """The timing pass of a cell, with the captures that follow the timed loop in its process."""
+    """The job file of a cell's timing pass, with the captures that follow the timed loop in the same process."""
     cell, placement = placed.cell, placed.placement
-    sequence = {} if cell.sequence_length is None else {"sequence_length": cell.sequence_length}
-    # In the worker's own process, after the timed loop; oneDNN's log is part of the evidence in any case.
-    unavailable = probe.unavailable(captures)
-    own: dict[str, dict[str, Any]] = {"clean": {}} if captures.asked else {}
-    if captures.counters is not None:
-        own["counters"] = {**asdict(captures.counters), "perf": list(probe.perf_counters().command)}
-    if captures.itt is not None and not captures.itt.vtune and "itt" not in unavailable:
-        own["itt"] = {**asdict(captures.itt), "library": str(probe.collector())}
-    if captures.profiler is not None:
-        own["profiler"] = asdict(captures.profiler)
     return JobSpec(
         cell_id=config.sweep.cell_id,
         round=config.sweep.round,
-        model_target=cell.model.target,
-        model_kwargs={**cell.model.kwargs, **sequence},
-        batch_size=cell.batch_size,
-        ipex=cell.ipex,
-        memory_format=cell.memory_format,
-        precision=cell.precision.name,
-        calibration_batches=cell.precision.calibration_batches,
-        graph=cell.graph.name,
-        fullgraph=cell.graph.fullgraph,
-        seed=cell.seed,
-        warmup=cell.warmup,
-        iterations=cell.iterations,
-        min_time_s=cell.min_time_s or 0.0,
-        max_time_s=cell.max_time_s or 0.0,
-        # Of several instances none stops early: the others would be timed beside one that is gone.
-        target_ci_pct=cell.target_ci_pct if cell.instances == 1 else None,
+        cell=cell,
         runner_pid=os.getpid(),
         result_path=str(result_path),
         instances=[list(placement.of_instance(i).cores) for i in range(placement.instances)],
-        onednn=_EVIDENCE_LOG if captures.onednn is None else asdict(captures.onednn),
-        captures=own,
+        # oneDNN's log is part of the evidence in any case.
+        onednn=EVIDENCE_LOG if captures.onednn is None else _steps(captures.onednn),
+        captures=_captures_of(captures),
     )
 
 
-def measure(placed: launch.PlacedCell, config: Config, folder: Path, spec: JobSpec) -> Measured:
+def _steps(settings: IterationsConf) -> Steps:
+    return Steps(settings.iterations, settings.max_s)
+
+
+def _captures_of(asked: CaptureConf) -> Captures:
+    """The captures that run in the worker's own process, after the timed loop."""
+    counters = itt = profiler = None
+    if asked.counters is not None:
+        perf = list(probe.perf_counters().command)
+        counters = CountersCapture(asked.counters.iterations, asked.counters.max_s, perf)
+    if asked.itt is not None and not asked.itt.vtune and "itt" not in probe.unavailable(asked):
+        itt = IttCapture(asked.itt.iterations, asked.itt.max_s, str(probe.collector()))
+    if asked.profiler is not None:
+        profiler = ProfilerCapture(asked.profiler.iterations, asked.profiler.max_s, asked.profiler.max_trace_mb)
+    return Captures(bool(asked.names), counters, itt, profiler)
+
+
+def measure(placed: launch.PlacedCell, config: Config, folder: Path, spec: JobSpec) -> PassResult:
     """Launch the timing pass of scenario=inference, wait for its end and read its results.
 
     Raises:
-        RunnerError: it can't be started.
+        RunnerError: the pass can't be started.
     """
     ended = start(placed, config, folder, spec)
     instances = placed.cell.instances
     judged = [judge_end(ended, spec, folder / result_file(i, instances), config.timeout_s) for i in range(instances)]
-    return Measured(ended, judged)
+    return PassResult(ended, judged)
 
 
 def marker_of(config: Config) -> str:
-    """What every process of a job carries in its environment, and is found by: this runner, sweep, cell, round."""
-    return f"{execute.Process.this()}/{config.sweep.id}/{config.sweep.cell_id}/{config.sweep.round}"
+    """The text by which every process of a job is found: runner, sweep, cell and round, in its environment."""
+    return f"{processes.Process.this()}/{config.sweep.id}/{config.sweep.cell_id}/{config.sweep.round}"
 
 
 @contextmanager
 def private_folder() -> Iterator[Path]:
-    """A folder of one pass, gone afterwards."""
-    # Short and without spaces or colons whatever the project's path is: LD_PRELOAD is split at both.
+    """Create the private folder of one pass, and remove it afterwards."""
+    # Its path is short and has no spaces or colons, whatever the project's path: LD_PRELOAD is split at both.
     folder = Path(tempfile.mkdtemp(prefix="runner-", dir="/tmp"))
     try:
         yield folder
@@ -133,13 +129,17 @@ def private_folder() -> Iterator[Path]:
 def write_launch(
     folder: Path, argv: Sequence[str], command: launch.Command, placement: launch.Placement, as_shell: str | None
 ) -> None:
-    """Leave launch.json: what was started, and how; ``as_shell`` where a person can do it again in one line."""
+    """Write launch.json, which says what was started and how.
+
+    Args:
+        as_shell: the line with which a person can start the same; None if one line is not enough.
+    """
     write_json(
         folder / "launch.json",
         {
             "argv": argv,
-            # Only what tunes the job: the caller's environment may hold secrets, and results are shared.
-            "env": environment.visible(command.env),
+            # Only the variables that tune the job: the caller's environment may hold secrets, and results are shared.
+            "env": environment.tuning_variables(command.env),
             "scrubbed": dict(command.scrubbed),
             "links": {str(link): str(file) for link, file in command.links.items()},
             "as_shell": as_shell,
@@ -149,24 +149,24 @@ def write_launch(
 
 
 def start(
-    placed: launch.PlacedCell, config: Config, folder: Path, spec: JobSpec, around: Around | None = None
+    placed: launch.PlacedCell, config: Config, folder: Path, spec: JobSpec, wrap: Wrapper | None = None
 ) -> execute.Ended:
     """Start one pass, with its files in ``folder``, and wait for its end.
 
     Args:
-        around: what to start instead, around the command.
+        wrap: wraps the command in another program.
 
     Raises:
-        RunnerError: it can't be started.
+        RunnerError: the pass can't be started.
     """
     marker = marker_of(config)
     with private_folder() as private:
-        collector = probe.collector() if "itt" in spec.captures else None
+        collector = None if spec.captures.itt is None else probe.collector()
         command = launch.command(placed, folder / "job.json", private, os.environ, sys.executable, marker, collector)
         argv: Sequence[str] = command.argv
         spec = replace(spec, private=str(private), deadline_s=time.monotonic() + config.timeout_s)
-        if around is not None:
-            argv, spec = around(argv, spec, private)
+        if wrap is not None:
+            argv, spec = wrap(argv, spec, private)
         write_json(folder / "job.json", spec)
         write_launch(folder, argv, command, placed.placement, command.as_shell())
         try:
@@ -184,65 +184,81 @@ def start(
 
 
 def run_separately(
-    placed: launch.PlacedCell, config: Config, folder: Path, time_s: float, around: Around
+    placed: launch.PlacedCell, config: Config, folder: Path, time_s: float, wrap: Wrapper
 ) -> tuple[execute.Ended, WorkerResult | None, str | None]:
-    """Launch the cell again under another program, in a folder of its own: how it ended, its result, or its failure.
+    """Launch the cell again under another program, in a folder of its own.
 
-    Its samples are never the cell's. ``time_s`` is how long its loop lasts.
+    Its latencies never count as the cell's.
+
+    Args:
+        time_s: the seconds that its loop lasts.
+        wrap: wraps the command in the other program.
+
+    Returns:
+        How it ended, its result or None, its failure or None.
 
     Raises:
-        RunnerError: it can't be started.
+        RunnerError: the pass can't be started.
     """
     folder.mkdir(exist_ok=True)
     result_path = folder / RESULT_FILE
     result_path.unlink(missing_ok=True)
     spec = spec_of(placed, config, result_path, CaptureConf())
-    spec = replace(spec, iterations=None, min_time_s=time_s, max_time_s=time_s, target_ci_pct=None)
-    ended = start(placed, config, folder, spec, around)
+    cell = replace(spec.cell, iterations=None, min_time_s=time_s, max_time_s=time_s, target_ci_pct=None)
+    spec = replace(spec, cell=cell)
+    ended = start(placed, config, folder, spec, wrap)
     return ended, *judge_end(ended, spec, result_path, config.timeout_s)
 
 
 def judge_end(
     ended: execute.Ended, spec: JobSpec, result_path: Path, timeout_s: float
 ) -> tuple[WorkerResult | None, str | None]:
-    """(the worker's result when it measured, the failure when it did not). The exit status alone proves nothing."""
+    """Judge a pass by what its worker left, because the exit status alone proves nothing.
+
+    Returns:
+        (result, None) if the worker measured, (None, failure) if it did not.
+    """
     if ended.timed_out and not result_path.exists():
-        running = f"timeout_s={timeout_s:g}: the job was still running{_hung_at(result_path.parent)}"
-        return None, f"{running} and was stopped; raise timeout_s or do less work"
+        what_happened = f"timeout_s={timeout_s:g}: the job was still running{_hang_location(result_path.parent)}"
+        return None, f"{what_happened} and was stopped; raise timeout_s or do less work"
     if not result_path.exists():
-        return None, f"the worker left no result: {_why(ended, result_path.parent)}"
+        return None, f"the worker left no result: {_cause_of_death(ended, result_path.parent)}"
     try:
         result = read_result(result_path)
     except FormatError as error:
         return None, f"the worker's result is unusable: {error}"
     if (result.cell_id, result.round) != (spec.cell_id, spec.round):
-        return None, f"the worker's result is of another job ({result.cell_id}, round {result.round})"
+        return None, f"the worker's result belongs to another job ({result.cell_id}, round {result.round})"
     if result.error is not None:
         return None, f"the worker failed: {result.error}"
-    if spec.iterations is not None and len(result.latencies_s) != spec.iterations:
-        return None, f"iterations={spec.iterations}: the worker timed {len(result.latencies_s)}"
+    iterations = spec.cell.iterations
+    if iterations is not None and len(result.latencies_s) != iterations:
+        return None, f"iterations={iterations}: the worker timed {len(result.latencies_s)}"
     return result, None
 
 
-def _hung_at(folder: Path) -> str:
-    """`` in forward (model.py:12)``: where the worker's main thread was, by the stack it left on stderr; or nothing."""
+def _hang_location(folder: Path) -> str:
+    """The line at which the worker's main thread hung, such as `` in forward (model.py:12)``.
+
+    It comes from the stack that the worker left on stderr, and is empty without one.
+    """
     text = stored.log_text(folder / "stderr.log")
-    # faulthandler's own format; the main thread is the last of all threads.
+    # This is faulthandler's format; the main thread is the last of all threads.
     stack = text.rpartition("Timeout (")[2].rpartition("(most recent call first):\n")[2]
-    found = re.search(r'File "([^"\n]+)", line (\d{1,9}) in (\S{1,200})', stack)
-    return f" in {found[3]} ({Path(found[1]).name}:{found[2]})" if found else ""
+    frame = re.search(r'File "([^"\n]+)", line (\d{1,9}) in (\S{1,200})', stack)
+    return f" in {frame[3]} ({Path(frame[1]).name}:{frame[2]})" if frame else ""
 
 
-def _why(ended: execute.Ended, folder: Path) -> str:
-    """What ended a process that could not say so itself: a signal if one can be told, else its last line."""
+def _cause_of_death(ended: execute.Ended, folder: Path) -> str:
+    """What ended a process that left no result: a signal if there was one, else the last line on stderr."""
     text = stored.log_text(folder / "stderr.log")
     number = -ended.returncode if ended.returncode < 0 else 0
     # A launcher reports its child as "died with <Signals.SIGKILL: 9>", or as the shell's 128 + signal;
     # torch's launcher as "exitcode: -9".
-    named = re.findall(
+    reports = re.findall(
         r"died with <Signals\.SIG\w{1,20}: (\d{1,3})>|exit status (\d{1,3})\b|exitcode: -(\d{1,3})\b", text
     )
-    for died, status, negative in named:
+    for died, status, negative in reports:
         number = int(died or negative or 0) or (int(status) - 128 if status and int(status) > 128 else number)
     if number == signal.SIGKILL and ended.oom_kills:
         return "the kernel's out-of-memory killer ended it: use a smaller batch_size or fewer instances, or free memory"
@@ -251,7 +267,7 @@ def _why(ended: execute.Ended, folder: Path) -> str:
             name = signal.Signals(number).name
         except ValueError:
             name = f"signal {number}"
-        hint = " (not by the kernel for want of memory: that was not at work)" if name == "SIGKILL" else ""
+        hint = " (the kernel's out-of-memory killer did not act meanwhile)" if name == "SIGKILL" else ""
         return f"it was killed by {name}{hint}; see stderr.log"
     last = next((line.strip() for line in reversed(text.splitlines()) if line.strip()), "nothing on stderr")
     return f"exit status {ended.returncode}, last line: {last[:300]}"

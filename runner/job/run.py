@@ -1,13 +1,14 @@
 """One job, from its typed configuration to its outcome: plan, launch, judge, record.
 
-This is the Hydra task: it may run in the sweep's own process or on another node, so it takes all it
-knows from the configuration and leaves all it found in the job's folder and in MLflow.
+This is the Hydra task: it may run in the sweep's own process or on another node, so it takes all it knows from the
+configuration, and leaves all that it learns in the job's folder and in MLflow.
 """
 
 from __future__ import annotations
 
 import shutil
 import traceback
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
@@ -16,7 +17,7 @@ from runner.capture import kernels, onednn
 from runner.capture.collect import collect
 from runner.checks import contamination, gate, quality
 from runner.config.captures import CaptureConf
-from runner.config.schema import Config, cell_of
+from runner.config.schema import Config
 from runner.job import passes, separate
 from runner.job.serving import session as serving
 from runner.machine import disk, lock
@@ -25,18 +26,10 @@ from runner.protocol import stored
 from runner.protocol.errors import RunnerError, StorageError
 from runner.protocol.resultfile import OTHER_FAILED, WorkerResult, onednn_log
 from runner.protocol.stored import write_json
+from runner.protocol.verdicts import EvidenceVerdict, QualityFinding, QualityVerdict, Status
 from runner.results import ledger
 from runner.results.metrics import evidence_figures
-from runner.results.outcome import (
-    FAILED,
-    FINISHED,
-    KILLED,
-    OUTCOME_FILE,
-    RESULT_FILE,
-    Outcome,
-    attempt_folders,
-    job_folder,
-)
+from runner.results.outcome import OUTCOME_FILE, RESULT_FILE, Outcome, attempt_folders, job_folder
 from runner.tracking import recorder
 
 # Of every attempt: why it is contaminated, and the figures of each instance.
@@ -61,17 +54,17 @@ def run_job(config: Config, resolved_yaml: str) -> Outcome:
 
 
 def _run(config: Config, resolved_yaml: str) -> Outcome:
-    cell = cell_of(config)
+    cell = config.cell
     sweep = Path(config.sweep.directory)
     folder = job_folder(sweep, config.sweep.cell_id, config.sweep.round)
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "config.yaml").write_text(resolved_yaml, encoding="utf-8")
 
     cell_id, number = config.sweep.cell_id, config.sweep.round
-    record = recorder.of(Path(config.mlruns), config.tracking_uri)
+    record = recorder.recorder_for(Path(config.mlruns), config.tracking_uri)
     record.attempt(lambda store: store.start_cell(sweep, cell_id))
     interrupted: BaseException | None = None
-    unfinished = Outcome(cell_id, number, cell.axes, FAILED, settings=cell.settings)
+    unfinished = Outcome(cell_id, number, cell.axes, Status.FAILED, settings=cell.settings)
     try:
         if cell.key != ledger.read_cell(sweep, cell_id).key:
             raise RunnerError("the configuration changed while the sweep ran: start the sweep again")
@@ -83,7 +76,7 @@ def _run(config: Config, resolved_yaml: str) -> Outcome:
         outcome = replace(unfinished, failure=str(error))
     except KeyboardInterrupt as error:  # recorded, then passed on
         interrupted = error
-        outcome = replace(unfinished, status=KILLED, failure="interrupted")
+        outcome = replace(unfinished, status=Status.KILLED, failure="interrupted")
     except Exception as error:  # a fault of ours costs this cell, not the sweep
         if disk.is_full(error):
             raise
@@ -91,7 +84,7 @@ def _run(config: Config, resolved_yaml: str) -> Outcome:
         outcome = replace(unfinished, failure=f"the runner failed: {type(error).__name__}: {error}")
     outcome = replace(outcome, attempts=1 + len(attempt_folders(folder)))
     write_json(folder / OUTCOME_FILE, outcome)
-    if outcome.status == FINISHED and config.sweep.round == 0:
+    if outcome.status == Status.FINISHED and config.sweep.round == 0:
         try:
             more = separate.take(passes.place_here(cell), config, folder)
             outcome = replace(
@@ -123,7 +116,7 @@ def _retried(cell: Cell, config: Config, folder: Path, unfinished: Outcome) -> O
     """
     outcome = _undisturbed(cell, config, folder, unfinished)
     for again in range(1, config.retries + 1):
-        if outcome.status != FAILED:
+        if outcome.status != Status.FAILED:
             break
         print(f"      FAILED ({outcome.failure}), tried again {again} of {config.retries}", flush=True)
         _set_aside(folder)
@@ -141,7 +134,7 @@ def _undisturbed(cell: Cell, config: Config, folder: Path, unfinished: Outcome) 
     """
     outcome, spent_s = _attempt(cell, config, folder, unfinished), 0.0
     for again in range(1, config.reruns + 1):
-        if outcome.status != FINISHED or not outcome.contamination:
+        if outcome.status != Status.FINISHED or not outcome.contamination:
             break
         why = "; ".join(outcome.contamination)
         print(f"      contaminated ({why}), run again {again} of {config.reruns}", flush=True)
@@ -170,71 +163,99 @@ def _attempt(cell: Cell, config: Config, folder: Path, unfinished: Outcome) -> O
         StorageError: it failed on a disk that is full.
     """
     placed = passes.place_here(cell)
-    # Once a cell: later rounds are for the timing alone.
+    # Once per cell: later rounds are for the timing alone.
     captures = config.capture if config.sweep.round == 0 else CaptureConf()
-    spec = passes.spec_of(placed, config, folder / RESULT_FILE, captures)
-    measure = serving.measure if cell.scenario.is_served else passes.measure
-    measured = measure(placed, config, folder, spec)
-    ended = measured.ended
-    for left in folder.glob(".*"):  # marks of instances, and what a killed worker could not remove
-        left.unlink()
+    measured = _launch(placed, config, folder, captures)
+    cost_s = {"job": measured.ended.wall_s, **measured.cost_s}
     results = [result for result, _ in measured.judged if result is not None]
-    failures = [failure for _, failure in measured.judged if failure is not None]
-    cost = {"job": ended.wall_s, **measured.cost_s}
     if len(results) < len(measured.judged):
         disk.check(folder)
-        # An instance that stopped because of another has no reason of its own to show.
-        own = [failure for failure in failures if OTHER_FAILED not in failure]
-        return replace(unfinished, failure=(own or failures)[0], cost_s=cost)
-    cost |= {"launch": results[0].started_at_s - ended.started_at_s, **results[0].phases_s}
-    windows = [result.window for result in results]
-    disturbed = contamination.judge_all(windows)
-    seen = [contamination.figures(window) for window in windows if window is not None]
-    write_json(folder / CONTAMINATION_FILE, {"reasons": disturbed, "instances": seen})
-    findings = [_found(placed, result, folder, i) for i, result in enumerate(results)]
-    failures = [str(mismatch) for found in findings for mismatch in found.mismatches]
-    stopped = f"timeout_s={config.timeout_s:g} passed during the captures" if ended.timed_out else None
-    captured = collect(folder, captures, results[0], findings[0].log, findings[0].kernel, stopped)
+        return replace(unfinished, failure=_failure_of(measured), cost_s=cost_s)
+    cost_s |= {"launch": results[0].started_at_s - measured.ended.started_at_s, **results[0].phases_s}
+    instances = [_judge_instance(placed, result, folder, i) for i, result in enumerate(results)]
+    first = instances[0]
+    stopped = f"timeout_s={config.timeout_s:g} passed during the captures" if measured.ended.timed_out else None
+    captured = collect(folder, captures, results[0], first.log, first.summary.main_kernel, stopped)
     return replace(
-        unfinished,
-        status=FAILED if failures else FINISHED,
-        failure="; ".join(dict.fromkeys(failures)) or None,
-        evidence="mismatch" if failures else "ok",
-        quality=next((found.quality for found in findings if found.quality != quality.OK), quality.OK),
-        isa=findings[0].isa,
-        figures={**findings[0].figures, **captured.figures, **measured.figures},
+        _judge_job(unfinished, instances),
+        figures={**evidence_figures(first.summary, results[0].quality), **captured.figures, **measured.figures},
         captures=captured.tags,
-        cost_s=cost,
-        contamination=disturbed,
+        cost_s=cost_s,
+        contamination=_judge_surroundings(results, folder),
     )
+
+
+def _launch(placed: launch.PlacedCell, config: Config, folder: Path, captures: CaptureConf) -> passes.PassResult:
+    """Run the timing pass, and remove the marks that its instances leave for each other."""
+    spec = passes.spec_of(placed, config, folder / RESULT_FILE, captures)
+    measure = serving.measure if placed.cell.scenario.is_served else passes.measure
+    measured = measure(placed, config, folder, spec)
+    for mark in folder.glob(".*"):  # with what a killed worker could not remove
+        mark.unlink()
+    return measured
+
+
+def _failure_of(measured: passes.PassResult) -> str:
+    """Why a pass has no result: an instance that stopped because of another has no reason of its own to show."""
+    failures = [failure for _, failure in measured.judged if failure is not None]
+    return next((failure for failure in failures if OTHER_FAILED not in failure), failures[0])
 
 
 @dataclass(frozen=True)
-class _Found:
-    """What one instance's evidence comes to."""
+class _JudgedInstance:
+    """What one instance can show for itself, and what the checks say of it."""
 
     mismatches: tuple[gate.Mismatch, ...]
-    quality: str
-    isa: str
-    figures: dict[str, float]
+    """Everything that did not run as asked."""
+    quality: QualityFinding
+    """Whether its output is right."""
     log: onednn.Log
-    kernel: str
+    """oneDNN's log, parsed."""
+    summary: kernels.Summary
+    """What that log comes to."""
 
 
-def _found(placed: launch.PlacedCell, result: WorkerResult, folder: Path, instance: int) -> _Found:
+def _judge_instance(placed: launch.PlacedCell, result: WorkerResult, folder: Path, instance: int) -> _JudgedInstance:
     """Read an instance's evidence with its oneDNN log, keep it as evidence.json, and judge it."""
-    log = folder / onednn_log(instance)
-    lines = stored.read_text(log, errors="replace").splitlines() if log.exists() else []
-    parsed = onednn.parse(lines)
-    summary = kernels.summarize(parsed, result.onednn_step_s)
-    evidence = {**result.evidence, "onednn": asdict(summary), "quality": result.quality}
-    write_json(folder / f"evidence{f'-{instance}' if instance else ''}.json", evidence)
-    here = replace(placed, placement=placed.placement.of_instance(instance))
-    return _Found(
-        mismatches=gate.check(here, evidence),
+    file = folder / onednn_log(instance)
+    lines = stored.read_text(file, errors="replace").splitlines() if file.exists() else []
+    log = onednn.parse(lines)
+    summary = kernels.summarize(log, result.onednn_step_s)
+    proof = None if result.evidence is None else gate.Proof(result.evidence, summary, result.quality)
+    if proof is not None:
+        _write_evidence(folder / f"evidence{f'-{instance}' if instance else ''}.json", proof)
+    return _JudgedInstance(
+        mismatches=gate.check(replace(placed, placement=placed.placement.of_instance(instance)), proof),
         quality=quality.judge(result.quality, placed.cell.precision.tolerance),
-        isa=summary.main_isa,
-        figures=evidence_figures(summary, result.quality),
-        log=parsed,
-        kernel=summary.main_kernel,
+        log=log,
+        summary=summary,
     )
+
+
+def _write_evidence(file: Path, proof: gate.Proof) -> None:
+    """Leave the evidence for people: its parts side by side, with oneDNN's summary and the comparison with fp32."""
+    parts = asdict(proof)
+    write_json(file, {**parts["evidence"], "onednn": parts["kernels"], "quality": parts["quality"]})
+
+
+def _judge_job(unfinished: Outcome, instances: Sequence[_JudgedInstance]) -> Outcome:
+    """``unfinished`` with the verdicts of all instances: one that is wrong makes the job wrong."""
+    failures = dict.fromkeys(str(mismatch) for instance in instances for mismatch in instance.mismatches)
+    wrong = [instance.quality for instance in instances if instance.quality != QualityVerdict.OK]
+    return replace(
+        unfinished,
+        status=Status.FAILED if failures else Status.FINISHED,
+        failure="; ".join(failures) or None,
+        evidence=EvidenceVerdict.MISMATCH if failures else EvidenceVerdict.OK,
+        quality=wrong[0] if wrong else QualityVerdict.OK,
+        isa=instances[0].summary.main_isa,
+    )
+
+
+def _judge_surroundings(results: Sequence[WorkerResult], folder: Path) -> tuple[str, ...]:
+    """Why the times are not the job's own; contamination.json keeps the figures of each instance."""
+    windows = [result.window for result in results]
+    reasons = contamination.judge_all(windows)
+    figures = [contamination.figures(window) for window in windows if window is not None]
+    write_json(folder / CONTAMINATION_FILE, {"reasons": reasons, "instances": figures})
+    return reasons

@@ -1,6 +1,6 @@
-"""Captures that need a launch of their own, around the whole process tree: toplev and VTune.
+"""The captures that need a separate launch, because they wrap the whole process tree: toplev and VTune.
 
-The timing pass is over and its outcome written: whatever happens here becomes a tag, and costs that nothing.
+The timing pass has ended and its outcome is written. Whatever happens here becomes a tag and can't harm the timing.
 """
 
 from __future__ import annotations
@@ -20,47 +20,52 @@ from runner.protocol import stored
 from runner.protocol.errors import RunnerError
 from runner.protocol.jobfile import JobSpec
 from runner.protocol.resultfile import WorkerResult, read_result
+from runner.protocol.verdicts import OK
 from runner.results.outcome import RESULT_FILE
 
 
 def take(placed: launch.PlacedCell, config: Config, folder: Path) -> Findings:
-    """Launch a finished cell again under each program that is asked for and can be used here."""
-    found = Findings()
+    """Launch a finished cell again under each program that was asked for and can be used here."""
+    findings = Findings()
     capture, unavailable = config.capture, probe.unavailable(config.capture)
 
-    def one(name: str, program: str, tag: str, launched: Callable[[WorkerResult], Findings]) -> None:
+    def add(name: str, program: str, tag: str, launch_under: Callable[[WorkerResult], Findings]) -> None:
+        """Add the findings of one program, or the tag that says why it can't be used."""
         if name in unavailable:
-            found.tags[tag] = f"unavailable: {unavailable[name]}"
+            findings.tags[tag] = f"unavailable: {unavailable[name]}"
         elif placed.cell.instances > 1:
-            found.tags[tag] = f"unavailable: several instances can't share one {program}; use instances=1"
+            findings.tags[tag] = f"unavailable: several instances can't share one {program}; use instances=1"
         else:
             clean = read_result(folder / RESULT_FILE)
-            found.update(guarded(tag, lambda: launched(clean)))
+            findings.update(guarded(tag, lambda: launch_under(clean)))
 
     levels, itt = capture.toplev, capture.itt
     if levels is not None:
-        one("toplev", "toplev", "tma", lambda clean: _toplev(placed, config, levels, folder / "tma", clean))
+        add("toplev", "toplev", "tma", lambda clean: _toplev(placed, config, levels, folder / "tma", clean))
     if itt is not None and itt.vtune:
-        one("itt", "vtune", "capture.itt", lambda clean: _vtune(placed, config, itt, folder / "vtune", clean))
-    return found
+        add("itt", "vtune", "capture.itt", lambda clean: _vtune(placed, config, itt, folder / "vtune", clean))
+    return findings
 
 
 def _toplev(
     placed: launch.PlacedCell, config: Config, settings: ToplevCaptureConf, folder: Path, clean: WorkerResult
 ) -> Findings:
-    """toplev around the launcher, counting the timed loop: nodes in percent of their unit, the marked one a tag."""
+    """Run toplev around the launcher, counting over the timed loop.
+
+    Its nodes become figures, in percent of their unit, and the node that it marks as the bottleneck becomes a tag.
+    """
     runs: list[topdown.Run] = []
 
-    def around(argv: Sequence[str], spec: JobSpec, private: Path) -> tuple[Sequence[str], JobSpec]:
+    def wrap(argv: Sequence[str], spec: JobSpec, private: Path) -> tuple[Sequence[str], JobSpec]:
         runs.append(topdown.Run(private=private, results=folder))
-        return runs[0].around(argv, settings.level), replace(spec, region=runs[0].region)
+        return runs[0].wrap(argv, settings.level), replace(spec, region=runs[0].region)
 
     try:
-        ended, result, failure = passes.run_separately(placed, config, folder, settings.min_time_s, around)
+        ended, result, failure = passes.run_separately(placed, config, folder, settings.min_time_s, wrap)
         table = runs[0].read(stored.log_text(folder / "stderr.log"), ended.returncode)
     except (toplev.Rejected, RunnerError) as error:
         return Findings({}, {"tma": f"failed: {error}"})
-    # perf and toplev end with 0 when the job under them was killed: only its own result says that it ran.
+    # perf and toplev exit with 0 even if the job under them was killed: only the worker's result says that it ran.
     if result is None:
         return Findings({}, {"tma": f"failed: {failure}"})
     figures = {f"tma/{node.path}": node.value for node in table.nodes}
@@ -69,28 +74,28 @@ def _toplev(
         "overhead/toplev_pct": overhead_pct(result.latencies_s, clean.latencies_s),
         "cost/toplev_s": ended.wall_s,
     }
-    tags = {"tma": "ok", "tma.source": f"toplev, {table.model}", "tma.bottleneck": table.bottleneck or "none"}
+    tags = {"tma": OK, "tma.source": f"toplev, {table.model}", "tma.bottleneck": table.bottleneck or "none"}
     return Findings(figures, tags)
 
 
 def _vtune(
     placed: launch.PlacedCell, config: Config, settings: IttCaptureConf, folder: Path, clean: WorkerResult
 ) -> Findings:
-    """VTune around the launcher, with every timed step and operator as an ITT range."""
+    """Run VTune around the launcher, with every timed iteration and operator as an ITT range."""
     program, collected = probe.vtune() or "vtune", folder / "collected"
 
-    def around(argv: Sequence[str], spec: JobSpec, private: Path) -> tuple[Sequence[str], JobSpec]:
+    def wrap(argv: Sequence[str], spec: JobSpec, private: Path) -> tuple[Sequence[str], JobSpec]:
         shutil.rmtree(collected, ignore_errors=True)  # vtune refuses a folder that exists
         return vtune.command(program, collected, argv), replace(spec, marked=True)
 
     try:
-        ended, result, failure = passes.run_separately(placed, config, folder, settings.max_s, around)
+        ended, result, failure = passes.run_separately(placed, config, folder, settings.max_s, wrap)
     except RunnerError as error:
         return Findings({}, {"capture.itt": f"failed: {error}"})
     if result is None:
         return Findings({}, {"capture.itt": f"failed: {failure}"})
     if ended.returncode or not collected.is_dir():
-        said = f"vtune ended with status {ended.returncode} and {'a' if collected.is_dir() else 'no'} result"
-        return Findings({}, {"capture.itt": f"failed: {said}; see {folder / 'stderr.log'}"})
+        problem = f"vtune ended with status {ended.returncode} and {'a' if collected.is_dir() else 'no'} result"
+        return Findings({}, {"capture.itt": f"failed: {problem}; see {folder / 'stderr.log'}"})
     figures = {"overhead/itt_pct": overhead_pct(result.latencies_s, clean.latencies_s), "cost/itt_s": ended.wall_s}
     return Findings(figures, {"capture.itt": f"VTune: open {collected} with vtune-gui"})

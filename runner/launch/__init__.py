@@ -1,7 +1,7 @@
-"""From a cell to the exact argv and environment that start its worker. Pure: starts nothing.
+"""From a cell to the exact argv and environment that start its worker. Pure: nothing is started here.
 
-``place_cell()`` resolves what the machine decides (cores, libraries) and refuses what can't run;
-``command()`` builds the command line. Each launcher is one module with one function.
+``place_cell()`` chooses the cores and libraries of this machine and refuses a cell that can't run; ``command()`` builds
+the command line. Each launcher is a module with one function that builds its part.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from runner.launch import direct, environment, ipexrun, libraries, xeon
 from runner.launch.placement import Placement, UnplaceableError, place
 from runner.launch.request import LaunchRequest
 from runner.machine.capabilities import Machine
-from runner.machine.installation import WORKER
+from runner.machine.installation import IPEX_EXTRA, WORKER
 from runner.matrix.cell import Cell
 from runner.matrix.support import why_not
 from runner.protocol.errors import RunnerError
@@ -28,82 +28,85 @@ _BUILDERS = {"ipexrun": ipexrun.build, "xeon": xeon.build, "none": direct.build}
 
 @dataclass(frozen=True)
 class PlacedCell:
-    """A cell together with what this machine has for it."""
+    """A cell together with the cores and libraries that it gets on this machine."""
 
     cell: Cell
     placement: Placement
     libraries: Mapping[str, Path]
-    """Stem (``jemalloc``, ``iomp5``) -> the real file to preload."""
+    """Stem (``jemalloc``, ``iomp5``) -> the library's real file, which is preloaded."""
 
 
 @dataclass(frozen=True)
 class Command:
-    """Everything ``runner.machine.execute`` needs, and what a person needs to do it again by hand."""
+    """What ``runner.machine.execute`` needs to start a job, and what a person needs to repeat it by hand."""
 
     argv: tuple[str, ...]
     env: Mapping[str, str]
     scrubbed: Mapping[str, str]
-    """What the caller's environment held that would have leaked into the cell."""
+    """The variables of the caller's environment that were left out, because they would have changed the cell."""
     links: Mapping[Path, Path]
-    """Symbolic links to make first: the unversioned library names that launchers look for."""
+    """Symbolic links to make before the start (link -> library), with the unversioned names that launchers look for."""
 
     def as_shell(self) -> str:
-        """A line for a person, to repeat the job: links, what differs from the caller's environment, the command.
+        """The shell line that repeats the job: it makes the links, changes the environment and starts the command.
 
-        Its result goes to /tmp/result.json, beside the stored one.
+        The repeated job writes its result to /tmp/result.json, so that the stored one stays as it is.
         """
-        kept = environment.visible(self.env)
+        variables = environment.tuning_variables(self.env)
         links = [
             f"mkdir -p {shlex.quote(str(link.parent))} && ln -sfn {shlex.quote(str(file))} {shlex.quote(str(link))} && "
             for link, file in self.links.items()
         ]
-        unset = sorted((set(self.scrubbed) | {"CONDA_PREFIX"}) - set(kept))
-        words = ["env", *(word for name in unset for word in ("-u", name)), *(f"{k}={v}" for k, v in kept.items())]
-        return "".join(links) + shlex.join([*words, *self.argv, "/tmp/result.json"])  # noqa: S108 - a person's own
+        unset = sorted((set(self.scrubbed) | {"CONDA_PREFIX"}) - set(variables))
+        words = ["env", *(word for name in unset for word in ("-u", name)), *(f"{k}={v}" for k, v in variables.items())]
+        return "".join(links) + shlex.join([*words, *self.argv, "/tmp/result.json"])  # noqa: S108 - for a person to look at
 
 
 def place_cell(cell: Cell, machine: Machine, caller: Mapping[str, str], python: str) -> PlacedCell:
-    """Resolve cores and libraries for ``cell``.
+    """Choose the cores and libraries for ``cell`` on this machine.
 
     Args:
         caller: the caller's environment, for the library folders it names.
         python: the interpreter that will run the worker.
 
     Raises:
-        placement.UnplaceableError: the combination can't work, or the machine has not the cores or node asked for.
+        placement.UnplaceableError: the combination can't work, or the machine lacks the cores or the node asked for.
         LibraryMissingError: the allocator's or OpenMP's library is not installed.
-        RunnerError: IPEX or a compiler is not installed, or the launcher can't start anything from this installation.
+        RunnerError: IPEX, a compiler or numactl is not installed, or the launcher can't take the interpreter's path.
     """
     if re.search(r"[^\w@%+=:,./-]", python):
         # The IPEX launcher joins the interpreter's path into a shell line without quoting it.
         raise RunnerError(
-            f"the interpreter's path {python!r} has a character that launchers split at: move the environment"
+            f"the interpreter's path {python!r} has a character at which launchers split it; "
+            "move the virtual environment"
         )
     impossible = why_not(cell, machine.isa)
     if impossible:
         raise UnplaceableError(impossible)
-    wanted = cell.launcher.task_manager
-    if wanted == "numactl" and machine.task_manager != "numactl":
+    task_manager = cell.launcher.task_manager
+    if task_manager == "numactl" and machine.task_manager != "numactl":
         raise RunnerError(
-            "launcher.task_manager=numactl: it is not installed or may not bind memory here; "
-            "install it with: apt-get install numactl, or choose taskset"
+            "launcher.task_manager=numactl: it is not installed, or may not bind memory here; "
+            "install it with: apt-get install numactl, or choose launcher.task_manager=taskset"
         )
-    placement = place(cell, machine.topology, machine.task_manager if wanted == "auto" else wanted)
+    placement = place(cell, machine.topology, machine.task_manager if task_manager == "auto" else task_manager)
     _check_installed(cell, machine)
-    found = libraries.for_cell(cell, libraries.search_path(caller, python))
-    return PlacedCell(cell, placement, found)
+    return PlacedCell(cell, placement, libraries.find_for_cell(cell, libraries.search_path(caller, python)))
 
 
 def _check_installed(cell: Cell, machine: Machine) -> None:
     if machine.ipex is None and cell.ipex == "on":
         raise RunnerError(
-            "ipex=on: IPEX is not installed; install it with: pip install intel-extension-for-pytorch==2.8.0"
+            f"ipex=on: Intel Extension for PyTorch (IPEX) is not installed; install it with: {IPEX_EXTRA}"
         )
     if machine.ipex is None and cell.launcher.name == "ipexrun":
-        raise RunnerError("launcher=ipexrun: it comes with IPEX, which is not installed; choose launcher=xeon")
+        raise RunnerError(
+            "launcher=ipexrun: it is a part of Intel Extension for PyTorch (IPEX), which is not installed; choose "
+            f"launcher=xeon, or install it with: {IPEX_EXTRA}"
+        )
     if cell.graph.name == "compile" and machine.compiler is None:
         raise RunnerError(
-            "graph=compile: inductor needs a C++ compiler and Python's headers; install them with: "
+            "graph=compile: torch.compile needs a C++ compiler and Python's headers; install them with: "
             "apt-get install g++ python3-dev"
         )
 
@@ -117,13 +120,16 @@ def command(
     marker: str,
     collector: Path | None = None,
 ) -> Command:
-    """The command line and environment for one job.
+    """Build the command line and the environment of a worker.
 
     Args:
         job_file: the file that tells the worker what to do.
-        private: a folder, short and without spaces, that will hold ``lib/`` links; it need not exist yet.
-        marker: value of RUNNER_JOB in the worker's environment, by which its processes are found again.
-        collector: library that torch, IPEX and oneDNN load for their ITT ranges; idle until the worker wakes it.
+        private: the job's private folder, whose path is short and has no spaces; it need not exist yet.
+        caller: the caller's environment.
+        python: the interpreter that will run the worker.
+        marker: the value of RUNNER_JOB in the worker's environment, by which its processes are found again.
+        collector: the library that torch, IPEX and oneDNN load for their ITT ranges; it is idle until the worker starts
+            it.
     """
     cell = placed.cell
     base, scrubbed = environment.scrub(caller)
@@ -132,7 +138,7 @@ def command(
         **base,
         **cell.allocator.env,
         "OMP_NUM_THREADS": str(placed.placement.threads),
-        # IPEX's import and torch.compile would start one compile worker a core.
+        # IPEX's import and torch.compile would start one compile worker per core.
         "TORCHINDUCTOR_COMPILE_THREADS": "1",
         # Private to the job, so that no cell finds what another one compiled.
         "TORCHINDUCTOR_CACHE_DIR": str(private / "inductor"),
@@ -146,7 +152,7 @@ def command(
         placement=placed.placement,
         preload=tuple(links),
         python=python,
-        # Launchers that go through a shell get quoted words, the others see the same text unquoted.
+        # The builder of a launcher that goes through a shell quotes these words.
         program=(str(WORKER), str(job_file)),
     )
     built = _BUILDERS[cell.launcher.name](request)

@@ -1,6 +1,6 @@
-"""The caller's environment without what would leak into a cell.
+"""The caller's environment without the variables that would change a cell.
 
-The launchers keep preset values ("Use the existing value") and leave a preset LD_PRELOAD in front
+The launchers keep the values of variables that are set ("Use the existing value"), and put a preset LD_PRELOAD in front
 of their own: a stray export would decide the measurement.
 """
 
@@ -10,17 +10,17 @@ from collections.abc import Mapping
 
 from runner.protocol.jobfile import TUNING
 
-# Where launchers look for libraries first; ours take their place.
+# Launchers look for libraries in these folders first; the runner sets them to folders of its own.
 _REPLACED = ("CONDA_PREFIX", "VIRTUAL_ENV")
 
 
 def scrub(caller: Mapping[str, str]) -> tuple[dict[str, str], dict[str, str]]:
-    """Split the caller's environment into what a worker may see and what was scrubbed."""
+    """Split the caller's environment into the variables that a worker may see and those that are left out."""
     scrubbed = {name: value for name, value in sorted(caller.items()) if TUNING.fullmatch(name)}
-    kept = {name: value for name, value in caller.items() if name not in scrubbed and name not in _REPLACED}
-    return kept, scrubbed
+    allowed = {name: value for name, value in caller.items() if name not in scrubbed and name not in _REPLACED}
+    return allowed, scrubbed
 
 
-def visible(env: Mapping[str, str]) -> dict[str, str]:
-    """The variables of a worker's environment that the runner set on purpose."""
+def tuning_variables(env: Mapping[str, str]) -> dict[str, str]:
+    """The variables in a worker's environment that the runner set on purpose."""
     return {name: value for name, value in sorted(env.items()) if TUNING.fullmatch(name) or name in _REPLACED}

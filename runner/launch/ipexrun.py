@@ -1,4 +1,4 @@
-"""The IPEX launcher, ``ipexrun cpu`` of intel-extension-for-pytorch 2.8."""
+"""The launcher of Intel Extension for PyTorch (IPEX): ``ipexrun cpu`` of intel-extension-for-pytorch 2.8."""
 
 from __future__ import annotations
 
@@ -7,15 +7,15 @@ from pathlib import Path
 
 from runner.launch.request import Built, LaunchRequest
 
-# The installed launcher's own code without importing torch: 0.2 s instead of 13 s.
+# This script runs the installed launcher's own code without importing torch: 0.2 s instead of 13 s.
 FAST = Path(__file__).with_name("ipexrun_fast.py")
 
-# What importing IPEX leaves in the environment of the plain launcher, and so of the jobs it starts.
+# Importing IPEX sets these variables in the plain launcher, and so in the jobs that it starts.
 IMPORT_LEAVES = {"KMP_DUPLICATE_LIB_OK": "True", "KMP_INIT_AT_FORK": "FALSE"}
 
 
 def build(request: LaunchRequest) -> Built:
-    """argv of ipexrun, or of ipexrun_fast.py unless the cell asks for the plain one."""
+    """Build the argv of ipexrun_fast.py, or of ipexrun itself if the cell asks for the plain launcher."""
     placement, cell = request.placement, request.cell
     plain = [str(Path(request.python).with_name("ipexrun"))]
     start = plain if cell.launcher.plain else [request.python, str(FAST)]
@@ -32,7 +32,7 @@ def build(request: LaunchRequest) -> Built:
         str(placement.cores_per_instance),
         "--multi-task-manager",
         placement.task_manager,
-        # The list of cores is complete as it stands: no E-core filter on top of it.
+        # The list of cores is complete: the launcher must not filter out E-cores on top of it.
         "--use-e-cores",
     ]
     if placement.has_second_siblings:

@@ -1,9 +1,9 @@
 """Run the installed IPEX launcher unchanged, without the 13 s of importing torch and IPEX.
 
-The launcher's modules need neither, but importing them by name first imports their package. So the
-packages on the way are given as empty package objects with the right ``__path__``. Run as a script
-by path; takes the arguments of ``ipexrun``. When the launcher can't be imported that way (another
-IPEX version), the plain ``ipexrun`` takes over and says so.
+The launcher's modules need neither, but importing them by name imports their package first. So the packages on the
+way are replaced by empty package objects with the right ``__path__``. This file is run as a script by its path, and
+takes the arguments of ``ipexrun``. If the launcher can't be imported this way (as in another IPEX version), the plain
+``ipexrun`` is started instead, with a line on stderr that says so.
 """
 
 import importlib.machinery
@@ -28,11 +28,11 @@ def _installed() -> Path:
         folder = Path(entry) / PACKAGE
         if (folder / "launcher.py").is_file():
             return folder
-    sys.exit(f"{PACKAGE} is not installed for {sys.executable}: choose launcher=xeon or launcher=none")
+    sys.exit(f"{PACKAGE} is not installed for {sys.executable}; choose launcher=xeon or launcher=none")
 
 
 def main() -> Any:
-    """Call the installed launcher's main()."""
+    """Call the installed launcher's main() and return what it returns."""
     folder = _installed()
     _empty_package(PACKAGE, folder)
     for name in ("cpu", "xpu", "utils"):
@@ -44,7 +44,10 @@ def main() -> Any:
         plain = str(Path(sys.executable).with_name("ipexrun"))
         os.execv(plain, [plain, *sys.argv[1:]])
     if "torch" in sys.modules:
-        print("ipexrun_fast: the launcher imported torch after all: it is not fast any more", file=sys.stderr)
+        print(
+            "ipexrun_fast: the launcher imported torch after all, so that it is not faster than the plain ipexrun",
+            file=sys.stderr,
+        )
     return launcher_main()
 
 

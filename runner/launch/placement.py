@@ -1,6 +1,6 @@
-"""Which cores, how many threads, which memory node: decided by us and told to the launcher in full.
+"""The cores, threads and memory node of a cell: the runner decides them, and spells them out for the launcher.
 
-The launchers' own defaults ignore the caller's affinity; an explicit list does not.
+The launchers' own defaults ignore the caller's affinity; an explicit list of cores does not.
 """
 
 from __future__ import annotations
@@ -13,33 +13,35 @@ from runner.protocol.errors import RunnerError
 
 
 class UnplaceableError(RunnerError):
-    """The machine (or what the caller may use of it) can't hold the cell: it is excluded, not failed."""
+    """The cell does not fit on the part of the machine that the caller may use: it is excluded, and does not fail."""
 
 
 @dataclass(frozen=True)
 class Placement:
-    """Where a worker runs."""
+    """The place on the machine where a worker runs."""
 
     cores: tuple[int, ...]
-    """Logical CPU numbers, one a physical core, ascending."""
+    """The numbers of logical CPUs, one per physical core, ascending."""
     threads: int
-    """OpenMP threads of each instance."""
+    """The OpenMP threads of each instance."""
     node: int
+    """The NUMA node of the cores and the memory."""
     task_manager: str
     """``numactl`` (binds cores and memory) or ``taskset`` (cores only)."""
     has_second_siblings: bool
-    """Some core is not its physical core's first logical CPU, which ipexrun would drop unasked."""
+    """Whether a CPU is not the first one of its physical core: ipexrun would silently drop it."""
     instances: int = 1
+    """The number of workers, which share the cores evenly."""
 
     @property
     def cores_per_instance(self) -> int:
-        """Physical cores of each instance."""
+        """The number of physical cores per instance."""
         return len(self.cores) // self.instances
 
     def of_instance(self, instance: int) -> Placement:
-        """Where one of the instances runs: consecutive cores, as both launchers hand them out."""
-        each = self.cores_per_instance
-        return replace(self, cores=self.cores[instance * each : (instance + 1) * each], instances=1)
+        """The placement of one instance: consecutive cores, as both launchers assign them."""
+        size = self.cores_per_instance
+        return replace(self, cores=self.cores[instance * size : (instance + 1) * size], instances=1)
 
     @property
     def core_list(self) -> str:
@@ -48,43 +50,48 @@ class Placement:
 
 
 def place(cell: Cell, topology: Topology, task_manager: str) -> Placement:
-    """The first ``cores`` physical cores of the cell's node that the caller may use (all by default).
+    """Place the cell on the first ``cores`` physical cores of its node that the caller may use (by default all).
 
     Raises:
-        UnplaceableError: no such node, or not as many cores, or more threads or instances than cores.
+        UnplaceableError: there is no such node, it has too few cores, or the cell has more threads or instances than
+            cores.
     """
     node = cell.node
     if node is None:
         node = next((n for n in topology.nodes() if topology.physical_cores(n)), topology.nodes()[0])
     if node not in topology.nodes():
-        known = ", ".join(map(str, topology.nodes()))
-        raise UnplaceableError(f"node={node}: this machine has NUMA node {known} only")
+        nodes = ", ".join(map(str, topology.nodes()))
+        raise UnplaceableError(f"node={node}: this machine has NUMA node {nodes} only; choose one that it has")
     available = topology.physical_cores(node)
     if not available:
-        raise UnplaceableError(f"node={node}: none of its cores is in the caller's affinity; start the runner there")
-    wanted = len(available) if cell.cores is None else cell.cores
-    if wanted > len(available):
         raise UnplaceableError(
-            f"cores={wanted}: node {node} has {len(available)} physical core(s) that the caller may use "
-            f"({format_cpu_list(available)})"
+            f"node={node}: none of its cores is in the caller's affinity; start the runner with cores of that node"
         )
-    each = wanted // cell.instances if cell.cores_per_instance is None else cell.cores_per_instance
-    if each < 1 or each * cell.instances > wanted:
-        asked = "" if cell.cores_per_instance is None else f" cores_per_instance={cell.cores_per_instance}"
+    core_count = len(available) if cell.cores is None else cell.cores
+    if core_count > len(available):
         raise UnplaceableError(
-            f"instances={cell.instances}{asked}: they need {max(each, 1) * cell.instances} physical cores, there are "
-            f"{wanted} for the cell"
+            f"cores={core_count}: node {node} has {len(available)} physical core(s) that the caller may use "
+            f"({format_cpu_list(available)}); choose fewer"
         )
-    cores = available[: each * cell.instances]
-    threads = each if cell.threads is None else cell.threads
-    if threads > each:
-        raise UnplaceableError(f"threads={threads}: more threads than the {each} core(s) would only take turns")
+    size = core_count // cell.instances if cell.cores_per_instance is None else cell.cores_per_instance
+    if size < 1 or size * cell.instances > core_count:
+        setting = "" if cell.cores_per_instance is None else f" cores_per_instance={cell.cores_per_instance}"
+        raise UnplaceableError(
+            f"instances={cell.instances}{setting}: they need {max(size, 1) * cell.instances} physical cores, and the "
+            f"cell has {core_count}; choose fewer instances or more cores"
+        )
+    cores = available[: size * cell.instances]
+    threads = size if cell.threads is None else cell.threads
+    if threads > size:
+        raise UnplaceableError(
+            f"threads={threads}: an instance has {size} core(s), and more threads would only take turns; choose fewer"
+        )
     second = not set(cores) <= topology.first_siblings()
     return Placement(cores, threads, node, task_manager, second, cell.instances)
 
 
-def pinned(placement: Placement) -> list[str]:
-    """The words that start a program on these cores, as both launchers spell them."""
+def pinning_words(placement: Placement) -> list[str]:
+    """The words before a command that pin it to these cores, as both launchers spell them."""
     if placement.task_manager == "numactl":
         return ["numactl", "-C", placement.core_list, "-m", str(placement.node)]
     return ["taskset", "-c", placement.core_list]

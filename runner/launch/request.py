@@ -1,4 +1,4 @@
-"""What every launcher builder gets and returns."""
+"""The input and the output of every launcher's build()."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class LaunchRequest:
 
 @dataclass(frozen=True)
 class Built:
-    """A launcher's own argv, and what it needs in the environment beyond what all launchers share."""
+    """A launcher's argv, and the environment variables that it needs besides those that all launchers share."""
 
     argv: list[str]
     env: Mapping[str, str] = field(default_factory=dict)

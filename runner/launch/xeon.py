@@ -16,7 +16,7 @@ _ALLOCATOR_FLAG = {
 
 
 def options(cell: Cell, placement: Placement) -> list[str]:
-    """What run_cpu is told: allocator, cores, OpenMP runtime, how to pin."""
+    """The options of run_cpu: allocator, cores, OpenMP runtime, and how to pin."""
     words = [
         _ALLOCATOR_FLAG[cell.allocator.launcher_value],
         "--core-list",
@@ -34,5 +34,5 @@ def options(cell: Cell, placement: Placement) -> list[str]:
 
 
 def build(request: LaunchRequest) -> Built:
-    """argv of run_cpu; it starts the program without a shell, so nothing is quoted."""
+    """Build the argv of run_cpu; it starts the program without a shell, so nothing is quoted."""
     return Built([request.python, "-m", MODULE, *options(request.cell, request.placement), *request.program])

@@ -1,1 +1,1 @@
-"""Facts of this host, its lock and disk; the only starter of processes."""
+"""The facts of this host, its lock and its disk; this is the only room that starts processes."""

@@ -1,4 +1,4 @@
-"""A disk that is full: told before a job is lost to it, and never taken for the job's own fault."""
+"""A full disk: it is noticed before a job is lost to it, and never taken for a fault of the job."""
 
 from __future__ import annotations
 
@@ -10,37 +10,39 @@ from pathlib import Path
 
 from runner.protocol.errors import StorageError
 
-# A job with all captures leaves some 20 MB in its folder and once more in MLflow's artifacts.
+# A job with all captures leaves about 20 MB in its folder, and as much in MLflow's artifacts.
 LEAST_FREE_BYTES = 64 * 2**20
 
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO}
 
 
 def check(folder: Path) -> None:
-    """
+    """Refuse to go on if the files of a job would not fit.
+
     Raises:
-        StorageError: a job's files would not fit.
+        StorageError: the disk has too little space; the message says how much is free and how much a job needs.
     """
     free = shutil.disk_usage(folder).free
     if free < LEAST_FREE_BYTES:
         needed = f"{LEAST_FREE_BYTES / 2**20:.0f} MB"
-        raise StorageError(f"{folder}: {free / 2**20:.1f} MB are free and a job wants {needed}; make room")
+        raise StorageError(f"{folder}: {free / 2**20:.1f} MB are free, and a job needs {needed}; make room there")
 
 
 def is_full(error: BaseException) -> bool:
-    """Whether an error says that the disk, and not the job, is at fault."""
+    """Whether an error is the disk's fault and not the job's."""
     return isinstance(error, OSError) and error.errno in _FULL
 
 
 @contextmanager
 def writing(folder: Path) -> Iterator[None]:
-    """
+    """Report a disk that takes no more as a StorageError.
+
     Raises:
-        StorageError: instead of the OSError of a disk that takes no more.
+        StorageError: the block failed because of the disk; it replaces the OSError.
     """
     try:
         yield
     except OSError as error:
         if not is_full(error):
             raise
-        raise StorageError(f"{folder}: can't be written ({error.strerror}); make room") from error
+        raise StorageError(f"{folder}: it can't be written ({error.strerror}); make room there") from error

@@ -1,6 +1,6 @@
-"""This machine: its CPUs as the caller may use them, and the fingerprint that results are kept under.
+"""This host: its CPUs as the caller may use them, and the fingerprint that results are filed under.
 
-Reads sysfs, procfs and package metadata; starts nothing and imports neither torch nor IPEX.
+All of it is read from sysfs, procfs and package metadata; nothing is started, and neither torch nor IPEX is imported.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from runner.protocol.errors import RunnerError
 
 @dataclass(frozen=True)
 class Cpu:
-    """One logical CPU, by the kernel's numbers."""
+    """A logical CPU, with the numbers that the kernel gives it, its core, socket and NUMA node."""
 
     cpu: int
     core: int
@@ -31,17 +31,17 @@ class Cpu:
 
 @dataclass(frozen=True)
 class Topology:
-    """Every online CPU, and those the calling process may run on (taskset, cpuset)."""
+    """Every online CPU, and the CPUs that the calling process may run on (taskset, cpuset)."""
 
     cpus: tuple[Cpu, ...]
     allowed: frozenset[int]
 
     def nodes(self) -> tuple[int, ...]:
-        """NUMA nodes that have CPUs, ascending."""
+        """The NUMA nodes that have CPUs, ascending."""
         return tuple(sorted({cpu.node for cpu in self.cpus}))
 
     def physical_cores(self, node: int) -> tuple[int, ...]:
-        """One allowed logical CPU for each physical core of ``node``: the lowest-numbered sibling, ascending."""
+        """One allowed logical CPU per physical core of ``node``, the lowest-numbered sibling; ascending."""
         first: dict[tuple[int, int], int] = {}
         for cpu in sorted(self.cpus, key=lambda c: c.cpu):
             if cpu.node == node and cpu.cpu in self.allowed:
@@ -49,7 +49,7 @@ class Topology:
         return tuple(sorted(first.values()))
 
     def first_siblings(self) -> frozenset[int]:
-        """The CPUs that launchers count as physical: the lowest-numbered of each core, allowed or not."""
+        """The CPUs that launchers count as physical: the lowest-numbered one per core, allowed or not."""
         first: dict[tuple[int, int], int] = {}
         for cpu in sorted(self.cpus, key=lambda c: c.cpu):
             first.setdefault((cpu.socket, cpu.core), cpu.cpu)
@@ -60,23 +60,23 @@ _MOST_CPUS = 1 << 16
 
 
 def parse_cpu_list(text: str) -> tuple[int, ...]:
-    """The kernel's list format ("0-3,8", cpuset(7)) as ascending numbers; an empty string is no CPU.
+    """The numbers in the kernel's list format ("0-3,8", cpuset(7)), ascending; none for an empty string.
 
     Raises:
         ValueError: the text is not in that format, or names a CPU that no kernel supports.
     """
-    found: set[int] = set()
+    cpus: set[int] = set()
     for part in filter(None, text.strip().split(",")):
         first, dash, last = part.partition("-")
         begin, end = int(first), int(last if dash else first)
         if not 0 <= begin <= end < _MOST_CPUS:
-            raise ValueError(f"{part[:40]!r} is no range of CPUs")
-        found.update(range(begin, end + 1))
-    return tuple(sorted(found))
+            raise ValueError(f"{part[:40]!r} is not a range of CPUs")
+        cpus.update(range(begin, end + 1))
+    return tuple(sorted(cpus))
 
 
 def format_cpu_list(cpus: tuple[int, ...]) -> str:
-    """The inverse of parse_cpu_list: "0-3,8"."""
+    """The CPUs in the kernel's list format ("0-3,8"): the inverse of parse_cpu_list()."""
     runs: list[list[int]] = []
     for cpu in cpus:
         if runs and cpu == runs[-1][1] + 1:
@@ -94,12 +94,16 @@ def _number(path: Path, default: int = 0) -> int:
 
 
 def read_topology(sysfs: Path = Path("/sys"), allowed: frozenset[int] | None = None) -> Topology:
-    """Read the CPUs from sysfs; ``allowed`` defaults to the calling process's affinity."""
+    """Read the CPUs from sysfs; ``allowed`` defaults to the affinity of the calling process.
+
+    Raises:
+        RunnerError: sysfs can't be read.
+    """
     root = sysfs / "devices/system"
     try:
         online = parse_cpu_list((root / "cpu/online").read_text())
     except (OSError, ValueError) as error:
-        raise RunnerError(f"{root}/cpu/online can't be read ({error}): the runner needs Linux with sysfs") from error
+        raise RunnerError(f"{root}/cpu/online can't be read ({error}); run it on Linux with sysfs mounted") from error
     node_of = {
         cpu: int(node.name[4:])
         for node in (root / "node").glob("node[0-9]*")
@@ -118,14 +122,14 @@ def read_topology(sysfs: Path = Path("/sys"), allowed: frozenset[int] | None = N
 
 
 def cpuinfo(path: Path = Path("/proc/cpuinfo")) -> dict[str, str]:
-    """The first processor's block of /proc/cpuinfo, key by key."""
+    """The keys and values in the first processor's block of /proc/cpuinfo."""
     block = path.read_text().partition("\n\n")[0]
     pairs = (line.partition(":") for line in block.splitlines() if ":" in line)
     return {key.strip(): value.strip() for key, _, value in pairs}
 
 
 def isa() -> frozenset[str]:
-    """CPU flags as /proc/cpuinfo spells them."""
+    """The CPU's flags as /proc/cpuinfo spells them."""
     return frozenset(cpuinfo().get("flags", "").split())
 
 
@@ -137,7 +141,7 @@ def _read(path: str) -> str | None:
 
 
 def version_of(distribution: str) -> str | None:
-    """Installed version of a Python distribution, None when it is not installed; imports nothing."""
+    """The installed version of a Python distribution, without importing it; None if it is not installed."""
     try:
         return metadata.version(distribution)
     except metadata.PackageNotFoundError:
@@ -158,9 +162,9 @@ _DISTRIBUTIONS = (
 
 @functools.cache
 def fingerprint() -> dict[str, Any]:
-    """What must agree before two cells are compared, plus what a reader wants to know.
+    """The facts of this host that must agree before two cells are compared, and others that a reader wants to know.
 
-    ``host_id`` is a hash of the part that identifies the machine: CPU, topology, kernel, memory.
+    ``host_id`` is a hash of those that identify the machine: host name, CPU, topology, memory, kernel.
     """
     topology = read_topology()
     cpu = cpuinfo()
@@ -180,7 +184,7 @@ def fingerprint() -> dict[str, Any]:
         "memory_gib": round(memory_kb / 2**20),
         "kernel": platform.release(),
     }
-    wanted = (
+    relevant_flags = (
         "avx2",
         "fma",
         "f16c",
@@ -197,7 +201,7 @@ def fingerprint() -> dict[str, Any]:
         "host_id": hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:12],
         **identity,
         "cpus_allowed": format_cpu_list(tuple(sorted(topology.allowed))),
-        "isa": [flag for flag in wanted if flag in flags],
+        "isa": [flag for flag in relevant_flags if flag in flags],
         "hypervisor": "hypervisor" in flags,
         "transparent_hugepages": _read("/sys/kernel/mm/transparent_hugepage/enabled"),
         "governor": _read("/sys/devices/system/cpu/cpu0/cpufreq/scaling_governor"),

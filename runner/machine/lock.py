@@ -1,7 +1,7 @@
-"""One sweep measures at a time on a host: two at once would each measure the other.
+"""The lock that lets one sweep at a time measure on a host: two at once would each measure the other.
 
-An advisory lock (flock(2)) on one file for all users of the host; the kernel frees it when its holder dies, however
-that happens. Who holds it stands in the file, for people.
+It is an advisory lock (flock(2)) on one file for all users of the host; the kernel frees it when its holder dies,
+however that happens. The file names the holder, for people to read.
 """
 
 from __future__ import annotations
@@ -19,16 +19,16 @@ from runner.protocol import stored
 from runner.protocol.errors import RunnerError
 
 # RUNNER_LOCK names another file: for tests, and for machines that are cut into parts with nothing in common.
-DEFAULT = "/tmp/runner-measurement.lock"  # noqa: S108 - one for all users is what it is for
+DEFAULT = "/tmp/runner-measurement.lock"  # noqa: S108 - all users are meant to share it
 
 
 _MOST_BYTES = 16384
 
-# What this process has: a sweep's jobs that run in the sweep's own process ask again.
+# The locks that this process holds: jobs that run in their sweep's own process ask for the lock again.
 _held: set[Path] = set()
 
 
-# Whoever may write to /tmp could have put a link there, and what it names would be overwritten.
+# Anybody who may write to /tmp could put a link there, and the file that it names would be overwritten.
 _SAFELY = os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
 
 
@@ -37,18 +37,21 @@ def _file() -> Path:
 
 
 def _open(path: Path) -> int:
-    """A descriptor that no child inherits. Another user's file below /tmp may be opened, but not with O_CREAT."""
+    """Open the lock's file, with a descriptor that no child inherits.
+
+    Another user's file below /tmp may be opened, but not with O_CREAT (proc(5), protected_regular).
+    """
     try:
         return os.open(path, os.O_RDWR | _SAFELY)
     except FileNotFoundError:
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT | _SAFELY, 0o666)
-        os.fchmod(descriptor, 0o666)  # whatever the umask: it is everybody's
+        os.fchmod(descriptor, 0o666)  # whatever the umask is: the file is everybody's
         return descriptor
 
 
 @dataclass(frozen=True)
 class _Holder:
-    """What stands in the file."""
+    """The content of the lock's file."""
 
     sweep: str
     pid: int
@@ -57,23 +60,29 @@ class _Holder:
 
 
 def holder(path: Path | None = None) -> str:
-    """Who has the lock, in words; what can't be read is nobody known."""
+    """Who holds the lock, in words; "another process" if the file can't be read."""
     file = path or _file()
     try:
-        found = stored.typed(_Holder, stored.read_json(file, _MOST_BYTES), file)
+        content = stored.typed(_Holder, stored.read_json(file, _MOST_BYTES), file)
     except stored.FormatError:
         return "another process"
-    # Anybody may have written it.
-    words = [word if word.isprintable() else repr(word) for word in (found.sweep, found.mlruns, found.since)]
-    return "sweep {} (pid {}, in {}, since {})".format(words[0], found.pid, *words[1:])
+    # Anybody may have written the file.
+    words = [word if word.isprintable() else repr(word) for word in (content.sweep, content.mlruns, content.since)]
+    return "sweep {} (pid {}, in {}, since {})".format(words[0], content.pid, *words[1:])
 
 
 @contextmanager
 def measuring(sweep: str, mlruns: Path, wait: bool, say: Callable[[str], None]) -> Iterator[None]:
-    """Have the host to oneself inside; ``say`` is called once, before a wait. Nothing to do in a process that has it.
+    """Hold the lock within the block; a process that holds it already just goes on.
+
+    Args:
+        sweep: id of the sweep, for the message that others see.
+        mlruns: the sweep's results folder, for the same message.
+        wait: whether to wait for the lock if another process holds it.
+        say: called once with a sentence before a wait.
 
     Raises:
-        RunnerError: somebody else has it and ``wait`` is false, or the lock's file can't be opened.
+        RunnerError: another process holds the lock and ``wait`` is false, or the lock's file can't be opened.
     """
     path = _file()
     if path in _held:
@@ -84,7 +93,7 @@ def measuring(sweep: str, mlruns: Path, wait: bool, say: Callable[[str], None]) 
     except OSError as error:
         raise RunnerError(
             f"RUNNER_LOCK={path}: the host's measurement lock can't be opened ({error.strerror}); name a file that "
-            "everybody who measures here may write"
+            "all users who measure on this host may write"
         ) from error
     try:
         try:
@@ -92,13 +101,14 @@ def measuring(sweep: str, mlruns: Path, wait: bool, say: Callable[[str], None]) 
         except BlockingIOError:
             if not wait:
                 raise RunnerError(
-                    f"wait=false: {holder(path)} is measuring on this host; try again later, or leave the option out"
+                    f"wait=false: {holder(path)} is measuring on this host; try again later, or leave the option out, "
+                    "so that the sweep waits"
                 ) from None
             say(f"waiting for {holder(path)}: two sweeps at once would measure each other")
             fcntl.flock(descriptor, fcntl.LOCK_EX)
-        known = _Holder(sweep, os.getpid(), str(mlruns), time.strftime("%Y-%m-%d %H:%M:%S"))
+        own = _Holder(sweep, os.getpid(), str(mlruns), time.strftime("%Y-%m-%d %H:%M:%S"))
         os.ftruncate(descriptor, 0)
-        os.pwrite(descriptor, json.dumps(asdict(known)).encode(), 0)
+        os.pwrite(descriptor, json.dumps(asdict(own)).encode(), 0)
         _held.add(path)
         yield
     finally:

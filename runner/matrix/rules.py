@@ -7,7 +7,8 @@ import random
 from collections.abc import Mapping, Sequence
 from typing import TypeVar
 
-from runner.matrix.cell import AUTOMATIC, AXES
+from runner.protocol.cell import AXES, ENTRIES
+from runner.protocol.declaration import as_text
 from runner.protocol.errors import RunnerError
 
 T = TypeVar("T")
@@ -33,7 +34,7 @@ def check_rule(rule: object, where: str) -> dict[str, tuple[str, ...]]:
         if axis not in AXES:
             raise RunnerError(f"{where}: {axis!r} is not an axis; the axes are {', '.join(AXES)}")
         values = value if isinstance(value, (list, tuple)) else [value]
-        checked[str(axis)] = tuple(AUTOMATIC.get(str(axis), "null") if v is None else str(v) for v in values)
+        checked[str(axis)] = tuple(as_text(value, ENTRIES[str(axis)].declaration) for value in values)
     return checked
 
 

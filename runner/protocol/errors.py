@@ -1,13 +1,21 @@
-"""Errors whose text is meant for the person at the terminal: one sentence, with the next step."""
+"""Errors whose text is meant for the person at the terminal: a sentence that ends with the next step."""
 
 
 class RunnerError(Exception):
-    """Input or set-up that can't be used; the message names the option, its value and the cure."""
+    """Input or set-up can't be used; the message names the option, its value and the next step."""
 
 
 class LibraryMissingError(RunnerError):
-    """A shared library that a cell asks for is not on this machine."""
+    """A shared library that a cell needs is not on this machine."""
 
 
 class StorageError(RunnerError):
     """The disk takes no more: the sweep stops, all that had ended is kept."""
+
+
+class FormatError(RunnerError):
+    """A stored file that is torn, damaged, too large, or not of the shape it should have."""
+
+
+class VersionError(FormatError):
+    """A stored file of another version, whole as far as can be told."""

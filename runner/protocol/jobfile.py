@@ -5,15 +5,16 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 from runner.protocol import stored
+from runner.protocol.captures import EVIDENCE_LOG, Captures, Region, Steps
+from runner.protocol.cell import Cell
 from runner.protocol.stopping import Rule
 
 # History of the job and result files: 1 = first version; 2 = precision, memory format, graph, instances;
 # 3 = captures, several logged steps, passes of their own; 4 = when to stop, surroundings;
-# 5 = outcomes without MLflow's run ids; 6 = latencies_s.
-FORMAT = 6
+# 5 = outcomes without MLflow's run ids; 6 = latencies_s, the cell itself; 7 = typed evidence, quality and captures.
+FORMAT = 7
 
 # Environment variables that tune allocators, OpenMP, MKL, oneDNN, torch's compilers, or load foreign code: what the
 # runner scrubs from the caller's environment, and what the worker reports of its own.
@@ -35,44 +36,21 @@ class JobSpec:
 
     cell_id: str
     round: int
-    model_target: str
-    """Dotted path of a callable ``(batch_size, **model_kwargs) -> (module, inputs)``."""
-    model_kwargs: dict[str, Any]
-    batch_size: int
-    ipex: str
-    """``off`` or ``on``."""
-    memory_format: str
-    """``channels_first`` or ``channels_last``."""
-    precision: str
-    """``fp32``, ``bf16``, ``fp16`` or ``int8``."""
-    calibration_batches: int
-    """For int8: batches whose values the observers see, drawn apart from the measured inputs."""
-    graph: str
-    """``eager``, ``torchscript`` or ``compile``."""
-    fullgraph: bool
-    """For compile: whether a graph break is an error."""
-    seed: int
-    warmup: int
-    """Untimed iterations before the timed loop."""
-    iterations: int | None
-    """Timed iterations; None means: see `rule`."""
-    min_time_s: float
-    max_time_s: float
-    target_ci_pct: float | None
+    cell: Cell
+    """What is measured."""
     runner_pid: int
     """Process whose CPU time inside the timed window is audited."""
     result_path: str
     """Of a single instance; instance i of several writes ``<stem>-<i>.json`` beside it."""
     instances: list[list[int]]
     """Logical CPUs of each instance: by its own affinity a worker knows which one it is."""
-    onednn: dict[str, Any] = field(default_factory=dict)
-    """How many steps oneDNN logs (``iterations``), and the seconds after which no further one is begun (``max_s``)."""
-    captures: dict[str, dict[str, Any]] = field(default_factory=dict)
-    """Capture -> its settings, for those that run in the timing pass after the timed loop: clean (steps to set the
-    others against), counters (``perf``: its command; empty: getrusage), itt (``library``: the collector), profiler."""
-    region: dict[str, Any] | None = None
-    """In a pass of its own (toplev): perf's control FIFOs (``ctl``, ``ack``). The timed loop is what perf counts, and
-    neither evidence nor captures follow it."""
+    onednn: Steps = EVIDENCE_LOG
+    """How many iterations oneDNN logs, for the evidence and as a capture."""
+    captures: Captures = field(default_factory=Captures)
+    """The captures that follow the timed loop."""
+    region: Region | None = None
+    """perf's control FIFOs in a pass of its own (toplev), where perf counts the timed loop and neither evidence nor
+    captures follow it; None in any other pass."""
     marked: bool = False
     """In a pass of its own (VTune): every timed step and operator is an ITT range, and nothing follows the loop."""
     deadline_s: float = 0.0
@@ -86,7 +64,10 @@ class JobSpec:
     @property
     def rule(self) -> Rule:
         """When the timed loop ends."""
-        return Rule(self.iterations, self.min_time_s, self.max_time_s, self.target_ci_pct)
+        cell = self.cell
+        # Of several instances none stops early: the others would be timed beside one that is gone.
+        target = cell.target_ci_pct if cell.instances == 1 else None
+        return Rule(cell.iterations, cell.min_time_s or 0.0, cell.max_time_s or 0.0, target)
 
     @property
     def is_separate(self) -> bool:

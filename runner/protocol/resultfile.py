@@ -5,9 +5,9 @@ from __future__ import annotations
 import dataclasses
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 from runner.protocol import stored
+from runner.protocol.evidence import Evidence, Quality
 from runner.protocol.jobfile import FORMAT, JobSpec
 from runner.protocol.stored import Count, Duration, Latency, write_json
 
@@ -85,13 +85,14 @@ class WorkerResult:
     window: Window | None = None
     phases_s: dict[str, Duration] = field(default_factory=dict)
     """Wall time of import, reference, build, transform, warm-up, measure, quality, evidence."""
-    evidence: dict[str, Any] = field(default_factory=dict)
+    evidence: Evidence | None = None
+    """What the worker proved about itself; None where it measured nothing, or in a pass that is not for evidence."""
     error: str | None = None
     """``Type: message`` when the worker caught an exception; the traceback is in its log."""
     started_at_s: Duration = 0.0
     """CLOCK_MONOTONIC at the first line of the worker."""
-    quality: dict[str, Any] = field(default_factory=dict)
-    """How far the output is from the fp32 eager reference: see runner.worker.reference.compare()."""
+    quality: Quality | None = None
+    """How far the output is from the fp32 eager reference; None as for the evidence."""
     onednn_step_s: dict[str, list[Latency]] = field(default_factory=dict)
     """Copy of oneDNN (``torch``, ``ipex``) -> wall time of each step that it logged."""
     format: int = FORMAT

@@ -13,7 +13,7 @@ from rich.markup import escape
 from runner.analysis import cells, operators
 from runner.analysis.cause import main_causes
 from runner.analysis.ranking import Row, cell_name, most_rounds, warning
-from runner.capture.collect import read_table
+from runner.capture.tables import read_table
 from runner.protocol.errors import RunnerError
 from runner.report import breakdown, html, picture, plain, terminal, timeline
 from runner.results.outcome import job_folder

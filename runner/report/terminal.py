@@ -16,8 +16,9 @@ from runner import stats
 from runner.analysis.cause import count, main_causes
 from runner.analysis.ranking import Row, warning
 from runner.config import names
+from runner.protocol.verdicts import Status
 from runner.results.metrics import RUNNER_CPU_LIMIT_PCT
-from runner.results.outcome import FINISHED, Outcome
+from runner.results.outcome import Outcome
 
 # What the widest table needs: a terminal that is narrower wraps its lines, and nothing is cut off.
 _WIDTH = 280
@@ -111,7 +112,7 @@ class Progress:
         took_s = time.monotonic() - self._began
         took = f"[dim]{duration(took_s)}{rest}[/dim]"
         indent = " " * (len(f"[{self.done}/{self._jobs}]") + 1)
-        if outcome.status == FINISHED:
+        if outcome.status == Status.FINISHED:
             p50 = figures.get("latency/p50_ms")
             faults = figures.get("faults/minor_per_iteration")
             measured = f"p50 {p50:.4g} ms" if p50 is not None else "not measured"

@@ -1,7 +1,7 @@
-"""What a sweep writes down about itself, before MLflow hears of it: MLflow can be filled again from these files.
+"""What a sweep writes down about itself before anything goes to MLflow, which can be filled again from these files.
 
-sweep.json says how the sweep was started, a cell.json what each cell is and what its results depend on, end.json how
-it all ended. With the outcome of every job (runner.results.outcome) nothing that MLflow holds is without its file.
+sweep.json says how the sweep was started, each cell.json what a cell is and what its results depend on, and end.json
+how the sweep ended. Together with the outcome of every job (runner.results.outcome) they hold all that MLflow holds.
 """
 
 from __future__ import annotations
@@ -15,12 +15,13 @@ from runner.config import names
 from runner.protocol import stored
 from runner.protocol.errors import RunnerError
 from runner.protocol.stored import Figure, FormatError, write_json
+from runner.protocol.verdicts import Status
 
 SWEEP_FILE, CELL_FILE, END_FILE = "sweep.json", "cell.json", "end.json"
 # History: 1 = first version; 2 = distinguishing_axes, working_directory, identity.
 FORMAT = 2
 
-# In a sweep's folder until MLflow has all of it.
+# This file is in a sweep's folder until MLflow has all of the sweep.
 OPEN_FILE = ".open"
 
 
@@ -31,21 +32,23 @@ class SweepEntry:
     sweep_id: str
     experiment: str
     command: str
-    """The line that a user would repeat."""
+    """The command line that a user would repeat."""
     host_id: str
     commit: str
-    """Git's; says so where there is none."""
+    """The git commit of the code, or a text that says that it is not in a git checkout."""
     is_dirty: bool
+    """Whether the checkout differed from that commit."""
     distinguishing_axes: Sequence[str]
-    """The keys that tell its cells apart."""
+    """The axes and settings that tell its cells apart."""
     arguments: Sequence[str]
-    """Of the command line, without ``python -m runner``."""
+    """The words of the command line, without ``python -m runner``."""
     working_directory: str
-    """Working directory: relative paths among the arguments are below it."""
+    """The directory that relative paths among the arguments start from."""
     experiments: str
-    """RUNNER_EXPERIMENTS as it was."""
+    """The value of the environment variable RUNNER_EXPERIMENTS: the user's own folders, those of --config-dir among
+    them."""
     runner: str
-    """The process that runs it: see execute.Process."""
+    """The process that runs the sweep: see runner.machine.processes.Process."""
     format: int = FORMAT
 
 
@@ -55,25 +58,26 @@ class CellEntry:
 
     cell_id: str
     key: str
-    """Of matrix.Cell."""
+    """The hash of the cell alone: see runner.protocol.cell.Cell.key."""
     axes: Mapping[str, str]
     settings: Mapping[str, str]
     command: str
-    """The line that runs it alone."""
+    """The command line that runs this cell alone."""
     identity: Mapping[str, str]
-    """See runner.sweep.identity."""
+    """What its results depend on besides the cell: see runner.sweep.identity."""
     format: int = FORMAT
 
 
 @dataclass(frozen=True)
 class End:
-    """end.json: how a sweep ended. One that was killed has none."""
+    """end.json: how a sweep ended. A sweep that was killed has none."""
 
-    status: str
+    status: Status
+    """How the sweep ended."""
     figures: Mapping[str, Figure] = field(default_factory=dict)
-    """sweep/* and noise/* metrics of the sweep as a whole."""
+    """The sweep/* and noise/* metrics of the sweep as a whole."""
     causes: Mapping[str, str] = field(default_factory=dict)
-    """cell_id -> main cause of its distance from the baseline."""
+    """Cell id -> the main cause of the cell's distance from the baseline."""
     format: int = FORMAT
 
 
@@ -88,7 +92,7 @@ def _entry(kind: type[Entry], file: Path) -> Entry:
 
 
 def read_sweep(sweep: Path) -> SweepEntry:
-    """How the sweep in this folder was started.
+    """Read how the sweep in this folder was started.
 
     Raises:
         RunnerError: sweep.json is missing, torn, of another version, or has names that MLflow would misread.
@@ -100,32 +104,32 @@ def read_sweep(sweep: Path) -> SweepEntry:
 
 
 def read_cell(sweep: Path, cell_id: str) -> CellEntry:
-    """What a cell is.
+    """Read what a cell is.
 
     Raises:
-        RunnerError: cell.json is missing, torn, of another version or of another cell.
+        RunnerError: cell.json is missing, torn, of another version, or of another cell.
     """
     file = sweep / "cells" / cell_id / CELL_FILE
     entry = _entry(CellEntry, file)
     names.check_name(f"{file}: cell_id", entry.cell_id)
     if entry.cell_id != cell_id:
-        raise FormatError(f"{file} can't be read: it is of another cell; start the sweep again")
+        raise FormatError(f"{file} can't be read: it belongs to another cell; start the sweep again")
     return entry
 
 
 def read_cells(sweep: Path) -> list[CellEntry]:
-    """Every cell that a sweep has written down; those that can't be read are left out."""
-    found = []
+    """Read every cell that a sweep has written down, leaving out those that can't be read."""
+    cells = []
     for file in sorted((sweep / "cells").glob(f"*/{CELL_FILE}")):
         try:
-            found.append(read_cell(sweep, file.parent.name))
+            cells.append(read_cell(sweep, file.parent.name))
         except RunnerError:
             continue
-    return found
+    return cells
 
 
 def read_end(sweep: Path) -> End | None:
-    """How it ended; None of a sweep that runs, was killed, or whose end.json can't be read."""
+    """Read how a sweep ended; None if it is running, was killed, or its end.json can't be read."""
     try:
         return _entry(End, sweep / END_FILE)
     except RunnerError:
@@ -133,24 +137,24 @@ def read_end(sweep: Path) -> End | None:
 
 
 def begin(sweep: Path, entry: SweepEntry) -> None:
-    """Leave sweep.json; from here on the sweep is open."""
+    """Write sweep.json; from here on the sweep is open."""
     (sweep / END_FILE).unlink(missing_ok=True)
     (sweep / OPEN_FILE).touch()
     write_json(sweep / SWEEP_FILE, entry)
 
 
 def add_cell(sweep: Path, entry: CellEntry) -> None:
-    """Leave a cell.json, before the cell's first job."""
+    """Write a cell.json, before the cell's first job."""
     folder = sweep / "cells" / entry.cell_id
     folder.mkdir(parents=True, exist_ok=True)
     write_json(folder / CELL_FILE, entry)
 
 
-def end(sweep: Path, how: End) -> None:
-    """Leave end.json."""
-    write_json(sweep / END_FILE, how)
+def end(sweep: Path, ending: End) -> None:
+    """Write end.json."""
+    write_json(sweep / END_FILE, ending)
 
 
-def recorded(sweep: Path) -> None:
-    """MLflow has all of it."""
+def mark_recorded(sweep: Path) -> None:
+    """Note that MLflow has all of the sweep."""
     (sweep / OPEN_FILE).unlink(missing_ok=True)

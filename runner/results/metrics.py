@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from statistics import median
-from typing import Any
 
 from runner import stats
 from runner.capture.kernels import Summary
 from runner.capture.onednn import COMPUTE
 from runner.checks import contamination
+from runner.protocol.evidence import Quality
 from runner.protocol.resultfile import Window
 from runner.protocol.stopping import relative_width
 from runner.results.outcome import CellRecord
@@ -56,7 +56,7 @@ def _of_window(window: Window, latencies_s: Sequence[float]) -> dict[str, float]
     return {name: value for name, value in figures.items() if value is not None}
 
 
-def evidence_figures(kernels: Summary, quality: Mapping[str, Any]) -> dict[str, float]:
+def evidence_figures(kernels: Summary, quality: Quality | None) -> dict[str, float]:
     """What oneDNN's log of one step and the comparison with fp32 come to; shares in percent."""
     reorder_s, compute_s = kernels.seconds_in("reorder"), kernels.seconds_in(*COMPUTE)
     figures = {
@@ -79,8 +79,19 @@ def evidence_figures(kernels: Summary, quality: Mapping[str, Any]) -> dict[str, 
         **{f"onednn/isa_{family}_pct": 100 * share for family, share in kernels.isa.items()},
         **{f"onednn/dtype_{dtype}_pct": 100 * share for dtype, share in kernels.dtypes.items() if dtype},
     }
-    names = ("max_abs_err", "rel_l2", "cosine", "top1_match_pct")
-    return figures | {f"quality/{name}": quality[name] for name in names if type(quality.get(name)) in (int, float)}
+    return figures | _of_quality(quality)
+
+
+def _of_quality(quality: Quality | None) -> dict[str, float]:
+    if quality is None:
+        return {}
+    figures = {
+        "quality/max_abs_err": quality.max_abs_err,
+        "quality/rel_l2": quality.rel_l2,
+        "quality/cosine": quality.cosine,
+        "quality/top1_match_pct": quality.top1_match_pct,
+    }
+    return {name: value for name, value in figures.items() if value is not None}
 
 
 def _of_surroundings(record: CellRecord, windows: Sequence[Window]) -> dict[str, float]:
@@ -146,7 +157,7 @@ def cell_metrics(record: CellRecord) -> dict[str, float]:
         "latency/p99_ms": _scaled(estimate.p99_s, 1e3),
         "latency/mean_ms": estimate.mean_s * 1e3,
         "latency/cv_pct": estimate.cv * 100,
-        "latency/between_processes_pct": _scaled(estimate.between, 100),
+        "latency/between_processes_pct": _scaled(estimate.process_spread, 100),
         "latency/process_ci95_pct": _scaled(_median(map(relative_width, record.rounds)), 100),
         "latency/iterations": float(estimate.iterations),
         "latency/processes": float(estimate.processes),

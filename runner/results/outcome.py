@@ -1,6 +1,6 @@
-"""What became of one job: the runner's verdict, kept as a file beside the worker's result.
+"""The outcome of a job: the runner's verdict, in a file next to the worker's result, and a cell's record made of them.
 
-Reports and MLflow are filled from these files, so that a sweep needs no process that lived through all of it.
+Reports and MLflow are filled from these files, so that a sweep needs no process that lives through all of it.
 """
 
 from __future__ import annotations
@@ -10,76 +10,78 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from runner.matrix.cell import ABSENT, AXES, INFERENCE
 from runner.protocol import stored
+from runner.protocol.cell import ABSENT, AXES, INFERENCE
 from runner.protocol.jobfile import FORMAT
 from runner.protocol.resultfile import WorkerResult, read_result, result_file
 from runner.protocol.stored import Count, Duration, Figure, FormatError, VersionError
+from runner.protocol.verdicts import UNOBSERVED, EvidenceVerdict, QualityFinding, QualityVerdict, Status
 
 OUTCOME_FILE = "outcome.json"
 RESULT_FILE = "result.json"
 
-FINISHED, FAILED, KILLED = "FINISHED", "FAILED", "KILLED"
-
 
 @dataclass(frozen=True)
 class Outcome:
-    """One (cell, round)."""
+    """What became of one job, that is of one cell in one round."""
 
     cell_id: str
     round: Count
     axes: Mapping[str, str]
-    status: str
-    """FINISHED, FAILED or KILLED (interrupted by the user)."""
+    status: Status
+    """What became of it."""
     failure: str | None = None
-    """One sentence; None when FINISHED."""
-    evidence: str = "unobserved"
-    """``ok``, ``mismatch``, or ``unobserved`` when the worker left none."""
-    quality: str = "unobserved"
-    """``ok``, what is wrong with the output, or ``unobserved``: see runner.checks.quality.judge()."""
-    isa: str = "unobserved"
-    """Instruction family that oneDNN spent most of the step in."""
+    """The reason in one sentence; None when FINISHED."""
+    evidence: EvidenceVerdict = EvidenceVerdict.UNOBSERVED
+    """Whether what ran is what was asked."""
+    quality: QualityFinding = QualityVerdict.UNOBSERVED
+    """Whether the output is right, or what is wrong with it: see runner.checks.quality.judge()."""
+    isa: str = UNOBSERVED
+    """The instruction family in which oneDNN spent most of an iteration."""
     figures: Mapping[str, Figure] = field(default_factory=dict)
-    """Metrics that come from evidence and captures: onednn/*, quality/*, itt/*, tma/*, overhead/*."""
+    """The metrics from evidence and captures: onednn/*, quality/*, itt/*, tma/*, overhead/*."""
     captures: Mapping[str, str] = field(default_factory=dict)
-    """Tags of the captures: ``ok``, where the figures are from, or why there are none."""
+    """The tags of the captures: ``ok``, the source of the figures, or why there are none."""
     settings: Mapping[str, str] = field(default_factory=dict)
-    """What else tells the cell apart: see matrix.Cell.settings."""
+    """The cell's settings: see runner.protocol.cell.Cell.settings."""
     cost_s: Mapping[str, Duration] = field(default_factory=dict)
-    """Wall time by phase, the runner's and the worker's."""
+    """The wall time of each phase of the runner and of the worker, in seconds."""
     contamination: Sequence[str] = ()
-    """Why the times that count are not the job's own, see runner.checks.contamination; empty: nothing was seen."""
+    """Who else was at work while the job was timed, see runner.checks.contamination; empty if nobody was seen."""
     attempts: Count = 1
-    """Passes launched: those before the last were contaminated and are kept beside it."""
+    """The number of passes launched; those before the last failed or were contaminated, and are kept next to it."""
     format: int = FORMAT
 
 
 @dataclass(frozen=True)
 class CellRecord:
-    """All jobs of one cell so far, with what their workers measured."""
+    """All jobs of one cell so far, with the results of their workers."""
 
     cell_id: str
     axes: Mapping[str, str]
     outcomes: Sequence[Outcome]
     results: Mapping[tuple[int, int], WorkerResult]
-    """(round, instance) -> result, of the FINISHED jobs only: a failed job's samples are never summarised."""
+    """(round, instance) -> result, for FINISHED jobs only: a failed job's latencies are never summarised."""
 
     @property
     def rounds(self) -> list[list[float]]:
-        """Samples of each finished round, in seconds: instances of one round ran together and are no replicates."""
-        found: dict[int, list[float]] = {}
+        """The latencies of each finished round, in seconds.
+
+        The instances of one round are pooled: they ran together and are not replicates.
+        """
+        by_round: dict[int, list[float]] = {}
         for (number, _), result in sorted(self.results.items()):
-            found.setdefault(number, []).extend(result.latencies_s)
-        return [samples for samples in found.values() if samples]
+            by_round.setdefault(number, []).extend(result.latencies_s)
+        return [latencies_s for latencies_s in by_round.values() if latencies_s]
 
     @property
     def is_served(self) -> bool:
-        """Whether its latencies are of requests to a server."""
+        """Whether its latencies are those of requests to a server."""
         return self.axes.get("scenario", INFERENCE) != INFERENCE
 
     @property
     def labels(self) -> dict[str, str]:
-        """Axes and settings: everything a table may have a column for; ABSENT on an axis younger than the record."""
+        """Its axes and settings, which are a table's possible columns; ABSENT for an axis younger than the record."""
         return {**dict.fromkeys(AXES, ABSENT), **self.axes, **self.outcomes[0].settings}
 
     @property
@@ -88,93 +90,93 @@ class CellRecord:
         return next((outcome.failure for outcome in self.outcomes if outcome.failure), None)
 
     @property
-    def evidence(self) -> str:
+    def evidence(self) -> EvidenceVerdict:
         """The worst of the rounds' verdicts."""
-        seen = {outcome.evidence for outcome in self.outcomes}
-        return next((verdict for verdict in ("mismatch", "unobserved", "ok") if verdict in seen), "unobserved")
+        verdicts = {outcome.evidence for outcome in self.outcomes}
+        worst_first = (EvidenceVerdict.MISMATCH, EvidenceVerdict.UNOBSERVED, EvidenceVerdict.OK)
+        return next((verdict for verdict in worst_first if verdict in verdicts), EvidenceVerdict.UNOBSERVED)
 
     @property
-    def quality(self) -> str:
-        """``ok`` when every round's output was right, else what was wrong, or ``unobserved``."""
-        return next((outcome.quality for outcome in self.outcomes if outcome.quality != "ok"), "ok")
+    def quality(self) -> QualityFinding:
+        """``ok`` if the output of every round was right, else what was wrong with one, or ``unobserved``."""
+        doubts = [outcome.quality for outcome in self.outcomes if outcome.quality != QualityVerdict.OK]
+        return doubts[0] if doubts else QualityVerdict.OK
 
     @property
     def contamination(self) -> dict[int, str]:
-        """Round -> why it is contaminated, for those that are."""
+        """Number of each contaminated round -> why it is contaminated."""
         return {outcome.round: "; ".join(outcome.contamination) for outcome in self.outcomes if outcome.contamination}
 
     @property
     def reruns(self) -> int:
-        """Passes that were contaminated and run again, over all rounds."""
+        """The number of passes that were run again, over all rounds."""
         return sum(outcome.attempts - 1 for outcome in self.outcomes)
 
     @property
     def captures(self) -> Mapping[str, str]:
-        """Tags of the captures: of the round that took them."""
+        """The tags of the captures, from the round that took them."""
         return next((outcome.captures for outcome in self.outcomes if outcome.captures), {})
 
     @property
     def isa(self) -> str:
-        """Main instruction family; several, joined by +, when rounds differ; of those rounds that could tell."""
-        seen = {outcome.isa for outcome in self.outcomes}
-        return "+".join(sorted(seen - {"unobserved"})) or "unobserved"
+        """The main instruction family; several joined by ``+`` if rounds differ, ``unobserved`` if no round saw one."""
+        families = {outcome.isa for outcome in self.outcomes}
+        return "+".join(sorted(families - {UNOBSERVED})) or UNOBSERVED
 
 
 _ROUND = re.compile(r"round-([0-9]{1,9})")
 _ATTEMPT = re.compile(r"attempt-([0-9]{1,9})")
-# Axes that figures are computed with.
-_NUMBERS = ("instances", "batch_size")
+# The axes that figures are computed with.
+_NUMBER_AXES = ("instances", "batch_size")
 _NUMBER = re.compile(r"[1-9][0-9]{0,8}")
 
 
 def job_folder(sweep: Path, cell_id: str, number: int) -> Path:
-    """Where everything about one job is kept."""
+    """The folder with everything about one job."""
     return sweep / "cells" / cell_id / f"round-{number}"
 
 
 def attempt_folders(job: Path) -> list[Path]:
-    """What earlier attempts of a job left, in their order: the last attempt's files are the job's own."""
-    found = {int(number[1]): path for path in job.iterdir() if (number := _ATTEMPT.fullmatch(path.name))}
-    return [path for _, path in sorted(found.items())]
+    """The folders of a job's earlier attempts, in their order; the files of the last attempt are in ``job`` itself."""
+    attempts = {int(number[1]): path for path in job.iterdir() if (number := _ATTEMPT.fullmatch(path.name))}
+    return [path for _, path in sorted(attempts.items())]
 
 
 def read_outcome(path: Path) -> Outcome:
     """Read an outcome file.
 
     Raises:
-        FormatError: torn, of another version, or of another round than its folder's.
+        FormatError: it is torn, of another version, or of another round than its folder.
     """
     outcome = stored.read(Outcome, path, FORMAT)
-    said = ""
-    if outcome.status not in (FINISHED, FAILED, KILLED):
-        said = f"status is {stored.shown(outcome.status)}"
+    fault = ""
     if path.parent.name != f"round-{outcome.round}":
-        said = f"it is of round {outcome.round}"
-    for axis in _NUMBERS:
+        fault = f"it belongs to round {outcome.round}"
+    for axis in _NUMBER_AXES:
         if not _NUMBER.fullmatch(outcome.axes.get(axis, "")):
-            said = f"axes.{axis} is {stored.shown(outcome.axes.get(axis))}, not a number of at least 1"
-    if said:
-        raise FormatError(f"{path} can't be read: {said}")
+            fault = f"axes.{axis} is {stored.shown(outcome.axes.get(axis))}, not a number of at least 1"
+    if fault:
+        raise FormatError(f"{path} can't be read: {fault}")
     return outcome
 
 
-def numbers(sweep: Path, cell_id: str) -> list[int]:
-    """The rounds of a cell whose job has ended."""
+def ended_rounds(sweep: Path, cell_id: str) -> list[int]:
+    """The numbers of the rounds in which a cell's job has ended."""
     files = (sweep / "cells" / cell_id).glob(f"round-*/{OUTCOME_FILE}")
     return sorted({int(number[1]) for file in files if (number := _ROUND.fullmatch(file.parent.name))})
 
 
 def read_cell(sweep: Path, cell_id: str) -> CellRecord | None:
-    """Everything known of one cell of a sweep; None when no job of it has ended.
+    """Read the record of one cell of a sweep; None when no job of it has ended.
 
     Raises:
-        FormatError: a file of it can't be read, with the next step.
+        FormatError: one of its files can't be read; the message says what to do next.
     """
-    return _record(sweep, cell_id, numbers(sweep, cell_id))
+    return _record(sweep, cell_id, ended_rounds(sweep, cell_id))
 
 
 def read_job(sweep: Path, cell_id: str, number: int) -> CellRecord | None:
-    """The same with one round only; None when that job has not ended.
+    """Read the record of one job of a cell; None when that job has not ended.
 
     Raises:
         FormatError: see `read_cell`.
@@ -205,9 +207,9 @@ def _read(sweep: Path, cell_id: str, rounds: Sequence[int]) -> CellRecord | None
         folder = job_folder(sweep, cell_id, outcome.round)
         if outcome.axes != outcomes[0].axes:
             raise FormatError(f"{folder / OUTCOME_FILE} can't be read: its axes are not those of the other rounds")
-        for i in range(instances if outcome.status == FINISHED else 0):
+        for i in range(instances if outcome.status == Status.FINISHED else 0):
             file = folder / result_file(i, instances)
             results[outcome.round, i] = read_result(file)
             if results[outcome.round, i].round != outcome.round:
-                raise FormatError(f"{file} can't be read: it is of round {results[outcome.round, i].round}")
+                raise FormatError(f"{file} can't be read: it belongs to round {results[outcome.round, i].round}")
     return CellRecord(cell_id, outcomes[0].axes, outcomes, results)

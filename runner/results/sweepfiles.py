@@ -1,4 +1,4 @@
-"""plan.json and host.json of a sweep, as those who read them need them: what they lack has a default."""
+"""plan.json and host.json of a sweep, as their readers need them: every missing entry has a default."""
 
 from __future__ import annotations
 
@@ -12,23 +12,23 @@ from runner.protocol.stored import Range
 
 PLAN_FILE, HOST_FILE = "plan.json", "host.json"
 
-# Chance of an error that a comparison allows.
+# The chance of a false alarm that a comparison allows.
 Level = Annotated[float, Range(1e-9, 0.5)]
 
 
 @dataclass(frozen=True)
-class PlannedCell:
-    """One cell that was to run."""
+class StoredCell:
+    """A cell that was planned to run."""
 
     cell_id: str
     axes: Mapping[str, str] = field(default_factory=dict)
     command: str = ""
-    """The line that runs it alone."""
+    """The command line that runs this cell alone."""
 
 
 @dataclass(frozen=True)
 class Excluded:
-    """One that was not."""
+    """A cell that was not to run, with the reason."""
 
     axes: Mapping[str, str]
     reason: str
@@ -36,21 +36,21 @@ class Excluded:
 
 @dataclass(frozen=True)
 class StoredPlan:
-    """What of plan.json is read."""
+    """The entries of plan.json that are read."""
 
     sweep_id: str = ""
     seed: int | None = None
     level: Level | None = None
-    """Of the comparisons: see runner.sweep.rounds.level_of(); None in older files."""
-    cells: Sequence[PlannedCell] = ()
+    """The level of each comparison, see runner.sweep.rounds.level_of(); None in older files."""
+    cells: Sequence[StoredCell] = ()
     order: Sequence[Any] = ()
-    """One entry a job."""
+    """One entry per job."""
     excluded: Sequence[Excluded] = ()
 
 
 @dataclass(frozen=True)
 class Host:
-    """What of host.json is read; None where the machine does not tell."""
+    """The entries of host.json that are read; None for what the machine does not tell."""
 
     host_id: str = "unknown"
     cpu_model: str | None = None
@@ -68,7 +68,7 @@ class Host:
 
 
 def read_plan(sweep: Path) -> StoredPlan:
-    """The sweep's plan; empty when it ended before there was one.
+    """Read the sweep's plan; it is empty if the sweep ended before it was written.
 
     Raises:
         FormatError: the file can't be read.
@@ -78,7 +78,7 @@ def read_plan(sweep: Path) -> StoredPlan:
 
 
 def read_host(sweep: Path) -> Host:
-    """The machine that the sweep ran on.
+    """Read the facts of the machine that the sweep ran on; they are unknown if the file is missing.
 
     Raises:
         FormatError: the file can't be read.

@@ -1,8 +1,8 @@
-"""From samples to what they support: estimates, intervals, decisions, noise, shape. Pure; seconds in, seconds out.
+"""What samples support: estimates, intervals, decisions, noise floors, shapes. Pure; seconds go in, seconds come out.
 
 The process is the unit of replication throughout: iterations of one process share its memory layout and its moment
 (Kalibera & Jones 2013, "Rigorous benchmarking in reasonable time", ISMM), so more iterations never stand in for more
-processes. The rule that tells a worker when to stop is apart, in `runner.protocol.stopping`: it may not import numpy.
+processes. The rule that tells a worker when to stop is in `runner.protocol.stopping`, because it may not import numpy.
 """
 
 from __future__ import annotations

@@ -1,12 +1,13 @@
 """Is the difference between two cells real? Welch's t on log process medians, corrected for the comparisons made.
 
-Why Welch (1947, Biometrika 34(1-2)) and not a permutation test: with 5 processes a side the smallest p of an exact
-permutation test is 2/252, and of 3 a side 0.1, so after Holm's correction for 39 comparisons nothing could ever be
-found. Medians of a process's iterations are near normal on the log scale whatever the iterations' shape, and Welch does
-not ask two cells to be equally noisy. Its price is assumed normality of processes: one process far out widens the
-interval, and the answer is then "undecided" rather than wrong.
+Why Welch (1947, Biometrika 34(1-2)) and not a permutation test: the smallest p of an exact permutation test is 2/252
+with 5 processes per side, and 0.1 with 3, so after Holm's correction for 39 comparisons it could never find a
+difference. The medians of processes are nearly normal on the log scale whatever the shape of their iterations, and
+Welch does not assume that two cells are equally noisy. The price is that processes are assumed to be normal: an
+outlying process widens the interval, and the answer is then "undecided" rather than wrong.
 
-Rounds are treated as unpaired. What a round does to all cells alike is counted as noise: safe, and a little less sharp.
+Rounds are treated as unpaired. What a round does to all cells is counted as noise: this is safe, and a little less
+sharp.
 """
 
 from __future__ import annotations
@@ -25,61 +26,62 @@ from runner.stats.intervals import Interval
 
 POWER = 0.8
 CONFIDENCE = 0.95
-# Relative latency below any clock's resolution: keeps equal medians from having no noise at all.
+# A relative latency below any clock's resolution: it keeps equal medians from having no noise at all.
 RESOLUTION = 1e-9
-# Samples turned into one array at a time; bounds the memory of ten thousand cells.
+# How many samples are turned into an array at a time: this bounds the memory for ten thousand cells.
 BLOCK = 2_000_000
 
 
 class Answer(Enum):
-    """What the data say about a cell beside its baseline."""
+    """What the data say about a cell compared with its baseline."""
 
     FASTER = "faster"
     SLOWER = "slower"
     UNDECIDED = "undecided"
-    """No difference shown; a smaller one than `Verdict.detectable` may exist."""
+    """No difference was detected; one smaller than `Verdict.detectable` may exist."""
     UNKNOWN = "unknown"
-    """A side has one process: no comparison is possible."""
+    """One of the two has a single process, so that no comparison is possible."""
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """One cell beside the baseline."""
+    """The comparison of a cell with the baseline."""
 
     answer: Answer
     ratio: float
-    """Speed-up: geometric mean of the baseline's process medians over the cell's; above 1 the cell is faster."""
+    """The speed-up: geometric mean of the baseline's process medians over the cell's; above 1 the cell is faster."""
     interval: Interval | None
-    """Of the ratio, at 95 %, for this comparison alone: it can exclude 1 where `p_holm` is undecided. None: unknown."""
+    """The 95 % interval of the ratio for this comparison alone: it may exclude 1 though the answer is undecided,
+    because only `p_holm` is corrected. None if unknown."""
     p: float | None
-    """Probability of so large a difference between equal cells, this comparison alone. None: unknown."""
+    """The probability of a difference this large between equal cells, for this comparison alone. None if unknown."""
     p_holm: float | None
-    """The same among all comparisons made; decides `answer`. None: unknown."""
+    """The p-value corrected for all comparisons made, which decides the answer. None if unknown."""
     detectable: float | None
-    """Least relative difference (0.03: 3 %) that these data would have shown 4 times in 5. None: unknown."""
+    """The smallest relative difference (0.03: 3 %) that these data would have shown 4 times in 5. None if unknown."""
     floor: float | None = None
-    """Relative difference that equal cells of as many rounds show on this host. None: no A/A sweep has told."""
+    """The relative difference that equal cells show on this host in as many rounds. None if it was never measured."""
 
     @property
     def is_under_floor(self) -> bool:
-        """Called different, by less than equal cells differ by here: chance may be larger than these data show."""
+        """Whether the cell was called different by less than equal cells differ by here: it may be chance after all."""
         decided = self.answer in (Answer.FASTER, Answer.SLOWER)
         return decided and self.floor is not None and abs(log(self.ratio)) < log1p(self.floor)
 
 
 @dataclass(frozen=True)
 class Logs:
-    """Per cell: mean and variance of its processes' log medians, and how many processes; arrays of one length."""
+    """The mean and the variance of the log medians of each cell's processes, and their number; arrays of one length."""
 
     mean: Floats
     variance: Floats
-    """0 where there is one process."""
+    """The variance; 0 where a cell has a single process."""
     count: NDArray[np.intp]
 
 
 @dataclass(frozen=True)
 class Welch:
-    """Element by element: log speed-up, its standard error, degrees of freedom, two-sided p; nan where unknown."""
+    """Log speed-ups, their standard errors, degrees of freedom and two-sided p, per element; nan where unknown."""
 
     log_ratio: Floats
     error: Floats
@@ -91,7 +93,7 @@ def process_medians(processes: Processes) -> Floats:
     """The median of each process, in seconds; processes of one length are sorted together.
 
     Raises:
-        ValueError: a process without samples, or a sample that is not a finite positive number.
+        ValueError: a process has no samples, or a sample is not a finite positive number.
     """
     lengths = np.fromiter(map(len, processes), dtype=np.intp, count=len(processes))
     if not lengths.all():
@@ -110,10 +112,10 @@ def process_medians(processes: Processes) -> Floats:
 
 
 def logs_of(cells: Sequence[Processes]) -> Logs:
-    """Means and variances of log process medians.
+    """The means and variances of the log process medians of each cell.
 
     Raises:
-        ValueError: no cell, a cell without a process, or see `process_medians`.
+        ValueError: there is no cell, a cell has no process, or see `process_medians`.
     """
     count = np.fromiter(map(len, cells), dtype=np.intp, count=len(cells))
     if not len(cells) or not count.all():
@@ -127,24 +129,25 @@ def logs_of(cells: Sequence[Processes]) -> Logs:
 
 def welch(baseline: Logs, cell: Logs) -> Welch:
     """Welch's t with Satterthwaite's degrees of freedom (Welch 1947, Biometrika 34(1-2)), element by element."""
-    known = (baseline.count > 1) & (cell.count > 1)
+    is_known = (baseline.count > 1) & (cell.count > 1)
     log_ratio = baseline.mean - cell.mean
     parts = [np.maximum(side.variance, RESOLUTION**2) / side.count for side in (baseline, cell)]
     freedom = [np.maximum(side.count - 1, 1) for side in (baseline, cell)]
     square = parts[0] + parts[1]
     df = square**2 / (parts[0] ** 2 / freedom[0] + parts[1] ** 2 / freedom[1])
     p = student_p(log_ratio / np.sqrt(square), df)
-    error, df, p = (np.where(known, values, np.nan) for values in (np.sqrt(square), df, p))
+    error, df, p = (np.where(is_known, values, np.nan) for values in (np.sqrt(square), df, p))
     return Welch(log_ratio, error, df, p)
 
 
 def holm(p: Floats) -> Floats:
-    """P-values such that those under a level hold together with at most that chance of any false one.
+    """P-values corrected for the number of comparisons (Holm 1979, Scand. J. Statist. 6(2)).
 
-    Holm 1979, Scand. J. Statist. 6(2); nan (no comparison was possible) stays nan and is not counted.
+    The chance that any of those under a level is false is at most that level. nan, where no comparison was possible,
+    stays nan and is not counted.
     """
-    known = np.flatnonzero(~np.isnan(p))
-    order = known[np.argsort(p[known], kind="stable")]
+    comparisons = np.flatnonzero(~np.isnan(p))
+    order = comparisons[np.argsort(p[comparisons], kind="stable")]
     corrected = np.full(len(p), np.nan)
     factors = np.arange(len(order), 0, -1)
     corrected[order] = np.minimum(np.maximum.accumulate(p[order] * factors), 1.0)
@@ -152,10 +155,10 @@ def holm(p: Floats) -> Floats:
 
 
 def detectable(test: Welch, level: Floats | float) -> Floats:
-    """Least relative difference that a test of that ``level`` shows with a power of 80 %; nan where unknown.
+    """The smallest relative difference that a test at ``level`` shows with a power of 80 %; nan where unknown.
 
-    Power of the t test (Cohen 1988, "Statistical Power Analysis", chapter 2) with the noise that was observed; see
-    `noncentrality`.
+    This is the power of the t test (Cohen 1988, "Statistical Power Analysis", chapter 2) with the noise that was
+    observed; see `noncentrality`.
     """
     critical = -student_quantile(np.asarray(level) / 2, test.df)
     with np.errstate(over="ignore"):
@@ -169,10 +172,10 @@ def _ends(test: Welch, level: float) -> tuple[Floats, Floats]:
 
 
 def ratio_interval(baseline: Processes, processes: Processes, level: float = CONFIDENCE) -> Interval | None:
-    """Interval of the speed-up p50(baseline) / p50(processes), which has no unit; above 1 the second is faster.
+    """The interval of the speed-up p50(baseline) / p50(processes), which has no unit; above 1 the second is faster.
 
-    Welch's on the log scale, at any number of processes, so that it excludes 1 exactly when the uncorrected p of
-    `compare` is under 1 - level. None when a side has one process.
+    It is Welch's interval on the log scale, with any number of processes, so that it excludes 1 exactly if the
+    uncorrected p of `compare` is under 1 - level. None if a side has a single process.
 
     Raises:
         ValueError: see `logs_of`.
@@ -185,8 +188,13 @@ def ratio_interval(baseline: Processes, processes: Processes, level: float = CON
 
 
 def floor_at(floors: Mapping[int, float], rounds: int) -> float | None:
-    """Of floors by number of rounds, that of the most rounds that are not more than these; None where all are more."""
-    return floors[max(known)] if (known := [number for number in floors if number <= rounds]) else None
+    """The noise floor measured with the most rounds not exceeding ``rounds``; None if every floor used more rounds.
+
+    Args:
+        floors: number of rounds -> noise floor.
+    """
+    usable = [number for number in floors if number <= rounds]
+    return floors[max(usable)] if usable else None
 
 
 def compare(
@@ -195,23 +203,24 @@ def compare(
     level: float = 0.05,
     floors: Mapping[int, float] | None = None,
 ) -> list[Verdict]:
-    """Each of ``others`` beside the baseline, in their order.
+    """Compare each of ``others`` with the baseline; the verdicts are in the order of ``others``.
 
     Args:
-        baseline: samples in seconds, one sequence a process.
-        others: cells, likewise; the family that Holm's correction counts, without those of unknown answer.
-        level: chance of calling any of them different when all are equal.
-        floors: rounds -> relative difference that equal cells of so many rounds show on this host, where known.
+        baseline: samples in seconds, one sequence per process.
+        others: the other cells in the same form; they are the family that Holm's correction counts, without those whose
+            answer is unknown.
+        level: the chance of calling any of them different if all are equal.
+        floors: number of rounds -> relative difference that equal cells show on this host with that many rounds.
 
     Raises:
-        ValueError: a cell without processes or samples, or a sample that is not a finite positive number.
+        ValueError: a cell has no processes or samples, or a sample is not a finite positive number.
     """
     if not others:
         return []
     test = welch(logs_of([baseline]), logs_of(others))
     p_holm = holm(test.p)
     decided = p_holm <= level
-    # Beside r other rejected hypotheses of m, Holm rejects this one exactly when its p is at most level / (m - r).
+    # If r other hypotheses of m are rejected, Holm rejects this one exactly when its p is at most level / (m - r).
     family, rejected = int((~np.isnan(test.p)).sum()), int(decided.sum())
     smallest = detectable(test, level / np.maximum(family - (rejected - decided), 1))
     low, high = _ends(test, CONFIDENCE)

@@ -1,7 +1,7 @@
-"""The distribution functions that the methods look up, typed: the package's only use of scipy.
+"""The distribution functions that the methods need, with types: the only place that uses scipy.
 
-scipy.special is imported at the first call: it costs a tenth of a second that a sweep without a comparison, or a
-doctor, doesn't need.
+scipy.special is imported at the first call: the import takes a tenth of a second, which a sweep without a comparison
+and `runner doctor` save.
 """
 
 from __future__ import annotations
@@ -20,47 +20,47 @@ def _special() -> Any:
 
 
 def student_quantile(probability: Floats | float, df: Floats | float) -> Floats:
-    """Quantile of Student's t with ``df`` degrees of freedom (scipy.special.stdtrit)."""
+    """The quantile of Student's t with ``df`` degrees of freedom (scipy.special.stdtrit)."""
     return np.asarray(_special().stdtrit(df, probability), dtype=np.float64)
 
 
 def student_p(t: Floats, df: Floats) -> Floats:
-    """Two-sided p-value of a t statistic (scipy.special.stdtr)."""
+    """The two-sided p-value of a t statistic (scipy.special.stdtr)."""
     return np.asarray(2 * _special().stdtr(df, -np.abs(t)), dtype=np.float64)
 
 
 def noncentrality(power: float, critical: Floats, df: Floats) -> Floats:
     """How many standard errors a difference must be for t to pass ``critical`` with that ``power``.
 
-    The noncentral t by the normal approximation of Johnson & Welch 1940, Biometrika 31(3-4) (Abramowitz & Stegun
-    26.7.10), solved for the noncentrality: at most 1.5 % from exact at 4 degrees of freedom and more, 5 % too large
-    (the safe side) at 1. Not scipy.special.nctdtrinc: it does not return at critical values in the tens (scipy 1.17),
-    which a level that Holm's correction made small has. Nor the common sum of two central quantiles: up to 15 % too
-    small.
+    This is the normal approximation of the noncentral t by Johnson & Welch 1940, Biometrika 31(3-4) (Abramowitz &
+    Stegun 26.7.10), solved for the noncentrality: it is at most 1.5 % off at 4 degrees of freedom and more, and 5 % too
+    large (the safe side) at 1. scipy.special.nctdtrinc can't be used: it does not return for critical values in the
+    tens (scipy 1.17), which come with a level that Holm's correction made small. The common sum of two central
+    quantiles would be up to 15 % too small.
     """
     return np.asarray(critical * (1 - 0.25 / df) + normal_quantile(power) * np.sqrt(1 + critical**2 / (2 * df)))
 
 
 def normal_quantile(probability: float) -> float:
-    """Quantile of the standard normal (scipy.special.ndtri)."""
+    """The quantile of the standard normal (scipy.special.ndtri)."""
     return float(_special().ndtri(probability))
 
 
 def normal_p(z: float) -> float:
-    """Two-sided p-value of a normal deviate (scipy.special.ndtr)."""
+    """The two-sided p-value of a normal deviate (scipy.special.ndtr)."""
     return float(2 * _special().ndtr(-abs(z)))
 
 
 def clopper_pearson(hits: int, trials: int, level: float) -> tuple[float, float]:
-    """Interval of a proportion that covers at least ``level`` for every true value.
+    """The interval of a proportion that covers every true value with a probability of at least ``level``.
 
     Clopper & Pearson 1934, Biometrika 26(4), by quantiles of the beta distribution (scipy.special.betaincinv).
 
     Raises:
-        ValueError: not 0 <= hits <= trials, or no trial.
+        ValueError: there is no trial, or ``hits`` is not between 0 and ``trials``.
     """
     if trials < 1 or not 0 <= hits <= trials:
-        raise ValueError(f"{hits} of {trials} is no proportion")
+        raise ValueError(f"{hits} of {trials} is not a proportion")
     tail, inverse = (1 - level) / 2, _special().betaincinv
     low = float(inverse(hits, trials - hits + 1, tail)) if hits else 0.0
     high = float(inverse(hits + 1, trials - hits, 1 - tail)) if hits < trials else 1.0

@@ -1,12 +1,12 @@
 """Does a process run at one speed or at two?
 
-Two normal components on log latencies against one, because the one-speed model (lognormal) is then the null exactly,
-and because the answer is the sentence wanted: where, and how often. Four conditions, each against a false cry of its
-own: BIC favours two by more than 6 ("strong", Kass & Raftery 1995, J. Am. Statist. Assoc. 90(430)); Ashman's D above 2,
-the separation that makes two equal components two modes (Ashman, Bird & Zepf 1994, Astron. J. 108); a valley in the
-fitted density, which the body and the long tail of one mode don't have; and a share and distance that would matter.
-Hartigan's dip test asks less of the shape, but answers with a p-value only: neither where the modes are nor how often
-each is taken.
+One normal component on log latencies is compared with two, because the model of one speed (lognormal) is then exactly
+the null hypothesis, and because the answer says where the modes are and how often each is taken. Two modes must meet
+four conditions, each of which prevents a false alarm of its own: BIC favours two by more than 6 ("strong", Kass &
+Raftery 1995, J. Am. Statist. Assoc. 90(430)); Ashman's D is above 2, the separation at which two equal components are
+two modes (Ashman, Bird & Zepf 1994, Astron. J. 108); the fitted density has a valley, which the body and the long tail
+of one mode don't have; and their shares and distance are large enough to matter. Hartigan's dip test assumes less about
+the shape, but its answer is only a p-value.
 """
 
 from __future__ import annotations
@@ -19,28 +19,28 @@ from runner.stats.estimates import Floats
 
 BIC_GAIN = 6.0
 ASHMAN_D = 2.0
-# Density at the valley over that at the lower mode; parts second modes from long tails, both in the tests.
+# The density at the valley over that at the lower mode: it separates second modes from long tails (both are tested).
 SHALLOWEST_VALLEY = 0.75
 LEAST_SHARE = 0.1
 LEAST_COUNT = 5
-# Relative distance of modes under which nobody would act.
-LEAST_APART = 0.03
+# A smaller relative distance between modes is one on which nobody would act.
+LEAST_DISTANCE = 0.03
 STEPS = 200
 
 
 @dataclass(frozen=True)
 class Mode:
-    """One speed a process runs at."""
+    """A speed that a process runs at."""
 
     share: float
-    """Of the samples; the shares of all modes sum to 1."""
+    """The share of the samples; the shares of all modes add up to 1."""
     latency_s: float
-    """Its median."""
+    """The median latency of the mode."""
 
 
 @dataclass(frozen=True)
 class _Pair:
-    """Two normal components."""
+    """A fit of two normal components."""
 
     share: Floats
     mean: Floats
@@ -49,7 +49,7 @@ class _Pair:
 
 
 def _split(ordered: Floats) -> int:
-    """Where to cut ascending values in two groups with the least squares within: the start of the search."""
+    """The cut of ascending values into two groups with the smallest squares within, where the search starts."""
     n = np.arange(1, len(ordered))
     sums = np.cumsum(ordered)[:-1]
     total = ordered.sum()
@@ -79,7 +79,7 @@ def _expectation_maximisation(ordered: Floats, least_variance: float) -> _Pair:
 
 
 def _valley(pair: _Pair) -> float:
-    """Least density between the two means over the lower of the densities at them; 1 where there is no valley."""
+    """The smallest density between the two means over the lower of those at the means; 1 if there is no valley."""
     places = np.linspace(pair.mean[0], pair.mean[1], 65)[:, None]
     normal = np.exp(-((places - pair.mean) ** 2) / (2 * pair.variance)) / np.sqrt(2 * np.pi * pair.variance)
     density = normal @ pair.share
@@ -87,33 +87,33 @@ def _valley(pair: _Pair) -> float:
 
 
 def modes(latencies: Floats) -> tuple[Mode, ...]:
-    """One mode, or two in ascending order of latency; see the module for the method.
+    """The mode of some latencies, or their two modes in ascending order; the module describes the method.
 
-    It describes these samples: in a process that changes speed once, both speeds are modes.
+    The modes describe these samples only: in a process that changes its speed once, both speeds are modes.
 
     Args:
-        latencies: of one process, in seconds, each finite and above 0; in any order.
+        latencies: the latencies of one process in seconds, each finite and above 0, in any order.
     """
     logs = np.sort(np.log(latencies))
     n, spread = len(logs), float(logs.var())
-    one = (Mode(1.0, float(np.median(latencies))),)
+    single_mode = (Mode(1.0, float(np.median(latencies))),)
     if n < 2 * LEAST_COUNT or spread < 1e-18:
-        return one
+        return single_mode
     pair = _expectation_maximisation(logs, spread * 1e-4)
-    single = -n / 2 * (np.log(2 * np.pi * spread) + 1)
-    # Two means, two variances and a share against one mean and one variance.
-    gain = 2 * (pair.log_likelihood - single) - 3 * np.log(n)
-    apart = abs(float(pair.mean[1] - pair.mean[0]))
-    ashman = float(np.sqrt(2) * apart / np.sqrt(pair.variance.sum()))
+    single_likelihood = -n / 2 * (np.log(2 * np.pi * spread) + 1)
+    # Three more parameters: two means, two variances and a share against one mean and one variance.
+    gain = 2 * (pair.log_likelihood - single_likelihood) - 3 * np.log(n)
+    distance = abs(float(pair.mean[1] - pair.mean[0]))
+    ashman = float(np.sqrt(2) * distance / np.sqrt(pair.variance.sum()))
     least = max(LEAST_SHARE, LEAST_COUNT / n)
     if (
         gain <= BIC_GAIN
         or _valley(pair) > SHALLOWEST_VALLEY
         or ashman <= ASHMAN_D
         or pair.share.min() < least
-        or np.expm1(apart) < LEAST_APART
+        or np.expm1(distance) < LEAST_DISTANCE
     ):
-        return one
+        return single_mode
     return tuple(
         Mode(float(pair.share[i]), float(np.exp(pair.mean[i]))) for i in sorted(range(2), key=lambda i: pair.mean[i])
     )

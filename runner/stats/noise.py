@@ -1,11 +1,12 @@
-"""A/A: what equal cells look like here. Says how often the runner cries wolf, and the least difference worth a word.
+"""A/A comparisons on a host: how often the runner raises a false alarm, and which differences are too small to trust.
 
-Two figures, of different worth. ``rate`` is over pairs that were measured as pairs: independent, and few. The floor by
-rounds is over relabellings: nothing but a name tells twins apart, and each round visits all of them in a random order,
-so within a round any two processes might as well have been the other way round. Exchanging names within rounds gives
-the distribution of the difference between equal cells without a model of the noise (randomisation within blocks:
-Edgington & Onghena 2007, "Randomization Tests", 4th ed.; Box, Hunter & Hunter 2005, "Statistics for Experimenters",
-2nd ed., chapter 3). Names are never exchanged between rounds: what a round does to all cells alike does not part them.
+The two figures have different worth. ``rate`` is over pairs that were measured as pairs, which are independent and few.
+The floor by rounds is over relabellings: twins differ only in their names, and each round visits all of them in a
+random order, so within a round any two processes might as well have had each other's name. Exchanging names within
+rounds gives the distribution of the difference between equal cells without a model of the noise (randomisation within
+blocks: Edgington & Onghena 2007, "Randomization Tests", 4th ed.; Box, Hunter & Hunter 2005, "Statistics for
+Experimenters", 2nd ed., chapter 3). Names are never exchanged between rounds, because what a round does to all cells
+makes no difference between them.
 """
 
 from __future__ import annotations
@@ -23,43 +24,43 @@ from runner.stats.intervals import Interval
 
 Pair = tuple[Processes, Processes]
 Twins = Sequence[Processes]
-"""At least two cells that are one configuration, their processes in the order of the rounds."""
+"""At least two cells of the same configuration, their processes in the order of the rounds."""
 CONFIDENCE = 0.95
-# Relabellings, shared among configurations, of which each has at least the second number: a 95th percentile of 4 000
-# is good to 3 % of itself.
-RELABELLINGS, LEAST = 4_000, 200
-# The same data give the same floor, on every machine.
+# The relabellings of all configurations together, and the least of each one: a 95th percentile of 4 000 is good to 3 %
+# of itself.
+RELABELLINGS, LEAST_RELABELLINGS = 4_000, 200
+# A fixed seed, so that the same data give the same floor on every machine.
 SEED = 20_071_112
 
 
 @dataclass(frozen=True)
 class RoundsFloor:
-    """The noise that is left when so many rounds are run."""
+    """The noise that remains in comparisons of ``rounds`` rounds."""
 
     rounds: int
     difference: float | None
-    """95th percentile over relabellings of how much slower the slower of two equal cells seems, relative (0.02: 2 %);
-    None where there are fewer than 40 different ones."""
+    """How much slower the slower of two equal cells seems, relative (0.02: 2 %), as the 95th percentile over
+    relabellings; None if there are fewer than 40 different relabellings."""
     flagged: float
-    """Share of relabellings called different. They share their processes, so this has no interval of its own."""
+    """The share of relabellings called different; it has no interval, because relabellings share their processes."""
     detectable: float
-    """Relative difference that one comparison shows 4 times in 5; median over relabellings."""
+    """The relative difference that a comparison detects 4 times in 5, as the median over relabellings."""
 
 
 @dataclass(frozen=True)
 class NoiseFloor:
-    """What comparisons between equal cells came to."""
+    """The result of comparing equal cells."""
 
     pairs: int
     flagged: int
-    """Pairs called different, each tested alone at ``level``: should be about level x pairs."""
+    """The number of pairs called different, each tested alone at ``level``; about level x pairs are expected."""
     rate: float
-    """flagged / pairs."""
+    """The rate of false alarms, flagged / pairs."""
     rate_interval: Interval
-    """Clopper & Pearson's (1934), 95 %."""
+    """The 95 % interval of the rate by Clopper & Pearson (1934)."""
     level: float
     by_rounds: tuple[RoundsFloor, ...]
-    """For 2, 3, ... rounds; the last entry is all that every cell has."""
+    """The noise with 2, 3, ... rounds; the last entry has as many rounds as every cell has."""
 
 
 def _test(pairs: Sequence[Pair]) -> Welch:
@@ -69,31 +70,31 @@ def _test(pairs: Sequence[Pair]) -> Welch:
 
 
 def false_alarms(pairs: Sequence[Pair], level: float = 0.05, corrected: bool = True) -> float:
-    """Share of pairs of equal cells that are called different.
+    """The share of pairs of equal cells that are called different.
 
     Args:
-        pairs: two cells each, samples in seconds, measured as two cells but configured as one.
-        level: of the test.
-        corrected: as a sweep reports them, the pairs being one family to Holm's correction: the chance of any flag
-            is then ``level``. False: each pair tested alone, which shows whether the test keeps its level.
+        pairs: pairs of cells that were measured as two but configured as one; samples in seconds.
+        level: the level of the test.
+        corrected: True treats the pairs as one family in Holm's correction, as a sweep does, so that the chance of any
+            false alarm is ``level``. False tests each pair alone, which shows whether the test keeps its level.
 
     Raises:
-        ValueError: no pair, a cell of one process, or see `compare`.
+        ValueError: there is no pair, a cell has a single process, or see `compare`.
     """
     p = _test(pairs).p
     return float(np.mean((holm(p) if corrected else p) <= level))
 
 
 def noise_floor(families: Sequence[Twins], level: float = 0.05) -> NoiseFloor:
-    """False alarms and the least difference that stands out, by number of rounds.
+    """The rate of false alarms, and the smallest difference that stands out for each number of rounds.
 
     Args:
         families: the twins of each configuration, samples in seconds. The first and second are a pair, the third and
-            fourth, and so on; one that is left over counts among the relabellings only.
-        level: of one comparison.
+            fourth are another, and so on; a last twin without a partner is used for relabellings only.
+        level: the level of a single comparison.
 
     Raises:
-        ValueError: a configuration without a pair, a cell of one process, or see `compare`.
+        ValueError: a configuration has no pair, a cell has a single process, or see `compare`.
     """
     if not families or min(map(len, families)) < 2:
         raise ValueError("an A/A comparison needs at least two twins of each configuration")
@@ -114,33 +115,36 @@ def noise_floor(families: Sequence[Twins], level: float = 0.05) -> NoiseFloor:
 
 def _floor(families: Sequence[Floats], rounds: int, level: float) -> RoundsFloor:
     rng = np.random.default_rng((SEED, rounds))
-    drawn = [_relabelled(logs, rounds, max(LEAST, RELABELLINGS // len(families)), rng) for logs in families]
+    drawn = [
+        _relabelled(logs, rounds, max(LEAST_RELABELLINGS, RELABELLINGS // len(families)), rng) for logs in families
+    ]
     a, b = (_logs(np.concatenate([pair[side] for pair in drawn])) for side in (0, 1))
     test = welch(a, b)
     # The slower over the faster, less 1: which of the two is called the baseline does not matter.
-    seeming = np.expm1(np.abs(test.log_ratio))
-    known = sum(_different(len(logs), logs.shape[1], rounds) for logs in families) >= samples_needed(0.95)
+    differences = np.expm1(np.abs(test.log_ratio))
+    relabellings = sum(_distinct_relabellings(len(logs), logs.shape[1], rounds) for logs in families)
+    is_enough = relabellings >= samples_needed(0.95)
     return RoundsFloor(
         rounds=rounds,
-        difference=float(np.quantile(seeming, 0.95)) if known else None,
+        difference=float(np.quantile(differences, 0.95)) if is_enough else None,
         flagged=float(np.mean(test.p <= level)),
         detectable=float(np.median(detectable(test, level))),
     )
 
 
-def _different(twins: int, most: int, rounds: int) -> int:
-    """How many relabellings there are whose difference can differ in size."""
+def _distinct_relabellings(twins: int, most: int, rounds: int) -> int:
+    """The number of relabellings whose differences can differ in size."""
     return comb(most, rounds) * int((twins * (twins - 1)) ** rounds) // 2
 
 
 def _relabelled(logs: Floats, rounds: int, count: int, rng: np.random.Generator) -> tuple[Floats, Floats]:
-    """Two equal cells, ``count`` times: of so many rounds drawn at random, two processes each, in random order.
+    """Draw ``count`` pairs of equal cells: ``rounds`` random rounds, and of each two processes in random order.
 
     Args:
-        logs: log medians, a row a twin, a column a round.
+        logs: log medians, one row per twin and one column per round.
 
     Returns:
-        Log medians of either cell, each of shape (count, rounds).
+        The log medians of the one and of the other cell, each of shape (count, rounds).
     """
     twins, most = logs.shape
     which = rng.permuted(np.tile(np.arange(most), (count, 1)), axis=1)[:, :rounds]
@@ -150,5 +154,5 @@ def _relabelled(logs: Floats, rounds: int, count: int, rng: np.random.Generator)
 
 
 def _logs(values: Floats) -> Logs:
-    """Of cells as rows of log medians."""
+    """The means and variances of cells that are given as rows of log medians."""
     return Logs(values.mean(axis=1), values.var(axis=1, ddof=1), np.full(len(values), values.shape[1], dtype=np.intp))

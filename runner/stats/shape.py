@@ -1,7 +1,7 @@
-"""What one process's samples look like in the order measured: warm-up, drift, modes, and what they are worth.
+"""The shape of a process's samples in the order measured: warm-up, drift, modes, and how many samples they are worth.
 
-A description, with a sentence for everything a reader should act on and none otherwise: each check has a level of its
-own and a least size, so that independent samples of one speed get a note once in a hundred processes or less.
+The description has a sentence for everything that a reader should act on, and none for anything else: each check has
+its own level and least size, so that independent samples of one speed get a note at most once in a hundred processes.
 """
 
 from __future__ import annotations
@@ -18,39 +18,40 @@ from runner.stats.trend import Trend, autocorrelation_time, first_part_p, trend
 
 # Fewer samples have no shape.
 LEAST_SAMPLES = 20
-# Chances of a false note, of independent samples.
+# The chances of a false note if samples are independent.
 WARM_UP_LEVEL = 0.005
 DRIFT_LEVEL = 0.003
-# Relative sizes under which nobody would act.
+# Smaller relative changes are ones on which nobody would act.
 LEAST_WARM_UP = 0.03
 LEAST_DRIFT = 0.02
 # Samples worth less than this share of their number get a note.
 LEAST_WORTH = 0.25
-# Of the interval of the drift.
+# The confidence of the drift's interval.
 CONFIDENCE = 0.95
 
 
 @dataclass(frozen=True)
 class Shape:
-    """One process's samples, described."""
+    """The description of one process's samples."""
 
     samples: int
     effective_samples: float
-    """Independent ones that these are worth, drift taken out; at most ``samples``."""
+    """How many independent samples these are worth, with the drift taken out; at most ``samples``."""
     warm_up: float | None
-    """How much slower the first tenth (at least 3) is than the rest, drift taken out, relative; None under 20."""
+    """How much slower the first tenth (at least 3 samples) is than the rest, relative and with the drift taken out;
+    None under 20 samples."""
     drift: float | None
-    """Relative change from first to last sample after that first tenth (Theil-Sen); None under 20 samples."""
+    """The relative change from the first to the last sample after that tenth (Theil-Sen); None under 20 samples."""
     drift_interval: Interval | None
-    """Sen's interval of the drift, 95 %, autocorrelation taken into account; None under 20 samples."""
+    """Sen's 95 % interval of the drift, which takes autocorrelation into account; None under 20 samples."""
     modes: tuple[Mode, ...]
-    """One or two speeds, fastest first."""
+    """One or two speeds, the fastest first."""
     notes: tuple[str, ...]
-    """A sentence for each finding that stands out from chance and matters."""
+    """A sentence per finding that stands out from chance and matters."""
 
 
 def _ms(seconds: float) -> str:
-    """Three digits, or all that come before the point."""
+    """Milliseconds with three digits, or with all digits before the decimal point."""
     value = float(f"{seconds * 1e3:.3g}")
     return f"{value:.{max(0, min(6, 2 - int(np.floor(np.log10(value)))))}f} ms"
 
@@ -72,14 +73,14 @@ def _drift_note(latencies: Floats, since: int) -> str:
 def describe(samples: Sequence[float]) -> Shape:
     """Describe the samples of one process.
 
-    In this order, each without what was found before: a trend after the first tenth (`trend`), a slower first part
-    (`first_part_p`), two speeds (`modes`). A cost of about 10 ms at 1 000 samples.
+    The checks are made in this order, and each takes out what the earlier ones found: a trend after the first tenth
+    (`trend`), a slower first part (`first_part_p`), two speeds (`modes`). This takes about 10 ms for 1 000 samples.
 
     Args:
         samples: latencies in seconds, in the order measured.
 
     Raises:
-        ValueError: no sample, or one that is not a finite positive number.
+        ValueError: there is no sample, or one is not a finite positive number.
     """
     (latencies,) = checked([samples])
     n = len(latencies)
@@ -88,10 +89,10 @@ def describe(samples: Sequence[float]) -> Shape:
         return Shape(n, n / autocorrelation_time(latencies), None, None, None, (middle,), ())
     logs = np.log(latencies)
     first = max(3, n // 10)
-    found = trend(logs[first:], CONFIDENCE)
-    drifts = found.p < DRIFT_LEVEL and abs(np.expm1(found.change)) >= LEAST_DRIFT
-    # Hinged at the middle of the rest, where its median is: what stays keeps its place.
-    line = found.change / (n - first - 1) * (np.arange(n) - (n + first - 1) / 2) if drifts else np.zeros(n)
+    tendency = trend(logs[first:], CONFIDENCE)
+    drifts = tendency.p < DRIFT_LEVEL and abs(np.expm1(tendency.change)) >= LEAST_DRIFT
+    # The line passes zero in the middle of the rest, where its median is, so that taking it out moves no median.
+    line = tendency.change / (n - first - 1) * (np.arange(n) - (n + first - 1) / 2) if drifts else np.zeros(n)
     level = np.asarray(logs - line, dtype=np.float64)
     time = autocorrelation_time(level[first:])
     warm_up = float(np.expm1(np.median(level[:first]) - np.median(level[first:])))
@@ -106,9 +107,9 @@ def describe(samples: Sequence[float]) -> Shape:
         notes.append("bimodal: " + ", ".join(f"{_pct(mode.share)} near {_ms(mode.latency_s)}" for mode in speeds))
     if 1 / time < LEAST_WORTH:
         notes.append(f"autocorrelated: {n} samples are worth {n / time:.0f} independent ones")
-    return Shape(n, n / time, warm_up, *_relative(found), speeds, tuple(notes))
+    return Shape(n, n / time, warm_up, *_relative(tendency), speeds, tuple(notes))
 
 
-def _relative(found: Trend) -> tuple[float, Interval]:
-    change, low, high = (float(np.expm1(value)) for value in (found.change, found.low, found.high))
+def _relative(tendency: Trend) -> tuple[float, Interval]:
+    change, low, high = (float(np.expm1(value)) for value in (tendency.change, tendency.low, tendency.high))
     return change, Interval(low, high, CONFIDENCE)

@@ -1,6 +1,6 @@
-"""Do a process's samples change as it runs, and how many independent ones are they worth?
+"""Do a process's samples change as it runs, and how many independent samples are they worth?
 
-Ranks and medians throughout: latencies have outliers, and one of them must not make a trend or hide one.
+Everything here uses ranks and medians: latencies have outliers, and an outlier must neither make a trend nor hide one.
 """
 
 from __future__ import annotations
@@ -13,36 +13,36 @@ import numpy as np
 from runner.stats.distributions import normal_p, normal_quantile
 from runner.stats.estimates import Floats
 
-# Mann-Kendall compares all pairs: longer series are first reduced to medians of so many blocks.
+# Mann-Kendall compares all pairs: longer series are first reduced to the medians of this many blocks.
 BLOCKS = 300
-# One-sided 5 %: an autocorrelation under it is taken for chance.
+# The one-sided 5 % point of a standard normal: an autocorrelation below it is taken for chance.
 CHANCE = 1.645
 
 
 @dataclass(frozen=True)
 class Trend:
-    """A monotone change over a series, in the unit of the series over its whole length."""
+    """A monotone change from the beginning of a series to its end, in the unit of the series."""
 
     change: float
     low: float
     high: float
     p: float
-    """Two-sided, of no trend."""
+    """The two-sided p-value of there being no trend."""
 
 
 def ranks(values: Floats) -> Floats:
-    """Ranks from 1, equal values sharing the mean of theirs."""
+    """The ranks of the values, from 1; equal values share the mean of their ranks."""
     _, which, counts = np.unique(values, return_inverse=True, return_counts=True)
     last = np.cumsum(counts)
     return np.asarray((last - (counts - 1) / 2)[which])
 
 
 def autocorrelation_time(values: Floats) -> float:
-    """How many samples in a row are worth one independent one; at least 1.
+    """How many consecutive samples are worth one independent sample; at least 1.
 
-    1 + 2 sum (1 - k/n) rho_k (Bayley & Hammersley 1946, Suppl. J. R. Statist. Soc. 8(2)) over the first lags whose
-    autocorrelation of ranks stands out from chance (Hamed & Rao 1998, J. Hydrology 204). A trend counts as
-    autocorrelation: take it out first.
+    It is 1 + 2 sum (1 - k/n) rho_k (Bayley & Hammersley 1946, Suppl. J. R. Statist. Soc. 8(2)) over the first lags
+    whose autocorrelation of ranks stands out from chance (Hamed & Rao 1998, J. Hydrology 204). A trend counts as
+    autocorrelation, so take it out first.
     """
     n = len(values)
     centred = ranks(values) - (n + 1) / 2
@@ -52,30 +52,31 @@ def autocorrelation_time(values: Floats) -> float:
     spectrum = np.abs(np.fft.rfft(centred, 2 * n)) ** 2
     rho = np.fft.irfft(spectrum)[1 : n // 2] / power
     chance = np.flatnonzero(rho < CHANCE / np.sqrt(n))
-    kept = rho[: chance[0]] if len(chance) else rho
-    return float(1 + 2 * ((1 - np.arange(1, len(kept) + 1) / n) * kept).sum())
+    significant = rho[: chance[0]] if len(chance) else rho
+    return float(1 + 2 * ((1 - np.arange(1, len(significant) + 1) / n) * significant).sum())
 
 
 def effective_samples(samples: Sequence[float]) -> float:
     """How many independent samples these are worth, at most their number; see `autocorrelation_time`.
 
     Args:
-        samples: of one process, in the order measured, in seconds.
+        samples: the samples of one process in seconds, in the order measured.
     """
     values = np.asarray(samples, dtype=np.float64)
     return len(values) / autocorrelation_time(values)
 
 
 def trend(values: Floats, level: float = 0.95) -> Trend:
-    """Mann-Kendall's test and Theil-Sen's slope with its interval, autocorrelation taken into account.
+    """Mann-Kendall's test and Theil-Sen's slope with its interval, which take autocorrelation into account.
 
-    Mann 1945, Econometrica 13(3); Kendall 1975, "Rank Correlation Methods"; slope and interval by Sen 1968, J. Am.
-    Statist. Assoc. 63(324); the variance is multiplied by the autocorrelation time of what the slope leaves (Hamed &
-    Rao 1998; Yue & Wang 2004, Water Resour. Manag. 18). Series past BLOCKS values are reduced to block medians.
+    The test is by Mann 1945, Econometrica 13(3), and Kendall 1975, "Rank Correlation Methods"; slope and interval are
+    by Sen 1968, J. Am. Statist. Assoc. 63(324). The variance is multiplied by the autocorrelation time of the residuals
+    (Hamed & Rao 1998; Yue & Wang 2004, Water Resour. Manag. 18). A series of more than BLOCKS values is reduced to the
+    medians of blocks.
 
     Args:
-        values: at least four, in the order measured.
-        level: of the interval.
+        values: at least four values, in the order measured.
+        level: the confidence of the interval.
     """
     width = -(-len(values) // BLOCKS)
     whole = len(values) // width * width
@@ -97,14 +98,15 @@ def trend(values: Floats, level: float = 0.95) -> Trend:
 
 
 def first_part_p(values: Floats, first: int, time: float) -> float:
-    """One-sided p of the ``first`` values being no larger than the rest, by rank sums.
+    """The one-sided p-value of the ``first`` values not being larger than the rest, by rank sums.
 
-    Mann & Whitney 1947, Ann. Math. Statist. 18(1), normal approximation with correction for continuity and ties.
+    This is the test by Mann & Whitney 1947, Ann. Math. Statist. 18(1), in its normal approximation with corrections for
+    continuity and ties.
 
     Args:
-        values: in the order measured.
-        first: how many form the first part.
-        time: autocorrelation time of the series; multiplies the variance.
+        values: the series, in the order measured.
+        first: how many values form the first part.
+        time: the autocorrelation time of the series, by which the variance is multiplied.
     """
     n, rest = len(values), len(values) - first
     ranked = ranks(values)

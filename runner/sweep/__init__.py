@@ -1,1 +1,1 @@
-"""One sweep: plan it, order its rounds, run its jobs, go on with it."""
+"""One sweep: plan it, order its rounds, run its jobs, resume it."""

@@ -1,11 +1,10 @@
-"""From a request to the matrix: every combination composed, the rules applied, what this machine can run told apart.
+"""From a request to a plan: compose every combination, apply the rules, and sort out what this machine can't run.
 
-Launches nothing and writes nothing. Knows nothing of Hydra: composing a configuration comes in as a callable.
+Planning launches nothing and writes nothing. It knows nothing of Hydra: a callable composes each configuration.
 """
 
 from __future__ import annotations
 
-import os
 import shlex
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -13,18 +12,23 @@ from functools import cached_property
 from math import prod
 from pathlib import Path
 
-from runner.config.schema import Config, cell_of
+from runner.analysis.ranking import pick_baseline
+from runner.config.schema import Config
 from runner.job import passes
 from runner.launch.placement import UnplaceableError
-from runner.machine.installation import EXPERIMENTS
-from runner.matrix.cell import Cell
-from runner.matrix.rules import check_rule, combinations, matches
+from runner.machine.installation import search_options
+from runner.matrix.rules import check_rule, combinations, distinguishing_axes, matches
+from runner.protocol.cell import MAIN_AXES, Cell
 from runner.protocol.errors import RunnerError
 from runner.results.ledger import CellEntry
 from runner.sweep import identity
+from runner.sweep.rounds import level_of
 
-# Planning takes a tenth of a second a cell, and MLflow's pages show no more.
+# Planning takes a tenth of a second per cell, and MLflow's pages show no more cells than this.
 MOST_CELLS = 10_000
+
+# Overrides -> the configuration that they compose.
+Compose = Callable[[Sequence[str]], Config]
 
 
 @dataclass(frozen=True)
@@ -39,31 +43,37 @@ class SweepRequest:
     sweep_id: str
     experiment: str
     resolved: str
-    """The composed configuration with hydra.sweeper, as YAML: experiment.yaml of the parent run."""
+    """The composed configuration with hydra.sweeper, as YAML: it becomes experiment.yaml of the parent run."""
     batch: int
-    """Jobs handed to the Hydra launcher at a time: 1 where the launcher runs them here, one by one."""
+    """The number of jobs handed to the Hydra launcher at a time: 1 if the launcher runs them here, one by one."""
     runs_here: bool
     """Whether the jobs run in this process, one after another."""
+    notes: Sequence[str] = ()
+    """What to say at the start about how the request was understood, one sentence each."""
 
 
 @dataclass(frozen=True)
-class Planned:
-    """One cell of the matrix with the overrides that compose it."""
+class PlannedCell:
+    """One cell of the matrix, with the overrides that compose it."""
 
-    cell: Cell
     config: Config
     overrides: tuple[str, ...]
     identity: Mapping[str, str] = field(default_factory=dict)
-    """What its result depends on beside: see runner.sweep.identity. Empty of a cell that lacks something."""
+    """What its result depends on besides the cell: see runner.sweep.identity. Empty if something is not installed."""
+
+    @property
+    def cell(self) -> Cell:
+        """The cell itself."""
+        return self.config.cell
 
     @cached_property
     def cell_id(self) -> str:
-        """What its results are filed under."""
+        """The id under which its results are filed."""
         return identity.cell_id(self.cell, self.identity)
 
     @property
     def entry(self) -> CellEntry:
-        """What the sweep writes down about it."""
+        """The content of its cell.json."""
         cell = self.cell
         return CellEntry(self.cell_id, cell.key, cell.axes, cell.settings, self.command, dict(self.identity))
 
@@ -71,30 +81,72 @@ class Planned:
     def command(self) -> str:
         """The line that runs this cell alone, without the rules of the matrix it came from."""
         alone = ["hydra.sweeper.exclude=[]", "hydra.sweeper.include=[]"]
-        line = shlex.join(["python", "-m", "runner", "-m", *self.overrides, *alone])
-        own = Path(os.environ.get("RUNNER_EXPERIMENTS", "experiments"))
-        # Only a folder of the user's own needs saying; the project's is found again without.
-        return line if own.resolve() == EXPERIMENTS else f"RUNNER_EXPERIMENTS={shlex.quote(str(own.resolve()))} {line}"
+        # A sweep that went on was told so, and this line begins one.
+        overrides = [word for word in self.overrides if not word.startswith("resume=")]
+        return shlex.join(["python", "-m", "runner", *search_options(), "-m", *overrides, *alone])
 
 
 @dataclass
 class Matrix:
-    """Cells sorted by what will become of them."""
+    """The cells of a request, sorted by what will become of them."""
 
-    runnable: list[Planned] = field(default_factory=list)
+    runnable: list[PlannedCell] = field(default_factory=list)
     excluded: list[tuple[Mapping[str, str], str]] = field(default_factory=list)
-    """(axes, reason): makes no sense or can't run on this machine; not a failure."""
-    not_installed: list[tuple[Planned, str]] = field(default_factory=list)
-    """(cell, reason): something is not installed; recorded as FAILED without a launch."""
+    """(axes, reason) of combinations that make no sense or can't run on this machine; they are not failures."""
+    not_installed: list[tuple[PlannedCell, str]] = field(default_factory=list)
+    """(cell, reason) of cells for which something is not installed; they are recorded as FAILED without a launch."""
     used_rules: list[Mapping[str, Sequence[str]]] = field(default_factory=list)
     idle_rules: list[Mapping[str, Sequence[str]]] = field(default_factory=list)
-    """Exclude rules that no cell of this matrix matched: perhaps misspelt, so they are named."""
+    """Exclude rules that matched no cell of this matrix; they may be misspelt, so the user is told."""
 
 
-Compose = Callable[[Sequence[str]], Config]
+@dataclass(frozen=True)
+class SweepPlan:
+    """All that is known about a sweep before its first job."""
+
+    request: SweepRequest
+    matrix: Matrix
+    baseline: PlannedCell
+    distinguishing: Sequence[str]
+    """The distinguishing axes, or MAIN_AXES if there are none."""
+
+    @cached_property
+    def cells(self) -> list[PlannedCell]:
+        """The cells that count: those that run, then those for which something is not installed."""
+        return _counting(self.matrix)
+
+    @property
+    def settings(self) -> Config:
+        """A configuration for the settings of the sweep as a whole, which are equal in every cell."""
+        return self.cells[0].config
+
+    @property
+    def level(self) -> float:
+        """The level of each comparison: see runner.sweep.rounds.level_of()."""
+        return level_of(self.settings.rounds)
 
 
-def plan(request: SweepRequest, compose: Compose) -> Matrix:
+def plan_sweep(request: SweepRequest, compose: Compose) -> SweepPlan:
+    """Expand the matrix and choose its baseline and its distinguishing axes.
+
+    Raises:
+        RunnerError: an option, value or rule can't be understood, or no cell is left to run.
+    """
+    matrix = expand_matrix(request, compose)
+    cells = _counting(matrix)
+    if not cells:
+        reasons = "; ".join(dict.fromkeys(reason for _, reason in matrix.excluded))
+        raise RunnerError(f"no cell of the matrix is left to run: {reasons or 'it is empty'}")
+    baseline = cells[pick_baseline([planned.cell.axes for planned in cells], cells[0].config.baseline)]
+    labels = [planned.cell.labels for planned in cells] + [labels for labels, _ in matrix.excluded]
+    return SweepPlan(request, matrix, baseline, distinguishing_axes(labels) or MAIN_AXES)
+
+
+def _counting(matrix: Matrix) -> list[PlannedCell]:
+    return [*matrix.runnable, *(planned for planned, _ in matrix.not_installed)]
+
+
+def expand_matrix(request: SweepRequest, compose: Compose) -> Matrix:
     """Compose every combination, apply the rules, and see what this machine can run.
 
     Raises:
@@ -102,50 +154,63 @@ def plan(request: SweepRequest, compose: Compose) -> Matrix:
     """
     excludes = [check_rule(rule, "hydra.sweeper.exclude") for rule in request.exclude]
     includes = [check_rule(rule, "hydra.sweeper.include") for rule in request.include]
-    spans = [request.choices, *includes]
-    if sum(prod(map(len, span.values())) for span in spans) > MOST_CELLS:
-        longest = max((span for span in spans), key=lambda span: prod(map(len, span.values())))
-        sizes = ", ".join(f"{key}: {len(values)}" for key, values in longest.items() if len(values) > 1)
-        raise RunnerError(
-            f"the matrix has more than {MOST_CELLS} cells ({sizes}); leave values out, or run it in parts"
-        )
-    wanted = [(combination, False) for combination in combinations(request.choices)]
+    _check_size([request.choices, *includes])
+    selection = [(combination, False) for combination in combinations(request.choices)]
     for rule in includes:
-        fixed = {key: values[0] for key, values in request.choices.items()}
-        wanted += [({**fixed, **extra}, True) for extra in combinations(rule)]
+        defaults = {key: values[0] for key, values in request.choices.items()}
+        selection += [({**defaults, **combination}, True) for combination in combinations(rule)]
     matrix = Matrix()
-    seen: set[str] = set()
-    for combination, included in wanted:
+    cell_keys: set[str] = set()
+    for combination, is_included in selection:
         overrides = tuple(f"{key}={value}" for key, value in combination.items())
         config = compose(overrides)
-        cell = cell_of(config)
-        if cell.key in seen:
+        cell = config.cell
+        if cell.key in cell_keys:
             continue
-        planned = Planned(cell, config, overrides)
-        rule_hit = next((rule for rule in excludes if matches(rule, cell.axes)), None)
-        if rule_hit is not None and not included:
-            matrix.used_rules.append(rule_hit)
-            matrix.excluded.append((cell.labels, f"excluded by the rule {rule_in_words(rule_hit)}"))
+        matching_rule = next((rule for rule in excludes if matches(rule, cell.axes)), None)
+        if matching_rule is not None and not is_included:
+            matrix.used_rules.append(matching_rule)
+            matrix.excluded.append((cell.labels, f"excluded by the rule {rule_in_words(matching_rule)}"))
             continue
-        seen.add(cell.key)
-        try:
-            planned = replace(planned, identity=identity.of(passes.place_here(cell)))
-        except UnplaceableError as error:
-            matrix.excluded.append((cell.labels, str(error)))
-        except RunnerError as error:
-            matrix.not_installed.append((planned, str(error)))
-        else:
-            matrix.runnable.append(planned)
+        cell_keys.add(cell.key)
+        _sort_in(matrix, PlannedCell(config, overrides))
     matrix.idle_rules = [rule for rule in excludes if rule not in matrix.used_rules]
     return matrix
 
 
+def _check_size(spans: Sequence[Mapping[str, Sequence[str]]]) -> None:
+    """Refuse a matrix of more than MOST_CELLS cells before the first one is composed.
+
+    Raises:
+        RunnerError: it has more cells.
+    """
+    if sum(prod(map(len, span.values())) for span in spans) > MOST_CELLS:
+        longest = max(spans, key=lambda span: prod(map(len, span.values())))
+        sizes = ", ".join(f"{key}: {len(values)}" for key, values in longest.items() if len(values) > 1)
+        raise RunnerError(
+            f"the matrix has more than {MOST_CELLS} cells ({sizes}); leave values out, or run it in parts"
+        )
+
+
+def _sort_in(matrix: Matrix, planned: PlannedCell) -> None:
+    """Add a cell to the matrix, by whether this machine can run it."""
+    try:
+        placed = passes.place_here(planned.cell)
+        planned = replace(planned, identity=identity.cell_identity(placed))
+    except UnplaceableError as error:
+        matrix.excluded.append((planned.cell.labels, str(error)))
+    except RunnerError as error:
+        matrix.not_installed.append((planned, str(error)))
+    else:
+        matrix.runnable.append(planned)
+
+
 def quoted(value: object) -> str:
-    """A value that Hydra's override grammar reads back as it is."""
+    """A value in quotes that Hydra's override grammar reads back as it is."""
     text = str(value).replace("\\", "\\\\").replace('"', '\\"')
     return f'"{text}"'
 
 
 def rule_in_words(rule: Mapping[str, Sequence[str]]) -> str:
-    """``allocator=jemalloc|tcmalloc, ipex=on``."""
+    """A rule as a person would write it: ``allocator=jemalloc|tcmalloc, ipex=on``."""
     return ", ".join(f"{axis}={'|'.join(values)}" for axis, values in rule.items())

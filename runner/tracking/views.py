@@ -1,8 +1,8 @@
-"""What MLflow's UI opens on: names of cells, and the views of a sweep as the UI of MLflow 3.17 keeps them. Pure.
+"""The views that MLflow's UI opens on: names of cells, and views of a sweep in the format of MLflow 3.17. Pure.
 
-A saved view is an experiment tag: the state of the runs page as deflated JSON. The page reads it where a link carries
-the view's key. Its schema is written down nowhere: it was read from the UI's source (``compareRunCharts`` and its
-neighbours), and wants looking at in a browser when MLflow is updated.
+A saved view is a tag of the experiment: the state of the runs page as deflated JSON. The page reads it when a link
+carries the view's key. The format is not documented. It was read from the UI's source (``compareRunCharts`` and the
+fields near it), so look at the views in a browser after every update of MLflow.
 """
 
 from __future__ import annotations
@@ -14,19 +14,21 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from runner.matrix.cell import AXES, worded
+from runner.protocol.cell import AXES, worded
+from runner.protocol.verdicts import QualityVerdict
 
 TAG = "mlflow.sharedViewState."
-# What the UI calls its three ways to show runs, in the address.
+# The names in an address for the three ways in which the UI shows runs.
 _TABLE, _CHARTS, _ARTIFACTS = "TABLE", "CHART", "ARTIFACT"
 
 _P50 = "latency/p50_ms"
 _CELLS = "tags.kind = 'cell'"
-# Tag of every cell of a sweep that has ended: a wrong output among the fastest looks like a winner.
+# This tag of every cell of a finished sweep keeps cells with a wrong output, which would look like winners, out of the
+# views that are sorted by latency.
 RANKED = "ranked"
 _RANKED = f"tags.{RANKED} = 'yes'"
 _P50_COLUMN = f"metrics.`{_P50}`"
-# Of columns, in pixels, in the order shown.
+# Column -> width in pixels, in the order shown.
 _WIDTHS = {
     _P50_COLUMN: 130,
     "tags.`evidence`": 90,
@@ -45,49 +47,57 @@ _WIDTHS = {
 
 @dataclass(frozen=True)
 class View:
-    """A saved view, and the page that a link opens it in."""
+    """A saved view, and the kind of page that its link opens."""
 
     key: str
-    """Of the tag, and in the link."""
+    """The end of the tag's name; the link carries it."""
     name: str
-    """In the UI's list of views."""
+    """The name in the UI's list of views."""
     state: Mapping[str, Any]
-    """Of the runs page."""
+    """The state of the runs page."""
     mode: str = _TABLE
-    """Table, charts, or artifacts side by side."""
+    """The kind of page: a table, charts, or artifacts side by side."""
 
     def tag(self, now_ms: int) -> str:
-        """The value of the experiment's tag ``TAG + key``; MLflow takes 5 000 characters."""
+        """The value of the experiment's tag ``TAG + key``, which MLflow limits to 5 000 characters."""
         packed = zlib.compress(json.dumps(self.state, separators=(",", ":")).encode(), 9)
         state = "deflate;" + base64.b64encode(packed).decode()
         return json.dumps({"name": self.name, "createdAt": now_ms, "updatedAt": now_ms, "state": state})
 
     def link(self, page: str) -> str:
-        """Where the UI shows it.
+        """The address at which the UI shows the view.
 
         Args:
-            page: address of the experiment.
+            page: the address of the experiment.
         """
         address = f"{page}/runs?workflowType=machine_learning&viewStateShareKey={self.key}"
         return address if self.mode == _TABLE else f"{address}&compareRunsMode={self.mode}"
 
 
 def run_name(axes: Mapping[str, str], first: Sequence[str] = ()) -> str:
-    """A cell's name: the UI cuts it off after some twenty characters, so what tells it apart comes ``first``."""
+    """The name of a cell's run. The UI cuts it off after 20 characters or so: distinguishing axes come ``first``."""
     names = dict.fromkeys([*(axis for axis in first if axis in AXES), *AXES[:6]])
     return " ".join(worded(axis, axes[axis]) for axis in names if axis in axes)
 
 
 def is_ranked(metrics: Mapping[str, float], quality: str | None) -> bool:
-    """Whether a cell belongs into an order of speed."""
-    return _P50 in metrics and quality == "ok"
+    """Whether a cell may be ranked by speed: it was measured, and its output is right."""
+    return _P50 in metrics and quality == QualityVerdict.OK
 
 
-def undrawable(cells: Sequence[Mapping[str, str]], axes: Sequence[str]) -> list[str]:
-    """Axes of both numbers and words, such as threads=cores,1: the UI's parallel coordinates lose the cells of either.
+def cells_of(sweep_id: str) -> str:
+    """The filter that finds the cells of a sweep."""
+    return f"{_CELLS} and tags.sweep_id = '{sweep_id}'"
+
+
+def undrawable_axes(cells: Sequence[Mapping[str, str]], axes: Sequence[str]) -> list[str]:
+    """The axes that have both numbers and words as values, such as threads=cores,1.
+
+    The UI's parallel coordinates silently drop the cells with one of the two kinds.
 
     Args:
-        cells: axis -> value.
+        cells: axis -> value, for each cell.
+        axes: the axes to look at.
     """
 
     def is_number(text: str) -> bool:
@@ -96,47 +106,49 @@ def undrawable(cells: Sequence[Mapping[str, str]], axes: Sequence[str]) -> list[
     return [axis for axis in axes if len({is_number(cell[axis]) for cell in cells if axis in cell}) > 1]
 
 
-def of_sweep(
-    sweep_id: str, axes: Sequence[str], undrawn: Sequence[str], groups: Sequence[str], tables: bool
+def sweep_views(
+    sweep_id: str, axes: Sequence[str], undrawn: Sequence[str], groups: Sequence[str], has_tables: bool
 ) -> dict[str, View]:
-    """What a reader is told a view shows -> view.
+    """What each view of a sweep's ranked cells shows -> the view.
 
     Args:
-        axes: that vary; settings among them are no params in MLflow and have no column.
-        undrawn: of these axes, those that parallel coordinates can't draw, see `undrawable`.
-        groups: of its cells' metrics, the part before the slash.
-        tables: whether captures left any.
+        axes: the distinguishing axes; the settings among them are not params in MLflow and get no column.
+        undrawn: those of the axes that parallel coordinates can't draw, see `undrawable_axes`.
+        groups: the part before the slash of each name among the cells' metrics.
+        has_tables: whether captures left tables.
     """
-    rows, key = f"{_CELLS} and tags.sweep_id = '{sweep_id}'", f"sweep-{sweep_id}"
+    key = f"sweep-{sweep_id}"
     varying = [axis for axis in axes if axis in AXES]
-    ranking = _state(f"{rows} and {_RANKED}", _ranking(varying))
+    ranking = _state(f"{cells_of(sweep_id)} and {_RANKED}", _ranking(varying))
     charts = {**ranking, **_charts(varying, undrawn, groups)}
-    drawn = f"{sweep_id}: charts, right output only"
-    found = {
+    charts_name = f"{sweep_id}: charts, right output only"
+    sweep = {
         "cells with the right output, fastest first": View(
             key, f"{sweep_id}: fastest first, right output only", ranking
         ),
-        "charts: axes against latency, trade-offs, tails": View(f"{key}-charts", drawn, charts, _CHARTS),
+        "charts: axes against latency, trade-offs, tails": View(f"{key}-charts", charts_name, charts, _CHARTS),
     }
-    if tables:
+    if has_tables:
         # No state chooses a table: the UI opens the one that was logged first (itt/by_op.json), of the first ten cells.
-        found["captured tables of the ten fastest, side by side"] = View(f"{key}-charts", drawn, charts, _ARTIFACTS)
-    return found
+        sweep["captured tables of the ten fastest cells, side by side"] = View(
+            f"{key}-charts", charts_name, charts, _ARTIFACTS
+        )
+    return sweep
 
 
-def of_the_rest(sweep_id: str, axes: Sequence[str]) -> View:
-    """The cells of a sweep that `of_sweep` leaves out, with their reasons."""
+def unranked_view(sweep_id: str, axes: Sequence[str]) -> View:
+    """The view of the cells that `sweep_views` leaves out, with the reasons."""
     reasons = {"tags.`quality`": 330, "tags.`failure`": 450}
-    # The reasons come early, and keep their width.
+    # The first mention puts the reasons before the other columns, the last one keeps their width.
     columns = _axes(axes) | reasons | _WIDTHS | reasons
-    state = _state(f"{_CELLS} and tags.sweep_id = '{sweep_id}' and tags.{RANKED} = 'no'", columns)
+    state = _state(f"{cells_of(sweep_id)} and tags.{RANKED} = 'no'", columns)
     return View(f"sweep-{sweep_id}-rest", f"{sweep_id}: wrong output or failed", state)
 
 
-def of_all() -> View:
-    """The cells of all sweeps, fastest first.
+def experiment_view() -> View:
+    """The view of the cells of all sweeps of an experiment, fastest first.
 
-    Sweeps of one experiment vary different axes: it shows those that make two cells comparable.
+    Its sweeps vary different axes, so this view has a column for each axis that makes two cells comparable.
     """
     columns = _ranking((*AXES[:6], "batch_size", "instances"))
     name = "all sweeps: fastest first, right output only"
@@ -148,19 +160,19 @@ def _axes(axes: Sequence[str]) -> dict[str, int]:
 
 
 def _ranking(axes: Sequence[str]) -> dict[str, int]:
-    """Latency first: behind many axes it would be out of sight."""
+    """The columns of a ranking; latency comes first, because behind many axes it would be out of sight."""
     return {_P50_COLUMN: _WIDTHS[_P50_COLUMN]} | _axes(axes) | _WIDTHS
 
 
-def _state(rows: str, widths: Mapping[str, int]) -> dict[str, Any]:
-    """Of the runs page, fastest first.
+def _state(condition: str, widths: Mapping[str, int]) -> dict[str, Any]:
+    """The state of a runs page that is sorted by latency.
 
     Args:
-        rows: which, as a filter.
+        condition: the filter that chooses the rows.
         widths: column -> width in pixels, in the order shown.
     """
     return {
-        "searchFilter": rows,
+        "searchFilter": condition,
         "orderByKey": _P50_COLUMN,
         "orderByAsc": True,
         "startTime": "ALL",
@@ -183,32 +195,32 @@ def _state(rows: str, widths: Mapping[str, int]) -> dict[str, Any]:
 
 
 def _charts(axes: Sequence[str], undrawn: Sequence[str], groups: Sequence[str]) -> dict[str, Any]:
-    """Our sections of charts, open; below them, folded, those in which the UI puts every metric without a chart."""
-    drawn = [axis for axis in axes if axis not in undrawn]
-    parallel = {"type": "PARALLEL", "selectedParams": drawn, "selectedMetrics": [_P50], "showAllRuns": False}
-    left_out = f", without {', '.join(undrawn)}" if undrawn else ""
-    # Section -> (cards in a row, charts).
-    ours: dict[str, tuple[int, list[dict[str, Any]]]] = {
-        f"Axes against latency{left_out}": (1, [parallel] if drawn else []),
+    """The charts of a page: our sections, open; below them, folded, those in which the UI puts all other metrics."""
+    drawable = [axis for axis in axes if axis not in undrawn]
+    parallel = {"type": "PARALLEL", "selectedParams": drawable, "selectedMetrics": [_P50], "showAllRuns": False}
+    omission = f", without {', '.join(undrawn)}" if undrawn else ""
+    # Section -> (cards per row, charts).
+    own_sections: dict[str, tuple[int, list[dict[str, Any]]]] = {
+        f"Axes against latency{omission}": (1, [parallel] if drawable else []),
         "Trade-offs": (
             2,
             [_scatter(_P50, "memory/rss_peak_mb"), _scatter("quality/rel_l2", "throughput/samples_per_s")],
         ),
         "Median, tail and spread of latency": (3, [_bars(_P50), _bars("latency/p90_ms"), _bars("latency/cv_pct")]),
     }
-    kept = {"isReordered": False, "deleted": False, "isGenerated": False}
+    fixed = {"isReordered": False, "deleted": False, "isGenerated": False}
     sections = [
-        {"uuid": name, "name": name, "display": True, "columns": columns, "cardHeight": 420} | kept
-        for name, (columns, found) in ours.items()
-        if found
-    ] + [{"uuid": name, "name": name, "display": False} | kept for name in groups]
-    charts = [
+        {"uuid": name, "name": name, "display": True, "columns": columns, "cardHeight": 420} | fixed
+        for name, (columns, charts) in own_sections.items()
+        if charts
+    ] + [{"uuid": name, "name": name, "display": False} | fixed for name in groups]
+    cards = [
         {"uuid": f"{name} {n}", "metricSectionId": name, "deleted": False, "isGenerated": False} | chart
-        for name, (_, found) in ours.items()
-        for n, chart in enumerate(found)
+        for name, (_, charts) in own_sections.items()
+        for n, chart in enumerate(charts)
     ]
-    # Reordered: else the UI sorts the sections by name.
-    return {"compareRunCharts": charts, "compareRunSections": sections, "isAccordionReordered": True}
+    # The page counts as reordered, because the UI would sort the sections by name otherwise.
+    return {"compareRunCharts": cards, "compareRunSections": sections, "isAccordionReordered": True}
 
 
 def _scatter(x: str, y: str) -> dict[str, Any]:

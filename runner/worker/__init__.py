@@ -1,1 +1,1 @@
-"""The process that holds the model. Imports torch, the standard library and ``runner.protocol.jobfile`` only."""
+"""The process that holds the model. It imports torch, the standard library and ``runner.protocol`` only."""

@@ -1,4 +1,4 @@
-"""One call of a model: example inputs as a user's callable returns them, in whatever shape the model takes them."""
+"""A call of a model: its example inputs, in whatever form the user's callable returns them and the model takes them."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ from torch.utils import _pytree as pytree
 
 @dataclass(frozen=True)
 class Call:
-    """Positional and keyword arguments of ``module(...)``; tensors may be nested in tuples, lists and dicts."""
+    """The positional and keyword arguments of ``module(...)``; tensors may be nested in tuples, lists and dicts."""
 
     args: tuple[Any, ...] = ()
     kwargs: Mapping[str, Any] | None = None
 
     @classmethod
     def of(cls, inputs: Any) -> Call:
-        """From what a model's callable returns as inputs: a tensor, a tuple of positional arguments, or a dict of
-        keyword arguments.
+        """Make a call from the inputs that a model's callable returns: a tensor, a tuple (or list) of positional
+        arguments, or a dict of keyword arguments.
 
         Raises:
-            TypeError: it is none of these, or holds no tensor.
+            TypeError: the inputs are none of these, or hold no tensor.
         """
         if isinstance(inputs, torch.Tensor):
             call = cls((inputs,))
@@ -48,15 +48,15 @@ class Call:
         return flat((self.args, dict(self.kwargs or {})))
 
     def map(self, change: Callable[[torch.Tensor], torch.Tensor]) -> Call:
-        """The same call with every tensor changed."""
+        """A copy of the call, in which ``change`` has replaced every tensor."""
         args, kwargs = pytree.tree_map_only(torch.Tensor, change, (self.args, dict(self.kwargs or {})))
         return Call(tuple(args), kwargs)
 
     def positional(self, module: nn.Module) -> tuple[Any, ...]:
-        """All arguments by position, for tools that take no keywords; what lies between is the default.
+        """All arguments by position, for tools that take no keywords; arguments that were left out get their defaults.
 
         Raises:
-            TypeError: some can only be given by keyword.
+            TypeError: an argument can only be given by keyword.
         """
         if not self.kwargs:
             return self.args
@@ -70,11 +70,11 @@ class Call:
             if signature.parameters[name].kind in by_keyword and bound.arguments[name]:
                 raise TypeError(
                     f"forward() of {type(module).__name__} takes {name!r} by keyword only, which IPEX and torch.ao's "
-                    "FX can't give: name the arguments in forward()"
+                    "FX can't do; make it a named, positional argument of forward()"
                 )
         return tuple(bound.arguments[name] for name in names if signature.parameters[name].kind not in by_keyword)
 
 
 def flat(value: Any) -> list[torch.Tensor]:
-    """Every tensor of a nested value, in order: a model's output, or its arguments."""
+    """Every tensor in a nested value, such as a model's output or its arguments, in order."""
     return [leaf for leaf in pytree.tree_leaves(value) if isinstance(leaf, torch.Tensor)]

@@ -13,14 +13,16 @@ import os
 import signal
 import time
 import traceback
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from runner.protocol.captures import CountersCapture, IttCapture, ProfilerCapture
 from runner.protocol.jobfile import JobSpec
 from runner.protocol.resultfile import (
     CAPTURES_FILE,
@@ -55,16 +57,15 @@ def marked(step: Step) -> Step:
     return ranged
 
 
-def _itt(step: Step, spec: JobSpec, folder: Path) -> Captured:
+def _itt(step: Step, settings: IttCapture, folder: Path) -> Captured:
     """ITT ranges of a few steps and of the operators in them, which emit_itt() marks."""
-    settings = spec.captures["itt"]
-    library = ctypes.CDLL(settings["library"])
+    library = ctypes.CDLL(settings.library)
     ranged = marked(step)
     library.runner_itt_start()
     try:
         with emit_itt():
             step()  # names are registered when they are first used: not in a step that counts
-            seconds = measure.several(lambda _: ranged(), settings["iterations"], settings["max_s"])
+            seconds = measure.time_iterations(lambda _: ranged(), settings.iterations, settings.max_s)
     finally:
         library.runner_itt_stop()
     if not library.runner_itt_connected():
@@ -74,9 +75,8 @@ def _itt(step: Step, spec: JobSpec, folder: Path) -> Captured:
     return Captured("itt", seconds)
 
 
-def _profiler(step: Step, spec: JobSpec, folder: Path) -> Captured:
+def _profiler(step: Step, settings: ProfilerCapture, folder: Path) -> Captured:
     """PyTorch's profiler: its own table, the same as data, and its trace."""
-    settings = spec.captures["profiler"]
     into = folder / PROFILER_FOLDER
     into.mkdir(exist_ok=True)
     step()  # as with ITT, the first step after a pause is not one that counts
@@ -86,7 +86,7 @@ def _profiler(step: Step, spec: JobSpec, folder: Path) -> Captured:
             step()
 
     with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU]) as profiler:
-        seconds = measure.several(recorded, settings["iterations"], settings["max_s"])
+        seconds = measure.time_iterations(recorded, settings.iterations, settings.max_s)
     averages = profiler.key_averages()
     rows = [
         {
@@ -103,10 +103,10 @@ def _profiler(step: Step, spec: JobSpec, folder: Path) -> Captured:
     trace = into / "trace.json.gz"
     profiler.export_chrome_trace(str(trace))
     size_mb = trace.stat().st_size / 1e6
-    if size_mb > settings["max_trace_mb"]:
+    if size_mb > settings.max_trace_mb:
         trace.unlink()
-        said = f"The trace had {size_mb:.3g} MB; capture.profiler.max_trace_mb={settings['max_trace_mb']:g}.\n"
-        (into / "trace-left-out.txt").write_text(said, encoding="utf-8")
+        reason = f"The trace had {size_mb:.3g} MB; capture.profiler.max_trace_mb={settings.max_trace_mb:g}.\n"
+        (into / "trace-left-out.txt").write_text(reason, encoding="utf-8")
     return Captured("profiler", seconds)
 
 
@@ -141,15 +141,14 @@ def _attached_perf(argv: list[str], private: Path, file: Path) -> Iterator[PerfC
             time.sleep(0.005)
 
 
-def _counters(step: Step, spec: JobSpec, folder: Path) -> Captured:
+def _counters(step: Step, settings: CountersCapture, folder: Path, spec: JobSpec) -> Captured:
     """What perf counts in a few steps, and getrusage(2) of the same steps; only the latter where perf fails."""
-    settings = spec.captures["counters"]
-    once_s = measure.several(lambda _: step(), 1, 0.0)[0]
-    fitting = max(1, min(settings["iterations"], int(settings["max_s"] / max(once_s, 1e-9))))
+    once_s = measure.time_iterations(lambda _: step(), 1, 0.0)[0]
+    fitting = max(1, min(settings.iterations, int(settings.max_s / max(once_s, 1e-9))))
     note = None
-    if settings["perf"]:
+    if settings.perf:
         try:
-            with _attached_perf(settings["perf"], Path(spec.private), folder / COUNTERS_FILE) as region:
+            with _attached_perf(settings.perf, Path(spec.private), folder / COUNTERS_FILE) as region:
                 seconds, window = measure.measure(step, Rule(fitting), spec.runner_pid, region)
             return Captured("counters", seconds, window=window)
         except (RuntimeError, OSError) as error:
@@ -159,17 +158,22 @@ def _counters(step: Step, spec: JobSpec, folder: Path) -> Captured:
     return Captured("counters", seconds, window=window, note=note)
 
 
-def _clean(step: Step, spec: JobSpec, folder: Path) -> Captured:
+def _clean(step: Step) -> Captured:
     """Nothing: steps that the others' are set against. The timed ones are some seconds and a profiler's look ago."""
-    return Captured("clean", measure.several(lambda _: step(), 10, 1.0))
+    return Captured("clean", measure.time_iterations(lambda _: step(), 10, 1.0))
 
 
-_CAPTURES: Mapping[str, Callable[[Step, JobSpec, Path], Captured]] = {
-    "clean": _clean,
-    "counters": _counters,
-    "itt": _itt,
-    "profiler": _profiler,
-}
+def _asked(step: Step, spec: JobSpec, folder: Path) -> Iterator[tuple[str, Callable[[], Captured]]]:
+    """The name of each capture that the job asks for, and what takes it, in the order they are taken in."""
+    asked = spec.captures
+    if asked.clean:
+        yield "clean", partial(_clean, step)
+    if asked.counters is not None:
+        yield "counters", partial(_counters, step, asked.counters, folder, spec)
+    if asked.itt is not None:
+        yield "itt", partial(_itt, step, asked.itt, folder)
+    if asked.profiler is not None:
+        yield "profiler", partial(_profiler, step, asked.profiler, folder)
 
 
 def run(step: Step, spec: JobSpec, folder: Path) -> None:
@@ -178,14 +182,12 @@ def run(step: Step, spec: JobSpec, folder: Path) -> None:
     captures.json is written anew after each: what ended the process can't take the earlier ones with it.
     """
     done: list[Captured] = []
-    for name, capture in _CAPTURES.items():
-        if name not in spec.captures:
-            continue
+    for name, take in _asked(step, spec, folder):
         start = time.perf_counter()
         # Until it is done, what is on record is that it ended the process.
         write_captures(folder / CAPTURES_FILE, [*done, Captured(name, failure=NOT_SURVIVED)])
         try:
-            captured = capture(step, spec, folder)
+            captured = take()
         except Exception as error:
             traceback.print_exc()
             captured = Captured(name, failure=f"{type(error).__name__}: {error}")

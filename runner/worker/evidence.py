@@ -9,14 +9,29 @@ import ctypes
 import os
 import re
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import nn
 
+from runner.protocol.evidence import (
+    AffinityEvidence,
+    AllocatorEvidence,
+    CallEvidence,
+    Evidence,
+    GraphEvidence,
+    GraphKind,
+    IpexEvidence,
+    OpenMPEvidence,
+    ServingEvidence,
+    TensorsEvidence,
+    ThreadAffinity,
+    VersionEvidence,
+)
 from runner.protocol.jobfile import TUNING
-from runner.worker import look
+from runner.worker import look, surroundings
 from runner.worker.call import flat
 from runner.worker.transform import Subject
 
@@ -123,15 +138,26 @@ def _glibc_maps_large_blocks() -> bool | None:
     return bool(mapped)
 
 
-def _allocator() -> dict[str, Any]:
-    found: dict[str, Any] = {name: owner(name) for name in ("malloc", "free", "posix_memalign")}
-    if _mallctl("version", ctypes.c_char_p) is not None:
-        found["jemalloc"] = {name: _mallctl(name, kind) for name, kind in _JEMALLOC_SETTINGS.items()}
-    elif found["malloc"] and Path(found["malloc"]).name.startswith("libc"):
-        found["glibc_maps_large_blocks"] = _glibc_maps_large_blocks()
+def _allocator() -> AllocatorEvidence:
+    malloc = owner("malloc")
+    is_jemalloc = _mallctl("version", ctypes.c_char_p) is not None
+    is_glibc = not is_jemalloc and malloc is not None and Path(malloc).name.startswith("libc")
     maps = Path("/proc/self/maps").read_text()
-    found["mapped"] = sorted(set(re.findall(r"/\S*lib(?:tcmalloc|jemalloc|mimalloc)\S*", maps)))
-    return found
+    return AllocatorEvidence(
+        malloc=malloc,
+        free=owner("free"),
+        posix_memalign=owner("posix_memalign"),
+        jemalloc={name: _mallctl(name, kind) for name, kind in _JEMALLOC_SETTINGS.items()} if is_jemalloc else None,
+        glibc_maps_large_blocks=_glibc_maps_large_blocks() if is_glibc else None,
+        mapped=sorted(set(re.findall(r"/\S*lib(?:tcmalloc|jemalloc|mimalloc)\S*", maps))),
+    )
+
+
+def _openmp() -> OpenMPEvidence:
+    max_threads = None
+    if owner("omp_get_max_threads"):
+        max_threads = int(ctypes.CDLL(None).omp_get_max_threads())
+    return OpenMPEvidence(owner("omp_get_num_threads"), torch.get_num_threads(), max_threads)
 
 
 def _status(field: str, path: str = "/proc/self/status") -> str | None:
@@ -141,27 +167,34 @@ def _status(field: str, path: str = "/proc/self/status") -> str | None:
     return None
 
 
-def _affinity() -> dict[str, Any]:
-    """CPUs each thread may run on (``threads_allowed``: one entry a distinct list) and the memory policy."""
-    lists: dict[str, int] = {}
+def _threads() -> list[ThreadAffinity]:
+    """Every thread of this process, by the CPUs that it may run on."""
+    counts: dict[str | None, int] = {}
     for task in Path("/proc/self/task").iterdir():
         try:
             allowed = _status("Cpus_allowed_list", str(task / "status"))
         except OSError:
             continue  # the thread ended meanwhile
-        lists[str(allowed)] = lists.get(str(allowed), 0) + 1
+        counts[allowed] = counts.get(allowed, 0) + 1
+    return [
+        ThreadAffinity(None if cpus is None else sorted(surroundings.cpu_list(cpus)), threads)
+        for cpus, threads in sorted(counts.items(), key=str)
+    ]
+
+
+def _affinity() -> AffinityEvidence:
     try:
         # Column 2 of numa_maps (proc(5)) is the policy in force for the mapping; the stack has the task's.
         lines = Path("/proc/self/numa_maps").read_text().splitlines()
         policy = next((line.split()[1] for line in lines if "stack" in line), None)
     except OSError:
         policy = None
-    return {
-        "allowed": sorted(os.sched_getaffinity(0)),
-        "threads_allowed": lists,
-        "memory_nodes_allowed": _status("Mems_allowed_list"),
-        "memory_policy": policy,
-    }
+    return AffinityEvidence(
+        allowed=sorted(os.sched_getaffinity(0)),
+        threads=_threads(),
+        memory_nodes_allowed=_status("Mems_allowed_list"),
+        memory_policy=policy,
+    )
 
 
 def memory_format(tensor: torch.Tensor) -> str:
@@ -177,35 +210,33 @@ def _count(values: list[str]) -> dict[str, int]:
     return {value: values.count(value) for value in sorted(set(values))}
 
 
-def _described(tensors: list[torch.Tensor]) -> dict[str, Any]:
-    return {
-        "dtypes": _count([str(t.dtype).removeprefix("torch.") for t in tensors]),
-        "memory_formats": _count([memory_format(t) for t in tensors if t.dim() == 4]),
-    }
+def _described(tensors: list[torch.Tensor], with_shapes: bool = True) -> TensorsEvidence:
+    return TensorsEvidence(
+        dtypes=_count([str(t.dtype).removeprefix("torch.") for t in tensors]),
+        memory_formats=_count([memory_format(t) for t in tensors if t.dim() == 4]),
+        shapes=[list(tensor.shape) for tensor in tensors] if with_shapes else None,
+    )
 
 
-def _tensors(subject: Subject, output: Any) -> dict[str, Any]:
-    """Inputs and output of the call, and the weights as they were before the module became a graph."""
-    inputs = subject.call.tensors()
-    return {
-        "inputs": {**_described(inputs), "shapes": [list(tensor.shape) for tensor in inputs]},
-        "weights": _described(list(subject.eager.parameters())),
-        "outputs": {**_described(flat(output)), "shapes": [list(tensor.shape) for tensor in flat(output)]},
-    }
+def _tensors(subject: Subject, output: Any) -> CallEvidence:
+    return CallEvidence(
+        inputs=_described(subject.call.tensors()),
+        weights=_described(list(subject.eager.parameters()), with_shapes=False),
+        outputs=_described(flat(output)),
+    )
 
 
-def _ipex(module: nn.Module) -> dict[str, Any]:
-    """Whether IPEX is in this process, and how many modules of the model are IPEX's own."""
+def _ipex(module: nn.Module) -> IpexEvidence:
     package = sys.modules.get("intel_extension_for_pytorch")
     kinds = [
         type(child).__name__ for child in module.modules() if type(child).__module__.startswith("intel_extension_for")
     ]
-    return {
-        "imported": package is not None,
-        "version": getattr(package, "__version__", None),
-        "modules_replaced": len(kinds),
-        "modules_by_type": _count(kinds),
-    }
+    return IpexEvidence(
+        imported=package is not None,
+        version=getattr(package, "__version__", None),
+        modules_replaced=len(kinds),
+        modules_by_type=_count(kinds),
+    )
 
 
 def _node_kinds(graph: Any) -> dict[str, int]:
@@ -221,29 +252,38 @@ def _node_kinds(graph: Any) -> dict[str, int]:
     return dict(sorted(kinds.items()))
 
 
-def _graph(subject: Subject) -> dict[str, Any]:
-    """What the module is now, by looking at it: eager, torchscript or compile. Call it right after a step ran."""
+def _graph(subject: Subject) -> GraphEvidence:
+    """What the module is now, by looking at it. Call it right after a step ran."""
     inside = any(isinstance(child, torch.jit.ScriptModule) for child in subject.eager.modules())
-    found: dict[str, Any] = {"kind": "torchscript inside" if inside else "eager"}
+    eager = GraphEvidence(
+        kind=GraphKind.TORCHSCRIPT_INSIDE if inside else GraphKind.EAGER,
+        frozen=None,
+        nodes=None,
+        compiler=None,
+        graphs=None,
+        graph_breaks=None,
+        cache_hits=None,
+    )
     if isinstance(subject.module, torch.jit.ScriptModule):
-        executed = torch._C._last_executed_optimized_graph()
-        found = {
-            "kind": "torchscript",
-            "frozen": not list(subject.module.parameters()),
-            "nodes": _node_kinds(executed),
-        }
-    elif type(subject.module).__module__.startswith("torch._dynamo"):
+        return replace(
+            eager,
+            kind=GraphKind.TORCHSCRIPT,
+            frozen=not list(subject.module.parameters()),
+            nodes=_node_kinds(torch._C._last_executed_optimized_graph()),
+        )
+    if type(subject.module).__module__.startswith("torch._dynamo"):
         from torch._dynamo.utils import counters
 
-        found = {
-            "kind": "compile",
-            "compiler": subject.compiler,
-            "graphs": subject.compiled_graphs,
-            "graph_breaks": sum(counters["graph_break"].values()),
+        return replace(
+            eager,
+            kind=GraphKind.COMPILE,
+            compiler=subject.compiler,
+            graphs=subject.compiled_graphs,
+            graph_breaks=sum(counters["graph_break"].values()),
             # Its folder is the job's own and empty at first: a hit would be something carried over.
-            "cache_hits": counters["inductor"]["fxgraph_cache_hit"] + counters["aot_autograd"]["autograd_cache_hit"],
-        }
-    return found
+            cache_hits=counters["inductor"]["fxgraph_cache_hit"] + counters["aot_autograd"]["autograd_cache_hit"],
+        )
+    return eager
 
 
 def _transparent_hugepages() -> str | None:
@@ -255,31 +295,28 @@ def _transparent_hugepages() -> str | None:
     return match[1] if match else None
 
 
-def collect(subject: Subject, output: Any, grad_mode: str) -> dict[str, Any]:
-    """Everything the gate needs, as plain data. Call it after the timed loop: it allocates, and runs one step."""
-    graph = _graph(subject)
-    return {
-        "graph": graph,
-        "operators": look.operators(lambda: subject.call(subject.module)),
-        "int8_recipe": subject.int8_recipe,
-        "allocator": _allocator(),
-        "openmp": {
-            "owner": owner("omp_get_num_threads"),
-            "torch_threads": torch.get_num_threads(),
-            "max_threads": int(ctypes.CDLL(None).omp_get_max_threads()) if owner("omp_get_max_threads") else None,
-        },
-        "affinity": _affinity(),
-        "ipex": _ipex(subject.eager),
-        "tensors": _tensors(subject, output),
-        "grad_mode": grad_mode,
-        "float32_matmul_precision": torch.get_float32_matmul_precision(),
-        "environment": {name: value for name, value in sorted(os.environ.items()) if TUNING.fullmatch(name)},
-        "transparent_hugepages": _transparent_hugepages(),
-        "versions": {
-            "python": sys.version.split()[0],
-            "torch": torch.__version__,
-            "cpu_capability": torch.backends.cpu.get_cpu_capability(),
-        },
-        "argv": sys.orig_argv,
-        "pid": os.getpid(),
-    }
+def collect(subject: Subject, output: Any, grad_mode: str, serving: ServingEvidence | None) -> Evidence:
+    """Everything the gate needs. Call it after the timed loop: it allocates, and runs one step."""
+    return Evidence(
+        graph=_graph(subject),
+        operators=look.operators(lambda: subject.call(subject.module)),
+        int8_recipe=subject.int8_recipe,
+        allocator=_allocator(),
+        openmp=_openmp(),
+        affinity=_affinity(),
+        ipex=_ipex(subject.eager),
+        tensors=_tensors(subject, output),
+        grad_mode=grad_mode,
+        float32_matmul_precision=torch.get_float32_matmul_precision(),
+        environment={name: value for name, value in sorted(os.environ.items()) if TUNING.fullmatch(name)},
+        transparent_hugepages=_transparent_hugepages(),
+        versions=VersionEvidence(
+            python=sys.version.split()[0],
+            # torch.__version__ is no plain text, which the job's files want.
+            torch=str(torch.__version__),
+            cpu_capability=torch.backends.cpu.get_cpu_capability(),
+        ),
+        argv=sys.orig_argv,
+        pid=os.getpid(),
+        serving=serving,
+    )

@@ -1,4 +1,4 @@
-"""Several instances of one job keep together: none is timed before all are warm, none stops before all are timed."""
+"""The barrier between the instances of a job: none is timed before all are warm, none stops before all are timed."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from pathlib import Path
 from runner.protocol.resultfile import OTHER_FAILED
 
 
-class Together:
-    """Marks in the job's folder, one a point and instance; a single instance waits for nobody."""
+class Barrier:
+    """The points that each instance has reached, as files in the job's folder; a single instance never waits."""
 
     def __init__(self, folder: Path, instance: int, instances: int) -> None:
         self._folder, self._instance, self._instances = folder, instance, instances
@@ -18,26 +18,30 @@ class Together:
         return self._folder / f".{point}-{instance}"
 
     def announce(self, point: str) -> None:
-        """Say that this instance is there."""
+        """Tell the other instances that this one has reached the point."""
         if self._instances > 1:
             self._mark(point, self._instance).touch()
 
-    def reached(self, point: str, instance: int) -> bool:
-        """Whether that instance has said so."""
+    def has_reached(self, point: str, instance: int) -> bool:
+        """Whether that instance has reached the point."""
         return self._mark(point, instance).exists()
 
-    def all(self, point: str) -> bool:
-        """Whether every instance has said so.
+    def all_reached(self, point: str) -> bool:
+        """Whether every instance has reached the point.
 
         Raises:
-            RuntimeError: one has failed, and says why in its own result.
+            RuntimeError: an instance has failed; its own result says why.
         """
-        if any(self.reached("failed", i) for i in range(self._instances)):
+        if any(self.has_reached("failed", i) for i in range(self._instances)):
             raise RuntimeError(OTHER_FAILED)
-        return self._instances == 1 or all(self.reached(point, i) for i in range(self._instances))
+        return self._instances == 1 or all(self.has_reached(point, i) for i in range(self._instances))
 
     def wait(self, point: str) -> None:
-        """Announce, then sleep until all have; see all() for what it raises."""
+        """Announce the point, then sleep until all instances have reached it.
+
+        Raises:
+            RuntimeError: see all_reached().
+        """
         self.announce(point)
-        while not self.all(point):
+        while not self.all_reached(point):
             time.sleep(0.005)

@@ -1,14 +1,14 @@
-/* A collector for ITT ranges (Intel Instrumentation and Tracing Technology): what VTune would load, in 300 lines.
+/* A collector for the ranges of ITT (Intel Instrumentation and Tracing Technology), in place of the one in VTune.
  *
- * torch, oneDNN and IPEX each carry ITT's static part. On its first call a static part loads the library that
- * INTEL_LIBITTNOTIFY64 names and hands its table of function pointers to __itt_api_init(). This library leaves the
- * pointers as they are without a collector, until runner_itt_start(): a process that is being timed runs exactly the
- * code it would run without it. Between start and stop every range goes into a buffer of the thread it is on.
+ * torch, oneDNN and IPEX each contain ITT's static part. On its first call a static part loads the library that
+ * INTEL_LIBITTNOTIFY64 names, and passes its table of function pointers to __itt_api_init(). Until runner_itt_start()
+ * this library sets the pointers to what they are without a collector: a process that is being timed runs exactly the
+ * code that it would run without this library. Between start and stop every range is recorded in a buffer of its thread.
  *
  * Memory comes from mmap(2) only and files are written with write(2): the allocator under test is never called.
  *
  * ABI: ittnotify_config.h and ittnotify_static.c of intel/ittapi. Only the leading members of its structures are
- * declared, which all versions of the static part share.
+ * declared, because all versions of the static part share them.
  */
 #define _GNU_SOURCE
 #include <errno.h>
@@ -49,7 +49,7 @@ typedef struct {
     const char *name;
     void **pointer;
     void *init;
-    void *null; /* what the pointer is set to when there is no collector */
+    void *null; /* the pointer's value without a collector */
     int group;
 } itt_api_info;
 
@@ -72,7 +72,7 @@ typedef struct itt_global {
 
 enum { BEGIN = 1, END = 2 };
 
-typedef struct { /* 16 bytes; runner/capture/itt.py reads the same */
+typedef struct { /* 16 bytes; runner/capture/itt.py reads this layout */
     uint64_t ns; /* CLOCK_MONOTONIC */
     uint32_t name;
     uint8_t kind;
@@ -94,7 +94,7 @@ typedef struct thread_buffer {
     char name[32];
     chunk *first, *last;
     uint64_t dropped;
-    uint32_t unrecorded; /* open ranges whose begin was dropped: their ends are dropped as well */
+    uint32_t unrecorded; /* open ranges whose begin was dropped; their ends are dropped as well */
 } thread_buffer;
 
 #define MAX_DOMAINS 64
@@ -108,10 +108,10 @@ typedef struct node {
 } node;
 
 static _Atomic(thread_buffer *) g_threads;
-/* initial-exec: other models would allocate a thread's copy through malloc */
+/* initial-exec: the other TLS models would allocate a thread's copy through malloc */
 static __thread thread_buffer *t_buffer __attribute__((tls_model("initial-exec")));
 static atomic_int g_active;
-static _Atomic uint64_t g_lost; /* ranges that had no buffer or handle to go to */
+static _Atomic uint64_t g_lost; /* ranges without a buffer or a handle to record them with */
 
 static pthread_mutex_t g_lock = PTHREAD_MUTEX_INITIALIZER;
 static itt_global *g_globals[MAX_GLOBALS];
@@ -125,12 +125,12 @@ static char *g_arena;
 static size_t g_arena_left;
 
 static void *map(size_t bytes) {
-    /* populated: no page fault while a range is being recorded */
+    /* populated, so that recording a range causes no page fault */
     void *p = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_POPULATE, -1, 0);
     return p == MAP_FAILED ? NULL : p;
 }
 
-static void *arena(size_t bytes) { /* under g_lock; never freed */
+static void *arena(size_t bytes) { /* the caller holds g_lock; the memory is never freed */
     bytes = (bytes + 15) & ~(size_t)15;
     if (bytes > 1u << 20) return map(bytes);
     if (g_arena_left < bytes) {
@@ -163,7 +163,7 @@ static thread_buffer *buffer(void) {
     return t_buffer = b;
 }
 
-/* 1 when it was recorded. */
+/* Returns 1 if the event was recorded, 0 if there was no memory for it. */
 static inline int record(thread_buffer *b, uint8_t kind, uint32_t name, int domain, uint64_t ns) {
     chunk *c = b->last;
     if (__builtin_expect(c->used == CHUNK_EVENTS, 0)) {
@@ -207,7 +207,7 @@ static itt_domain *domain_create(const char *name) {
     return found;
 }
 
-static int keep_name(const char *text) { /* under g_lock; index, or -1 */
+static int keep_name(const char *text) { /* the caller holds g_lock; returns the index, or -1 */
     if (g_name_count == g_name_capacity) {
         uint32_t capacity = g_name_capacity ? g_name_capacity * 2 : 4096;
         const char **grown = map(capacity * sizeof *grown);
@@ -229,7 +229,7 @@ static itt_string *string_handle_create(const char *text) {
     size_t bytes = 0;
     for (; text[bytes]; bytes++) hash = (hash ^ (unsigned char)text[bytes]) * 16777619u;
     bytes++;
-    /* Looked up without the lock: torch asks for a handle at every range. */
+    /* The lookup takes no lock, because torch asks for a handle at every range. */
     _Atomic(node *) *bucket = &g_buckets[hash % BUCKETS];
     for (node *n = atomic_load_explicit(bucket, memory_order_acquire); n; n = n->next)
         if (n->hash == hash && !strcmp(n->handle.text, text)) return &n->handle;
@@ -280,7 +280,7 @@ static void task_end(const itt_domain *domain) {
 static const struct {
     const char *name;
     void *function;
-    int always; /* handles made before the start must be ours too */
+    int always; /* also before the start: handles that are made then must be ours, too */
 } g_functions[] = {
     {"__itt_domain_create", domain_create, 1},
     {"__itt_domain_createA", domain_create, 1},
@@ -290,7 +290,7 @@ static const struct {
     {"__itt_task_end", task_end, 0},
 };
 
-static void connect_api(itt_global *global) { /* under g_lock */
+static void connect_api(itt_global *global) { /* the caller holds g_lock */
     for (int i = 0; global->api[i].name; i++) {
         itt_api_info *api = &global->api[i];
         void *function = api->null;
@@ -310,7 +310,7 @@ EXPORT void __itt_api_init(itt_global *global, int groups) {
         connect_api(global);
     }
     pthread_mutex_unlock(&g_lock);
-    /* Handles that this static part made before it loaded us get our numbers. */
+    /* Handles that this static part made before it loaded this library get our numbers. */
     for (itt_domain *d = global->domains; d; d = d->next) {
         itt_domain *ours = d->name ? domain_create(d->name) : NULL;
         if (ours) d->extra1 = ours->extra1;
@@ -333,7 +333,7 @@ static void switch_to(int active) {
 EXPORT void runner_itt_start(void) { switch_to(1); }
 EXPORT void runner_itt_stop(void) { switch_to(0); }
 
-/* How many static parts (torch's, IPEX's) are connected: 0 means that nothing can be recorded. */
+/* Returns how many static parts (torch's, IPEX's) are connected: with 0, nothing can be recorded. */
 EXPORT int runner_itt_connected(void) { return g_global_count; }
 
 static int put(int file, const void *data, size_t bytes) {
@@ -353,8 +353,8 @@ static int put_text(int file, const char *text) {
     return put(file, &bytes, sizeof bytes) | put(file, text, bytes);
 }
 
-/* Write everything recorded so far; 0, or -1 when the file can't be written. Call it after runner_itt_stop().
- * Format 1, little-endian: "ITTC" u32 version, u64 lost, u32 domains {u32 bytes, text}, u32 names {u32 bytes, text},
+/* Write everything that was recorded so far; returns 0, or -1 if the file can't be written. Call it after
+ * runner_itt_stop(). Format 1, little-endian: "ITTC" u32 version, u64 lost, u32 domains {u32 bytes, text}, u32 names {u32 bytes, text},
  * u32 threads {i32 tid, char name[32], u64 dropped, u64 events, event[]}. */
 EXPORT int runner_itt_write(const char *path) {
     int file = open(path, O_CREAT | O_TRUNC | O_WRONLY | O_CLOEXEC, 0644);

@@ -1,7 +1,7 @@
-"""Two looks at one untimed step each, after the timed loop: which operators ran, and which kernels of oneDNN.
+"""Two looks at untimed iterations after the timed loop: which operators ran, and which kernels of oneDNN.
 
-An operator's inputs tell dtype and memory format wherever the step runs (eager, TorchScript,
-torch.compile's calls); oneDNN's own log tells the instructions that its kernels were made for.
+An operator's inputs show the dtype and the memory format in whatever way the model runs (eager, TorchScript, the calls
+of torch.compile); oneDNN's own log shows the instructions for which its kernels were made.
 """
 
 from __future__ import annotations
@@ -19,13 +19,15 @@ from typing import Any
 
 import torch
 
-from runner.worker.measure import several
+from runner.protocol.captures import Steps
+from runner.protocol.evidence import ComputeOperator, OperatorEvidence
+from runner.worker.measure import time_iterations
 
-# Operators that do the arithmetic of a model: the others move, allocate or add up.
+# Operators that do the arithmetic of a model; the others move data, allocate or add up.
 _COMPUTE = re.compile(r"conv|linear|addmm|baddbmm|matmul|::mm\b|::bmm\b|attention|MKLSGEMM|gemm|lstm|::gru|rnn_", re.I)
-# Operators on images: the memory format of what they are given is that of the activations.
+# Operators on images: their inputs have the memory format of the activations.
 _IMAGE = re.compile(r"conv|pool|batch_norm|relu|upsample", re.I)
-# Preparations that have such a name.
+# Preparations, whose names look like those of operators that compute.
 _NOT_COMPUTE = re.compile(r"(?<!ipex)_prepack\b|pack_weight|weight_pack|unpack|::convert", re.I)
 
 _DTYPES = {
@@ -39,14 +41,15 @@ _DTYPES = {
     "signed char": "int8",
 }
 
-# A partition of IPEX's int8 graph is named after what it replaced: both operands dequantized, then the operator.
+# A partition of IPEX's int8 graph is named after what it replaces: dequantizing both operands, then the operator.
 _INT8_PARTITION = "dequantize+dequantize+"
 
 
 def layout(dims: Sequence[int], strides: Sequence[int]) -> str:
-    """``channels_first`` or ``channels_last`` for four dimensions whose strides are one and not the other.
+    """The memory format of a tensor with these dimensions and strides.
 
-    ``either`` when they are both (one channel, or one pixel), ``strided`` when neither, ``""`` for another rank.
+    It is ``channels_first`` or ``channels_last`` if the strides fit only one of them, ``either`` if they fit both (one
+    channel, or one pixel), ``strided`` if they fit neither, and ``""`` for a rank other than 4.
     """
     if len(dims) != 4 or len(strides) != 4:
         return ""
@@ -66,7 +69,7 @@ def layout(dims: Sequence[int], strides: Sequence[int]) -> str:
 
 
 def _innermost(events: list[dict[str, Any]]) -> Iterator[dict[str, Any]]:
-    """Compute operators that contain no other: aten::conv2d calls aten::convolution calls the one that computes."""
+    """The operators that contain no other: aten::conv2d calls aten::convolution, which calls the one that computes."""
     stack: list[tuple[dict[str, Any], bool]] = []
     for event in sorted(events, key=lambda e: (e["tid"], e["ts"], -e["dur"])):
         while stack and (
@@ -83,7 +86,7 @@ def _innermost(events: list[dict[str, Any]]) -> Iterator[dict[str, Any]]:
 
 
 def _first_tensor(args: dict[str, Any]) -> tuple[str, str]:
-    """(dtype, layout) of the operator's first floating or quantized tensor: its activation."""
+    """The (dtype, layout) of the operator's first floating or quantized tensor, which is its activation."""
     dims, strides = args.get("Input Dims", []), args.get("Input Strides", [])
     for index, kind in enumerate(args.get("Input type", [])):
         if kind in _DTYPES and index < len(dims) and dims[index]:
@@ -91,13 +94,8 @@ def _first_tensor(args: dict[str, Any]) -> tuple[str, str]:
     return "", ""
 
 
-def operators(step: Callable[[], object]) -> dict[str, Any]:
-    """Run ``step`` once under torch's profiler.
-
-    Returns ``compute``: rows of name, dtype, layout (of the first tensor), count and time_s for every
-    operator that computes; ``image_layouts``: layout -> number of operators on images whose first tensor had
-    it; ``compiled_regions``: how many regions of torch.compile ran.
-    """
+def operators(step: Callable[[], object]) -> OperatorEvidence:
+    """Run ``step`` once under torch's profiler, and say which operators it ran."""
     with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU], record_shapes=True) as profiler:
         step()
     with tempfile.TemporaryDirectory(dir="/tmp") as folder:
@@ -121,19 +119,19 @@ def operators(step: Callable[[], object]) -> dict[str, Any]:
         row = rows.setdefault(key, [0, 0.0])
         row[0] += 1
         row[1] += event["dur"] * 1e-6
-    return {
-        "compute": [
-            {"name": name, "dtype": dtype, "layout": form, "count": int(count), "time_s": time_s}
+    return OperatorEvidence(
+        compute=[
+            ComputeOperator(name, dtype or None, form or None, int(count), time_s)
             for (name, dtype, form), (count, time_s) in sorted(rows.items(), key=lambda item: -item[1][1])
         ],
-        "image_layouts": dict(sorted(layouts.items())),
-        "compiled_regions": sum(event["name"].startswith("Torch-Compiled Region") for event in complete),
-    }
+        image_layouts=dict(sorted(layouts.items())),
+        compiled_regions=sum(event["name"].startswith("Torch-Compiled Region") for event in complete),
+    )
 
 
 @contextmanager
 def _c_stdout_to(file: Path) -> Iterator[None]:
-    """Send file descriptor 1 to ``file``: oneDNN prints through the C library, past sys.stdout."""
+    """Redirect file descriptor 1 to ``file``: oneDNN prints through the C library, and not through sys.stdout."""
     libc = ctypes.CDLL(None)
     libc.fflush(None)
     kept = os.dup(1)
@@ -149,7 +147,7 @@ def _c_stdout_to(file: Path) -> Iterator[None]:
 
 
 def _copies() -> dict[str, Callable[[int], int]]:
-    """Each copy of oneDNN in this process -> the function that sets its verbose level: torch's, and IPEX's own."""
+    """Copy of oneDNN in this process (torch's, and IPEX's own) -> the function that sets its verbose level."""
     copies: dict[str, Callable[[int], int]] = {"torch": torch._C._verbose.mkldnn_set_verbose}
     ipex = sys.modules.get("intel_extension_for_pytorch")
     if ipex is not None:
@@ -157,15 +155,15 @@ def _copies() -> dict[str, Callable[[int], int]]:
     return copies
 
 
-def onednn(step: Callable[[], object], file: Path, iterations: int, max_s: float) -> dict[str, list[float]]:
+def onednn(step: Callable[[], object], file: Path, steps: Steps) -> dict[str, list[float]]:
     """Run steps with oneDNN's verbose log (executions and creations) going to ``file``, a copy of oneDNN at a time.
 
     Their lines do not say which copy printed them, so a marker line ``#### step 0 torch`` goes before each step.
-    Returns copy -> wall time of its steps in seconds: ``iterations`` of them, or fewer (none is begun after ``max_s``).
+    Returns copy -> wall time of each of its steps in seconds.
     """
     libc = ctypes.CDLL(None)
     seconds = {}
-    # Read by oneDNN when it first logs something.
+    # oneDNN reads this when it logs its first line.
     os.environ["ONEDNN_VERBOSE_TIMESTAMP"] = "1"
     with _c_stdout_to(file):
         for copy, set_level in _copies().items():
@@ -177,7 +175,7 @@ def onednn(step: Callable[[], object], file: Path, iterations: int, max_s: float
 
             set_level(torch.backends.mkldnn.VERBOSE_ON_CREATION)
             try:
-                seconds[copy] = several(logged, iterations, max_s)
+                seconds[copy] = time_iterations(logged, steps.iterations, steps.max_s)
             finally:
                 set_level(torch.backends.mkldnn.VERBOSE_OFF)
     del os.environ["ONEDNN_VERBOSE_TIMESTAMP"]

@@ -1,6 +1,6 @@
-"""The timed loop and what the operating system counted around exactly that loop.
+"""The timed loop, and what the operating system counted during exactly that loop.
 
-Nothing here knows models or axes: it times a callable.
+Nothing here knows models or axes: a callable is timed.
 """
 
 from __future__ import annotations
@@ -17,50 +17,56 @@ from runner.protocol.stopping import GROWTH, MIN_ITERATIONS, Rule, enough
 from runner.worker import surroundings
 
 
-def timed_loop(step: Callable[[], object], rule: Rule) -> list[int]:
-    """Call ``step`` as often as the rule says and return each call's latency in nanoseconds (CLOCK_MONOTONIC).
+def timed_loop(iterate: Callable[[], object], rule: Rule) -> list[int]:
+    """Call ``iterate`` as often as the rule says and return each call's latency in nanoseconds (CLOCK_MONOTONIC).
 
-    The bookkeeping between two calls is a list append and two comparisons, outside both time stamps; now and then the
-    samples are sorted there, to see whether they are enough.
+    Between two calls there are a list append and two comparisons, outside both time stamps; now and then the latencies
+    are sorted there, to see whether they are enough.
     """
     clock = time.perf_counter_ns
-    samples: list[int] = []
-    record = samples.append
+    latencies_ns: list[int] = []
+    record = latencies_ns.append
     if rule.iterations is not None:
         for _ in range(rule.iterations):
             start = clock()
-            step()
+            iterate()
             record(clock() - start)
-        return samples
+        return latencies_ns
     begin = clock()
     earliest, latest = begin + int(rule.min_time_s * 1e9), begin + int(rule.max_time_s * 1e9)
     look = MIN_ITERATIONS
-    while (now := clock()) < latest or len(samples) < MIN_ITERATIONS:
-        if now >= earliest and len(samples) >= look and rule.target_ci_pct is not None:
-            if enough(samples, rule.target_ci_pct):
+    while (now := clock()) < latest or len(latencies_ns) < MIN_ITERATIONS:
+        if now >= earliest and len(latencies_ns) >= look and rule.target_ci_pct is not None:
+            if enough(latencies_ns, rule.target_ci_pct):
                 break
-            look = int(GROWTH * len(samples))
+            look = int(GROWTH * len(latencies_ns))
         start = clock()
-        step()
+        iterate()
         record(clock() - start)
-    return samples
+    return latencies_ns
 
 
-def several(step: Callable[[int], object], iterations: int, max_s: float) -> list[float]:
-    """Call ``step`` with 0, 1, ... ``iterations`` times, or fewer: none is begun after ``max_s``. Seconds of each."""
+def time_iterations(iterate: Callable[[int], object], iterations: int, max_s: float) -> list[float]:
+    """Call ``iterate`` with 0, 1, ... and return each call's latency in seconds.
+
+    There are ``iterations`` calls, or fewer, because none begins after ``max_s`` seconds; the first one always does.
+    """
     clock = time.perf_counter
     begin = clock()
-    seconds: list[float] = []
-    while not seconds or (len(seconds) < iterations and clock() - begin < max_s):
+    latencies_s: list[float] = []
+    while not latencies_s or (len(latencies_s) < iterations and clock() - begin < max_s):
         start = clock()
-        step(len(seconds))
-        seconds.append(clock() - start)
-    return seconds
+        iterate(len(latencies_s))
+        latencies_s.append(clock() - start)
+    return latencies_s
 
 
 def process_cpu_clock(pid: int) -> int:
-    """Clock id of another process's CPU time: MAKE_PROCESS_CPUCLOCK(pid, CPUCLOCK_SCHED) of the
-    kernel's include/linux/posix-timers.h; nanosecond resolution and no work for the process read."""
+    """The clock id of another process's CPU time.
+
+    It is MAKE_PROCESS_CPUCLOCK(pid, CPUCLOCK_SCHED) in the kernel's include/linux/posix-timers.h. The clock has a
+    resolution of nanoseconds, and reading it disturbs the other process in no way.
+    """
     return (~pid << 3) | 2
 
 
@@ -74,9 +80,9 @@ def _cpu_seconds(pids: list[int] | None) -> float | None:
 
 
 def ancestors_below(runner_pid: int) -> list[int] | None:
-    """The processes between this one and the runner (shell, launcher), nearest first.
+    """The processes between this one and the runner (shell, launcher), the nearest first.
 
-    None when the runner is not an ancestor.
+    None if the runner is not an ancestor.
     """
     chain: list[int] = []
     pid = os.getppid()
@@ -91,7 +97,7 @@ def ancestors_below(runner_pid: int) -> list[int] | None:
 
 
 def _reset_rss_peak() -> bool:
-    """Set VmHWM back to the present resident set (proc(5), clear_refs, value 5)."""
+    """Reset VmHWM to the present resident set (proc(5), clear_refs, value 5); whether that worked."""
     try:
         Path("/proc/self/clear_refs").write_text("5")
     except OSError:
@@ -106,26 +112,27 @@ def _rss_peak_bytes() -> int | None:
     return None
 
 
-class Counted:
-    """What the operating system counts from here to close(), as a Window."""
+class OpenWindow:
+    """A window that begins here and ends with close(), in which the operating system counts."""
 
-    def __init__(self, runner_pid: int, watched: Sequence[int] = ()) -> None:
-        """See measure()."""
-        self._runner, self._watched = [runner_pid], watched
-        self._between = ancestors_below(runner_pid)
+    def __init__(self, runner_pid: int, cpus: Sequence[int] = ()) -> None:
+        """The arguments are those of measure()."""
+        self._runner, self._cpus = [runner_pid], cpus
+        self._launchers = ancestors_below(runner_pid)
         self._peak_is_ours = _reset_rss_peak()
-        self._around = surroundings.read(watched) if watched else None
-        self._cpu_s = _cpu_seconds(self._runner), _cpu_seconds(self._between)
+        self._reading = surroundings.read(cpus) if cpus else None
+        self._cpu_s = _cpu_seconds(self._runner), _cpu_seconds(self._launchers)
         self._usage = resource.getrusage(resource.RUSAGE_SELF)
         self._start_ns = time.perf_counter_ns()
 
     def close(self) -> Window:
-        """The counters of the window, which ends here."""
+        """End the window, and return its counters."""
         wall_s = (time.perf_counter_ns() - self._start_ns) / 1e9
         before, after = self._usage, resource.getrusage(resource.RUSAGE_SELF)
-        runner_s, between_s = _cpu_seconds(self._runner), _cpu_seconds(self._between)
-        around = self._around
-        seen = surroundings.between(around, surroundings.read(self._watched), self._watched) if around else None
+        runner_s, launcher_s = _cpu_seconds(self._runner), _cpu_seconds(self._launchers)
+        changes = None
+        if self._reading:
+            changes = surroundings.difference(self._reading, surroundings.read(self._cpus), self._cpus)
 
         def used(end: float | None, begin: float | None) -> float | None:
             return None if end is None or begin is None else end - begin
@@ -140,26 +147,28 @@ class Counted:
             system_s=after.ru_stime - before.ru_stime,
             rss_peak_bytes=_rss_peak_bytes() if self._peak_is_ours else None,
             runner_cpu_s=used(runner_s, self._cpu_s[0]),
-            launcher_cpu_s=used(between_s, self._cpu_s[1]),
-            surroundings=seen,
+            launcher_cpu_s=used(launcher_s, self._cpu_s[1]),
+            surroundings=changes,
         )
 
 
 def measure(
-    step: Callable[[], object],
+    iterate: Callable[[], object],
     rule: Rule,
     runner_pid: int,
-    around: AbstractContextManager[object] | None = None,
-    watched: Sequence[int] = (),
+    region: AbstractContextManager[object] | None = None,
+    cpus: Sequence[int] = (),
 ) -> tuple[list[float], Window]:
-    """Run the timed loop; returns each iteration's latency in seconds and the window's counters.
+    """Run the timed loop, and return each iteration's latency in seconds and the counters of the loop's window.
 
     Args:
-        around: entered right before the loop and left right after it, as perf's region is.
-        watched: CPUs to look around on, see surroundings.watched(); empty: nobody looks.
+        iterate: a call of it is an iteration. rule: when to stop. runner_pid: the runner, whose CPU time is counted as
+        well. region: a context that is entered right before the loop and left right after it, such as perf's region.
+        cpus: the CPUs on which the work of others is counted, see surroundings.cpus_to_watch(); empty: it is not
+        counted.
     """
-    counted = Counted(runner_pid, watched)
-    with around or nullcontext():
-        samples = timed_loop(step, rule)
-    window = counted.close()
-    return [sample / 1e9 for sample in samples], window
+    open_window = OpenWindow(runner_pid, cpus)
+    with region or nullcontext():
+        latencies_ns = timed_loop(iterate, rule)
+    window = open_window.close()
+    return [latency / 1e9 for latency in latencies_ns], window

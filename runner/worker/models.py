@@ -1,8 +1,8 @@
-"""The models that ship with the runner: callables that return a module and example inputs.
+"""The models that come with the runner: callables that return a module and example inputs.
 
-Apart from the rest of the worker because a model is the user's to add: any importable callable with
-this signature can be named by ``_target_`` in a ``model`` file. Weights are random (seeded by the worker
-before the call) unless ``weights`` names a local file, so that nothing is downloaded.
+The rest of the worker does not depend on them, because users add models of their own: ``_target_`` in a ``model`` file
+names any importable callable with such a signature. Weights are random (the worker sets the seed before the call)
+unless ``weights`` names a local file, so that nothing is downloaded.
 """
 
 from __future__ import annotations
@@ -16,10 +16,10 @@ Inputs = tuple[torch.Tensor, ...]
 
 
 def _images(batch_size: int, channels: int, height: int, width: int) -> torch.Tensor:
-    """Smooth coloured shapes with some noise, float32, NCHW.
+    """Smooth coloured shapes with some noise, in float32 and NCHW.
 
-    Plain noise averages out over an image: all outputs of a random network are then the same, and a
-    wrong transformation could not be told from a right one.
+    Noise alone averages out over an image: all outputs of a random network would be the same, and a wrong
+    transformation could not be distinguished from a right one.
     """
     shapes: torch.Tensor = nn.functional.interpolate(
         torch.randn(batch_size, channels, 4, 4), size=(height, width), mode="bilinear"
@@ -28,7 +28,7 @@ def _images(batch_size: int, channels: int, height: int, width: int) -> torch.Te
 
 
 def _random_batch_norm(module: nn.Module) -> None:
-    """Give batch norms statistics that matter: the initial ones are the identity and would hide a bad folding."""
+    """Give batch norms statistics that matter: the initial ones are the identity, and would hide a wrong folding."""
     with torch.no_grad():
         for child in module.modules():
             if isinstance(child, nn.BatchNorm2d) and child.running_mean is not None and child.running_var is not None:
@@ -39,7 +39,7 @@ def _random_batch_norm(module: nn.Module) -> None:
 
 
 def _load(module: nn.Module, weights: str | None) -> None:
-    """Load a state dict from a local file (torch.save), or make random weights non-trivial."""
+    """Load a state dict from a local file (torch.save); without a file, make the random weights non-trivial."""
     if weights is None:
         _random_batch_norm(module)
     else:
@@ -47,10 +47,10 @@ def _load(module: nn.Module, weights: str | None) -> None:
 
 
 def resnet50(batch_size: int, image_size: int = 224, weights: str | None = None) -> tuple[nn.Module, Inputs]:
-    """torchvision's ResNet-50 on a float32 batch of (batch_size, 3, image_size, image_size).
+    """Make torchvision's ResNet-50 and a float32 batch of shape (batch_size, 3, image_size, image_size).
 
     Args:
-        weights: file with a state dict, like torchvision's own .pth files.
+        weights: a file with a state dict, like torchvision's own .pth files.
     """
     import torchvision
 
@@ -62,11 +62,12 @@ def resnet50(batch_size: int, image_size: int = 224, weights: str | None = None)
 def bert(
     batch_size: int, sequence_length: int, weights: str | None = None, **config: Any
 ) -> tuple[nn.Module, dict[str, torch.Tensor]]:
-    """transformers' BertModel, base and uncased unless ``config`` says otherwise, on token ids of
-    (batch_size, sequence_length) with nothing masked.
+    """Make transformers' BertModel and token ids of shape (batch_size, sequence_length), none of which is masked.
+
+    The model is base and uncased unless ``config`` says otherwise.
 
     Args:
-        weights: folder with config.json and the weights, as save_pretrained() leaves it.
+        weights: a folder with config.json and the weights, as save_pretrained() writes it.
         config: fields of transformers.BertConfig, like num_hidden_layers.
     """
     from transformers import BertConfig, BertModel
@@ -83,11 +84,12 @@ def bert(
 
 
 def vit(batch_size: int, weights: str | None = None, **config: Any) -> tuple[nn.Module, dict[str, torch.Tensor]]:
-    """transformers' ViTForImageClassification, base with patches of 16 unless ``config`` says otherwise, on a float32
-    batch of (batch_size, 3, image_size, image_size).
+    """Make transformers' ViTForImageClassification and a float32 batch of (batch_size, 3, image_size, image_size).
+
+    The model is the base one with patches of 16 pixels unless ``config`` says otherwise.
 
     Args:
-        weights: folder with config.json and the weights, as save_pretrained() leaves it.
+        weights: a folder with config.json and the weights, as save_pretrained() writes it.
         config: fields of transformers.ViTConfig, like num_hidden_layers; num_labels is 1000 by default.
     """
     from transformers import ViTConfig, ViTForImageClassification
@@ -101,7 +103,7 @@ def vit(batch_size: int, weights: str | None = None, **config: Any) -> tuple[nn.
 
 
 class ConvRelu(nn.Module):
-    """Conv2d(16, 33, 3, stride=2) + ReLU, the tutorial's operator example."""
+    """Conv2d(16, 33, 3, stride=2) + ReLU: the operators of the example in PyTorch's launcher tutorial."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -115,12 +117,12 @@ class ConvRelu(nn.Module):
 
 
 def conv_relu(batch_size: int, height: int = 50, width: int = 100) -> tuple[nn.Module, Inputs]:
-    """ConvRelu on a float32 batch of (batch_size, 16, height, width)."""
+    """Make ConvRelu and a float32 batch of shape (batch_size, 16, height, width)."""
     return ConvRelu(), (_images(batch_size, 16, height, width),)
 
 
 def tiny(batch_size: int, image_size: int = 16) -> tuple[nn.Module, Inputs]:
-    """A convolutional classifier small enough for a test: (batch_size, 3, image_size, image_size) -> 10 classes."""
+    """Make a classifier small enough for a test: a batch of (batch_size, 3, image_size, image_size) -> 10 classes."""
     module = nn.Sequential(
         nn.Conv2d(3, 8, 3, padding=1),
         nn.BatchNorm2d(8),

@@ -1,4 +1,4 @@
-"""How long each phase of a worker took: what a sweep's time goes into."""
+"""How long each phase of a worker took, which shows where the time of a sweep goes."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from contextlib import contextmanager
 
 
 class Phases:
-    """Wall time of each phase, in seconds, by name."""
+    """The wall time of each phase in seconds, by the phase's name."""
 
     def __init__(self) -> None:
         self.seconds: dict[str, float] = {}

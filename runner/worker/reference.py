@@ -10,10 +10,11 @@ import os
 import traceback
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
 
 import torch
 
+from runner.protocol.evidence import Quality
+from runner.protocol.stored import FIGURE_LIMIT
 from runner.worker import watch
 
 
@@ -50,41 +51,53 @@ def load(file: Path) -> list[torch.Tensor]:
     return tensors
 
 
-def compare(outputs: Sequence[torch.Tensor], reference: Sequence[torch.Tensor]) -> dict[str, Any]:
-    """How far ``outputs`` are from ``reference``, over all tensors of a model's output.
-
-    Returns max_abs_err, rel_l2 (norm of the difference over norm of the reference), cosine (all values
-    as one vector), top1_match_pct (positions whose argmax over the last dimension agrees, of the first
-    output of two or three dimensions; None when there is none); values are None where not finite, and
-    ``finite`` says so; ``comparable`` is false, with ``why``, for outputs of another shape or without numbers.
-    """
+def compare(outputs: Sequence[torch.Tensor], reference: Sequence[torch.Tensor]) -> Quality:
+    """How far ``outputs`` are from ``reference``, over all tensors of a model's output."""
+    dtypes = sorted({str(tensor.dtype).removeprefix("torch.") for tensor in outputs})
     shapes, wanted = [list(tensor.shape) for tensor in outputs], [list(tensor.shape) for tensor in reference]
     if shapes != wanted:
-        return {"comparable": False, "why": f"output of shapes {shapes} instead of fp32's {wanted}"}
+        return _incomparable(f"output of shapes {shapes} instead of fp32's {wanted}", dtypes)
     pairs = [
         (a.detach().to(torch.float64).cpu(), b.to(torch.float64))
         for a, b in zip(outputs, reference, strict=True)
         if not b.is_complex()
     ]
     if not pairs:
-        return {"comparable": False, "why": "output without a tensor of numbers that could be compared"}
+        return _incomparable("output without a tensor of numbers that could be compared", dtypes)
     a = torch.cat([pair[0].flatten() for pair in pairs])
     b = torch.cat([pair[1].flatten() for pair in pairs])
     finite = bool(torch.isfinite(a).all() and torch.isfinite(b).all())
     classes = next(((x, y) for x, y in pairs if x.dim() in (2, 3) and x.shape[-1] > 1), None)
     norm = float(b.norm())
-    figures = {
-        "max_abs_err": float((a - b).abs().max()),
-        "rel_l2": float((a - b).norm()) / norm if norm else float((a - b).norm()),
-        "cosine": float(torch.nn.functional.cosine_similarity(a, b, dim=0)) if norm else 1.0,
-        "top1_match_pct": (
+    return Quality(
+        comparable=True,
+        why=None,
+        finite=finite,
+        tensors=len(pairs),
+        dtypes=dtypes,
+        max_abs_err=_bounded(float((a - b).abs().max())),
+        rel_l2=_bounded(float((a - b).norm()) / (norm or 1.0)),
+        cosine=_bounded(float(torch.nn.functional.cosine_similarity(a, b, dim=0)) if norm else 1.0),
+        top1_match_pct=(
             float((classes[0].argmax(-1) == classes[1].argmax(-1)).double().mean()) * 100 if classes else None
         ),
-    }
-    return {
-        "comparable": True,
-        "finite": finite,
-        "tensors": len(pairs),
-        "dtypes": sorted({str(tensor.dtype).removeprefix("torch.") for tensor in outputs}),
-        **{name: value if value is not None and abs(value) < float("inf") else None for name, value in figures.items()},
-    }
+    )
+
+
+def _bounded(figure: float) -> float | None:
+    """The figure, or None where a result file could not hold it."""
+    return figure if abs(figure) <= FIGURE_LIMIT else None
+
+
+def _incomparable(reason: str, dtypes: list[str]) -> Quality:
+    return Quality(
+        comparable=False,
+        why=reason,
+        finite=None,
+        tensors=0,
+        dtypes=dtypes,
+        max_abs_err=None,
+        rel_l2=None,
+        cosine=None,
+        top1_match_pct=None,
+    )

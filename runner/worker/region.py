@@ -1,8 +1,8 @@
-"""The workload's side of ``perf stat -D -1 --control fifo:CTL,ACK``: which stretch of the process is counted.
+"""The workload's side of ``perf stat -D -1 --control fifo:CTL,ACK``: it decides which part of a process is counted.
 
-Apart from the measuring loop because it knows perf's protocol and nothing else. Protocol: one word and a newline into
-CTL; perf answers ``ack`` and a newline into ACK, followed by a 0 byte up to perf 6.1 at least. Source: perf-stat(1),
-``--control``; perf 5.10 and later.
+This file knows perf's protocol and nothing else: the workload writes a word and a newline into CTL, and perf answers
+``ack`` and a newline in ACK, followed by a 0 byte up to perf 6.1 at least. Source: perf-stat(1), ``--control``; perf
+5.10 and later.
 """
 
 from __future__ import annotations
@@ -14,12 +14,12 @@ from types import TracebackType
 
 
 class PerfControl:
-    """Counting from enable() to disable(), also as ``with PerfControl(ctl, ack): ...``.
+    """A control that makes perf count from enable() to disable(), or within ``with PerfControl(ctl, ack): ...``.
 
     Args:
-        ctl: the FIFO perf reads its orders from.
-        ack: the FIFO perf answers on; nobody else may read it.
-        timeout_s: how long an answer may take; usual is 0.1 ms.
+        ctl: the FIFO from which perf reads its orders.
+        ack: the FIFO on which perf answers; nobody else may read it.
+        timeout_s: how long an answer may take in seconds; 0.1 ms is usual.
     """
 
     def __init__(self, ctl: str, ack: str, timeout_s: float = 10.0) -> None:
@@ -28,14 +28,14 @@ class PerfControl:
         self._open: tuple[int, int] | None = None
 
     def enable(self) -> None:
-        """Start counting. Both FIFOs stay open until disable(), which is thus as short as a write and a read.
+        """Start counting. Both FIFOs stay open until disable(), which then takes only a write and a read.
 
         Raises:
-            RuntimeError: the FIFOs are not there, or perf does not answer in time.
+            RuntimeError: the FIFOs don't exist, or perf does not answer in time.
         """
         if self._open:
-            raise RuntimeError("perf control: enable() twice without disable() between")
-        # For reading and writing, as perf opens them itself: opening never waits for the other side then.
+            raise RuntimeError("perf control: enable() was called twice without disable() in between")
+        # Opened for reading and writing, as perf does: then opening never waits for the other side.
         flags = os.O_RDWR | os.O_NONBLOCK
         try:
             ctl = os.open(self._paths[0], flags)
@@ -74,22 +74,22 @@ class PerfControl:
         try:
             self.disable()
         except RuntimeError:
-            # What went wrong inside the region is the news, not that perf went with it.
+            # If the region itself failed, its error is the one to report.
             if error is None:
                 raise
 
     def _order(self, word: str) -> None:
         if self._open is None:
-            raise RuntimeError(f"perf control: {word}() without enable()")
+            raise RuntimeError(f"perf control: {word}() was called without enable()")
         ctl, ack = self._open
         os.write(ctl, f"{word}\n".encode())
         deadline, answer = time.monotonic() + self._timeout_s, b""
         while b"ack\n" not in answer:
-            left = deadline - time.monotonic()
-            if left <= 0 or not select.select([ack], [], [], left)[0]:
+            remaining_s = deadline - time.monotonic()
+            if remaining_s <= 0 or not select.select([ack], [], [], remaining_s)[0]:
                 raise RuntimeError(
                     f"perf control: no answer to {word} on {self._paths[1]} within {self._timeout_s:g} s: perf has "
-                    f"ended, never started, or is older than 5.10; its own message is in the job's stderr"
+                    "ended, has never started, or is older than 5.10; see its own message in the job's stderr"
                 )
             answer += os.read(ack, 64)
 

@@ -22,6 +22,7 @@ from typing import Any  # noqa: E402
 
 import torch  # noqa: E402
 
+from runner.protocol.evidence import ServingEvidence  # noqa: E402
 from runner.protocol.jobfile import BEGIN, END, read_spec  # noqa: E402
 from runner.protocol.resultfile import WorkerResult, failed, onednn_log  # noqa: E402
 from runner.protocol.stored import write_json  # noqa: E402
@@ -62,12 +63,12 @@ class Handler:
         with self._phases("reference"):
             stages.reference_in_child(spec, self._reference)
         watch.say_where_it_hangs(spec.deadline_s)
-        _, self._samples = stages.build(spec, spec.seed)
+        _, self._samples = stages.build(spec, spec.cell.seed)
         for tensor in self._samples.tensors():
-            if tensor.dim() == 0 or tensor.shape[0] != spec.batch_size:
+            if tensor.dim() == 0 or tensor.shape[0] != spec.cell.batch_size:
                 raise ValueError(
-                    f"scenario=torchserve: an input of shape {list(tensor.shape)} has no batch of {spec.batch_size} in "
-                    "its first dimension, so that it can't be put together from requests"
+                    f"scenario=torchserve: an input of shape {list(tensor.shape)} has no batch of "
+                    f"{spec.cell.batch_size} in its first dimension, so that it can't be put together from requests"
                 )
         self._subject = stages.prepare(spec, self._phases)
         with torch.inference_mode(), self._phases("warmup"):
@@ -137,34 +138,35 @@ class Handler:
         spec = self._spec
         self._inference_s: list[float] = []
         self._batches: list[int] = []
-        self._counted = measure.Counted(spec.runner_pid, surroundings.watched(spec.instances[0], spec.instances))
+        self._counted = measure.OpenWindow(
+            spec.runner_pid, surroundings.cpus_to_watch(spec.instances[0], spec.instances)
+        )
 
     def _end(self) -> None:
         """Stop counting, prove what ran by the way that requests go, write the result, take the captures."""
         window = self._counted.close()
         self._phases.seconds["measure"] = window.wall_s
         spec, subject, folder = self._spec, self._subject, self._result_path.parent
-        served = {
-            "requests": sum(self._batches),
-            "batches": len(self._batches),
-            "batch_sizes": {str(size): self._batches.count(size) for size in sorted(set(self._batches))},
-            "inference_s": fmean(self._inference_s) if self._inference_s else None,
-            "started_by": Path(f"/proc/{os.getppid()}/cmdline").read_bytes().decode().split("\0")[:-1],
-        }
-        subject.call = inputs(spec, self._decode([bytearray(self._encode(i)) for i in range(spec.batch_size)]))
+        serving = ServingEvidence(
+            requests=sum(self._batches),
+            batches=len(self._batches),
+            batch_sizes={str(size): self._batches.count(size) for size in sorted(set(self._batches))},
+            inference_s=fmean(self._inference_s) if self._inference_s else None,
+            started_by=Path(f"/proc/{os.getppid()}/cmdline").read_bytes().decode().split("\0")[:-1],
+        )
+        subject.call = inputs(spec, self._decode([bytearray(self._encode(i)) for i in range(spec.cell.batch_size)]))
         with torch.inference_mode():
             output = subject.call(subject.module)
-            proof = stages.prove(spec, subject, output, self._reference, folder / onednn_log(0), self._phases)
-            proof["evidence"]["serving"] = served
             result = WorkerResult(
                 cell_id=spec.cell_id,
                 round=spec.round,
                 window=window,
                 phases_s=self._phases.seconds,
                 started_at_s=_STARTED,
-                **proof,
             )
-            write_json(self._result_path, result)
+            log = folder / onednn_log(0)
+            proven = stages.prove(result, spec, subject, output, self._reference, log, self._phases, serving)
+            write_json(self._result_path, proven)
             captures.run(lambda: subject.call(subject.module), spec, folder)
         self._reference.unlink()
 

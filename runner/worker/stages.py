@@ -9,13 +9,16 @@ import importlib
 import random
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import nn
 
+from runner.protocol.evidence import ServingEvidence
 from runner.protocol.jobfile import JobSpec
+from runner.protocol.resultfile import WorkerResult
 from runner.worker import evidence, look, reference
 from runner.worker.call import Call, flat
 from runner.worker.phases import Phases
@@ -34,13 +37,15 @@ def build(spec: JobSpec, seed: int) -> tuple[nn.Module, Call]:
     if "numpy" in sys.modules:
         sys.modules["numpy"].random.seed(seed)
     torch.manual_seed(seed)
-    module, inputs = _resolve(spec.model_target)(batch_size=spec.batch_size, **spec.model_kwargs)
+    cell = spec.cell
+    sequence = {} if cell.sequence_length is None else {"sequence_length": cell.sequence_length}
+    module, inputs = _resolve(cell.model.target)(batch_size=cell.batch_size, **cell.model.kwargs, **sequence)
     return module.eval(), Call.of(inputs)
 
 
 def _reference(spec: JobSpec) -> list[torch.Tensor]:
     """Outputs of the model as it was built: fp32, eager, as its inputs come."""
-    module, call = build(spec, spec.seed)
+    module, call = build(spec, spec.cell.seed)
     with torch.inference_mode():
         return flat(call(module))
 
@@ -52,31 +57,41 @@ def reference_in_child(spec: JobSpec, file: Path) -> None:
         RuntimeError: it could not be computed. Not for a model that can't be built, which prepare() says better.
     """
     if not reference.compute_in_child(lambda: _reference(spec), file, spec.deadline_s):
-        build(spec, spec.seed)
+        build(spec, spec.cell.seed)
         raise RuntimeError("the fp32 eager reference could not be computed; its traceback is in stderr.log")
 
 
 def prepare(spec: JobSpec, phases: Phases) -> Subject:
     """The model as the cell asks for it, with its inputs."""
     with phases("build"):
-        module, call = build(spec, spec.seed)
-        drawn = spec.calibration_batches if spec.precision == "int8" else 0
-        calibration = [build(spec, spec.seed + 1 + i)[1] for i in range(drawn)]
+        module, call = build(spec, spec.cell.seed)
+        drawn = spec.cell.precision.calibration_batches if spec.cell.precision.name == "int8" else 0
+        calibration = [build(spec, spec.cell.seed + 1 + i)[1] for i in range(drawn)]
     with phases("transform"), torch.no_grad():
         return transform(spec, module, call, calibration)
 
 
 def prove(
-    spec: JobSpec, subject: Subject, output: Any, reference_file: Path, onednn_log: Path, phases: Phases
-) -> dict[str, Any]:
-    """Fields of a WorkerResult: how far ``output`` is from fp32's, what the process is, what oneDNN ran.
+    result: WorkerResult,
+    spec: JobSpec,
+    subject: Subject,
+    output: Any,
+    reference_file: Path,
+    onednn_log: Path,
+    phases: Phases,
+    serving: ServingEvidence | None = None,
+) -> WorkerResult:
+    """The result with its proof: how far the output is from fp32's, what the process is, and what oneDNN ran.
 
     Call it in inference mode, after the measuring: it allocates, and runs further steps.
+
+    Args:
+        serving: what a worker behind a server counted.
     """
     with phases("quality"):
         quality = reference.compare(flat(output), reference.load(reference_file))
     with phases("evidence"):
-        found = evidence.collect(subject, output, grad_mode="inference_mode")
+        observed = evidence.collect(subject, output, "inference_mode", serving)
     with phases("onednn"):
-        step_s = look.onednn(lambda: subject.call(subject.module), onednn_log, **spec.onednn)
-    return {"quality": quality, "evidence": found, "onednn_step_s": step_s}
+        step_s = look.onednn(lambda: subject.call(subject.module), onednn_log, spec.onednn)
+    return replace(result, quality=quality, evidence=observed, onednn_step_s=step_s)

@@ -36,10 +36,10 @@ class Subject:
 
 def inputs(spec: JobSpec, call: Call) -> Call:
     """A call's tensors in the memory format and dtype of the cell; int8 takes float32 and quantizes by itself."""
-    dtype = DTYPES.get(spec.precision, torch.float32)
+    dtype = DTYPES.get(spec.cell.precision.name, torch.float32)
 
     def prepared(tensor: torch.Tensor) -> torch.Tensor:
-        if spec.memory_format == "channels_last" and tensor.dim() == 4:
+        if spec.cell.memory_format == "channels_last" and tensor.dim() == 4:
             tensor = tensor.contiguous(memory_format=torch.channels_last)
         return tensor.to(dtype) if tensor.is_floating_point() and dtype != torch.float32 else tensor
 
@@ -47,29 +47,29 @@ def inputs(spec: JobSpec, call: Call) -> Call:
 
 
 def _apply_memory_format(spec: JobSpec, subject: Subject) -> None:
-    if spec.ipex == "on":
+    if spec.cell.ipex == "on":
         import intel_extension_for_pytorch as ipex
 
-        if spec.memory_format == "channels_first":
+        if spec.cell.memory_format == "channels_first":
             ipex.disable_auto_channels_last()  # otherwise IPEX turns convolutions channels last unasked
         else:
             ipex.enable_auto_channels_last()
-    if spec.memory_format == "channels_last":
+    if spec.cell.memory_format == "channels_last":
         subject.module.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # missing in torch's own stub
 
 
 def _apply_precision(spec: JobSpec, subject: Subject, calibration: Sequence[Call]) -> None:
-    if spec.precision == "int8":
+    if spec.cell.precision.name == "int8":
         calibration = [inputs(spec, call) for call in calibration]
         subject.module, subject.int8_recipe = quantize.static(
-            subject.module, subject.call, calibration, spec.ipex == "on", spec.graph == "compile"
+            subject.module, subject.call, calibration, spec.cell.ipex == "on", spec.cell.graph.name == "compile"
         )
         return
-    dtype = DTYPES[spec.precision]
+    dtype = DTYPES[spec.cell.precision.name]
     if dtype != torch.float32:
         subject.module = subject.module.to(dtype)
-    if spec.ipex == "on":
-        subject.module = _ipex_optimize(subject.module, subject.call, dtype, spec.graph)
+    if spec.cell.ipex == "on":
+        subject.module = _ipex_optimize(subject.module, subject.call, dtype, spec.cell.graph.name)
 
 
 def _ipex_optimize(module: nn.Module, call: Call, dtype: torch.dtype, graph: str) -> nn.Module:
@@ -87,7 +87,7 @@ def _ipex_optimize(module: nn.Module, call: Call, dtype: torch.dtype, graph: str
 
 
 def _apply_graph(spec: JobSpec, subject: Subject) -> None:
-    if spec.graph == "torchscript":
+    if spec.cell.graph.name == "torchscript":
         example: dict[str, Any] = (
             {"example_inputs": subject.call.args}
             if not subject.call.kwargs
@@ -95,12 +95,12 @@ def _apply_graph(spec: JobSpec, subject: Subject) -> None:
         )
         traced = torch.jit.trace(subject.module, strict=False, check_trace=False, **example)
         subject.module = torch.jit.freeze(traced.eval())
-    elif spec.graph == "compile":
+    elif spec.cell.graph.name == "compile":
         import torch._inductor.config as inductor
         from torch._dynamo import lookup_backend
 
         inductor.freezing = True  # without it oneDNN reorders the weights in every step
-        compiler: Any = lookup_backend("ipex" if spec.ipex == "on" else "inductor")
+        compiler: Any = lookup_backend("ipex" if spec.cell.ipex == "on" else "inductor")
 
         def counted(graph: torch.fx.GraphModule, inputs: list[torch.Tensor]) -> Callable[..., Any]:
             subject.compiled_graphs.append(sum(node.op.startswith("call_") for node in graph.graph.nodes))
@@ -108,7 +108,9 @@ def _apply_graph(spec: JobSpec, subject: Subject) -> None:
             compiled: Callable[..., Any] = compiler(graph, inputs)
             return compiled
 
-        compiled_module: Any = torch.compile(subject.module, backend=counted, fullgraph=spec.fullgraph, dynamic=False)
+        compiled_module: Any = torch.compile(
+            subject.module, backend=counted, fullgraph=spec.cell.graph.fullgraph, dynamic=False
+        )
         subject.module = compiled_module
 
 

@@ -1,4 +1,4 @@
-"""A worker does not outlive its runner, and says where it hung. Neither wakes up while the worker measures."""
+"""A worker ends with its runner, and reports where it hangs. Nothing of this wakes up while the worker measures."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ import sys
 import threading
 import time
 
-# Before the runner stops a job that takes too long: the time to write down what every thread is doing.
+# The stacks of all threads are written this long before the runner stops a job that takes too long.
 _BEFORE_S = 1.0
 
 
 def die_with(pid: int) -> None:
-    """Kill this process when ``pid`` ends. One thread, blocked in poll(2) on a pidfd until then: no timer, no GIL."""
+    """Kill this process when ``pid`` ends; until then a thread blocks in poll(2) on a pidfd, without timer or GIL."""
 
     def end() -> None:
         os.kill(os.getpid(), signal.SIGKILL)
@@ -32,20 +32,20 @@ def die_with(pid: int) -> None:
         end()
         return
     except OSError:
-        return  # a kernel without pidfds: the next sweep finds what is left
+        return  # a kernel without pidfds: the next sweep ends the orphans
     threading.Thread(target=watch, args=(descriptor,), name="watch", daemon=True).start()
 
 
 def say_where_it_hangs(deadline_s: float) -> None:
-    """Every thread's stack on stderr, so long before the runner stops the job (CLOCK_MONOTONIC).
+    """Write every thread's stack to stderr shortly before ``deadline_s`` (CLOCK_MONOTONIC), when the job is stopped.
 
-    faulthandler's own thread sleeps till then, and writes even when Python's lock is held.
+    faulthandler's own thread sleeps until then, and writes even if Python's lock is held.
     """
-    left_s = deadline_s - time.monotonic() - _BEFORE_S
-    if left_s > 0:
-        faulthandler.dump_traceback_later(left_s, file=sys.stderr)
+    delay_s = deadline_s - time.monotonic() - _BEFORE_S
+    if delay_s > 0:
+        faulthandler.dump_traceback_later(delay_s, file=sys.stderr)
 
 
 def mark_crashes() -> None:
-    """A segfault and its like leave the stack on stderr."""
+    """Make a segmentation fault and similar crashes write the stack to stderr."""
     faulthandler.enable(file=sys.stderr)

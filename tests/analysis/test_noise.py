@@ -12,7 +12,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 from mlflow.tracking import MlflowClient
@@ -23,23 +22,25 @@ from runner.analysis.cells import Origin
 from runner.analysis.ranking import rank
 from runner.analysis.verdict import verdict
 from runner.commands import compare
+from runner.config.schema import Config
 from runner.matrix.cell import ABSENT
+from runner.protocol.cell import ENTRIES
 from runner.protocol.resultfile import WorkerResult
 from runner.protocol.stored import write_json
+from runner.protocol.verdicts import EvidenceVerdict, Status
 from runner.report import closing, html
 from runner.results.outcome import CellRecord, Outcome
 from runner.stats import floor_at
 from runner.tracking.store import Store
 from tests.commands.test_compare import made, put
-from tests.conftest import ROOT, Runner, invoke
+from tests.conftest import Runner, invoke
 from tests.report.test_html import BASE, SHOWN, cell
 from tests.report.test_report import axes
 
-CONFIG = yaml.safe_load((ROOT / "conf/config.yaml").read_text())
-DEFAULT_ROUNDS = CONFIG["rounds"]
+DEFAULT_ROUNDS = int(Config.rounds)
 LATENCY_S = 0.02
 # As many as the default settings time: iterations as noisy as these never reach target_ci_pct before max_time_s.
-ITERATIONS = round(CONFIG["max_time_s"] / LATENCY_S)
+ITERATIONS = round(ENTRIES["max_time_s"].default / LATENCY_S)
 NOW = datetime(2026, 11, 23, 12, tzinfo=timezone.utc)
 
 
@@ -60,7 +61,7 @@ def measured(
     logs = 0.01 * rng.standard_normal((rounds, 1)) + 0.05 * steps + late
     samples = ((1 + slower) * LATENCY_S * np.exp(logs)).tolist()
     values = axes(twin=twin)
-    outcomes = [Outcome(twin, n, values, "FINISHED", None, "ok", "ok") for n in range(rounds)]
+    outcomes = [Outcome(twin, n, values, Status.FINISHED, None, EvidenceVerdict.OK, "ok") for n in range(rounds)]
     return CellRecord(twin, values, outcomes, {(n, 0): WorkerResult(twin, n, samples[n]) for n in range(rounds)})
 
 

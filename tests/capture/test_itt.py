@@ -88,7 +88,7 @@ def test_the_timeline_is_trace_events_from_the_first_step_on() -> None:
     }  # fmt: skip
     assert all(event["ts"] >= 0 for event in complete)  # a worker thread's range before the first step is left out
     names = {event["tid"]: event["args"]["name"] for event in events if event["name"] == "thread_name"}
-    assert names[7] == "steps and operators"
+    assert names[7] == "iterations and operators"
     # The picture takes the last step, with its threads and depths.
     [step, conv] = timeline.last_step(events)
     assert (step[0], step[1], step[4]) == (0, 0, "step_1")

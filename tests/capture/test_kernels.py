@@ -7,7 +7,7 @@ import io
 
 import pytest
 
-from runner.capture import kernels
+from runner.capture import kernel_tables, kernels
 from runner.capture.onednn import Log, parse
 from tests.conftest import ROOT
 
@@ -46,9 +46,9 @@ def test_counts_are_a_step_whatever_number_of_steps_and_copies_were_logged() -> 
     assert several.calls == pytest.approx(2 * one.calls)
     assert several.reorders == pytest.approx(2 * one.reorders)
     assert several.seconds == pytest.approx(2 * one.seconds)
-    table = kernels.by_primitive(steps("resnet50_eager", {"torch": 3}), {"torch": [1.0, 3.0, 2.0]})
-    assert sum(table["calls a step"]) == pytest.approx(one.calls)
-    assert sum(table["ms a step"]) == pytest.approx(1e3 * one.seconds)
+    table = kernel_tables.by_primitive(steps("resnet50_eager", {"torch": 3}), {"torch": [1.0, 3.0, 2.0]})
+    assert sum(table["calls per iteration"]) == pytest.approx(one.calls)
+    assert sum(table["ms per iteration"]) == pytest.approx(1e3 * one.seconds)
     assert set(table["copies"]) == {"torch"}
 
 
@@ -68,7 +68,7 @@ def test_a_reorders_bytes_are_read_and_written_elements() -> None:
 
 def test_the_trace_has_a_row_a_primitive_with_its_layouts() -> None:
     log = steps("convrelu_eager", {"torch": 1})
-    rows = list(csv.DictReader(io.StringIO(kernels.trace(log))))
+    rows = list(csv.DictReader(io.StringIO(kernel_tables.trace(log))))
     assert len(rows) == len(log.primitives)
     assert rows[0]["src_layout"] == "abcd"
     assert rows[0]["dst_layout"] == "aBcd16b"
@@ -78,7 +78,7 @@ def test_the_trace_has_a_row_a_primitive_with_its_layouts() -> None:
 def test_the_shapes_of_a_trace_add_up_to_the_step() -> None:
     log = steps("resnet50_eager", {"torch": 3, "ipex": 2})
     one = kernels.summarize(steps("resnet50_eager", {"torch": 1}), {"torch": [1.0]})
-    found = kernels.by_shape(csv.DictReader(io.StringIO(kernels.trace(log))))
+    found = kernel_tables.by_shape(csv.DictReader(io.StringIO(kernel_tables.trace(log))))
     assert sum(problem.ms for problem in found) == pytest.approx(2 * 1e3 * one.seconds)
     assert sum(problem.calls for problem in found) == pytest.approx(2 * one.calls)
     assert [problem.ms for problem in found] == sorted((problem.ms for problem in found), reverse=True)
@@ -86,14 +86,16 @@ def test_the_shapes_of_a_trace_add_up_to_the_step() -> None:
 
 
 def test_the_implementations_of_a_shape_are_named_with_what_they_fuse() -> None:
-    found = kernels.by_shape(csv.DictReader(io.StringIO(kernels.trace(steps("resnet50_ipex+jit+bf16", {"torch": 1})))))
+    found = kernel_tables.by_shape(
+        csv.DictReader(io.StringIO(kernel_tables.trace(steps("resnet50_ipex+jit+bf16", {"torch": 1}))))
+    )
     assert any(problem.by.endswith("(sum, eltwise_relu)") for problem in found)
     assert all(problem.by for problem in found)
 
 
 def test_graphs_repeat_the_time_of_their_primitives_and_are_no_shapes() -> None:
     row = {"step": "0", "copy": "torch", "implementation": "dnnl", "post_ops": "", "problem": "", "seconds": "0.5"}
-    assert not kernels.by_shape([{**row, "operation": "graph", "primitive": "graph"}])
+    assert not kernel_tables.by_shape([{**row, "operation": "graph", "primitive": "graph"}])
 
 
 def test_an_empty_log_has_no_kernel_and_no_share() -> None:

@@ -178,7 +178,7 @@ def without_slots(folder: Path) -> Path:
 @pytest.mark.parametrize(
     ("mode", "sentence"),
     [
-        ("not-supported", "58 events not supported: this PMU has not all it needs"),
+        ("not-supported", "58 events not supported: this PMU lacks events that it needs"),
         ("not-counted", "none of 58 events was counted"),
         ("partial", r"21 events were not counted \(a shared PMU.*its figures would be made of missing events"),
         ("denied", "/proc/sys/kernel/perf_event_paranoid"),
@@ -213,7 +213,7 @@ def test_the_real_toplev_on_an_intel_cpu_it_does_not_know_is_rejected(measure: M
     with pytest.raises(Rejected):
         left.read()
     # Also when no event is missing from its event file: the simple model's categories have other names.
-    with pytest.raises(Rejected, match=r"not the four level-1 categories: does its model \(1\.0 on"):
+    with pytest.raises(Rejected, match=r"lacks level-1 categories: does its model \(1\.0 on"):
         read(left.csv, left.raw, "", 0)
 
 
@@ -247,7 +247,7 @@ FAILED = {
     "event-not-found": (0, r"lacks events \(TOPDOWN.SLOTS_P\)"),
     "workload-exit-7": (7, "exit status 7"),
     "real-perf-no-pmu": (129, "no performance counters"),
-    "amd-with-event-server": (1, "does not know this CPU"),
+    "amd-with-event-server": (1, "does not support this CPU"),
     "interval-idle-real-perf": (1, "every count is 0"),
 }
 
@@ -329,15 +329,15 @@ def test_a_clean_run_passes() -> None:
         (L1.replace("Retiring,30.0", "Retiring,27.0"), r"add up to 96\.9 %"),
         (L1.replace("Retiring,30.0", "Retiring,nan"), "Retiring is nan % Slots"),
         (L1.replace("Retiring,30.0", "Retiring,inf"), "Retiring is inf % Slots"),
-        (L1.replace("Retiring,30.0", "Retiring,130.0"), "Retiring is 130 % Slots, which can't be"),
+        (L1.replace("Retiring,30.0", "Retiring,130.0"), "Retiring is 130 % Slots, which is impossible"),
         (L1.replace("Bad_Speculation,2.8", "Bad_Speculation,-8.0"), "Bad_Speculation is -8 % Slots"),
         (L1.replace("Retiring,30.0", "Retiring,"), "no number for Retiring"),
-        (L1.replace("Retiring,", "Retired,"), "not the four level-1 categories"),
+        (L1.replace("Retiring,", "Retired,"), "lacks level-1 categories"),
         (L1.replace("Retiring,", "Backend_Bound,"), "two rows for Backend_Bound"),
         (L1.replace("Retiring,30.0,% Slots <,,", "Retiring,30.0,"), "torn at 'Retiring,30.0"),
         (L1.replace("Retiring,30.0", '"Retiring,30.0'), "can't be read"),
-        (L1.replace("Area,Value", "Area;Value"), "other columns"),
-        (L1.replace("Area,", "CPUs,Area,"), "other columns"),
+        (L1.replace("Area,Value", "Area;Value"), "does not have the columns of a single run"),
+        (L1.replace("Area,", "CPUs,Area,"), "does not have the columns of a single run"),
     ],
 )
 def test_a_table_that_can_not_be_believed_is_rejected(text: str | None, sentence: str) -> None:
@@ -390,7 +390,7 @@ def test_a_fifo_whose_name_perf_would_split_is_refused() -> None:
     [
         ((False, None, "AuthenticAMD", False), "apt-get install linux-perf"),
         ((False, "/usr/bin/perf", "AuthenticAMD", False), "without a PMU, or /proc/sys/kernel/perf_event_paranoid"),
-        ((True, "/usr/bin/perf", "AuthenticAMD", False), "Intel CPUs only and this one is AuthenticAMD"),
+        ((True, "/usr/bin/perf", "AuthenticAMD", False), "Intel CPUs only, and this CPU is AuthenticAMD"),
         ((True, "/usr/bin/perf", "GenuineIntel", False), "--target .venv/pmu-tools -r requirements-toplev.lock"),
     ],
 )

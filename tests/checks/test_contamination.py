@@ -92,8 +92,8 @@ def test_hyper_threads_of_our_cores_are_watched_unless_another_instance_has_them
     for cpu in range(8):
         (tmp_path / f"cpu{cpu}/topology").mkdir(parents=True)
         (tmp_path / f"cpu{cpu}/topology/thread_siblings_list").write_text(f"{cpu % 4},{cpu % 4 + 4}\n")
-    assert surroundings.watched([0, 1], [[0, 1]]) == (0, 1, 4, 5)
-    assert surroundings.watched([0, 1], [[0, 1], [4, 2]]) == (0, 1, 5)
+    assert surroundings.cpus_to_watch([0, 1], [[0, 1]]) == (0, 1, 4, 5)
+    assert surroundings.cpus_to_watch([0, 1], [[0, 1], [4, 2]]) == (0, 1, 5)
 
 
 def reading(at_s: float, *cpus: tuple[int, int, int]) -> surroundings.Reading:
@@ -102,7 +102,9 @@ def reading(at_s: float, *cpus: tuple[int, int, int]) -> surroundings.Reading:
 
 
 def test_a_cpu_is_at_work_when_it_is_neither_idle_nor_stolen() -> None:
-    seen = surroundings.between(reading(1, (0, 0, 0), (5, 5, 5)), reading(2, (40, 10, 100), (5, 5, 105)), (0, 1), 0.01)
+    seen = surroundings.difference(
+        reading(1, (0, 0, 0), (5, 5, 5)), reading(2, (40, 10, 100), (5, 5, 105)), (0, 1), 0.01
+    )
     assert seen.busy_s == pytest.approx(0.5 + 1.0)
     assert seen.steal_s == pytest.approx(0.1)
     assert seen.resolution_s == 0.02
@@ -110,17 +112,17 @@ def test_a_cpu_is_at_work_when_it_is_neither_idle_nor_stolen() -> None:
 
 @pytest.mark.parametrize("after", [(0, 0, 0), (0, 0, 200)], ids=["stand still", "run ahead of the clock"])
 def test_times_that_no_clock_has_are_unobserved(after: tuple[int, int, int]) -> None:
-    seen = surroundings.between(reading(1, (0, 0, 0)), reading(2, after), (0,), 0.01)
+    seen = surroundings.difference(reading(1, (0, 0, 0)), reading(2, after), (0,), 0.01)
     assert (seen.busy_s, seen.steal_s) == (None, None)
 
 
 def test_a_cpu_that_is_not_told_of_is_unobserved() -> None:
-    seen = surroundings.between(reading(1, (0, 0, 0)), reading(2, (0, 0, 100)), (0, 1), 0.01)
+    seen = surroundings.difference(reading(1, (0, 0, 0)), reading(2, (0, 0, 100)), (0, 1), 0.01)
     assert seen.busy_s is None
 
 
 def test_a_reading_takes_less_than_five_milliseconds() -> None:
-    cpus = surroundings.watched(sorted(os.sched_getaffinity(0)), [])
+    cpus = surroundings.cpus_to_watch(sorted(os.sched_getaffinity(0)), [])
     taken = []
     for _ in range(21):
         start = time.perf_counter()
@@ -137,7 +139,7 @@ def test_the_readings_are_outside_the_timed_window(monkeypatch: pytest.MonkeyPat
         return read(cpus)
 
     monkeypatch.setattr(surroundings, "read", slow)
-    _, window = measure.measure(lambda: None, Rule(5), os.getpid(), watched=(0,))
+    _, window = measure.measure(lambda: None, Rule(5), os.getpid(), cpus=(0,))
     assert window.surroundings is not None
     assert window.wall_s < 0.1
 
@@ -255,7 +257,7 @@ def test_a_real_busy_loop_on_the_same_cpu_is_seen(one_cpu: int) -> None:
     try:
         time.sleep(0.1)
         # No process is the runner here: this one's time would be taken off twice.
-        _, window = measure.measure(spin, Rule(50), runner_pid=2**22 - 1, watched=(one_cpu,))
+        _, window = measure.measure(spin, Rule(50), runner_pid=2**22 - 1, cpus=(one_cpu,))
     finally:
         hog.kill()
         hog.wait()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,16 +14,28 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from runner.checks.quality import judge
+from runner.protocol.evidence import Quality
+from runner.protocol.verdicts import QualityVerdict
 from runner.worker import models, quantize, reference
 from runner.worker.call import Call, flat
 
 TOLERANCE = {"rel_l2": 1e-2, "cosine": 0.999, "top1_match_pct": 90.0}
-GOOD = {"comparable": True, "finite": True, "rel_l2": 1e-3, "cosine": 0.9999, "top1_match_pct": 100.0}
+GOOD = Quality(
+    comparable=True,
+    why=None,
+    finite=True,
+    tensors=1,
+    dtypes=["float32"],
+    max_abs_err=1e-4,
+    rel_l2=1e-3,
+    cosine=0.9999,
+    top1_match_pct=100.0,
+)
 
 
 def test_an_output_within_tolerance_is_ok() -> None:
     assert judge(GOOD, TOLERANCE) == "ok"
-    assert judge({**GOOD, "top1_match_pct": None}, TOLERANCE) == "ok"
+    assert judge(replace(GOOD, top1_match_pct=None), TOLERANCE) == "ok"
 
 
 @pytest.mark.parametrize(
@@ -32,16 +45,17 @@ def test_an_output_within_tolerance_is_ok() -> None:
         ({"cosine": 0.9}, "cosine"),
         ({"top1_match_pct": 50.0}, "top1_match_pct"),
         ({"rel_l2": float("nan")}, "rel_l2"),
+        ({"rel_l2": None}, "rel_l2 is too large to be a number"),
         ({"finite": False}, "nan or inf"),
         ({"comparable": False, "why": "output of shapes [[1]]"}, "output of shapes"),
     ],
 )
 def test_an_output_past_tolerance_is_named_with_its_figure(change: dict[str, Any], words: str) -> None:
-    assert words in judge({**GOOD, **change}, TOLERANCE)
+    assert words in judge(replace(GOOD, **change), TOLERANCE)
 
 
 def test_without_figures_nothing_is_assumed() -> None:
-    assert judge({}, TOLERANCE) == "unobserved"
+    assert judge(None, TOLERANCE) == QualityVerdict.UNOBSERVED
 
 
 @given(st.lists(st.floats(-10, 10), min_size=2, max_size=20), st.sampled_from([float("nan"), float("inf")]))
@@ -54,16 +68,24 @@ def test_nan_and_inf_never_pass(values: list[float], bad: float) -> None:
 
 def test_the_figures_are_those_of_their_definition() -> None:
     right = torch.tensor([[3.0, 4.0], [0.0, 0.0]])
-    found = reference.compare([torch.tensor([[3.0, 4.5], [1.0, 0.0]])], [right])
-    assert found["max_abs_err"] == 1.0
-    assert found["rel_l2"] == pytest.approx((0.5**2 + 1) ** 0.5 / 5)
-    assert found["top1_match_pct"] == 100
-    assert reference.compare([right], [right])["cosine"] == pytest.approx(1)
+    quality = reference.compare([torch.tensor([[3.0, 4.5], [1.0, 0.0]])], [right])
+    assert quality.max_abs_err == 1.0
+    assert quality.rel_l2 == pytest.approx((0.5**2 + 1) ** 0.5 / 5)
+    assert quality.top1_match_pct == 100
+    assert reference.compare([right], [right]).cosine == pytest.approx(1)
+
+
+def test_a_figure_past_what_a_result_holds_is_unobserved_and_no_output_of_the_model() -> None:
+    huge = torch.tensor([1e200, 1.0], dtype=torch.float64)
+    quality = reference.compare([huge], [torch.ones(2)])
+    assert quality.finite
+    assert quality.max_abs_err is None
+    assert judge(quality, {"max_abs_err": 1.0}) != QualityVerdict.OK
 
 
 def test_integer_outputs_are_compared_too_and_none_at_all_is_said() -> None:
-    assert reference.compare([torch.tensor([1, 2])], [torch.tensor([1, 3])])["max_abs_err"] == 1
-    assert "without a tensor" in reference.compare([], [])["why"]
+    assert reference.compare([torch.tensor([1, 2])], [torch.tensor([1, 3])]).max_abs_err == 1
+    assert "without a tensor" in str(reference.compare([], []).why)
 
 
 def test_arguments_that_can_only_be_named_are_refused_where_they_would_be_lost() -> None:
@@ -87,8 +109,8 @@ def test_a_model_whose_optional_branch_fx_would_lose_is_not_traceable() -> None:
 
 
 def test_outputs_of_another_shape_or_number_are_not_comparable() -> None:
-    assert not reference.compare([torch.zeros(2)], [torch.zeros(3)])["comparable"]
-    assert not reference.compare([torch.zeros(2)], [torch.zeros(2), torch.zeros(2)])["comparable"]
+    assert not reference.compare([torch.zeros(2)], [torch.zeros(3)]).comparable
+    assert not reference.compare([torch.zeros(2)], [torch.zeros(2), torch.zeros(2)]).comparable
 
 
 @pytest.mark.parametrize("factory", [models.tiny, models.conv_relu])
@@ -99,7 +121,7 @@ def test_one_percent_of_one_layers_weights_shows(factory: Any) -> None:
     with torch.no_grad():
         right = module(*inputs)
         next(module.parameters()).mul_(1.01)
-        assert reference.compare([module(*inputs)], [right])["rel_l2"] > 1e-3
+        assert (reference.compare([module(*inputs)], [right]).rel_l2 or 0) > 1e-3
 
 
 def test_outputs_of_a_shipped_model_depend_on_its_inputs() -> None:
@@ -107,7 +129,7 @@ def test_outputs_of_a_shipped_model_depend_on_its_inputs() -> None:
     module, (images,) = models.tiny(batch_size=4)
     with torch.no_grad():
         right = module.eval()(images)
-        assert reference.compare([right.roll(1, 0)], [right])["rel_l2"] > 0.02
+        assert (reference.compare([right.roll(1, 0)], [right]).rel_l2 or 0) > 0.02
 
 
 def test_the_reference_is_computed_in_another_process(tmp_path: Path) -> None:

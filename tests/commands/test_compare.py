@@ -18,7 +18,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from benchmarks.compare import leave as leave_many
+from benchmarks.compare import write_sweep
 from runner.analysis import comparison
 from runner.analysis.cells import CellRow, Cells, Origin, save
 from runner.commands import compare
@@ -415,7 +415,7 @@ def test_a_cell_that_lacks_a_figure_of_the_front_is_not_on_it() -> None:
 
 
 def test_two_thousand_cells_take_less_than_two_seconds(tmp_path: Path, show: Show) -> None:
-    leave_many(2_000, tmp_path)
+    write_sweep(2_000, tmp_path)
     started = perf_counter()
     out = show()
     assert perf_counter() - started < 2

@@ -27,7 +27,7 @@ def test_what_is_missing_comes_with_the_line_that_mends_it(monkeypatch: pytest.M
     monkeypatch.setattr("runner.launch.libraries.find", lambda stem, folders: None)
     missing = [finding for finding in doctor.findings() if finding.verdict == doctor.MISSING]
     assert {finding.mend for finding in missing} >= {
-        "apt-get install libjemalloc2", "apt-get install libgoogle-perftools4", "pip install intel-openmp",
+        "apt-get install libjemalloc2", "apt-get install libgoogle-perftools4", "pip install 'runner[ipex]'",
     }  # fmt: skip
     assert doctor.main([]) == 1
 

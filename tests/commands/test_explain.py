@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from runner.capture.collect import write_table
+from runner.capture.tables import write_table
 from runner.commands import explain
 from runner.protocol.errors import RunnerError
 from runner.protocol.stored import write_json

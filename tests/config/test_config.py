@@ -12,7 +12,8 @@ import yaml
 from runner.config import captures
 from runner.config.captures import CaptureConf
 from runner.config.limits import check
-from runner.config.schema import Config
+from runner.config.schema import Config, SweepConf
+from runner.protocol.cell import Cell
 from runner.protocol.errors import RunnerError
 from tests.conftest import ROOT, Ran, ask
 
@@ -26,10 +27,15 @@ def every_option() -> str:
     return ask("--help").out
 
 
+# Stands for one of the others, whose name the cell has.
+AUTO = ("launcher", "auto")
+
+
 @pytest.mark.parametrize(("group", "name"), OPTIONS)
 def test_each_option_is_named_as_its_file_and_listed_by_help(group: str, name: str, every_option: str) -> None:
     data = yaml.load((ROOT / "conf" / group / f"{name}.yaml").read_text(), Loader=yaml.BaseLoader)
-    assert (data["scenario"] if group == "scenario" and "scenario" in data else data)["name"] == name
+    named = (data["scenario"] if group == "scenario" and "scenario" in data else data)["name"]
+    assert (group, name) == AUTO or named == name
     line = next(line for line in every_option.splitlines() if line.startswith(f"{group}:"))
     assert name in line.replace(",", " ").split()
 
@@ -57,14 +63,17 @@ def test_each_file_says_what_it_is_in_its_first_line(file: Path) -> None:
 
 
 def config(**change: object) -> Config:
+    """A sound configuration, with some of its values changed: of its cell, or of the sweep."""
+    of_cell = {name: value for name, value in change.items() if name in {field.name for field in fields(Cell)}}
     value = Config(
-        batch_size=1, warmup=0, min_time_s=1.0, max_time_s=2.0, node=0, seed=0, timeout_s=1.0, rounds=1,
-        budget_min=1.0, smallest_pct=1.0, reruns=0, retries=0, wait=True, mlruns="mlruns",
-    )  # fmt: skip
-    value.model.name, value.model._target_, value.allocator.name = "m", "a.b", "a"
-    for name, wanted in change.items():
-        setattr(value, name, wanted)
-    return value
+        cell=replace(CELL, **of_cell),  # type: ignore[arg-type]
+        sequence_length_of_model=None,
+        server_port=None,
+        capture=CaptureConf(),
+        sweep=SweepConf(),
+    )
+    of_sweep = {name: value for name, value in change.items() if name not in of_cell}
+    return replace(value, **of_sweep)  # type: ignore[arg-type]
 
 
 def test_a_sound_configuration_passes() -> None:
@@ -97,7 +106,8 @@ def test_a_sound_configuration_passes() -> None:
     ],
 )
 def test_a_value_out_of_range_is_refused_by_name_and_value(name: str, value: float | str) -> None:
-    with pytest.raises(RunnerError, match=f"^{name}={value}: "):
+    text = value if isinstance(value, str) else f"{value:g}"
+    with pytest.raises(RunnerError, match=f"^{name}={text}: "):
         check(config(**{name: value}))
 
 

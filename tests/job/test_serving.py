@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import socket
 from collections.abc import Iterator
 from dataclasses import replace
@@ -16,7 +15,6 @@ from runner.checks import gate
 from runner.config.captures import CaptureConf, ToplevCaptureConf
 from runner.config.limits import check
 from runner.config.schema import Config
-from runner.config.serving import LoadConf, LoadName, ScenarioConf, ScenarioName
 from runner.job.serving import load, session, torchserve
 from runner.job.serving.server import PORTS, Site
 from runner.launch import PlacedCell, Placement, xeon
@@ -25,6 +23,7 @@ from runner.matrix.cell import ABSENT, Allocator, Graph, Launcher, Load, Scenari
 from runner.matrix.support import why_not
 from runner.protocol.errors import RunnerError
 from runner.protocol.jobfile import JobSpec
+from tests.checks.recorded import data_of, proof_of, tampered
 from tests.config.test_config import config
 from tests.conftest import CELL, ROOT
 
@@ -48,16 +47,20 @@ def text(name: str) -> str:
 
 
 def served(**change: object) -> Config:
-    value = config(min_time_s=None, max_time_s=None)
-    value.scenario = ScenarioConf(ScenarioName.torchserve, 200, 8, 10)
-    value.load = LoadConf(LoadName.ab)
+    """A sound configuration of a served cell, with some of its values changed: ``load__name`` is the load's name."""
+    parts: dict[str, dict[str, object]] = {"scenario": {}, "load": {}}
+    plain: dict[str, object] = {}
     for name, wanted in change.items():
         place, _, key = name.rpartition("__")
-        setattr(getattr(value, place) if place else value, key, wanted)
-    return value
+        (parts[place] if place else plain)[key] = wanted
+    scenario = replace(SERVED.scenario, **parts["scenario"])  # type: ignore[arg-type]
+    found = replace(SERVED.load, **parts["load"])  # type: ignore[arg-type]
+    # What a test changes as a whole wins.
+    whole = {"scenario": scenario, "load": found, "iterations": None, "min_time_s": None, "max_time_s": None}
+    return config(**{**whole, **plain})
 
 
-H2LOAD = {"load__name": LoadName.h2load}
+H2LOAD = {"load__name": "h2load"}
 
 
 def test_a_sound_served_configuration_passes() -> None:
@@ -70,21 +73,21 @@ def test_a_sound_served_configuration_passes() -> None:
     ("change", "sentence"),
     [
         ({"scenario__requests": 0}, "scenario.requests=0: "),
-        ({"scenario__requests": None}, "scenario.requests=None: "),
+        ({"scenario__requests": None}, "scenario.requests=null: "),
         ({"scenario__requests": 10**10}, "scenario.requests=10000000000: "),
         ({"scenario__concurrency": 0}, "scenario.concurrency=0: "),
         ({"scenario__max_batch_delay_ms": -1}, "scenario.max_batch_delay_ms=-1: "),
-        ({"scenario__port": 80}, "scenario.port=80: "),
-        ({"scenario__port": 65533}, "scenario.port=65533: "),
+        ({"server_port": 80}, "scenario.port=80: "),
+        ({"server_port": 65533}, "scenario.port=65533: "),
         ({"scenario__requests": 7}, "scenario.requests=7: ab needs at least as many"),
         ({"iterations": 5}, "iterations=5: it is of the timed loop"),
         ({"min_time_s": 3.0}, "min_time_s=3: it is of the timed loop"),
         ({"target_ci_pct": 1.0}, "target_ci_pct=1: it is of the timed loop"),
         ({"capture": CaptureConf(toplev=ToplevCaptureConf())}, "capture with toplev"),
-        ({"load__name": LoadName.none}, "load=none: "),
+        ({"load__name": None}, "load=none: "),
         ({"load__rate_per_s": 5.0}, "load.rate_per_s and load.p99_limit_ms: ab sends"),
-        (H2LOAD, "load=h2load: give one of"),
-        ({**H2LOAD, "load__rate_per_s": 5.0, "load__p99_limit_ms": 5.0}, "load=h2load: give one of"),
+        (H2LOAD, "load=h2load: it needs a rate; give either"),
+        ({**H2LOAD, "load__rate_per_s": 5.0, "load__p99_limit_ms": 5.0}, "load=h2load: it needs a rate; give either"),
         ({**H2LOAD, "load__rate_per_s": 0.0}, "load.rate_per_s=0: "),
         ({**H2LOAD, "load__rate_per_s": 2000.0}, "load.rate_per_s=2000: "),
         ({**H2LOAD, "load__p99_limit_ms": float("nan")}, "load.p99_limit_ms=nan: "),
@@ -100,9 +103,9 @@ def test_what_a_served_cell_can_not_use_is_refused_by_name(change: dict[str, obj
 @pytest.mark.parametrize(
     ("change", "sentence"),
     [
-        ({"scenario": ScenarioConf(requests=5)}, "scenario.requests=5: scenario=inference has no requests"),
-        ({"scenario": ScenarioConf(port=5000)}, "scenario.port=5000: scenario=inference has no requests"),
-        ({"load": LoadConf(LoadName.ab)}, "load=ab: scenario=inference has no requests"),
+        ({"scenario": Scenario(requests=5)}, "scenario.requests=5: scenario=inference has no requests"),
+        ({"server_port": 5000}, "scenario.port=5000: scenario=inference has no requests"),
+        ({"load": Load("ab")}, "load=ab: scenario=inference has no requests"),
         ({"min_time_s": None}, "min_time_s=null: "),
     ],
 )
@@ -198,7 +201,7 @@ def test_a_port_that_is_taken_is_named() -> None:
         listener.listen()
         taken = listener.getsockname()[1]
         first = taken - 1
-        with pytest.raises(RunnerError, match=f"^scenario.port={first}: port {taken} can't be had"):
+        with pytest.raises(RunnerError, match=f"^scenario.port={first}: port {taken} can't be used"):
             session._free_ports(first)
 
 
@@ -206,12 +209,8 @@ def test_a_port_that_is_taken_is_named() -> None:
 
 
 def site(tmp_path: Path, ports: tuple[int, ...] = (1, 2, 3, 4, 5)) -> Site:
-    job = JobSpec(
-        cell_id="c", round=0, model_target="a.b", model_kwargs={}, batch_size=8, ipex="on", memory_format="x",
-        precision="fp32", calibration_batches=1, graph="eager", fullgraph=True, seed=0, warmup=3, iterations=None,
-        min_time_s=0, max_time_s=0, target_ci_pct=None, runner_pid=1, result_path="r", instances=[[0, 1]],
-    )  # fmt: skip
     cell = replace(SERVED, batch_size=8, ipex="on")
+    job = JobSpec(cell_id="c", round=0, cell=cell, runner_pid=1, result_path="r", instances=[[0, 1]])
     args = xeon.options(cell, Placement((0, 1), 2, 0, "taskset", False))
     private, logs = tmp_path / "private", tmp_path / "logs"
     private.mkdir()
@@ -382,13 +381,8 @@ def plan_of_recorded() -> PlacedCell:
     return PlacedCell(cell, Placement((0, 1), 2, 0, "numactl", False), {"jemalloc": JEMALLOC_FILE})
 
 
-def recorded() -> dict[str, Any]:
-    data: dict[str, Any] = json.loads((DATA.parent / "evidence" / "torchserve_jemalloc.json").read_text())
-    return data
-
-
 def test_a_served_cell_that_ran_as_asked_passes() -> None:
-    assert gate.check(plan_of_recorded(), recorded()) == ()
+    assert gate.check(plan_of_recorded(), proof_of(data_of("torchserve_jemalloc"))) == ()
 
 
 @pytest.mark.parametrize(
@@ -399,12 +393,10 @@ def test_a_served_cell_that_ran_as_asked_passes() -> None:
     ],
 )
 def test_a_worker_of_another_launcher_or_with_other_requests_fails(key: str, value: object, axis: str) -> None:
-    evidence = recorded()
-    evidence["serving"][key] = value
-    assert [mismatch.axis for mismatch in gate.check(plan_of_recorded(), evidence)] == [axis]
+    proof = tampered("torchserve_jemalloc", "serving", key, value=value)
+    assert [mismatch.axis for mismatch in gate.check(plan_of_recorded(), proof)] == [axis]
 
 
 def test_a_served_cell_without_evidence_of_serving_fails() -> None:
-    evidence = recorded()
-    del evidence["serving"]
-    assert [mismatch.axis for mismatch in gate.check(plan_of_recorded(), evidence)] == ["serving"]
+    proof = tampered("torchserve_jemalloc", "serving", value=None)
+    assert [mismatch.axis for mismatch in gate.check(plan_of_recorded(), proof)] == ["serving"]

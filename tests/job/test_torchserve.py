@@ -75,10 +75,12 @@ def test_smoke_proves_and_measures_every_cell_within_two_minutes(smoke: tuple[Ra
     for record in records:
         assert (record.evidence, record.quality) == ("ok", "ok")
         [result] = record.results.values()
-        assert len(result.latencies_s) == result.evidence["serving"]["requests"] == 200
+        assert result.evidence is not None
+        assert result.evidence.serving is not None
+        assert len(result.latencies_s) == result.evidence.serving.requests == 200
         assert result.window is not None
         assert result.window.generator_cpu_s is not None
-        owner = Path(result.evidence["allocator"]["malloc"]).name
+        owner = Path(str(result.evidence.allocator.malloc)).name
         assert owner.startswith("libjemalloc" if record.axes["allocator"] == "jemalloc" else "libc.")
 
 
@@ -181,7 +183,7 @@ def test_a_port_that_is_taken_fails_the_cell(run_cli: Runner) -> None:
         ran = run_cli(*SHORT, f"scenario.port={taken - 1}")
         [record] = records_of(ran)
         assert ran.status == 1
-        assert f"scenario.port={taken - 1}: port {taken} can't be had" in str(record.failure)
+        assert f"scenario.port={taken - 1}: port {taken} can't be used" in str(record.failure)
         assert left_of(ran.sweep) == []
 
 
@@ -189,7 +191,7 @@ def test_without_java_the_cell_fails_before_it_is_launched(mlruns: Path, tmp_pat
     for name in ("taskset", "git", "ab", "h2load"):
         (tmp_path / name).symlink_to(f"/usr/bin/{name}")
     ran = invoke([*SHORT, "reruns=0", f"mlruns={mlruns}"], env={"PATH": str(tmp_path)})
-    assert "java 17 is not here; install it with: apt-get install default-jre-headless" in failed(ran)
+    assert "java 17 is not installed; install it with: apt-get install default-jre-headless" in failed(ran)
     assert not list(ran.sweep.glob("cells/*/round-*/launch.json"))
 
 

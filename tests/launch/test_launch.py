@@ -77,7 +77,7 @@ def test_a_second_sibling_is_used_when_the_caller_has_no_first_one() -> None:
     [
         ({"node": 7}, "node=7: this machine has NUMA node 0, 1 only"),
         ({"cores": 3}, "cores=3: node 0 has 2 physical core"),
-        ({"threads": 3}, "threads=3: more threads than the 2 core"),
+        ({"threads": 3}, "threads=3: an instance has 2 core"),
     ],
 )
 def test_what_the_machine_has_not_is_refused_by_name(change: dict[str, Any], sentence: str) -> None:
@@ -89,8 +89,18 @@ def test_what_the_machine_has_not_is_refused_by_name(change: dict[str, Any], sen
     ("cell", "machine", "kind", "sentence"),
     [
         (replace(CELL, ipex="on"), replace(HERE, isa=frozenset()), UnplaceableError, "ipex=on: IPEX needs AVX2"),
-        (replace(CELL, ipex="on"), replace(HERE, ipex=None), RunnerError, "ipex=on: IPEX is not installed; install"),
-        (CELL, replace(HERE, ipex=None), RunnerError, "launcher=ipexrun: it comes with IPEX.*choose launcher=xeon"),
+        (
+            replace(CELL, ipex="on"),
+            replace(HERE, ipex=None),
+            RunnerError,
+            "ipex=on: Intel Extension for PyTorch .* is not installed; install",
+        ),
+        (
+            CELL,
+            replace(HERE, ipex=None),
+            RunnerError,
+            "launcher=ipexrun: it is a part of Intel Extension.*choose launcher=xeon",
+        ),
     ],
 )
 def test_a_machine_without_ipex_or_its_instructions_is_told_so(
@@ -152,7 +162,7 @@ def test_a_dangling_link_is_no_library(tmp_path: Path) -> None:
 
 def test_a_missing_library_is_one_sentence_with_the_line_that_installs_it(tmp_path: Path) -> None:
     with pytest.raises(LibraryMissingError, match=r"^allocator=tcmalloc: .*apt-get install libgoogle-perftools4$"):
-        libraries.for_cell(replace(CELL, allocator=TCMALLOC), (tmp_path,))
+        libraries.find_for_cell(replace(CELL, allocator=TCMALLOC), (tmp_path,))
 
 
 def test_the_interpreters_own_lib_folder_comes_first_and_no_folder_twice() -> None:
@@ -209,7 +219,7 @@ def test_paths_with_spaces_reach_the_worker_whole_through_the_launchers_shell(tm
 
 
 def test_an_interpreter_whose_path_launchers_would_split_is_refused() -> None:
-    with pytest.raises(RunnerError, match="move the environment"):
+    with pytest.raises(RunnerError, match="move the virtual environment"):
         launch.place_cell(CELL, HERE, {}, "/my env/bin/python")
 
 

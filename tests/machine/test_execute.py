@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from runner.machine import checkout, execute
+from runner.machine import checkout, execute, processes
 from tests.conftest import alive
 
 
@@ -47,7 +47,7 @@ def test_nothing_is_left_running_even_in_a_session_of_its_own(tmp_path: Path) ->
     script = f"import subprocess, sys; print(subprocess.Popen({child}, start_new_session=True).pid)"
     run(tmp_path, script, marker="test/orphan")
     pid = int((tmp_path / "out").read_text())
-    assert execute.marked("test/orphan") == []
+    assert processes.processes_with_marker("test/orphan") == []
     assert not alive(pid)
 
 
@@ -65,9 +65,9 @@ def test_a_job_ends_with_a_process_that_it_needs(tmp_path: Path) -> None:
     needed = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(0.5)"])
     argv, env = [sys.executable, "-c", "import time; time.sleep(60)"], {**os.environ, "RUNNER_JOB": "test/beside"}
     ended = execute.run(
-        argv, env, tmp_path / "out", tmp_path / "err", 30, "test/beside", beside=[os.getpid(), needed.pid]
+        argv, env, tmp_path / "out", tmp_path / "err", 30, "test/beside", companions=[os.getpid(), needed.pid]
     )
-    assert ended.lost == needed.pid
+    assert ended.lost_companion == needed.pid
     assert not ended.timed_out
     assert ended.wall_s < 20
     assert needed.wait() == 0
@@ -77,8 +77,8 @@ def test_a_process_that_is_gone_before_the_job_starts_ends_it_at_once(tmp_path: 
     gone = subprocess.Popen(["true"])
     gone.wait()
     argv, env = ["sleep", "60"], {**os.environ, "RUNNER_JOB": "test/gone"}
-    ended = execute.run(argv, env, tmp_path / "out", tmp_path / "err", 30, "test/gone", beside=[gone.pid])
-    assert ended.lost == gone.pid
+    ended = execute.run(argv, env, tmp_path / "out", tmp_path / "err", 30, "test/gone", companions=[gone.pid])
+    assert ended.lost_companion == gone.pid
 
 
 def test_the_cpu_time_of_a_job_is_known(tmp_path: Path) -> None:
@@ -91,10 +91,10 @@ def test_a_process_in_the_background_ends_with_its_block(tmp_path: Path) -> None
     script = f"import subprocess, sys, time; subprocess.Popen({child}, start_new_session=True); time.sleep(60)"
     argv, env = [sys.executable, "-c", script], {**os.environ, "RUNNER_JOB": "test/background"}
     with execute.background(argv, env, tmp_path / "out", tmp_path / "err", "test/background") as process:
-        while len(execute.marked("test/background")) < 2:
+        while len(processes.processes_with_marker("test/background")) < 2:
             time.sleep(0.02)
         assert process.is_alive
-    assert execute.marked("test/background") == []
+    assert processes.processes_with_marker("test/background") == []
     assert not process.is_alive
 
 
@@ -108,7 +108,7 @@ def test_an_interrupt_stops_the_job_and_is_passed_on(tmp_path: Path) -> None:
             run(tmp_path, "import time; time.sleep(60)", marker="test/interrupt")
     finally:
         signal.signal(signal.SIGINT, before)
-    assert execute.marked("test/interrupt") == []
+    assert processes.processes_with_marker("test/interrupt") == []
 
 
 def test_links_are_made_before_the_start(tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from runner.analysis import noise
-from runner.capture.collect import read_table, read_trace
+from runner.capture.tables import read_table, read_trace
 from runner.protocol.jobfile import FORMAT
 from runner.protocol.resultfile import CAPTURES_FILE, read_captures, read_result
 from runner.protocol.stored import (
@@ -25,12 +25,19 @@ from runner.protocol.stored import (
     read,
     read_bytes,
     read_gzip,
+    write_json,
 )
+from runner.protocol.verdicts import Word
 from runner.report.timeline import read as read_timeline
 from runner.results import sweepfiles
 from runner.results.outcome import OUTCOME_FILE, RESULT_FILE, job_folder, read_cell, read_outcome
 from tests.analysis.test_noise import kept
 from tests.test_fuzz import RESULT, make_store
+
+
+class Colour(Word):
+    RED = "red"
+    BLUE = "blue"
 
 
 @dataclass(frozen=True)
@@ -45,6 +52,9 @@ class Shape:
     samples: list[Latency] = field(default_factory=list)
     inner: Inner | None = None
     anything: Any = None
+    colour: Colour | None = None
+    word: Colour | str = Colour.RED
+    setting: bool | int | str = 0
     format: int = 2
 
 
@@ -72,6 +82,10 @@ def refused(tmp_path: Path, content: str | bytes, kind: type = Shape) -> str:
         ('{"format": 2, "name": "a", "samples": [0]}', "can't be read: samples[0] is 0, which can't be"),
         ('{"format": 2, "name": "a", "inner": {"seconds": -1}}', "can't be read: inner.seconds is -1, which can't be"),
         ('{"format": 2, "name": "a", "inner": []}', "can't be read: inner is [], not a table of names"),
+        ('{"format": 2, "name": "a", "colour": "green"}', "can't be read: colour is 'green', not one of red, blue"),
+        ('{"format": 2, "name": "a", "colour": ["red"]}', "can't be read: colour is ['red'], not one of red, blue"),
+        ('{"format": 2, "name": "a", "word": 5}', "word is 5, not one of red, blue and not a text"),
+        ('{"format": 2, "name": "a", "setting": 0.5}', "setting is 0.5, not true or false and not a whole"),
         ('{"format": 2, "name": "a", "samples": [NaN]}', "can't be read: NaN is no number"),
         ('{"format": 2, "name": "a", "samples": [1e999]}', "can't be read: '1e999' is no number that can be"),
         (f'{{"format": 2, "name": "a", "count": {"9" * 5000}}}', "is no number that can be computed with"),
@@ -93,6 +107,26 @@ def test_what_does_not_fit_is_named_with_its_place(tmp_path: Path, content: str 
 def test_what_fits_is_read_with_its_defaults_and_whole_numbers_count_as_numbers(tmp_path: Path) -> None:
     (tmp_path / "x.json").write_text('{"format": 2, "name": "a", "samples": [1, 0.5], "inner": {}, "anything": [{}]}')
     assert read(Shape, tmp_path / "x.json", 2) == Shape("a", 0, [1.0, 0.5], Inner(1.0), [{}])
+
+
+@pytest.mark.parametrize("value", [Colour.RED, "green"])
+def test_a_word_of_a_closed_set_is_read_as_its_member_and_any_other_text_as_text(
+    tmp_path: Path, value: Colour | str
+) -> None:
+    shape = Shape("a", colour=Colour.BLUE, word=value)
+    write_json(tmp_path / "x.json", shape)
+    assert json.loads((tmp_path / "x.json").read_text())["colour"] == "blue"
+    again = read(Shape, tmp_path / "x.json", 2)
+    assert again == shape
+    assert isinstance(again.colour, Colour)
+    assert type(again.word) is type(value)
+
+
+@pytest.mark.parametrize("value", [True, 3, "auto"])
+def test_a_value_of_several_types_keeps_its_own(tmp_path: Path, value: bool | int | str) -> None:
+    write_json(tmp_path / "x.json", Shape("a", setting=value))
+    again = read(Shape, tmp_path / "x.json", 2).setting
+    assert (type(again), again) == (type(value), value)
 
 
 def test_another_version_is_told_apart_from_damage(tmp_path: Path) -> None:
@@ -152,6 +186,10 @@ def test_of_a_long_log_the_beginning_and_the_end_are_seen(tmp_path: Path) -> Non
         {"window": {**asdict(RESULT)["window"], "surroundings": {"cpus": 1}}},
         {"phases_s": {"import": None}},
         {"onednn_step_s": {"torch": [0]}},
+        {"evidence": {}},
+        {"evidence": {**asdict(RESULT)["evidence"], "more": 1}},
+        {"quality": {"comparable": True, "finite": True}},
+        {"quality": {**asdict(RESULT)["quality"], "rel_l2": 1e200}},
     ],
 )
 def test_a_result_with_fields_of_other_types_is_refused(tmp_path: Path, change: dict[str, object]) -> None:
@@ -166,7 +204,7 @@ def test_a_cell_whose_rounds_were_exchanged_or_differ_is_refused(tmp_path: Path)
     first, second = (job_folder(sweep, "ptmalloc", number) for number in (0, 1))
     kept = (first / OUTCOME_FILE).read_text()
     (first / OUTCOME_FILE).write_text((second / OUTCOME_FILE).read_text())
-    with pytest.raises(FormatError, match=r"it is of round 1; python -m runner resume 20260102-b measures that round"):
+    with pytest.raises(FormatError, match="it belongs to round 1; python -m runner resume 20260102-b measures"):
         read_cell(sweep, "ptmalloc")
     (first / OUTCOME_FILE).write_text(kept.replace('"ipex": "off"', '"ipex": "on"'))
     with pytest.raises(FormatError, match="its axes are not those of the other rounds"):
@@ -176,7 +214,7 @@ def test_a_cell_whose_rounds_were_exchanged_or_differ_is_refused(tmp_path: Path)
         read_outcome(first / OUTCOME_FILE)
     (first / OUTCOME_FILE).write_text(kept)
     (first / RESULT_FILE).write_text((second / RESULT_FILE).read_text())
-    with pytest.raises(FormatError, match="it is of round 1"):
+    with pytest.raises(FormatError, match="it belongs to round 1"):
         read_cell(sweep, "ptmalloc")
 
 

@@ -14,6 +14,7 @@ from runner.analysis import effects
 from runner.analysis.ranking import Row, rank
 from runner.analysis.verdict import verdict
 from runner.protocol.resultfile import WorkerResult
+from runner.protocol.verdicts import EvidenceVerdict, Status
 from runner.report import closing, html
 from runner.results.outcome import CellRecord, Outcome
 from tests.report.test_report import axes, contaminated
@@ -34,9 +35,10 @@ def cell(
     """A cell with a round a median (ms); failed when it has a failure."""
     values = axes(allocator=allocator, ipex=ipex, model=model)
     name = f"{allocator}-{ipex}-{model}"
-    status = "FAILED" if failure else "FINISHED"
+    status = Status.FAILED if failure else Status.FINISHED
+    evidence = EvidenceVerdict.MISMATCH if failure else EvidenceVerdict.OK
     outcomes = [
-        Outcome(name, number, values, status, failure, "mismatch" if failure else "ok", quality, "avx512")
+        Outcome(name, number, values, status, failure, evidence, quality, "avx512")
         for number in range(max(len(medians), 1))
     ]
     noise = np.random.default_rng(0)

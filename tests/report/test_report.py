@@ -12,6 +12,7 @@ from runner.analysis.ranking import pick_baseline, rank, warning
 from runner.matrix.cell import AXES
 from runner.protocol.errors import RunnerError
 from runner.protocol.resultfile import Surroundings, Window, WorkerResult
+from runner.protocol.verdicts import EvidenceVerdict, Status
 from runner.report import picture, terminal
 from runner.results.metrics import INTERVALS, cell_metrics
 from runner.results.outcome import CellRecord, Outcome
@@ -38,9 +39,9 @@ def record(
         name,
         0,
         axes(allocator=name),
-        "FAILED" if failure else "FINISHED",
+        Status.FAILED if failure else Status.FINISHED,
         failure,
-        "ok",
+        EvidenceVerdict.OK,
         quality=quality,
         isa="avx512",
         figures={"quality/rel_l2": 3e-7},

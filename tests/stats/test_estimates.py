@@ -37,8 +37,8 @@ def test_a_process_counts_once_however_many_iterations_it_has() -> None:
 
 
 def test_the_difference_between_processes_needs_two() -> None:
-    assert estimate([[1.0, 1.0]]).between is None
-    assert estimate([[1.0], [1.2]]).between == pytest.approx(0.2 / 1.1)
+    assert estimate([[1.0, 1.0]]).process_spread is None
+    assert estimate([[1.0], [1.2]]).process_spread == pytest.approx(0.2 / 1.1)
 
 
 @pytest.mark.parametrize(("q", "needed"), [(0.5, 4), (0.9, 20), (0.99, 200)])

@@ -24,9 +24,14 @@ from runner.protocol.errors import RunnerError
 from runner.results import ledger
 from runner.results.outcome import OUTCOME_FILE, job_folder
 from runner.sweep import identity, resume
-from runner.sweep.planning import Planned
+from runner.sweep.planning import PlannedCell
 from runner.tracking.store import Store
 from tests.conftest import CELL, MODELS, ROOT, alive, ask, invoke, records_of
+
+
+def config_of(cell: Cell) -> Config:
+    return replace(config(), cell=cell)
+
 
 FACTS = {"torch": "2.8.0 abc", "libjemalloc": "libjemalloc.so.2 def", "kernel": "6.1"}
 
@@ -126,20 +131,20 @@ def test_resume_true_finds_the_newest_sweep_of_the_same_line_that_does_not_run(t
     leave(tmp_path, "3", ["-m", "ipex=off"])
     leave(tmp_path, "4", ["-m", "ipex=on"], runner=str(Process.this()))
     leave(tmp_path, "5", ["-m", "ipex=on"], folder="/")
-    assert resume.the_same(tmp_path, ["-m", "ipex=on", "resume=true"]) == wanted
-    assert resume.the_same(tmp_path, ["-m", "ipex=maybe"]) is None
+    assert resume.newest_sweep_of(tmp_path, ["-m", "ipex=on", "resume=true"]) == wanted
+    assert resume.newest_sweep_of(tmp_path, ["-m", "ipex=maybe"]) is None
 
 
 def test_results_of_a_cell_whose_facts_changed_are_told_from_its_own_and_others(tmp_path: Path) -> None:
-    before = Planned(CELL, Config(), (), FACTS)
-    now = Planned(CELL, Config(), (), {**FACTS, "kernel": "6.2"})
-    other = Planned(replace(CELL, seed=9), Config(), (), FACTS)
+    before = PlannedCell(config_of(CELL), (), FACTS)
+    now = PlannedCell(config_of(CELL), (), {**FACTS, "kernel": "6.2"})
+    other = PlannedCell(config_of(replace(CELL, seed=9)), (), FACTS)
     for planned in (before, other, now):
         ledger.add_cell(tmp_path, planned.entry)
-    assert resume.replaced(ledger.read_cells(tmp_path), now) == {before.cell_id: ["kernel 6.1 -> 6.2"]}
+    assert resume.stale_results(ledger.read_cells(tmp_path), now) == {before.cell_id: ["kernel 6.1 -> 6.2"]}
     assert ledger.read_cell(tmp_path, now.cell_id).key == CELL.key
     (tmp_path / "cells" / before.cell_id / ledger.CELL_FILE).write_text('{"key": 1}')
-    assert resume.replaced(ledger.read_cells(tmp_path), now) == {}
+    assert resume.stale_results(ledger.read_cells(tmp_path), now) == {}
 
 
 # -- whole sweeps -------------------------------------------------------------------------------------
@@ -215,7 +220,7 @@ def test_a_killed_sweep_leaves_nothing_running_and_goes_on_with_nothing_lost_dou
 
     changed = invoke(["resume", sweep.name, "--mlruns", str(tmp_path)], env={"LD_LIBRARY_PATH": "/nowhere"})
     assert changed.status == 0, changed.out + changed.err
-    assert "measured anew launcher=none: LD_LIBRARY_PATH - -> /nowhere" in changed.out
+    assert "measuring again: launcher=none (LD_LIBRARY_PATH - -> /nowhere; the earlier result " in changed.out
     assert "had ended before" not in changed.out
 
 

@@ -13,6 +13,7 @@ from runner.analysis.ranking import LEVEL, Row, rank
 from runner.config.limits import AUTO
 from runner.matrix.rules import rounds_in_order
 from runner.protocol.resultfile import WorkerResult
+from runner.protocol.verdicts import EvidenceVerdict, Status
 from runner.results.outcome import CellRecord, Outcome
 from runner.sweep.rounds import LOOKS, Budget, level_of, stages, undecided
 from tests.conftest import CELL
@@ -22,7 +23,9 @@ def record(name: str, medians_s: Sequence[float], quality: str = "ok") -> CellRe
     """A cell whose processes had these medians."""
     axes = {**CELL.axes, "allocator": name}
     outcomes = [
-        Outcome(name, number, axes, "FINISHED", evidence="ok", quality=quality, settings=CELL.settings)
+        Outcome(
+            name, number, axes, Status.FINISHED, evidence=EvidenceVerdict.OK, quality=quality, settings=CELL.settings
+        )
         for number in range(len(medians_s))
     ]
     results = {(number, 0): WorkerResult(name, number, [value]) for number, value in enumerate(medians_s)}

@@ -89,9 +89,10 @@ def test_params_are_the_axes_and_nothing_else(main_job: Ran, mlruns: Path) -> No
 def test_in_jemalloc_cells_jemalloc_owns_malloc_and_in_the_others_glibc(main_job: Ran) -> None:
     for (allocator, ipex), record in main_job.cells().items():
         for result in record.results.values():
-            owner = Path(result.evidence["allocator"]["malloc"]).name
+            assert result.evidence is not None
+            owner = Path(str(result.evidence.allocator.malloc)).name
             assert owner.startswith("libjemalloc" if allocator == "jemalloc" else "libc.")
-            assert result.evidence["ipex"]["imported"] == (ipex == "on")
+            assert result.evidence.ipex.imported == (ipex == "on")
 
 
 def test_each_run_keeps_what_is_needed_to_understand_and_repeat_it(main_job: Ran, mlruns: Path) -> None:

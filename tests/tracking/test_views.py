@@ -21,11 +21,11 @@ GROUPS = ("cost", "latency", "onednn")
 
 
 def of_sweep(*axes: str, undrawn: tuple[str, ...] = (), tables: bool = True) -> dict[str, View]:
-    return views.of_sweep(SWEEP, axes, undrawn, GROUPS, tables)
+    return views.sweep_views(SWEEP, axes, undrawn, GROUPS, tables)
 
 
 def every_view() -> list[View]:
-    return [*of_sweep(*AXES).values(), views.of_the_rest(SWEEP, AXES), views.of_all()]
+    return [*of_sweep(*AXES).values(), views.unranked_view(SWEEP, AXES), views.experiment_view()]
 
 
 def charts(*axes: str, undrawn: tuple[str, ...] = ()) -> View:
@@ -45,10 +45,10 @@ def test_a_view_is_a_tag_that_mlflow_takes_and_its_ui_unpacks(view: View) -> Non
 
 
 def test_only_ranked_cells_are_in_an_order_of_speed_and_the_others_have_a_view_of_their_own() -> None:
-    for view in (*of_sweep("ipex").values(), views.of_all()):
+    for view in (*of_sweep("ipex").values(), views.experiment_view()):
         assert "tags.ranked = 'yes'" in view.state["searchFilter"]
         assert "right output only" in view.name
-    rest = views.of_the_rest(SWEEP, ("ipex",))
+    rest = views.unranked_view(SWEEP, ("ipex",))
     assert "tags.ranked = 'no'" in rest.state["searchFilter"]
     assert rest.state["selectedColumns"][:3] == ["params.`ipex`", "tags.`quality`", "tags.`failure`"]
 
@@ -77,7 +77,7 @@ def test_parallel_coordinates_are_over_the_axes_that_vary_but_not_over_settings(
 
 def test_an_axis_of_numbers_and_words_is_left_out_of_them_by_name() -> None:
     cells = [{"threads": "cores", "batch_size": "1", "ipex": "on"}, {"threads": "1", "batch_size": "8", "ipex": "off"}]
-    undrawn = views.undrawable(cells, ("threads", "batch_size", "ipex", "warmup"))
+    undrawn = views.undrawable_axes(cells, ("threads", "batch_size", "ipex", "warmup"))
     assert undrawn == ["threads"]
     state = charts("threads", "batch_size", "ipex", undrawn=("threads",)).state
     assert state["compareRunCharts"][0]["selectedParams"] == ["batch_size", "ipex"]

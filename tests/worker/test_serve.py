@@ -12,17 +12,24 @@ from typing import Any
 import pytest
 import torch
 
+from runner.protocol.captures import Steps
+from runner.protocol.cell import Model, Precision
 from runner.protocol.jobfile import BEGIN, END, JobSpec
 from runner.protocol.resultfile import read_result
 from runner.worker import serve, stages, watch
 from runner.worker.transform import inputs
+from tests.conftest import CELL
 
+MODEL = Model("tiny", "runner.worker.models.tiny", {})
 SPEC = JobSpec(
-    cell_id="c", round=0, model_target="runner.worker.models.tiny", model_kwargs={}, batch_size=4, ipex="off",
-    memory_format="channels_first", precision="fp32", calibration_batches=1, graph="eager", fullgraph=True, seed=0,
-    warmup=2, iterations=None, min_time_s=0, max_time_s=0, target_ci_pct=None, runner_pid=os.getpid(),
-    result_path="", instances=[sorted(os.sched_getaffinity(0))], onednn={"iterations": 1, "max_s": 1.0},
-)  # fmt: skip
+    cell_id="c",
+    round=0,
+    cell=replace(CELL, model=MODEL, batch_size=4, warmup=2, iterations=None, min_time_s=None, max_time_s=None),
+    runner_pid=os.getpid(),
+    result_path="",
+    instances=[sorted(os.sched_getaffinity(0))],
+    onednn=Steps(1, 1.0),
+)
 
 
 class Context:
@@ -52,7 +59,8 @@ def ranges(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
 def started(tmp_path: Path, **change: Any) -> tuple[serve.Handler, Context, bytes]:
     """A handler that is ready, its context, and the body of a request."""
-    spec = replace(SPEC, result_path=str(tmp_path / "result.json"), request=str(tmp_path / "request"), **change)
+    cell = replace(SPEC.cell, **change)
+    spec = replace(SPEC, cell=cell, result_path=str(tmp_path / "result.json"), request=str(tmp_path / "request"))
     (tmp_path / "job.json").write_text(json.dumps(asdict(spec)))
     handler, context = serve.Handler(), Context(tmp_path)
     handler.initialize(context)
@@ -74,9 +82,12 @@ def test_requests_are_answered_between_two_orders_and_the_worker_proves_itself(
     assert handler.handle(rows(END), context) == ["done"]
     result = read_result(tmp_path / "result.json")
     assert result.error is None
-    served = result.evidence["serving"]
-    assert (served["requests"], served["batches"], served["batch_sizes"]) == (4, 2, {"1": 1, "3": 1})
-    assert result.quality["rel_l2"] < 1e-6
+    assert result.evidence is not None
+    served = result.evidence.serving
+    assert served is not None
+    assert (served.requests, served.batches, served.batch_sizes) == (4, 2, {"1": 1, "3": 1})
+    assert result.quality is not None
+    assert result.quality.rel_l2 == pytest.approx(0, abs=1e-6)
     assert result.window is not None
     # One of each batch, none of an order.
     assert context.times == ["HandlerTime"] * 3
@@ -85,7 +96,7 @@ def test_requests_are_answered_between_two_orders_and_the_worker_proves_itself(
 
 
 def test_a_request_comes_out_as_the_sample_it_was_made_from(tmp_path: Path, ranges: list[str]) -> None:
-    handler, _, body = started(tmp_path, memory_format="channels_last", precision="bf16")
+    handler, _, body = started(tmp_path, memory_format="channels_last", precision=Precision("bf16", {}))
     [sample] = handler._samples.tensors()
     assert body == handler._encode(0)
     [decoded] = handler._decode([bytearray(handler._encode(i)) for i in range(4)]).tensors()
@@ -105,7 +116,7 @@ def test_a_body_that_is_no_sample_is_an_error_and_on_record(tmp_path: Path, rang
 
 def test_an_input_without_a_batch_can_not_be_served(tmp_path: Path, ranges: list[str]) -> None:
     with pytest.raises(ValueError, match="has no batch of 4"):
-        started(tmp_path, model_target="tests.worker.test_serve.with_one_mask")
+        started(tmp_path, model=Model("masked", "tests.worker.test_serve.with_one_mask", {}))
     assert "has no batch of 4" in str(read_result(tmp_path / "result.json").error)
 
 

@@ -1,1 +1,1 @@
-"""scenario=torchserve: a model behind a real server, under load."""
+"""The scenario torchserve: a model behind a real server, under load."""

@@ -1,9 +1,9 @@
-"""Load generators: their command lines and what they print. Pure.
+"""Load generators: their command lines, and parsers of what they print. Pure.
 
-``ab`` is a closed loop: so many clients, each sending its next request when the last one is answered. While the server
-is slow, requests that would have come are not sent, so that they are missing from the tail: coordinated omission (Gil
-Tene, "How NOT to Measure Latency", 2013). ``h2load`` is run as an open loop: each request at its own time on a
-connection of its own, whatever became of the others.
+``ab`` is a closed loop: each of its clients sends its next request when its last one has been answered. While the
+server is slow, the requests that would have come are not sent, so that they are missing from the tail. This is
+coordinated omission (Gil Tene, "How NOT to Measure Latency", 2013). ``h2load`` is run as an open loop: each request has
+its own time and its own connection, whatever became of the others.
 """
 
 from __future__ import annotations
@@ -15,41 +15,46 @@ from pathlib import Path
 from statistics import median
 
 CONTENT_TYPE = "application/octet-stream"
-# Files below the load's folder.
+# The names of the generators' files in the folder of the load.
 AB_REQUESTS, AB_PERCENTILES, H2LOAD_REQUESTS = "requests.tsv", "percentiles.csv", "h2load.tsv"
 
 
 class LoadError(ValueError):
-    """What a generator left can't be read, or says that requests failed."""
+    """The files that a generator left can't be read, or say that requests failed."""
 
 
 @dataclass(frozen=True)
 class Target:
-    """Where the requests go, and what each carries."""
+    """Where the requests go, and what each of them carries."""
 
     url: str
     body: Path
     folder: Path
-    """For the generator's own files."""
+    """The folder for the generator's own files."""
     answer_within_s: float
+    """The seconds after which a request without an answer has failed."""
 
 
 @dataclass(frozen=True)
-class Measured:
-    """What a generator saw."""
+class LoadResult:
+    """What a load generator saw."""
 
     requests: int
     wall_s: float
     per_s: float
-    """Answers a second, by the generator's own clock."""
+    """Answers per second, by the generator's own clock."""
     latencies_s: tuple[float, ...]
-    """Latency of each request, in the order they were sent."""
+    """The latency of each request, in the order in which they were sent."""
     late_s: float = 0.0
-    """Of an open loop: how far the median request was sent behind its time."""
+    """How late the median request of an open loop was sent, in seconds."""
 
 
 def ab_command(target: Target, requests: int, concurrency: int) -> list[str]:
-    """ab(1): connections kept (-k), answers of any length (-l), a row a request (-g), percentiles (-e)."""
+    """The command line of ab(1).
+
+    Connections are kept (-k), answers may have any length (-l), and ab writes a row per request (-g) and percentiles
+    (-e).
+    """
     files = ["-g", str(target.folder / AB_REQUESTS), "-e", str(target.folder / AB_PERCENTILES)]
     post = ["-p", str(target.body), "-T", CONTENT_TYPE]
     wait = ["-s", str(max(1, int(target.answer_within_s)))]
@@ -57,15 +62,15 @@ def ab_command(target: Target, requests: int, concurrency: int) -> list[str]:
 
 
 def _number(pattern: str, text: str) -> float | None:
-    found = re.search(pattern, text, re.M)
-    return float(found[1]) if found else None
+    match = re.search(pattern, text, re.M)
+    return float(match[1]) if match else None
 
 
-def read_ab(printed: str, rows: str, requests: int) -> Measured:
-    """What ab printed, and its file of requests.
+def read_ab(printed: str, rows: str, requests: int) -> LoadResult:
+    """Parse what ab printed and its file of requests.
 
-    Its file has a line of names, then tab-separated: start as text, start in s since 1970, connect, processing, total
-    and waiting time in whole ms; sorted by total time.
+    The file has a line of names, then one line per request, sorted by total time. Its columns are separated by tabs:
+    start as text, start in s since 1970, then connect, processing, total and waiting time in whole ms.
 
     Raises:
         LoadError: a request failed, was not answered by 2xx, or is missing.
@@ -76,8 +81,10 @@ def read_ab(printed: str, rows: str, requests: int) -> Measured:
         _number(r"^Requests per second:\s+([\d.]+) ", printed),
     )
     if complete is None or wall_s is None or per_s is None:
-        said = next((line.strip() for line in reversed(printed.splitlines()) if line.strip()), "nothing")
-        raise LoadError(f"ab did not finish: {said[:200]}")
+        last_line = next(
+            (line.strip() for line in reversed(printed.splitlines()) if line.strip()), "it printed nothing"
+        )
+        raise LoadError(f"ab did not finish: {last_line[:200]}")
     failed = int(_number(r"^Failed requests:\s+(\d+)", printed) or 0)
     refused = int(_number(r"^Non-2xx responses:\s+(\d+)", printed) or 0)
     if failed or refused or complete != requests:
@@ -86,22 +93,22 @@ def read_ab(printed: str, rows: str, requests: int) -> Measured:
         )
     try:
         table = [line.split("\t") for line in rows.splitlines()[1:]]
-        # 0 is less than half a millisecond, and no latency is nothing.
+        # 0 stands for less than half a millisecond, and no latency is zero.
         timed = sorted((int(row[1]), max(int(row[4]), 0.5) / 1e3) for row in table)
     except (IndexError, ValueError) as error:
         raise LoadError(f"ab's file of requests can't be read: {error}") from error
     if len(timed) != requests:
         raise LoadError(f"ab's file of requests has {len(timed)} of {requests}")
-    return Measured(requests, wall_s, per_s, tuple(seconds for _, seconds in timed))
+    return LoadResult(requests, wall_s, per_s, tuple(seconds for _, seconds in timed))
 
 
 def period_ms(rate_per_s: float) -> int:
-    """Milliseconds between two requests: h2load's clock knows whole ones only."""
+    """The milliseconds between two requests, rounded because h2load's clock knows whole milliseconds only."""
     return max(1, round(1000 / rate_per_s))
 
 
 def h2load_command(target: Target, requests: int, rate_per_s: float) -> list[str]:
-    """h2load(1) over HTTP/1.1: a new connection every period, each with one request."""
+    """The command line of h2load(1) over HTTP/1.1: it opens a new connection every period, each with one request."""
     schedule = ["-r", "1", f"--rate-period={period_ms(rate_per_s)}ms", "-n", str(requests), "-c", str(requests)]
     post = ["-d", str(target.body), "-H", f"content-type: {CONTENT_TYPE}"]
     wait = ["-N", f"{max(1, int(target.answer_within_s))}s"]
@@ -109,8 +116,11 @@ def h2load_command(target: Target, requests: int, rate_per_s: float) -> list[str
     return ["h2load", "--h1", "-t", "1", *schedule, *post, *wait, log, target.url]
 
 
-def read_h2load(rows: str, requests: int, rate_per_s: float) -> Measured:
-    """h2load's log file: start in µs since 1970, HTTP status (-1: failed), µs until the end of the answer.
+def read_h2load(rows: str, requests: int, rate_per_s: float) -> LoadResult:
+    """Parse h2load's log file.
+
+    Its columns are the start in µs since 1970, the HTTP status (-1 if the request failed), and the µs until the end of
+    the answer.
 
     Raises:
         LoadError: a request failed, was not answered by 2xx, or is missing.
@@ -131,24 +141,25 @@ def read_h2load(rows: str, requests: int, rate_per_s: float) -> Measured:
     wall_s = (max(start + took for start, _, took in table) - first) / 1e6
     period_us = 1000 * period_ms(rate_per_s)
     late_s = median(start - first - i * period_us for i, (start, _, _) in enumerate(table)) / 1e6
-    return Measured(requests, wall_s, requests / wall_s, tuple(took / 1e6 for _, _, took in table), late_s)
+    return LoadResult(requests, wall_s, requests / wall_s, tuple(took / 1e6 for _, _, took in table), late_s)
 
 
 def percentile(latencies_s: tuple[float, ...], percent: float) -> float:
-    """The smallest sample that is not under so many percent of them (nearest rank)."""
+    """The percentile by nearest rank: the least latency such that ``percent`` % of all are not longer."""
     ordered = sorted(latencies_s)
     return ordered[max(0, -(-len(ordered) * int(10 * percent) // 1000) - 1)]
 
 
-# A search ends when the two rates it is between are so close, or after so many trials.
+# A search ends when the ratio of its two bounds is below the first number, or after this many trials.
 _CLOSE, _TRIALS = 1.05, 8
 
 
 def highest_rate(capacity_per_s: float, is_good: Callable[[float], bool]) -> float | None:
-    """The highest rate that ``is_good``, by bisection, to within 5 %; None when none of those tried was.
+    """The highest rate that ``is_good``, found by bisection to within 5 %; None if no rate tried was good.
 
     Args:
-        capacity_per_s: what a closed loop reached: the first trial is at 9/10 of it, and none is past 12/10.
+        capacity_per_s: the rate that a closed loop reached; the first trial is at 0.9 times it, none above 1.2 times.
+        is_good: tries a rate.
     """
     low, high, rate = 0.0, 1.2 * capacity_per_s, 0.9 * capacity_per_s
     for _ in range(_TRIALS):
@@ -159,11 +170,11 @@ def highest_rate(capacity_per_s: float, is_good: Callable[[float], bool]) -> flo
     return low or None
 
 
-def own_figures(measured: Measured) -> Mapping[str, float]:
-    """Metrics of the generator: ``load/*``."""
+def load_figures(result: LoadResult) -> Mapping[str, float]:
+    """The generator's metrics: throughput and ``load/*``."""
     return {
-        "throughput/samples_per_s": measured.per_s,
-        "load/requests": float(measured.requests),
-        "load/wall_s": measured.wall_s,
-        "load/late_ms": 1e3 * measured.late_s,
+        "throughput/samples_per_s": result.per_s,
+        "load/requests": float(result.requests),
+        "load/wall_s": result.wall_s,
+        "load/late_ms": 1e3 * result.late_s,
     }

@@ -1,4 +1,4 @@
-"""What a server must do to be measured: the whole interface. One module a server; TorchServe is the first."""
+"""The interface that a server needs in order to be measured. Each server is one module; TorchServe is the first."""
 
 from __future__ import annotations
 
@@ -8,77 +8,80 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-from runner.matrix.cell import Cell
+from runner.protocol.cell import Cell
 from runner.protocol.errors import RunnerError
 from runner.protocol.jobfile import JobSpec
 
-# Every server gets so many ports of its own.
+# The number of ports that every server gets for itself.
 PORTS = 5
 
 
 class ServingError(RunnerError):
-    """The server did not start, did not become ready, or did not answer: why, in one sentence."""
+    """The server did not start, did not become ready, or did not answer; the message says why in one sentence."""
 
 
 @dataclass(frozen=True)
 class Site:
-    """One server of one job: nothing of it is shared with another's."""
+    """One server of one job; it shares nothing with the server of another job."""
 
     cell: Cell
     job: JobSpec
-    """What its worker is told."""
+    """The job file of its worker."""
     private: Path
-    """A folder with a short path, gone afterwards: configuration, archive, sockets, temporary files."""
+    """The private folder: configuration, archive, sockets, temporary files. It is removed afterwards."""
     logs: Path
-    """A folder that stays."""
+    """The folder of its logs, which are kept."""
     ports: tuple[int, ...]
     python: str
-    """The interpreter of the worker."""
+    """The path of the worker's Python interpreter."""
     launcher_args: Sequence[str]
-    """What the launcher of its worker is told: cores, allocator."""
+    """The arguments of its worker's launcher: cores, allocator."""
     timeout_s: float
-    """Of the whole job."""
+    """The seconds that the whole job may take."""
 
     @property
-    def left_s(self) -> float:
-        """Of it, from now on; never less than a moment, so that it can be waited for."""
+    def remaining_s(self) -> float:
+        """The seconds that remain of them; never less than 0.1, so that it can be used as a timeout."""
         return max(self.job.deadline_s - time.monotonic(), 0.1)
 
 
 class Server(Protocol):
-    """Life of one kind of server, but for its process: runner.job.serving.session starts and ends that."""
+    """The life of one kind of server except for its process, which runner.job.serving.session starts and ends."""
 
     def write(self, site: Site) -> None:
-        """Write configuration and model archive."""
+        """Write the configuration and the model archive."""
 
     def command(self, site: Site) -> Sequence[str]:
-        """What to start, in the foreground."""
+        """The command that runs the server in the foreground."""
 
     def environment(self, site: Site) -> Mapping[str, str]:
-        """What it needs in the environment, beside the job's."""
+        """The environment variables that it needs in addition to the job's."""
 
     def is_up(self, site: Site) -> bool:
-        """Whether it answers."""
+        """Whether the server answers."""
 
     def start_worker(self, site: Site) -> int:
-        """Load the model in one worker and wait until that takes requests; its process.
+        """Load the model in one worker, wait until the worker takes requests, and return its process id.
 
         Raises:
-            ServingError: it can't.
+            ServingError: the model can't be loaded.
         """
 
     def url(self, site: Site) -> str:
-        """Where requests are posted."""
+        """The address to which requests are posted."""
 
     def order(self, site: Site, body: bytes) -> None:
         """Post an order (runner.protocol.jobfile.BEGIN, END) to the worker, and wait until it is done.
 
         Raises:
-            ServingError: it was not.
+            ServingError: the worker did not do it.
         """
 
     def figures(self, site: Site, requests: int, batches: int) -> Mapping[str, float]:
-        """Its own metrics of the last so many requests and batches before END, as ``serving/*``; absent: unobserved."""
+        """The server's own metrics of the last requests and batches before END, as ``serving/*``.
 
-    def why(self, site: Site) -> str | None:
-        """What its logs say of a failure, in one line; None when nothing."""
+        A metric that the server did not log for all of them is unobserved and left out.
+        """
+
+    def failure_reason(self, site: Site) -> str | None:
+        """The line of its logs that says why it failed; None if none does."""

@@ -1,7 +1,7 @@
-"""TorchServe 0.12: its files, its command line, its management API, its metrics log.
+"""TorchServe 0.12: its files, its command line, its management API and its metrics log.
 
-Java is started directly, so that the process that is owned is the server; ``torchserve`` would be a parent that leaves
-Java behind. Sources: TorchServe's docs/configuration.md, docs/management_api.md, docs/metrics.md.
+Java is started directly, so that the process that the runner starts is the server. The script ``torchserve`` would be a
+parent that leaves Java behind. Sources: TorchServe's docs/configuration.md, docs/management_api.md, docs/metrics.md.
 """
 
 from __future__ import annotations
@@ -34,8 +34,8 @@ _LINE = re.compile(r" - (?P<name>QueueTime|HandlerTime|PredictionTime)\.\w+:(?P<
 _FIRST_REQUEST = re.compile(r"requestID:([^,]+),")
 _LOGS = ("ts_metrics.log", "model_metrics.log")
 
-# TorchServe's own configuration writes a dozen lines a request into three places, all of which a job would keep. Ours
-# leaves out what is neither a metric nor a worker's output nor a warning.
+# By default TorchServe writes a dozen lines per request into three places, and a job would keep them all. Ours keeps
+# metrics, the worker's output and warnings only.
 _FILE = """
   <File name="{name}" fileName="{folder}/{name}.log"><PatternLayout pattern="{pattern}"/></File>"""
 _LOGGER = """
@@ -43,8 +43,8 @@ _LOGGER = """
 _FILES = {"TS_METRICS": "ts_metrics", "MODEL_METRICS": "model_metrics", "MODEL_LOG": "model_log"}
 
 
-def logging(folder: Path) -> str:
-    """log4j2.xml: metrics and the worker's output in files of ``folder``, warnings on standard output."""
+def log_configuration(folder: Path) -> str:
+    """The content of log4j2.xml: metrics and the worker's output go to files in ``folder``, warnings to stdout."""
     plain = "%d{ISO8601} - %m%n"
     files = "".join(_FILE.format(name=name, folder=folder, pattern=plain) for name in _FILES.values())
     loggers = "".join(_LOGGER.format(logger=logger, name=name) for logger, name in _FILES.items())
@@ -61,7 +61,10 @@ def logging(folder: Path) -> str:
 
 
 def properties(site: Site) -> str:
-    """config.properties: own ports on loopback, nothing taken from the environment, no system metrics every minute."""
+    """The content of config.properties.
+
+    The server gets its own ports on loopback, takes nothing from the environment, and logs no metrics of the system.
+    """
     ports, cell = site.ports, site.cell
     lines = {
         "inference_address": f"http://{_HOST}:{ports[_INFERENCE]}",
@@ -69,11 +72,11 @@ def properties(site: Site) -> str:
         "metrics_address": f"http://{_HOST}:{ports[_METRICS]}",
         "grpc_inference_port": ports[_GRPC_INFERENCE],
         "grpc_management_port": ports[_GRPC_MANAGEMENT],
-        # Only the name of the worker's socket, in the private folder for temporary files.
+        # This number is only part of the name of the worker's socket, which is in the private folder.
         "initial_worker_port": 9000,
         "model_store": site.private / "store",
         "default_response_timeout": int(site.timeout_s) + 1,
-        # No request is turned away because others wait: its latency says that.
+        # No request is turned away because others wait: its latency shows the waiting.
         "job_queue_size": max(1000, cell.scenario.requests or 0),
         "max_request_size": 1 << 30,
         "model_metrics_auto_detect": "true",
@@ -89,30 +92,29 @@ def properties(site: Site) -> str:
 
 
 def manifest() -> str:
-    """MAR-INF/MANIFEST.json: the handler is a module of ours, found on PYTHONPATH."""
+    """The content of MAR-INF/MANIFEST.json; the handler is a module of ours that is found by PYTHONPATH."""
     model = {"modelName": _MODEL, "modelVersion": "1.0", "handler": "runner.worker.serve"}
     return json.dumps({"createdOn": "", "runtime": "python", "model": model, "archiverVersion": "0.12.0"})
 
 
 def times(log: str, requests: int, batches: int) -> dict[str, float]:
-    """Mean ``serving/queue_ms`` of the last requests, ``handler_ms`` and ``predict_ms`` of the last batches.
+    """Means: ``serving/queue_ms`` over the last requests, ``handler_ms`` and ``predict_ms`` over the last batches.
 
-    Absent where the log has not as many.
-
-    The last request of the log is the order to end, the only one after them that waited in the queue. Orders have no
-    HandlerTime, and share no request with a batch that has.
+    A figure is left out if the log has fewer requests or batches. The last request in the log is the order to end, the
+    only one after the measured requests that waited in the queue. Orders have no HandlerTime, and no request in common
+    with a batch that has one.
     """
-    found: dict[str, list[tuple[str, float]]] = {"QueueTime": [], "HandlerTime": [], "PredictionTime": []}
+    logged: dict[str, list[tuple[str, float]]] = {"QueueTime": [], "HandlerTime": [], "PredictionTime": []}
     for line in log.splitlines():
         if match := _LINE.search(line):
             first = _FIRST_REQUEST.search(line)
-            found[match["name"]].append((first[1] if first else "", float(match["value"])))
-    handled = found["HandlerTime"][-batches:] if batches else []
-    ours = {request for request, _ in handled}
+            logged[match["name"]].append((first[1] if first else "", float(match["value"])))
+    handled = logged["HandlerTime"][-batches:] if batches else []
+    measured = {request for request, _ in handled}
     means = {
-        "serving/queue_ms": ([value for _, value in found["QueueTime"][-requests - 1 : -1]], requests),
+        "serving/queue_ms": ([value for _, value in logged["QueueTime"][-requests - 1 : -1]], requests),
         "serving/handler_ms": ([value for _, value in handled], batches),
-        "serving/predict_ms": ([value for request, value in found["PredictionTime"] if request in ours], batches),
+        "serving/predict_ms": ([value for request, value in logged["PredictionTime"] if request in measured], batches),
     }
     return {name: fmean(values) for name, (values, wanted) in means.items() if values and len(values) == wanted}
 
@@ -125,20 +127,19 @@ def reason(log: str) -> str | None:
         r"(?:java\.[\w.]*)?BindException[^\n]*|Address already in use[^\n]*|Failed to bind[^\n]*",
         r"(?:Could not find or load main class|Error occurred during initialization of VM|OutOfMemoryError)[^\n]*",
     ):
-        found = re.search(pattern, log)
-        if found:
-            return found[0].strip()
+        if match := re.search(pattern, log):
+            return match[0].strip()
     return None
 
 
 class TorchServe:
-    """See runner.job.serving.server.Server."""
+    """TorchServe as a runner.job.serving.server.Server."""
 
     def write(self, site: Site) -> None:
-        """config.properties and a .mar, which is a zip archive."""
+        """Write config.properties, log4j2.xml and the model archive, a .mar file, which is a zip archive."""
         (site.private / "config.properties").write_text(properties(site), encoding="utf-8")
         (site.logs / "config.properties").write_text(properties(site), encoding="utf-8")
-        (site.private / "log4j2.xml").write_text(logging(site.logs), encoding="utf-8")
+        (site.private / "log4j2.xml").write_text(log_configuration(site.logs), encoding="utf-8")
         store = site.private / "store"
         store.mkdir()
         (site.private / "tmp").mkdir()
@@ -147,7 +148,7 @@ class TorchServe:
             archive.writestr("job.json", json.dumps(asdict(site.job)))
 
     def command(self, site: Site) -> Sequence[str]:
-        """Java, as the torchserve script would start it."""
+        """The command line of Java, as the torchserve script would write it."""
         home = Path(str(metadata.distribution("torchserve").locate_file("")))
         return [
             "java",
@@ -167,20 +168,20 @@ class TorchServe:
         ]
 
     def environment(self, site: Site) -> Mapping[str, str]:
-        """Its launcher is started as ``python`` from PATH; the handler is found by PYTHONPATH, from another folder."""
-        callers = filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep))
-        paths = [str(path) for path in (PROJECT, *(Path(caller).resolve() for caller in callers))]
+        """The variables by which TorchServe finds ``python`` (PATH) and our handler (PYTHONPATH)."""
+        inherited = filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep))
+        paths = [str(path) for path in (PROJECT, *(Path(caller).resolve() for caller in inherited))]
         return {
             "PATH": os.pathsep.join([str(Path(site.python).parent), os.environ.get("PATH", os.defpath)]),
             "PYTHONPATH": os.pathsep.join(paths),
-            # Where it would write if it did not follow our log4j2.xml.
+            # It would write there if it did not follow our log4j2.xml.
             "LOG_LOCATION": str(site.logs),
             "METRICS_LOCATION": str(site.logs),
             "TEMP": str(site.private / "tmp"),
         }
 
     def is_up(self, site: Site) -> bool:
-        """Whether /ping says Healthy."""
+        """Whether /ping answers "Healthy"."""
         try:
             status, text = _ask(site, _INFERENCE, "GET", "/ping", timeout_s=5)
         except ServingError:
@@ -188,7 +189,7 @@ class TorchServe:
         return status == 200 and "Healthy" in text
 
     def start_worker(self, site: Site) -> int:
-        """Register the archive; TorchServe answers when the worker has loaded it, or has failed to."""
+        """Register the archive; TorchServe answers when the worker has loaded it or has failed to."""
         cell = site.cell
         options = {
             "url": _ARCHIVE,
@@ -201,10 +202,10 @@ class TorchServe:
             "startup_timeout": int(site.timeout_s) + 1,
         }
         query = "&".join(f"{key}={value}" for key, value in options.items())
-        status, text = _ask(site, _MANAGEMENT, "POST", f"/models?{query}", timeout_s=site.left_s)
+        status, text = _ask(site, _MANAGEMENT, "POST", f"/models?{query}", timeout_s=site.remaining_s)
         if status != 200:
             raise ServingError(f"TorchServe did not load the model ({status}: {_message(text)})")
-        status, text = _ask(site, _MANAGEMENT, "GET", f"/models/{_MODEL}", timeout_s=site.left_s)
+        status, text = _ask(site, _MANAGEMENT, "GET", f"/models/{_MODEL}", timeout_s=site.remaining_s)
         try:
             workers = stored.parse_json(_ANSWER, text)[0]["workers"]
             [pid] = [int(worker["pid"]) for worker in workers if worker["status"] == "READY"]
@@ -213,36 +214,36 @@ class TorchServe:
         return pid
 
     def url(self, site: Site) -> str:
-        """The inference API's."""
+        """The address of the model in the inference API."""
         return f"http://{_HOST}:{site.ports[_INFERENCE]}/predictions/{_MODEL}"
 
     def order(self, site: Site, body: bytes) -> None:
-        """An order goes the way of a request; alone, it is a batch by itself."""
-        status, text = _ask(site, _INFERENCE, "POST", f"/predictions/{_MODEL}", body, timeout_s=site.left_s)
+        """Post an order like a request; nothing else is sent meanwhile, so that it is a batch by itself."""
+        status, text = _ask(site, _INFERENCE, "POST", f"/predictions/{_MODEL}", body, timeout_s=site.remaining_s)
         if status != 200:
             raise ServingError(f"the worker did not answer {body.decode()!r} ({status}: {_message(text)})")
 
     def figures(self, site: Site, requests: int, batches: int) -> Mapping[str, float]:
-        """From its metrics logs."""
+        """TorchServe's metrics, read from its logs."""
         files = [site.logs / name for name in _LOGS]
         log = "".join(stored.read_text(file, errors="replace") for file in files if file.exists())
         return times(log, requests, batches)
 
-    def why(self, site: Site) -> str | None:
-        """From the worker's output, then from the server's."""
+    def failure_reason(self, site: Site) -> str | None:
+        """The line that says why it failed, in the worker's output or else in the server's."""
         for file in (site.logs / "model_log.log", site.logs.parent / "stdout.log"):
-            if found := reason(stored.log_text(file)):
-                return f"{found} (see {file.relative_to(site.logs.parent)})"
+            if line := reason(stored.log_text(file)):
+                return f"{line} (see {file.relative_to(site.logs.parent)})"
         return None
 
 
 def _ask(
     site: Site, port: int, method: str, path: str, body: bytes | None = None, *, timeout_s: float
 ) -> tuple[int, str]:
-    """(status, text) of one HTTP request on loopback.
+    """Make one HTTP request on loopback; returns (status, text).
 
     Raises:
-        ServingError: nobody answers, or what answers breaks off.
+        ServingError: there is no answer, or it breaks off.
     """
     connection = http.client.HTTPConnection(_HOST, site.ports[port], timeout=timeout_s)
     try:
@@ -250,14 +251,14 @@ def _ask(
         answer = connection.getresponse()
         return answer.status, answer.read().decode(errors="replace")
     except (http.client.HTTPException, OSError) as error:
-        said = f"{type(error).__name__}: {error}"
-        raise ServingError(f"TorchServe did not answer {method} {path.partition('?')[0]} ({said})") from error
+        problem = f"{type(error).__name__}: {error}"
+        raise ServingError(f"TorchServe did not answer {method} {path.partition('?')[0]} ({problem})") from error
     finally:
         connection.close()
 
 
 def _message(text: str) -> str:
-    """TorchServe's own message of an error, in one line."""
+    """TorchServe's own error message, in one line."""
     with contextlib.suppress(FormatError, KeyError, TypeError):
         text = str(stored.parse_json(_ANSWER, text)["message"])
     return " ".join(text.split())[:300]

@@ -1,134 +1,42 @@
-"""Hydra's view of the runner: the sweeper ``matrix`` and a file source that reads YAML 1.2 booleans.
+"""Hydra's view of a sweep: the sweeper ``matrix``.
 
-Hydra looks for plugins in the namespace package ``hydra_plugins``; ``runner.__main__`` puts the folder
-above this one on sys.path. Everything that decides something is in ``runner.sweep.run`` and
-``runner.matrix.cell``.
+Hydra looks for plugins in the namespace package ``hydra_plugins``; ``runner.commands.sweep`` puts the folder above this
+one on sys.path. Everything that decides something is in ``runner.sweep``.
 """
 
 from __future__ import annotations
 
+import contextlib
 import copy
+import io
 import itertools
-import re
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import yaml
-from hydra._internal.core_plugins import file_config_source
-from hydra._internal.sources_registry import SourcesRegistry
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override, OverrideType
 from hydra.core.plugins import Plugins
-from hydra.core.utils import JobReturn, JobStatus
+from hydra.core.utils import JobReturn
 from hydra.errors import HydraException
-from hydra.plugins.config_source import ConfigLoadError, ConfigResult, ConfigSource
 from hydra.plugins.launcher import Launcher
 from hydra.plugins.sweeper import Sweeper
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, OmegaConf, open_dict, read_write
-from omegaconf._utils import get_yaml_loader
-from omegaconf.errors import OmegaConfBaseException
 
 from runner.config import names, schema
+from runner.machine.installation import IPEX_EXTRA
 from runner.matrix.cell import AXES
-from runner.protocol import stored
 from runner.protocol.errors import RunnerError
 from runner.results.outcome import Outcome
 from runner.sweep import planning, resume, run
 
-
-def _yaml12_loader() -> type[Any]:
-    """OmegaConf's loader, with only true and false as booleans: `ipex: off` is the text "off"."""
-    tag = "tag:yaml.org,2002:bool"
-    loader: type[Any] = type("Yaml12Loader", (get_yaml_loader(),), {})
-    loader.yaml_implicit_resolvers = {
-        first: [(kind, pattern) for kind, pattern in resolvers if kind != tag]
-        for first, resolvers in loader.yaml_implicit_resolvers.items()
-    }
-    loader.add_implicit_resolver(tag, re.compile(r"^(?:true|True|TRUE|false|False|FALSE)$"), list("tTfF"))
-    return loader
-
-
 # As conf/config.yaml has it.
 _SUBDIR = "hydra/${hydra.job.num}"
-# Of one file, its nodes once aliases are followed, and their nesting: a matrix written out by hand has a tenth of it.
-_MOST_BYTES, _MOST_NODES, _DEEPEST = 1 << 18, 10_000, 32
 
 
-def _load(text: str) -> Any:
-    """The value in a YAML file.
-
-    Raises:
-        RunnerError: it is larger or nests deeper than any configuration, or its aliases make it so.
-        yaml.YAMLError: it is not YAML.
-    """
-    loader = _yaml12_loader()(text)
-    try:
-        node = loader.get_single_node()
-        if node is None:
-            return None
-        _measure(node, 0, {})
-        return loader.construct_document(node)
-    finally:
-        loader.dispose()
-
-
-def _measure(node: yaml.Node, depth: int, known: dict[int, int]) -> int:
-    """Number of nodes in this one, an alias counted as what it stands for: OmegaConf makes copies of it."""
-    if depth > _DEEPEST:
-        raise RunnerError(f"it nests more than {_DEEPEST} levels deep, or refers to itself")
-    if id(node) not in known:
-        children = node.value if isinstance(node, yaml.CollectionNode) else []
-        flat = [one for child in children for one in (child if isinstance(child, tuple) else (child,))]
-        known[id(node)] = 1 + sum(_measure(one, depth + 1, known) for one in flat)
-    if known[id(node)] > _MOST_NODES:
-        raise RunnerError(f"it has more than {_MOST_NODES} values once its aliases are followed")
-    return known[id(node)]
-
-
-# Of the sweep as a whole: read once, from the configuration all its cells share.
-_ONE_VALUE = (
-    "experiment", "rounds", "budget_min", "smallest_pct", "reruns", "mlruns", "baseline", "timeout_s", "capture",
-    "wait", "resume", "retries",
-)  # fmt: skip
-
-
-class FileConfigSource(file_config_source.FileConfigSource):  # type: ignore[misc]  # Hydra's plugins are untyped
-    """The ``file://`` source, reading ``off``, ``on``, ``yes`` and ``no`` as the words they are.
-
-    Named like Hydra's own, because the registry keeps the first class of a name for a scheme.
-    """
-
-    def load_config(self, config_path: str) -> ConfigResult:
-        """Read one YAML file; what is wrong with it is said in a sentence that names it."""
-        path = Path(self.path, self._normalize_file_name(config_path)).resolve()
-        if not path.is_file():
-            raise ConfigLoadError(f"Config not found : {path}")
-        text = stored.read_text(path, _MOST_BYTES)
-        try:
-            value = _load(text) or {}
-            if not isinstance(value, Mapping):
-                raise RunnerError(f"{path} must hold a mapping of keys to values, not {type(value).__name__}")
-            # Hydra's own part has texts of several lines.
-            names.check_values("", {key: one for key, one in value.items() if key != "hydra"})
-            config, header = OmegaConf.create(dict(value)), ConfigSource._get_header_dict(text[:512])
-        except yaml.YAMLError as error:
-            mark = getattr(error, "problem_mark", None)
-            where = f" at line {mark.line + 1}, column {mark.column + 1}" if mark else ""
-            said = ascii(" ".join(str(getattr(error, "problem", None) or error).split()))[1:-1][:300]
-            raise RunnerError(f"{path} is not YAML{where}: {said}") from error
-        except RecursionError as error:
-            raise RunnerError(f"{path} nests too deeply") from error
-        except (RunnerError, OmegaConfBaseException, ValueError, LookupError, TypeError, AttributeError) as error:
-            # PyYAML raises any of the last four for a value that its tag does not fit, like !!int x.
-            said = " ".join(str(error).split())[:1000]
-            raise RunnerError(said if str(path) in said else f"{path}: {said}") from error
-        return ConfigResult(config=config, path=f"{self.scheme()}://{self.path}", provider=self.provider, header=header)
-
-
-class MatrixSweeper(Sweeper):  # type: ignore[misc]
+class MatrixSweeper(Sweeper):  # type: ignore[misc]  # Hydra's plugins are untyped
     """Expands the matrix and hands it to runner.sweep.run."""
 
     def __init__(
@@ -157,8 +65,8 @@ class MatrixSweeper(Sweeper):  # type: ignore[misc]
         names.check_values("", OmegaConf.to_container(without_hydra(self.config), resolve=True))
         directory = self._directory()
         if self.config.resume and not directory.exists():
-            directory = resume.the_same(Path(self.config.mlruns), sys.argv[1:]) or directory
-        with read_write(self.config), open_dict(self.config):
+            directory = resume.newest_sweep_of(Path(self.config.mlruns), sys.argv[1:]) or directory
+        with read_write(self.config.hydra.sweep):
             # Resolved once: every job must see the same folder, wherever its process runs.
             self.config.hydra.sweep.dir = str(directory)
         if self.max_batch_size is not None and self.max_batch_size < 1:
@@ -176,9 +84,16 @@ class MatrixSweeper(Sweeper):  # type: ignore[misc]
             ),
             batch=self.max_batch_size or (1 if runs_here else 10**6),
             runs_here=runs_here,
+            notes=self._notes(),
         )
         run.exit_status = run.run_sweep(request, self._compose, self._launch)
         return run.exit_status
+
+    def _notes(self) -> list[str]:
+        """What an automatic choice came to, where it is not the usual one."""
+        if self.config.hydra.runtime.choices.launcher != "auto" or self.config.launcher.name == "ipexrun":
+            return []
+        return [f"launcher={self.config.launcher.name}: ipexrun comes with IPEX; to have it: {IPEX_EXTRA}"]
 
     def _directory(self) -> Path:
         """The sweep's folder, which every job leaves its files in: a folder of the store, and of no other."""
@@ -211,7 +126,7 @@ class MatrixSweeper(Sweeper):  # type: ignore[misc]
             if key.lstrip("+~").partition(".")[0] == "sweep":
                 raise RunnerError(f"{key}: the runner fills it in for each job; leave it out")
             choices[key] = values
-            if len(values) > 1 and key.lstrip("+").partition(".")[0] in _ONE_VALUE:
+            if len(values) > 1 and key.lstrip("+").partition(".")[0] in schema.ONE_VALUE:
                 raise RunnerError(
                     f"{key}={','.join(values)}: a sweep takes one value of {key.lstrip('+')}; run one sweep for each"
                 )
@@ -237,12 +152,10 @@ class MatrixSweeper(Sweeper):  # type: ignore[misc]
 
     def _launch(self, batch: Sequence[Sequence[str]], first: int) -> list[Outcome]:
         returned: Sequence[JobReturn] = self.launcher.launch([list(job) for job in batch], initial_job_idx=first)
-        outcomes = []
-        for job in returned:
-            if job.status != JobStatus.COMPLETED:
-                raise job._return_value  # a fault of the runner itself: jobs.run() does not raise for a job's
-            outcomes.append(job.return_value)
-        return outcomes
+        # A job that raised is a fault of the runner itself or of its disk, which main() puts into words: the line that
+        # Hydra prints before it raises would stand above them.
+        with contextlib.redirect_stderr(io.StringIO()):
+            return [job.return_value for job in returned]
 
 
 def _experiment(choice: Any) -> str:
@@ -286,7 +199,3 @@ def _expanded(override: Override) -> tuple[str, list[str]]:
             raise RunnerError(f"{override.input_line}: it has more than {planning.MOST_CELLS} values; name fewer")
         return key, values
     return key, [override.get_value_element_as_str()]
-
-
-# Runs while Hydra scans for plugins, before it registers its own source for the scheme.
-SourcesRegistry.instance().types["file"] = FileConfigSource

@@ -1,0 +1,138 @@
+"""oneDNN's verbose log as tables: by kind of primitive, line by line, and by shape. Pure.
+
+runner.capture.kernels makes figures of the same log. Each copy of oneDNN (torch's, IPEX's) logged iterations of its
+own, so calls are divided by the iterations of the copy that printed them.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+from runner.capture.onednn import Log, Primitive
+from runner.capture.steps import median_over
+
+Step = TypeVar("Step", int, str)
+"""The number of an iteration: an int as logged, a str as read back from a table."""
+
+
+def by_primitive(log: Log, step_s: Mapping[str, Sequence[float]]) -> dict[str, list[Any]]:
+    """The columns of a table with one row per kind and implementation of primitive, longest first.
+
+    ``ms per iteration`` is the median over the iterations.
+    """
+    groups: dict[tuple[str, str], list[Primitive]] = {}
+    for p in log.primitives:
+        groups.setdefault((p.kind, p.implementation), []).append(p)
+    rows = []
+    for (kind, implementation), group in groups.items():
+        copies = sorted({p.copy for p in group})
+        steps = {copy: max(len(step_s.get(copy, ())), 1) for copy in copies}
+        times = _by_step((p.copy, p.step, p.seconds) for p in group if p.step < steps[p.copy])
+        seconds = sum(median_over(times.get(copy, {}).values(), steps[copy]) for copy in copies)
+        rows.append(
+            (
+                f"{kind} {implementation}",
+                seconds * 1e3,
+                round(sum(1 / steps[p.copy] for p in group), 6),
+                "+".join(copies),
+                "+".join(sorted({p.dtype for p in group})),
+                group[0].family,
+                "+".join(sorted({name for p in group for name in p.post_ops})),
+            )
+        )
+    rows.sort(key=lambda row: -row[1])
+    names = ("primitive", "ms per iteration", "calls per iteration", "copies", "dtypes", "isa", "post-ops")
+    return {name: [row[i] for row in rows] for i, name in enumerate(names)}
+
+
+TRACE = (
+    "step", "copy", "operation", "engine", "primitive", "implementation", "propagation",
+    "src_dtype", "src_layout", "wei_dtype", "wei_layout", "bia_dtype", "bia_layout", "dst_dtype", "dst_layout",
+    "attributes", "post_ops", "auxiliary", "problem", "seconds", "timestamp_s",
+)  # fmt: skip
+
+# The columns of TRACE that `by_shape` reads.
+OF_SHAPES = frozenset({"step", "copy", "operation", "primitive", "implementation", "post_ops", "problem", "seconds"})
+
+
+def trace(log: Log) -> str:
+    """The log as CSV, with one row per executed primitive and graph partition, in the order of the log."""
+    out = io.StringIO()
+    writer = csv.writer(out)
+    writer.writerow(TRACE)
+    for p in log.primitives:
+        tensors = [p.tensors.get(name) or p.tensors.get(f"{name}_0") or p.tensors.get(f"{name}0") for name in _TENSORS]
+        cells = [text for tensor in tensors for text in ((tensor.dtype, tensor.tag) if tensor else ("", ""))]
+        writer.writerow(
+            (p.step, p.copy, "exec", p.engine, p.kind, p.implementation, p.prop_kind, *cells, p.attributes,
+             " ".join(p.post_ops), p.auxiliary, p.shape, f"{p.seconds:.9g}", _date(p.timestamp_s))
+        )  # fmt: skip
+    for g in log.graphs:
+        # A partition's time repeats that of the primitives inside.
+        empty = [""] * (2 * len(_TENSORS))
+        writer.writerow(
+            (g.step, g.copy, "graph", g.engine, g.kind, g.implementation, "", *empty, "",
+             " ".join(g.operations), g.backend, "", f"{g.seconds:.9g}", _date(g.timestamp_s))
+        )  # fmt: skip
+    return out.getvalue()
+
+
+_TENSORS = ("src", "wei", "bia", "dst")
+
+
+@dataclass(frozen=True)
+class Problem:
+    """All that oneDNN did per iteration for one kind of primitive on one shape."""
+
+    name: str
+    """The kind and the shape as oneDNN prints it (``convolution mb32_ic3oc64_ih224...``)."""
+    ms: float
+    """Milliseconds per iteration: the median over the iterations, summed over the copies."""
+    calls: float
+    """Calls per iteration."""
+    by: str
+    """The implementations with their post-ops in brackets, joined by +: ``jit:avx512_core (eltwise_relu)``."""
+
+
+def by_shape(rows: Iterable[Mapping[str, str]]) -> list[Problem]:
+    """The primitives of a `trace` that was read back, by kind and shape, longest first; graphs are left out."""
+    groups: dict[tuple[str, str], list[Mapping[str, str]]] = {}
+    steps: dict[str, set[str]] = {}
+    for row in rows:
+        steps.setdefault(row["copy"], set()).add(row["step"])
+        if row["operation"] == "exec":
+            groups.setdefault((row["primitive"], row["problem"]), []).append(row)
+    problems = []
+    for (kind, shape), group in groups.items():
+        times = _by_step((row["copy"], row["step"], float(row["seconds"])) for row in group)
+        problems.append(
+            Problem(
+                f"{kind} {shape}",
+                1e3 * sum(median_over(by_step.values(), len(steps[copy])) for copy, by_step in times.items()),
+                sum(1 / len(steps[row["copy"]]) for row in group),
+                "+".join(sorted({_computed_by(row) for row in group})),
+            )
+        )
+    return sorted(problems, key=lambda problem: -problem.ms)
+
+
+def _computed_by(row: Mapping[str, str]) -> str:
+    after = ", ".join(row["post_ops"].split())
+    return f"{row['implementation']} ({after})" if after else row["implementation"]
+
+
+def _date(timestamp_s: float | None) -> str:
+    return "" if timestamp_s is None else f"{timestamp_s:.6f}"
+
+
+def _by_step(times: Iterable[tuple[str, Step, float]]) -> dict[str, dict[Step, float]]:
+    """Copy of oneDNN -> iteration -> sum of its seconds, from triples of (copy, iteration, seconds)."""
+    sums: dict[str, dict[Step, float]] = {}
+    for copy, step, seconds in times:
+        by_step = sums.setdefault(copy, {})
+        by_step[step] = by_step.get(step, 0.0) + seconds
+    return sums

@@ -1,0 +1,69 @@
+"""What a worker is asked to record after its timed loop, as the job file says it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from runner.protocol.stored import Count, Duration
+
+
+@dataclass(frozen=True)
+class Steps:
+    """How many iterations a capture takes."""
+
+    iterations: Count
+    """At most so many."""
+    max_s: Duration
+    """Seconds after which no further iteration is begun."""
+
+
+# What the evidence needs of oneDNN's log: a second iteration, because the first is longer by the log's header.
+EVIDENCE_LOG = Steps(iterations=2, max_s=2.0)
+
+
+@dataclass(frozen=True)
+class CountersCapture(Steps):
+    """What perf counts of the running worker."""
+
+    perf: list[str]
+    """``perf stat`` without its target; empty if getrusage(2) has to do."""
+
+
+@dataclass(frozen=True)
+class IttCapture(Steps):
+    """ITT ranges of operators and of oneDNN's primitives."""
+
+    library: str
+    """The file of the collector's library."""
+
+
+@dataclass(frozen=True)
+class ProfilerCapture(Steps):
+    """PyTorch's profiler."""
+
+    max_trace_mb: float
+    """Megabytes past which the trace is left out; its tables are kept."""
+
+
+@dataclass(frozen=True)
+class Captures:
+    """The captures that run in the timing pass after the timed loop; None for each that is not asked for."""
+
+    clean: bool = False
+    """Whether iterations without any capture are taken, to set the others against."""
+    counters: CountersCapture | None = None
+    """Whether and how perf counts."""
+    itt: IttCapture | None = None
+    """Whether and how ITT ranges are collected."""
+    profiler: ProfilerCapture | None = None
+    """Whether and how PyTorch's profiler records."""
+
+
+@dataclass(frozen=True)
+class Region:
+    """perf's control FIFOs, by which a workload says which part of it is counted."""
+
+    ctl: str
+    """The path of the FIFO that perf reads its orders from."""
+    ack: str
+    """The path of the FIFO that perf answers on."""

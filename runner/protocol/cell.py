@@ -1,0 +1,310 @@
+"""What a cell is: one combination of all axes, with every setting that can change its result.
+
+This is where an axis or a setting is declared, once: see runner.protocol.declaration for what is derived from it. The
+job file holds the cell itself, so the worker reads this module too: standard library only.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from runner.protocol.declaration import ABSENT as ABSENT  # where those who read results look for it
+from runner.protocol.declaration import Role, axis, detail, entries, setting
+
+INFERENCE = "inference"
+
+_FORMATS = ("channels_first", "channels_last")
+
+
+@dataclass(frozen=True)
+class Model:
+    """What is run."""
+
+    name: str
+    target: str = setting(
+        "The dotted path of a callable (batch_size, **kwargs) that returns (module, inputs).",
+        yaml="_target_",
+        is_work=True,
+    )
+    kwargs: Mapping[str, Any] = setting("Further arguments of the model's callable.", {}, is_work=True)
+    memory_formats: tuple[str, ...] = detail(
+        "The memory formats that mean something to the model: without 4-d tensors it has the first only.",
+        _FORMATS,
+        choices=_FORMATS,
+    )
+
+
+@dataclass(frozen=True)
+class Allocator:
+    """Whose malloc, and with which settings: both are the axis."""
+
+    name: str
+    library: str = detail("The library that must own malloc.", choices=("glibc", "jemalloc", "tcmalloc"))
+    launcher_value: str = setting(
+        "The allocator that the launcher is asked to preload.", choices=("default", "jemalloc", "tcmalloc")
+    )
+    env: Mapping[str, str] = setting("The environment variables that tune the allocator.", {})
+    expect: Mapping[str, Any] = detail("The effective settings that must be read back from the live allocator.", {})
+
+
+@dataclass(frozen=True)
+class Precision:
+    """What the arithmetic is done in, and how far its results may be from fp32's."""
+
+    name: str
+    tolerance: Mapping[str, float] = setting(
+        "The largest error against the fp32 eager reference, by measure; least_rel_l2 is the error below which the "
+        "precision can't have run.",
+        {},
+        keys=("rel_l2", "cosine", "top1_match_pct", "max_abs_err", "least_rel_l2"),
+    )
+    calibration_batches: int = setting(
+        "For int8: how many batches the observers see before the model is converted.",
+        1,
+        least=1,
+        unit="batches for int8 to see values in",
+    )
+
+
+@dataclass(frozen=True)
+class Graph:
+    """Whether operators run one by one or as a graph."""
+
+    name: str
+    fullgraph: bool = setting("For compile: whether a graph break fails the cell.", True)
+
+
+@dataclass(frozen=True)
+class Launcher:
+    """What starts the worker."""
+
+    name: str
+    plain: bool = setting("For ipexrun: start it by its own command, which imports torch first.", False)
+    task_manager: str = setting(
+        "What pins the worker; auto is numactl, which binds memory too, where it works, else taskset.",
+        "auto",
+        choices=("auto", "numactl", "taskset"),
+    )
+
+
+@dataclass(frozen=True)
+class Scenario:
+    """What calls the model: a loop in its own process (INFERENCE), or clients through a server of that name."""
+
+    name: str = INFERENCE
+    requests: int | None = setting(
+        "Behind a server: requests of the measured load.",
+        None,
+        least=1,
+        most=10**6,
+        unit="requests of the measured load",
+    )
+    concurrency: int | None = setting(
+        "Behind a server: clients that each wait for an answer, in a closed loop and in the warm-up.",
+        None,
+        least=1,
+        most=10**6,
+        unit="clients",
+        is_work=True,
+    )
+    max_batch_delay_ms: int | None = setting(
+        "Behind a server: milliseconds that it waits for a batch to fill.",
+        None,
+        least=0,
+        most=10**6,
+        unit="milliseconds that a batch waits to fill",
+        is_work=True,
+    )
+
+    @property
+    def is_served(self) -> bool:
+        """Whether the model is behind a server."""
+        return self.name != INFERENCE
+
+
+@dataclass(frozen=True)
+class Load:
+    """What sends the requests; a rate or a limit of p99 is for open loops only, and one of the two is None."""
+
+    name: str | None = None
+    rate_per_s: float | None = setting(
+        "For h2load: requests per second, whatever becomes of them; its schedule is in whole milliseconds.",
+        None,
+        above=0,
+        most=1000,
+        unit="requests per second",
+        is_work=True,
+    )
+    p99_limit_ms: float | None = setting(
+        "For h2load: the highest rate is searched whose p99 stays below this many milliseconds.",
+        None,
+        above=0,
+        most=10**6,
+        unit="milliseconds",
+        is_work=True,
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Cell:
+    """One combination of all axes with every setting that can change its result.
+
+    To add an axis or a setting, add a field here: tables, comparisons, limits, ``--help``, the job file and MLflow
+    follow. Axes whose values are files also need their folder in conf/.
+    """
+
+    model: Model = axis("What is run.", is_group=True, is_work=True)
+    allocator: Allocator = axis("Whose malloc, and with which settings.", is_group=True)
+    ipex: str = axis(
+        "Whether Intel Extension for PyTorch (IPEX) optimizes the model.", is_group=True, choices=("off", "on")
+    )
+    memory_format: str = axis("The order of the dimensions of images in memory.", is_group=True, choices=_FORMATS)
+    precision: Precision = axis(
+        "What weights, inputs and activations are kept in.", is_group=True, choices=("fp32", "bf16", "fp16", "int8")
+    )
+    graph: Graph = axis(
+        "Whether operators run one by one or as a graph.", is_group=True, choices=("eager", "torchscript", "compile")
+    )
+    scenario: Scenario = axis(
+        "What calls the model: a loop in its own process, or clients through a server.",
+        Scenario(),
+        is_group=True,
+        choices=(INFERENCE, "torchserve"),
+        is_work=True,
+    )
+    load: Load = axis(
+        "What sends the requests to a server.", Load(), is_group=True, choices=("ab", "h2load"), is_work=True
+    )
+    launcher: Launcher = axis("What starts the worker.", is_group=True, choices=("ipexrun", "xeon", "none"))
+    openmp: str = axis(
+        "The OpenMP runtime: default is torch's own (libgomp), intel is libiomp5.",
+        "default",
+        choices=("default", "intel"),
+    )
+    batch_size: int = axis(
+        "Samples per iteration; each model has its own default.", least=1, unit="samples per iteration", is_work=True
+    )
+    sequence_length: int | None = axis(
+        "Tokens per sample, for models that have sequences.",
+        absent="none",
+        least=1,
+        unit="tokens per sample",
+        is_work=True,
+    )
+    instances: int = axis(
+        "Processes that run the model at the same time, each on cores of its own.",
+        1,
+        least=1,
+        unit="processes that run the model at the same time",
+        is_work=True,
+    )
+    cores_per_instance: int | None = axis(
+        "Physical cores of each instance; null: cores / instances.",
+        None,
+        absent="equal",
+        least=1,
+        unit="physical cores",
+    )
+    cores: int | None = axis(
+        "Physical cores; null: all of the node that the caller may use.",
+        None,
+        absent="all",
+        least=1,
+        unit="physical cores",
+    )
+    threads: int | None = axis(
+        "OpenMP threads of an instance; null: one per core.", None, absent="cores", least=1, unit="OpenMP threads"
+    )
+    node: int | None = axis(
+        "The NUMA node of cores and memory; null: the first that the caller may use.",
+        None,
+        absent="first",
+        least=0,
+        unit="the number of a NUMA node",
+    )
+    twin: str | None = axis(
+        "A second name for a cell, so that it can be run against itself, as in twin=a,b; nothing else changes.",
+        None,
+    )
+    warmup: int = setting(
+        "Untimed iterations before the timed ones; at least 2 are run, in which TorchScript, torch.compile and IPEX "
+        "prepare themselves.",
+        3,
+        absent="null",
+        least=0,
+        unit="untimed iterations",
+    )
+    iterations: int | None = setting(
+        "Timed iterations per process; null: until its median is known well enough.",
+        None,
+        absent="null",
+        least=1,
+        unit="timed iterations",
+        is_measuring=True,
+    )
+    min_time_s: float | None = setting(
+        "Seconds that the timed loop lasts at least.", 3.0, absent="null", above=0, unit="seconds", is_measuring=True
+    )
+    max_time_s: float | None = setting(
+        "Seconds after which no iteration is begun; never fewer than 6 iterations.",
+        10.0,
+        absent="null",
+        above=0,
+        unit="seconds",
+        is_measuring=True,
+    )
+    target_ci_pct: float | None = setting(
+        "The timed loop ends between the two when the 95 % interval of its median is this narrow, in percent of the "
+        "median; null: at max_time_s.",
+        1.0,
+        absent="null",
+        above=0,
+        unit="percent of the median",
+        is_measuring=True,
+    )
+    seed: int = setting("The seed of weights, inputs and the order of jobs.", 0, least=0, unit="a seed")
+
+    @property
+    def axes(self) -> dict[str, str]:
+        """Axis -> value, as text: what exclude rules match, MLflow shows as params and tables as columns."""
+        return {entry.key: entry.text(self) for entry in entries(type(self)) if entry.declaration.role is Role.AXIS}
+
+    @property
+    def settings(self) -> dict[str, str]:
+        """Setting -> value, as text: what else tells cells apart, tags in MLflow."""
+        return {entry.key: entry.text(self) for entry in entries(type(self)) if entry.declaration.role is Role.SETTING}
+
+    @property
+    def labels(self) -> dict[str, str]:
+        """Axes and settings: everything a table may have a column for."""
+        return {**self.axes, **self.settings}
+
+    @property
+    def key(self) -> str:
+        """Content address of what was asked for: equal for equal cells on any machine and in any order of keys.
+
+        Results are filed under the ``cell_id`` of runner.sweep.identity, which also has what they ran with.
+        """
+        text = json.dumps(asdict(self), sort_keys=True, separators=(",", ":"), default=str)
+        return hashlib.sha256(text.encode()).hexdigest()[:12]
+
+
+# Derived from the declarations above; nothing else lists axes or settings.
+ENTRIES = {entry.key: entry for entry in entries(Cell)}
+AXES = tuple(key for key, entry in ENTRIES.items() if entry.declaration.role is Role.AXIS)
+SETTINGS = tuple(key for key, entry in ENTRIES.items() if entry.declaration.role is Role.SETTING)
+# The axes that name a cell when nothing tells it apart: those that change how the model is run.
+MAIN_AXES = tuple(
+    key for key in AXES if ENTRIES[key].declaration.is_group and key not in ("scenario", "load", "launcher")
+)
+# What an iteration computes: latencies of different work have no ratio.
+WORK = tuple(key for key, entry in ENTRIES.items() if entry.declaration.is_work)
+
+
+def worded(axis_name: str, value: str) -> str:
+    """A value; with its axis where it says nothing by itself (on, 2)."""
+    return f"{axis_name}={value}" if value in ("on", "off") or value.isdigit() else value

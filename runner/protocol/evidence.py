@@ -1,0 +1,257 @@
+"""What a worker read back about itself after the timed loop: what the gate compares with what was asked.
+
+Every field must be in a result file. What could not be observed is null there and None here; nothing has a default,
+so that evidence which lacks something is refused by the name of the field, and never taken for what was asked.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from runner.protocol.stored import Count, Duration, Figure
+from runner.protocol.verdicts import Word
+
+# The value of an allocator's setting, in the type that the allocator itself has for it.
+Setting = bool | int | str
+
+
+@dataclass(frozen=True)
+class AllocatorEvidence:
+    """Whose memory functions are live in this process, and with which settings."""
+
+    malloc: str | None
+    """The file that owns the live ``malloc`` symbol; None if no library defines it."""
+    free: str | None
+    """The file that owns the live ``free`` symbol; None if no library defines it."""
+    posix_memalign: str | None
+    """The file that owns the live ``posix_memalign`` symbol; None if no library defines it."""
+    jemalloc: Mapping[str, Setting | None] | None
+    """Effective settings by their mallctl(3) names, None where one can't be read; None if jemalloc is not live."""
+    glibc_maps_large_blocks: bool | None
+    """Whether malloc serves a block of 2 GiB by a fresh mmap; None if glibc is not live or it could not be tried."""
+    mapped: list[str]
+    """Files of other allocators that are mapped into the process: being mapped does not make one live."""
+
+
+@dataclass(frozen=True)
+class OpenMPEvidence:
+    """Which OpenMP library is live, and how many threads it gives."""
+
+    owner: str | None
+    """The file that owns ``omp_get_num_threads``; None if no library defines it."""
+    torch_threads: Count
+    """Threads that torch uses inside an operator."""
+    max_threads: Count | None
+    """What ``omp_get_max_threads`` returns; None if no library defines it."""
+
+
+@dataclass(frozen=True)
+class ThreadAffinity:
+    """Threads of the process that may run on the same CPUs."""
+
+    cpus: list[Count] | None
+    """Logical CPUs that these threads may run on; None if the kernel did not say."""
+    threads: Count
+    """The number of these threads."""
+
+
+@dataclass(frozen=True)
+class AffinityEvidence:
+    """Where the process may run and where its memory may lie."""
+
+    allowed: list[Count]
+    """Logical CPUs that the main thread may run on."""
+    threads: list[ThreadAffinity]
+    """All threads of the process, one entry per distinct set of CPUs."""
+    memory_nodes_allowed: str | None
+    """NUMA nodes in the kernel's list format (``0-1``); None if the kernel did not say."""
+    memory_policy: str | None
+    """The policy of the stack's mapping (``bind:0``, ``default``); None if the kernel has no numa_maps."""
+
+
+@dataclass(frozen=True)
+class IpexEvidence:
+    """What Intel Extension for PyTorch (IPEX) did to the model."""
+
+    imported: bool
+    """Whether IPEX is in this process: it changes operators by being imported."""
+    version: str | None
+    """IPEX's version; None if it is not imported."""
+    modules_replaced: Count
+    """Modules of the model whose class is IPEX's own."""
+    modules_by_type: Mapping[str, Count]
+    """The same by the name of their class."""
+
+
+class GraphKind(Word):
+    """What the module is that was called."""
+
+    EAGER = "eager"
+    TORCHSCRIPT_INSIDE = "torchscript inside"
+    """An eager module of which a part is TorchScript."""
+    TORCHSCRIPT = "torchscript"
+    COMPILE = "compile"
+
+
+@dataclass(frozen=True)
+class GraphEvidence:
+    """Whether the model runs operator by operator or as a graph."""
+
+    kind: GraphKind
+    """What the module turned out to be."""
+    frozen: bool | None
+    """Whether the weights are constants of the graph; None if the module is no TorchScript."""
+    nodes: Mapping[str, Count] | None
+    """Nodes by kind of the graph that ran last; None if the module is no TorchScript."""
+    compiler: str | None
+    """Whose backend torch.compile called (``inductor``, ``ipex``); None if it called none."""
+    graphs: list[Count] | None
+    """The number of operations in each graph that torch.compile handed over; None if the module is not compiled."""
+    graph_breaks: Count | None
+    """How often torch.compile had to leave the graph; None if the module is not compiled."""
+    cache_hits: Count | None
+    """Graphs that came out of a cache, which is empty at first; None if the module is not compiled."""
+
+
+@dataclass(frozen=True)
+class TensorsEvidence:
+    """Some tensors of the call, counted by what they are."""
+
+    dtypes: Mapping[str, Count]
+    """Tensors by dtype (``float32``)."""
+    memory_formats: Mapping[str, Count]
+    """Tensors of four dimensions by memory format (``channels_first``, ``channels_last``, ``either``, ``strided``)."""
+    shapes: list[list[Count]] | None
+    """The shape of each tensor, in order; None for weights, of which there may be hundreds."""
+
+
+@dataclass(frozen=True)
+class CallEvidence:
+    """The tensors of one call of the model."""
+
+    inputs: TensorsEvidence
+    """What the model was given."""
+    weights: TensorsEvidence
+    """The model's parameters, as they were before the module became a graph."""
+    outputs: TensorsEvidence
+    """What the model returned."""
+
+
+@dataclass(frozen=True)
+class ComputeOperator:
+    """Calls of one operator that computes, with the same dtype and layout."""
+
+    name: str
+    """The operator's name, as torch's profiler has it."""
+    dtype: str | None
+    """The dtype of its first tensor; None if the profiler did not record one."""
+    layout: str | None
+    """The memory format of its first tensor; None if that has not four dimensions or was not recorded."""
+    count: Count
+    """The number of calls in one iteration."""
+    time_s: Duration
+    """Seconds that these calls took together, profiler included."""
+
+
+@dataclass(frozen=True)
+class OperatorEvidence:
+    """The operators of one iteration under torch's profiler."""
+
+    compute: list[ComputeOperator]
+    """Operators that do the arithmetic of a model, those first that took longest."""
+    image_layouts: Mapping[str, Count]
+    """Operators on images by the memory format of their first tensor."""
+    compiled_regions: Count
+    """Regions of torch.compile that ran."""
+
+
+@dataclass(frozen=True)
+class VersionEvidence:
+    """The versions that ran."""
+
+    python: str
+    """Python's version."""
+    torch: str
+    """torch's version, with the suffix of its build."""
+    cpu_capability: str
+    """The instructions that torch's own kernels use (``AVX512``)."""
+
+
+@dataclass(frozen=True)
+class ServingEvidence:
+    """What a worker behind a server counted of the load that was measured."""
+
+    requests: Count
+    """Requests that this worker answered."""
+    batches: Count
+    """Calls of the model that answered them."""
+    batch_sizes: Mapping[str, Count]
+    """Calls by the number of requests in them, which is a text because it is a key."""
+    inference_s: Duration | None
+    """Mean seconds per call of the model; None if there was no call."""
+    started_by: list[str]
+    """The command line of the process that started this worker."""
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """Everything that a worker can prove about itself."""
+
+    graph: GraphEvidence
+    """Whether the model ran as a graph."""
+    operators: OperatorEvidence
+    """The operators that ran."""
+    int8_recipe: str | None
+    """The name of the recipe that quantized the model; None if nothing was quantized."""
+    allocator: AllocatorEvidence
+    """Whose malloc is live."""
+    openmp: OpenMPEvidence
+    """Which OpenMP library is live."""
+    affinity: AffinityEvidence
+    """Where the process may run."""
+    ipex: IpexEvidence
+    """What IPEX did."""
+    tensors: CallEvidence
+    """Inputs, weights and outputs."""
+    grad_mode: str
+    """How the model was called, as far as gradients go (``inference_mode``)."""
+    float32_matmul_precision: str
+    """torch.get_float32_matmul_precision(): anything but ``highest`` allows bfloat16 inside float32 products."""
+    environment: Mapping[str, str]
+    """Environment variables that tune allocators, OpenMP, oneDNN or torch: see runner.protocol.jobfile.TUNING."""
+    transparent_hugepages: str | None
+    """The kernel's mode (``always``, ``madvise``, ``never``); None if the kernel has none."""
+    versions: VersionEvidence
+    """What ran."""
+    argv: list[str]
+    """The command line of this process."""
+    pid: Count
+    """The number of this process."""
+    serving: ServingEvidence | None
+    """What a worker behind a server counted; None if the worker called the model itself."""
+
+
+@dataclass(frozen=True)
+class Quality:
+    """How far a model's output is from the same model's in fp32, eager, on the same inputs."""
+
+    comparable: bool
+    """Whether the two outputs have the same shapes and hold numbers; every figure is None if not."""
+    why: str | None
+    """Why they can't be compared, in one sentence; None if they can."""
+    finite: bool | None
+    """Whether neither output has nan or inf; None if they can't be compared."""
+    tensors: Count
+    """The number of tensors that were compared."""
+    dtypes: list[str]
+    """The dtypes of the output's tensors."""
+    max_abs_err: Figure | None
+    """The largest absolute difference of two values; None if it is not finite."""
+    rel_l2: Figure | None
+    """The norm of the difference over the norm of the reference; None if it is not finite."""
+    cosine: Figure | None
+    """The cosine of the angle between the two, all values as one vector; None if it is not finite."""
+    top1_match_pct: Figure | None
+    """Percent of positions whose largest value over the last dimension has the same index, of the first tensor with
+    two or three dimensions; None if there is no such tensor."""

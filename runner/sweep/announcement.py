@@ -1,0 +1,71 @@
+"""What will run and what won't, before the first job: printed for people, plan.json for programs."""
+
+from __future__ import annotations
+
+import os
+
+from rich.console import Console
+from rich.markup import escape
+
+from runner.capture import probe
+from runner.protocol.stored import write_json
+from runner.report import terminal
+from runner.results.sweepfiles import PLAN_FILE
+from runner.sweep.planning import SweepPlan, rule_in_words
+from runner.sweep.rounds import LOOKS, stages
+
+
+def announce(plan: SweepPlan, cpu_model: str, cores: str, console: Console) -> None:
+    """Print the size of the sweep and everything that the user asked for and won't get."""
+    say, matrix = console.print, plan.matrix
+    say(
+        f"[bold]{_size(plan)}[/bold] on {cpu_model}, cores {cores}, order seed {plan.settings.cell.seed}  "
+        f"[dim]sweep {plan.request.sweep_id}[/dim]"
+    )
+    for line in terminal.exclusions(matrix.excluded, plan.distinguishing):
+        say(f"  [yellow]excluded[/yellow] {escape(line)}")
+    for note in plan.request.notes:
+        say(f"  [yellow]note[/yellow] {escape(note)}")
+    for rule in matrix.idle_rules:
+        say(f"  [yellow]note[/yellow] the rule {escape(rule_in_words(rule))} excludes no cell of this matrix")
+    for capture, reason in probe.unavailable(plan.settings.capture).items():
+        say(f"  [yellow]unavailable[/yellow] capture {capture}: {escape(reason)}")
+    for planned, reason in matrix.not_installed:
+        label = terminal.label(planned.cell.labels, plan.distinguishing)
+        say(f"  [red]FAILED[/red] {escape(label)}: {escape(reason)}")
+
+
+def _size(plan: SweepPlan) -> str:
+    """The size of a sweep, such as "4 cells x 5 rounds = 20 jobs"."""
+    cells, rounds = len(plan.matrix.runnable), plan.settings.rounds
+    if isinstance(rounds, int):
+        jobs = terminal.plural(cells * rounds, "job")
+        return f"{terminal.plural(cells, 'cell')} x {terminal.plural(rounds, 'round')} = {jobs}"
+    most = terminal.duration(60 * plan.settings.budget_min)
+    return f"{terminal.plural(cells, 'cell')} x {LOOKS[0]} to {LOOKS[-1]} rounds, at most {most}"
+
+
+def write_plan(plan: SweepPlan) -> None:
+    """Write plan.json, which becomes an artifact of the parent run."""
+    matrix, settings = plan.matrix, plan.settings
+    # The order of each round follows from the seed; rounds=auto runs only some of the cells in later rounds.
+    order = next(stages(matrix.runnable, settings.rounds, settings.cell.seed, list))
+    write_json(
+        plan.request.directory / PLAN_FILE,
+        {
+            "sweep_id": plan.request.sweep_id,
+            "seed": settings.cell.seed,
+            "rounds": settings.rounds,
+            "level": plan.level,
+            "cells": [
+                {"cell_id": planned.cell_id, "axes": planned.cell.axes, "command": planned.command}
+                for planned in matrix.runnable
+            ],
+            "order": [{"round": number, "cell_id": planned.cell_id} for number, planned in order],
+            "excluded": [{"axes": dict(axes), "reason": reason} for axes, reason in matrix.excluded],
+            "not_installed": [
+                {"axes": planned.cell.axes, "reason": reason} for planned, reason in matrix.not_installed
+            ],
+            "pid": os.getpid(),
+        },
+    )

@@ -1,0 +1,87 @@
+"""What the commands say of themselves, and the list of experiments."""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+from pathlib import Path
+
+import pytest
+
+from runner import __version__, commands
+from runner.config import experiments
+from tests.conftest import ROOT, invoke
+
+
+class Parsed(Exception):  # noqa: N818  # ends a command where its arguments would be parsed
+    """Carries the command's parser."""
+
+
+@pytest.fixture
+def parser(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> argparse.ArgumentParser:
+    """The parser that a command makes."""
+
+    def stop(made: argparse.ArgumentParser, *_: object) -> None:
+        raise Parsed(made)
+
+    monkeypatch.setattr(argparse.ArgumentParser, "parse_args", stop)
+    monkeypatch.setattr(argparse.ArgumentParser, "parse_intermixed_args", stop)
+    module = importlib.import_module(f"runner.commands.{commands.COMMANDS[request.param].module}")
+    with pytest.raises(Parsed) as ended:
+        module.main([])
+    return ended.value.args[0]  # type: ignore[no-any-return]
+
+
+@pytest.mark.parametrize("parser", commands.COMMANDS, indirect=True)
+def test_each_argument_of_a_command_is_explained_in_plain_text(parser: argparse.ArgumentParser) -> None:
+    assert "``" not in parser.format_help()
+    assert parser.description
+    assert parser.description.endswith(".")
+    for action in parser._actions:
+        assert action.help, action.dest
+        assert not action.help.endswith("."), action.dest
+
+
+@pytest.mark.parametrize("parser", commands.COMMANDS, indirect=True)
+def test_arguments_take_words_in_capitals_or_a_choice(parser: argparse.ArgumentParser) -> None:
+    for action in parser._actions:
+        if action.nargs != 0 and action.choices is None:
+            assert isinstance(action.metavar, str), action.dest
+            assert action.metavar == action.metavar.upper()
+
+
+def test_every_file_of_the_room_that_has_a_parser_is_a_command() -> None:
+    files = {file.stem for file in (ROOT / "runner/commands").glob("*.py") if "make_parser(" in file.read_text()}
+    assert files - {"options"} == {command.module for command in commands.COMMANDS.values()}
+
+
+def test_the_version_is_that_of_the_runner() -> None:
+    ran = invoke(["--version"])
+    assert (ran.status, ran.out) == (0, f"runner {__version__}\n")
+
+
+@pytest.mark.parametrize("command", commands.COMMANDS)
+def test_help_of_the_sweep_names_every_command(command: str) -> None:
+    template = (ROOT / "conf/config.yaml").read_text()
+    assert f"python -m runner {command}" in template
+
+
+def test_help_lists_every_experiment_with_its_first_comment(tmp_path: Path) -> None:
+    own = tmp_path / "experiment/mine"
+    own.mkdir(parents=True)
+    (own / "first.yaml").write_text("# @package _global_\n# What $HOME costs\nrounds: 1\n")
+    ran = invoke(["--config-dir", str(tmp_path), "--help"])
+    assert ran.status == 0, ran.err
+    lines = [line.strip() for line in ran.out.splitlines()]
+    assert any(line.startswith("mine/first") and line.endswith("  What $HOME costs") for line in lines)
+    for file in (ROOT / "experiments/experiment").glob("*.yaml"):
+        comment = file.read_text().splitlines()[1].lstrip("# ")
+        assert any(line.startswith(f"{file.stem} ") and line.endswith(comment) for line in lines), file.stem
+
+
+def test_an_experiment_of_an_earlier_folder_hides_the_later_one(tmp_path: Path) -> None:
+    for folder, comment in (("mine", "# Mine"), ("theirs", "# Theirs"), ("silent", "rounds: 1\n# Too late")):
+        (tmp_path / folder / "experiment").mkdir(parents=True)
+        (tmp_path / folder / "experiment" / ("silent.yaml" if folder == "silent" else "a.yaml")).write_text(comment)
+    listed = experiments.listing([tmp_path / name for name in ("mine", "theirs", "silent", "nothing")])
+    assert [line.split() for line in listed.splitlines()] == [["a", "Mine"], ["silent"]]
