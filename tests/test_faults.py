@@ -323,7 +323,7 @@ def test_a_second_interrupt_ends_everything_at_once(tmp_path: Path) -> None:
     assert ran.status == 130
     [sweep] = (tmp_path / "sweeps").iterdir()
     assert f"stopped at once. To go on: python -m runner resume {sweep.name}" in ran.out
-    assert not execute.marked(mark, is_prefix=True)
+    assert not processes.processes_with_marker(mark, is_prefix=True)
     assert set(ask("import", str(tmp_path), "--mlruns", str(tmp_path)).out.split()) >= {f"{sweep.name}:"}
     assert {run[0] for run in recorded(Store(tmp_path)).values()} == {"KILLED"}
 

@@ -33,6 +33,7 @@ from runner.sweep import planning
 from runner.tracking import artifacts
 from runner.tracking.store import Store
 from tests.capture.test_itt import STEPS, B, E, recording
+from tests.config.test_config import config
 from tests.conftest import ROOT, ask
 from tests.report.test_html import BASE, SHOWN, Page, cell
 from tests.test_fuzz import make_store

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from dataclasses import asdict, fields
+from dataclasses import asdict, fields, replace
 from pathlib import Path
 
 import pytest
@@ -15,7 +15,7 @@ from runner.config.limits import check
 from runner.config.schema import Config, SweepConf
 from runner.protocol.cell import Cell
 from runner.protocol.errors import RunnerError
-from tests.conftest import ROOT, Ran, ask
+from tests.conftest import CELL, ROOT, Ran, ask
 
 CAPTURES = {file.stem for file in (ROOT / "conf" / "capture").glob("*.yaml")}
 GROUPS = ("model", "scenario", "load", "allocator", "ipex", "memory_format", "precision", "graph", "launcher")

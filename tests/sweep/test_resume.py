@@ -18,14 +18,15 @@ from mlflow.tracking import MlflowClient
 
 from runner.commands.resume import command_line
 from runner.config.schema import Config
-from runner.machine import execute
-from runner.machine.execute import Process, end_orphans
+from runner.machine.processes import Process, end_orphans, processes_with_marker
+from runner.protocol.cell import Cell
 from runner.protocol.errors import RunnerError
 from runner.results import ledger
 from runner.results.outcome import OUTCOME_FILE, job_folder
 from runner.sweep import identity, resume
 from runner.sweep.planning import PlannedCell
 from runner.tracking.store import Store
+from tests.config.test_config import config
 from tests.conftest import CELL, MODELS, ROOT, alive, ask, invoke, records_of
 
 
@@ -163,7 +164,7 @@ def second_job(mlruns: Path, runner: int) -> list[int]:
     deadline = time.monotonic() + 60
     while time.monotonic() < deadline:
         started = list((mlruns / "sweeps").glob("*/cells/*/round-*/launch.json"))
-        running = execute.marked(f"{runner}.", is_prefix=True)
+        running = processes_with_marker(f"{runner}.", is_prefix=True)
         workers = [pid for pid in running if b"worker/__main__.py" in Path(f"/proc/{pid}/cmdline").read_bytes()]
         if len(started) == 2 and workers:
             return workers[-1:]

@@ -245,7 +245,7 @@ def test_a_missing_library_fails_its_cell_before_launch_and_the_others_run(ruled
     cells = {run.data.params["allocator"]: run for run in runs_of(mlruns, ruled.sweep)[2]}
     assert cells["ptmalloc"].info.status == "FINISHED"
     assert cells["tcmalloc"].info.status == "FAILED"
-    assert "libtcmalloc.so is in none of" in cells["tcmalloc"].data.tags["failure"]
+    assert "libtcmalloc.so is not in any of" in cells["tcmalloc"].data.tags["failure"]
     assert not (job_folder(ruled.sweep, cells["tcmalloc"].data.tags["cell_id"], 0) / "launch.json").exists()
 
 
