@@ -353,7 +353,7 @@ EXPERIMENTS: dict[str, tuple[str | bytes, str]] = {
     "circle": ("a: &a [*a]\n", "it nests more than 32 levels deep, or refers to itself"),
     "deep": ("a: " + "[" * 40 + "]" * 40, "it nests more than 32 levels deep"),
     "abyss": ("a: " + "[" * 3_000, "nests too deeply"),
-    "twice": ("seed: 1\nseed: 2\n", "is not YAML at line 2, column 1: found duplicate key seed"),
+    "twice": ("seed: 1\nseed: 2\n", "is not YAML at line 2, column 1: the key seed is there twice"),
     "tab": ("a:\n\tb: 1\n", "is not YAML at line 2"),
     "python": ("a: !!python/object/apply:os.system [id]\n", "could not determine a constructor for the tag"),
     "tag": ("a: " + "!" * 100_000, "tag.yaml is not YAML at line 1"),

@@ -171,7 +171,7 @@ def tools(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
 def test_what_is_missing_is_named_with_the_line_that_installs_it(name: str, tools: Path) -> None:
     (tools / name).unlink()
     with pytest.raises(
-        RunnerError, match=rf"{name}( 17)? is not here; install it with: apt-get install {PACKAGES[name]}"
+        RunnerError, match=rf"{name}( 17)? is not installed; install it with: apt-get install {PACKAGES[name]}"
     ):
         servers.require(replace(SERVED, load=Load("h2load", rate_per_s=5.0)))
     servers.require(CELL)  # needs none of them
@@ -185,7 +185,7 @@ def test_with_all_tools_here_a_served_cell_can_run(tools: Path) -> None:
 
 def test_a_java_that_is_too_old_is_none(tools: Path) -> None:
     (tools / "java").write_text("#!/bin/sh\necho 'openjdk version \"11.0.2\"' >&2\n")
-    with pytest.raises(RunnerError, match="java 17 is not here"):
+    with pytest.raises(RunnerError, match="java 17 is not installed"):
         servers.require(SERVED)
 
 
