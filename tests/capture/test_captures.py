@@ -130,7 +130,11 @@ def test_itt_and_the_profiler_saw_the_same_operators_as_often(channels: Ran) -> 
     for record in records_of(channels):
         tables = [read_table(folder_of(channels, record) / source / "by_op.json") for source in ("itt", "profiler")]
         calls = [
-            {name: n for name, n in zip(table["operator"], table["calls a step"], strict=True) if "aten::" in name}
+            {
+                name: n
+                for name, n in zip(table["operator"], table["calls per iteration"], strict=True)
+                if "aten::" in name
+            }
             for table in tables
         ]
         assert calls[0] == calls[1]

@@ -117,7 +117,7 @@ def test_the_view_of_a_sweep_shows_its_cells_fastest_first(main_job: Ran, mlruns
     assert in_order(texts, names) == names
     for heading in ("allocator", "ipex", "latency/p50_ms", "evidence", "quality", "main_cause"):
         assert heading in texts
-    assert f"{main_job.sweep.name}: right output only" in texts
+    assert f"{main_job.sweep.name}: fastest first, right output only" in texts
 
 
 def test_the_view_of_all_sweeps_shows_their_cells_fastest_first(main_job: Ran, mlruns: Path, page: Page) -> None:
