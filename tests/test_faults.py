@@ -244,7 +244,7 @@ def test_a_disk_that_fills_up_stops_the_sweep_and_loses_nothing(small_disk: Path
     ran = ended(runner)
     assert ran.status == 1, ran.out
     [sweep] = (small_disk / "mlruns" / "sweeps").iterdir()
-    assert "make room, then go on with: python -m runner resume" in " ".join(ran.out.split())
+    assert "make room there, then go on with: python -m runner resume" in " ".join(ran.out.split())
     assert "Traceback" not in ran.out
     [cell] = ledger.read_cells(sweep)
     assert ended_rounds(sweep, cell.cell_id) == [0]  # the second counts as not run

@@ -18,7 +18,7 @@ MAKE = sorted({line for line in LINES if line.startswith("make ")})
 
 
 # These have tests of their own: commands by their last word, and every experiment in tests/sweep/test_experiments.py.
-APART = re.compile(r" (ui|doctor|compare|resume|import mlruns|explain slowest fastest)$|\+experiment=")
+APART = re.compile(r" (ui|doctor|compare|resume|import mlruns|explain slowest fastest)$|[ +]experiment=")
 
 
 def test_the_readme_has_its_two_set_up_commands() -> None:

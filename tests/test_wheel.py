@@ -91,7 +91,7 @@ def test_a_wheel_has_the_collector(installed: Installed) -> None:
 def test_help_from_a_wheel_in_another_folder_lists_the_experiments(installed: Installed) -> None:
     out = installed.run("--help")
     for file in (ROOT / "experiments/experiment").glob("*.yaml"):
-        assert f"\n  {file.stem} " in out
+        assert f"\n{file.stem} " in out
 
 
 def test_a_configuration_is_composed_from_a_wheel_in_another_folder(installed: Installed) -> None:

@@ -148,9 +148,9 @@ def _itt(folder: Path, captured: Captured) -> Findings:
         folder / "itt" / "by_op.json",
         {
             "operator": [op.name for op in ops],
-            "self ms a step": [op.self_s * 1e3 for op in ops],
-            "total ms a step": [op.total_s * 1e3 for op in ops],
-            "calls a step": [op.calls_per_iteration for op in ops],
+            "self ms per iteration": [op.self_s * 1e3 for op in ops],
+            "total ms per iteration": [op.total_s * 1e3 for op in ops],
+            "calls per iteration": [op.calls_per_iteration for op in ops],
             "p50 ms a call": [op.p50_s * 1e3 for op in ops],
         },
     )
@@ -199,9 +199,9 @@ def _profiler(folder: Path, captured: Captured) -> Findings:
         left / "by_op.json",
         {
             "operator": [row.name for row in rows],
-            "self ms a step": [row.self_s * 1e3 / steps for row in rows],
-            "total ms a step": [row.total_s * 1e3 / steps for row in rows],
-            "calls a step": [row.calls / steps for row in rows],
+            "self ms per iteration": [row.self_s * 1e3 / steps for row in rows],
+            "total ms per iteration": [row.total_s * 1e3 / steps for row in rows],
+            "calls per iteration": [row.calls / steps for row in rows],
         },
     )
     file.unlink()  # all of it is in the table

@@ -121,7 +121,7 @@ def test_the_view_of_a_sweep_shows_its_cells_fastest_first(main_job: Ran, mlruns
 
 
 def test_the_view_of_all_sweeps_shows_their_cells_fastest_first(main_job: Ran, mlruns: Path, page: Page) -> None:
-    texts = page(links_of(main_job)["the same of every sweep of this experiment"])
+    texts = page(links_of(main_job)["all sweeps of this experiment"])
     client, parent, _ = runs_of(mlruns, main_job.sweep)
     cells = client.search_runs(
         [parent.info.experiment_id], "tags.ranked = 'yes'", order_by=["metrics.`latency/p50_ms`"]
@@ -149,7 +149,7 @@ def test_the_charts_are_drawn_of_every_cell_with_the_right_output(main_job: Ran,
 def test_wrong_and_failed_cells_have_a_view_of_their_own_with_the_reasons(
     faults: Ran, mlruns: Path, page: Page
 ) -> None:
-    texts = page(links_of(faults)["the others: wrong output, or failed"])
+    texts = page(links_of(faults)["failed cells, and cells with the wrong output"])
     cells = cells_of(mlruns, faults)
     shown = {str(run.info.run_name) for run in cells} & set(texts)
     assert shown == {str(run.info.run_name) for run in cells if run.data.tags["ranked"] == "no"}
