@@ -36,7 +36,7 @@ def check(cell: Cell, port: int | None, captures: CaptureConf) -> None:
         value = entry.value(cell)
         if entry.declaration.is_measuring and value is not None:
             raise RunnerError(
-                f"{key}={value:g}: it is of the timed loop, and {name} measures scenario.requests; leave it out"
+                f"{key}={value:g}: it belongs to the timed loop, and {name} measures scenario.requests; leave it out"
             )
     if captures.toplev is not None or (captures.itt is not None and captures.itt.vtune):
         raise RunnerError(
