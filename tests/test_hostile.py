@@ -366,7 +366,7 @@ EXPERIMENTS: dict[str, tuple[str | bytes, str]] = {
     "huge": ("# " + "x" * (1 << 18), "is larger than 0.25 MiB"),
     "long_number": (f"seed: {'9' * 5000}\n", "long_number.yaml: "),
     "latin": (b"twin: \xe9\n", "it is not UTF-8 at byte 6"),
-    "header": ("# @package a b c\nseed: 1\n", "header.yaml: @package wants one name"),
+    "header": ("# @package a b c\nseed: 1\n", "header.yaml: @package needs one name"),
     "half": ("seed: ${\n", "half.yaml: "),
 }
 
