@@ -346,7 +346,7 @@ def test_an_axis_that_goes_with_an_allowed_difference_has_no_pairs(tmp_path: Pat
 @pytest.mark.parametrize(
     ("words", "sentence"),
     [
-        (("nope",), "nope: is no sweep"),
+        (("nope",), "nope: is not a sweep"),
         (("2026",), "2026: means several sweeps"),
         (("--baseline", "ipx=off"), "'ipx' is not an axis; the axes are model"),
         (("--baseline", "ipex"), "it must be axis=value"),
@@ -378,7 +378,7 @@ def test_the_command_is_one_of_the_runners_and_a_refusal_is_one_line_with_status
     assert "What each axis does" in said.out
     refused = invoke(["compare", "nope", "--mlruns", str(tmp_path)])
     assert (refused.status, refused.out) == (2, "")
-    assert refused.err.startswith("runner: nope: is no sweep")
+    assert refused.err.startswith("runner: nope: is not a sweep")
     assert refused.err.count("\n") == 1
 
 

@@ -111,7 +111,7 @@ def test_the_fastest_is_not_told_apart_from_a_contaminated_next_cell() -> None:
 
 def test_one_round_can_not_tell() -> None:
     said = conclude(noisy_record("ptmalloc", 20.0), noisy_record("tcmalloc", 10.0)).sentence
-    assert "one round can't tell whether that is real, rounds=5 does" in said
+    assert "one round can't tell whether that is real; rounds=5 can" in said
 
 
 def test_a_baseline_that_is_fastest_is_said_to_be() -> None:
@@ -188,7 +188,7 @@ def test_a_heat_map_needs_most_of_its_grid() -> None:
     heat = effects.grid(ranking.rows, effects.effects(ranking.rows, SHOWN))
     assert heat is not None
     assert (heat.down, heat.across, heat.several) == ("allocator", "ipex", False)
-    assert len(heat.known) == 4
+    assert len(heat.speedups) == 4
     two = ranking_of(BASE, FAST).rows
     assert effects.grid(two, effects.effects(two, SHOWN)) is None
 
