@@ -109,7 +109,8 @@ FIGURES = (
     Metric.FUSED,
 )
 
-# Loads under which a latency is of one whole batch, like the logged iteration: none, or clients that wait for each other.
+# Loads under which a latency is of one whole batch, as the logged iteration is: none, or clients that wait for each
+# other.
 _FULL_BATCHES = (ABSENT, "ab")
 
 

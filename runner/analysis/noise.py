@@ -79,7 +79,7 @@ class Noise:
         return {by.rounds: by.floor_pct / 100 for by in self.by_rounds if by.floor_pct is not None}
 
     def at(self, rounds: int) -> OfRounds | None:
-        """The floor for this many rounds, else for the nearest lower number, else the lowest; None without any floor."""
+        """The floor for this many rounds, else for the next lower number, else for the lowest; None without any."""
         floors = [by for by in self.by_rounds if by.floor_pct is not None]
         return next((by for by in reversed(floors) if by.rounds <= rounds), floors[0] if floors else None)
 

@@ -63,7 +63,7 @@ class Row:
 
     @property
     def answer(self) -> str:
-        """``faster``, ``slower`` or ``undecided (< 4 %)``, with a note under the noise floor; else UNTRUSTED, or ``-``."""
+        """``faster``, ``slower`` or ``undecided (< 4 %)``, maybe under the noise floor; else UNTRUSTED, or ``-``."""
         return _in_words(self.verdict, self.untrusted)
 
     @property
