@@ -200,7 +200,7 @@ def store_cell(
     folder.mkdir(parents=True)
     write_json(folder / RESULT_FILE, made.results[0, 0])
     write_json(folder / OUTCOME_FILE, replace(made.outcomes[0], axes=axes(allocator=name, **change)))
-    write_table(folder / "itt" / "by_op.json", {"operator": ["aten::conv2d"], "self ms a step": [ms - 2]})
+    write_table(folder / "itt" / "by_op.json", {"operator": ["aten::conv2d"], "self ms per iteration": [ms - 2]})
 
 
 def store_compared(mlruns: Path, name: str, cells: Sequence[CellRow], origin: Origin) -> None:

@@ -42,7 +42,7 @@ class Summary:
     reorders: float
     """The number of reorders executed."""
     weight_reorders: float
-    """The number of reorders that lay weights out anew, which prepacking would do once."""
+    """The number of reorders that lay weights out again, which prepacking would do once."""
     reorder_share: float
     """The share of the primitives' time that reorders took."""
     reorder_bytes: float

@@ -261,8 +261,8 @@ def _columns(file: Path, metrics: Sequence[str] | None) -> tuple[dict[str, list[
     version = metadata.get(b"runner.format", b"none").decode()
     if version != FORMAT:
         raise VersionError(f"{file} has format {version}; this version reads {FORMAT}")
-    # A few bytes of this format can stand for any number of equal values. Only the file's own metadata is asked: those
-    # of a column, when damaged, end the process.
+    # A few bytes of this format can stand for any number of equal values. Only the file's own metadata is read:
+    # damaged metadata of a column ends the process.
     if opened.metadata.num_rows * opened.metadata.num_columns > _MOST_VALUES:
         raise FormatError(f"{file} holds more than {_MOST_VALUES} values, which no sweep has")
     wanted = None if metrics is None else {f"metric.{name}" for name in metrics}

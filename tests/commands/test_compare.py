@@ -225,7 +225,7 @@ def test_tails_and_intervals_are_in_the_data_and_a_missing_p99_says_what_it_need
     for text in (show(), show("--format", "md")):
         ranking = text.partition("What each axis does")[0]
         assert "p99 ms" in ranking
-        assert "needs 200 samples" in ranking
+        assert "needs 200 latencies" in ranking
 
 
 def test_top_limits_the_rows_and_says_how_many_are_left(tmp_path: Path, show: Show) -> None:

@@ -236,10 +236,10 @@ def test_the_ranking_has_p99_with_its_interval_or_says_what_it_needs(tmp_path: P
     low, high = (ranking.rows[0].metrics[f"latency/p99_ci95_{end}_ms"] for end in ("low", "high"))
     text, markdown = written(tmp_path, ranking)
     assert f'<td class="n">{p99:.4g}<small>{low:.4g} to {high:.4g}</small></td>' in text
-    assert text.count('<td class="n need">needs 200 samples</td>') == 1  # the failed cell has nothing at all
+    assert text.count('<td class="n need">needs 200 latencies</td>') == 1  # the failed cell has nothing at all
     lines = [line.split(" | ") for line in markdown.splitlines() if line.startswith("| ")]
     column = lines[0].index("p99 ms")
-    assert [line[column] for line in lines[1:]] == ["---:", f"{p99:.4g}", "needs 200 samples", "-"]
+    assert [line[column] for line in lines[1:]] == ["---:", f"{p99:.4g}", "needs 200 latencies", "-"]
 
 
 def test_hostile_names_and_failures_stay_text(tmp_path: Path) -> None:
