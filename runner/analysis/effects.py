@@ -41,7 +41,7 @@ class Grid:
     columns: tuple[str, ...]
     """The values of ``across``."""
     lines: tuple[tuple[str, tuple[float | None, ...]], ...]
-    """(value of ``down``, best speed-up of the cells at each column); None where no right cell is."""
+    """The lines: (value of ``down``, best speed-up in each column, None where there is no right cell)."""
     several: bool
     """Whether any field shows the best of several cells that differ in further axes."""
 

@@ -85,11 +85,11 @@ class Explanation:
     operators_by: str
     """The source of the operators: ``ITT`` or ``PyTorch's profiler``; empty without them."""
     primitives: tuple[OperatorChange, ...]
-    """oneDNN's primitives, by kind and implementation."""
+    """The primitives of oneDNN by kind and implementation, largest change first."""
     shapes: tuple[ShapeChange, ...]
-    """oneDNN's primitives, by kind and shape."""
+    """The primitives of oneDNN by kind and shape, largest change first."""
     figures: tuple[tuple[str, float, float], ...]
-    """(metric, before, after) where they differ."""
+    """The figures that differ, as (metric, before, after)."""
     warning: str = ""
     """The warning of ranking.warning(), which is shown first; empty without one."""
 

@@ -22,15 +22,15 @@ class Difference:
     """One thing that is not the same in all sweeps."""
 
     kind: str
-    """HOST, VERSIONS or SETTINGS."""
+    """The kind of difference: HOST, VERSIONS or SETTINGS."""
     name: str
-    """``host_id``, ``torch``, ``warmup``, ...; ``allocator.env of jemalloc`` for a setting that follows an axis."""
+    """What differs: ``host_id``, ``torch``, ``warmup``; ``allocator.env of jemalloc`` for what follows an axis."""
     values: Mapping[str, str]
     """Sweep -> value."""
 
     @property
     def text(self) -> str:
-        """``torch 2.8.0 (20261123-150259-2dc7) and 2.9.0 (...)``."""
+        """The difference in words, like ``torch 2.8.0 (20261123-150259-2dc7) and 2.9.0 (...)``."""
         sweeps: dict[str, list[str]] = {}
         for sweep, value in self.values.items():
             sweeps.setdefault(value, []).append(sweep)

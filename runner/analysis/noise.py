@@ -1,4 +1,4 @@
-"""noise.json: what equal cells looked like on a host; left by a sweep of twins, read by every comparison after it.
+"""noise.json: how much equal cells differ on a host; left by a sweep of twins, read by every comparison after it.
 
 stats/noise.py computes a floor from processes; this module says which cells are twins, which of the stored floors
 holds for a host, and what it means in words.
@@ -57,20 +57,23 @@ class Noise:
     rounds: Count
     """How many rounds each twin has."""
     pairs: Count
+    """The number of pairs of equal cells."""
     flagged: Count
     """Pairs called different, each tested alone at ``level``."""
     rate: Share
-    """flagged / pairs."""
+    """The share of pairs that are called different."""
     rate_low: Share
     """The lower end of the rate's 95 % interval (Clopper & Pearson 1934)."""
     rate_high: Share
     level: Share
+    """The level at which each pair is tested."""
     by_rounds: Sequence[OfRounds]
+    """The floor for each number of rounds, ascending."""
     format: int = FORMAT
 
     @property
     def when(self) -> datetime:
-        """``date``, with a time zone."""
+        """The date as a time with a time zone."""
         return datetime.fromisoformat(self.date).astimezone()
 
     @property

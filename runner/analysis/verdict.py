@@ -19,7 +19,7 @@ class Conclusion:
 
     sentence: str
     remarks: tuple[str, ...] = ()
-    """One sentence each: the runner-up, wrong outputs that were quicker, failures."""
+    """Further sentences, on the runner-up, wrong outputs that were quicker, and failures."""
 
 
 def verdict(rows: Sequence[Row], distinguishing: Sequence[str]) -> Conclusion:

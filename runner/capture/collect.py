@@ -46,7 +46,7 @@ class Findings:
 
 
 def overhead_pct(step_s: Sequence[float], clean_s: Sequence[float]) -> float:
-    """How much longer a captured step took than a clean one (medians)."""
+    """How much longer a captured iteration took than a clean one (medians)."""
     return 100 * (median(step_s) / median(clean_s) - 1)
 
 
@@ -178,10 +178,10 @@ class _Operator:
 
 
 def _steps(captured: Captured) -> int:
-    """How many steps were captured.
+    """The number of iterations that were captured.
 
     Raises:
-        FormatError: none.
+        FormatError: none was captured.
     """
     if not captured.step_s:
         raise FormatError("no iteration was captured")

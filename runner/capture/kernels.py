@@ -60,7 +60,7 @@ class Summary:
 
     @property
     def main_isa(self) -> str:
-        """The family with the largest share; ``unobserved`` when oneDNN did less than half of the step's work."""
+        """The family with the largest share; ``unobserved`` when oneDNN did less than half of the iteration's work."""
         return max(self.isa, key=lambda f: self.isa[f]) if self.isa and self.coverage >= MOSTLY else UNOBSERVED
 
     @property

@@ -27,7 +27,7 @@ _MOST_S = 1e9
 
 @dataclass(frozen=True)
 class _Table:
-    """What a table's file holds, as MLflow wants it."""
+    """What a table's file holds, as MLflow requires it."""
 
     columns: list[str]
     data: list[list[Any]]

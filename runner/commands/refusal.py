@@ -23,7 +23,7 @@ def line(text: str) -> str:
 
 
 def explain(error: Exception) -> str | None:
-    """The sentence, or None when the error is not about the input (then it is a bug and wants its traceback)."""
+    """The sentence, or None when the error is not about the input (then it is a bug, and its traceback is needed)."""
     from hydra.errors import HydraException
     from omegaconf.errors import OmegaConfBaseException
 

@@ -26,7 +26,7 @@ class CountersCapture(Steps):
     """What perf counts of the running worker."""
 
     perf: list[str]
-    """``perf stat`` without its target; empty if getrusage(2) has to do."""
+    """The command line of ``perf stat`` without its target; empty if only getrusage(2) can count."""
 
 
 @dataclass(frozen=True)

@@ -37,7 +37,7 @@ class Surroundings:
     steal_s: float | None
     """Time that the hypervisor reports to have run something else on the watched CPUs, summed over CPUs."""
     pressure_s: dict[str, float]
-    """``cpu_some``, ``memory_full``, ...: time that some or all processes of the machine stood still for want of it."""
+    """``cpu_some``, ``memory_full``, ... -> time that some or all processes of the machine waited for that resource."""
     quota_s: float | None
     """Time that a cgroup's CPU quota stopped the job, summed over CPUs."""
     frequency_before_hz: float | None

@@ -3,7 +3,7 @@
 A request's body is one sample: its tensors as they were built (float32, contiguous), one after the other. Two bodies
 are orders (``runner.protocol.jobfile``): BEGIN reads the counters, END reads them again, proves what ran and writes the
 result.
-TorchServe wants exactly one class in this module, with initialize() and handle().
+TorchServe requires exactly one class in this module, with initialize() and handle().
 """
 
 from __future__ import annotations
