@@ -172,7 +172,7 @@ def test_a_matrix_of_too_many_cells_is_refused_before_any_is_composed(tmp_path: 
 @pytest.mark.parametrize("name", ["../..", "../../x", "/etc", ".", "20260101-a/../../x", ""])
 def test_a_sweep_is_named_and_not_reached_by_a_path(name: str, tmp_path: Path) -> None:
     make_store(tmp_path)
-    with pytest.raises(RunnerError, match=r"no sweep|several sweeps"):
+    with pytest.raises(RunnerError, match=r"not a sweep|several sweeps"):
         find_all([name], tmp_path)
     with pytest.raises(RunnerError):
         explain.find(f"{name}:fastest", None, tmp_path)
@@ -366,7 +366,7 @@ EXPERIMENTS: dict[str, tuple[str | bytes, str]] = {
     "huge": ("# " + "x" * (1 << 18), "is larger than 0.25 MiB"),
     "long_number": (f"seed: {'9' * 5000}\n", "long_number.yaml: "),
     "latin": (b"twin: \xe9\n", "it is not UTF-8 at byte 6"),
-    "header": ("# @package a b c\nseed: 1\n", "header.yaml: @package wants one name"),
+    "header": ("# @package a b c\nseed: 1\n", "header.yaml: @package needs one name"),
     "half": ("seed: ${\n", "half.yaml: "),
 }
 

@@ -21,7 +21,7 @@ WORTH_EXPLAINING = 0.05
 _OTHER = 1.2
 # A part that explains less of the difference than this is not its main cause.
 _MAIN = 0.25
-# A logged step whose primitives took this much longer than a whole clean step was another step: disturbed.
+# A logged iteration whose primitives took this many times as long as a whole clean iteration was disturbed.
 _UNLIKE = 1.25
 _UNOBSERVED = "unobserved"
 
@@ -57,7 +57,7 @@ def _counts(metric: str, word: str, least: float, more_is_slower: bool = True) -
 
 
 def _kernels(slow: CellRow, fast: CellRow, change_ms: float | None = None) -> str | None:
-    """Other instructions, or other implementations; nothing where oneDNN did too little to tell."""
+    """The change of oneDNN's instructions, or else of its implementations; None where it did too little to show."""
     isa = slow.isa, fast.isa
     if _UNOBSERVED in isa:
         return None
@@ -77,29 +77,30 @@ class Part:
     """A part of an iteration that can be set against the same part of another cell's."""
 
     name: str
+    """What the part is called in tables and sentences."""
     metric: str
-    """Its time in milliseconds per iteration."""
+    """The metric that holds its time in milliseconds per iteration; empty if its time is what the others leave."""
     reasons: tuple[Say, ...]
-    """What can be counted there, the most telling first."""
+    """What can be counted in the part, the most informative first."""
 
     def say(self, slow: CellRow, fast: CellRow, change_ms: float) -> str | None:
         """What differs there, in words; None when nothing that was counted does."""
         return next((text for reason in self.reasons if (text := reason(slow, fast, change_ms))), None)
 
 
-# oneDNN's, without what is outside of it.
+# The parts that oneDNN's log measures.
 _PRIMITIVES = (
     Part("convolution / matmul", Metric.COMPUTE_TIME, (_kernels, _fused)),
     Part("reorders", Metric.REORDER_TIME, (_reorders,)),
     Part("other primitives", Metric.OTHER_PRIMITIVES_TIME, (_fused,)),
 )
 _OUTSIDE = Part("outside oneDNN", "", (_fused,))
-# They add up to an iteration.
+# The parts that add up to an iteration.
 PARTS = (*_PRIMITIVES, _OUTSIDE)
 _KERNEL = Part("the kernel", Metric.KERNEL_TIME, (_faults,))
 
 
-# All figures that a cause is found with.
+# All figures that are needed to find a cause.
 FIGURES = (
     *(part.metric for part in (*_PRIMITIVES, _KERNEL)),
     Metric.P50,
@@ -108,12 +109,13 @@ FIGURES = (
     Metric.FUSED,
 )
 
-# Loads under which a latency is of one whole batch, as the logged step is: none, or clients that wait for each other.
+# Loads under which a latency is of one whole batch, as the logged iteration is: none, or clients that wait for each
+# other.
 _FULL_BATCHES = (ABSENT, "ab")
 
 
 def split(cell: CellRow) -> dict[str, float]:
-    """Part -> ms of a clean iteration, adding up to its p50; empty when oneDNN's log was not taken or is of another.
+    """Part -> ms of a clean iteration, adding up to its p50; empty if oneDNN's log is missing or of another one.
 
     oneDNN times its primitives without the printing, so their times stand as they are; they are scaled only where they
     sum to more than the clean iteration.
@@ -164,7 +166,7 @@ class Change:
 
     name: str
     words: str | None
-    """What was counted there and differs; None when nothing is."""
+    """What was counted in the part and differs; None when nothing does."""
     before_ms: float
     after_ms: float
     across: bool = False
@@ -177,7 +179,7 @@ class Change:
 
     @property
     def text(self) -> str:
-        """What was counted there, else the part's name."""
+        """What was counted in the part and differs, else the part's name."""
         return self.words or (f"time {self.name}" if self.name.startswith("outside") else f"time in {self.name}")
 
 

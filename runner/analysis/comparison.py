@@ -46,16 +46,16 @@ class Group:
     """Cells that do equal work, fastest first; then wrong ones, then those that were not measured."""
 
     name: Labels
-    """What tells this group from the others; empty when there is only one."""
+    """The axes and settings that distinguish this group from the others; empty if there is only one."""
     rows: Sequence[Row]
     front: Sequence[str]
-    """Figures that the Pareto front is over: those that some right cell has."""
+    """The figures that the Pareto front compares: those that some right cell has."""
     best: Row | None
     """The fastest right cell with an error of at most the bound; None without a bound, or when no cell is."""
 
     @property
     def baseline(self) -> Row | None:
-        """None when no cell of the group may be one."""
+        """The group's baseline; None if no cell of the group can be one."""
         return next((row for row in self.rows if row.is_baseline), None)
 
 
@@ -65,18 +65,18 @@ class Comparison:
 
     sweeps: Sequence[str]
     distinguishing: Sequence[str]
-    """The keys that tell the cells apart."""
+    """The axes and settings that distinguish the cells."""
     groups: Sequence[Group]
     effects: Sequence[Effect]
     interactions: Sequence[Interaction]
     bound: float | None
-    """The largest max_abs_err that was asked for; None: none was."""
+    """The largest max_abs_err that was allowed for the best cell; None if no best cell was asked for."""
     noise: Noise | None = None
-    """What equal cells look like on the host; None where that is not known."""
+    """The noise floor of the host; None if it is not known."""
 
     @property
     def warning(self) -> str:
-        """What must be said first: see ranking.warning()."""
+        """The warning of ranking.warning(), which is shown first; empty without one."""
         return warning([row for group in self.groups for row in group.rows])
 
 
@@ -90,11 +90,11 @@ def compare(
     """Rank, pair, and look for the best.
 
     Args:
-        cells: of sweeps that can be compared, or whose differences were allowed: those become labels.
+        cells: cells of sweeps that can be compared, or whose differences were allowed: those become labels.
         baseline: axis -> accepted values; empty for the sweeps' own baselines.
-        by: axes whose values are ranked apart, like work.
+        by: axes whose values are ranked separately, like work.
         bound: largest absolute error of the best cell.
-        noise: of the host of all sweeps, as far as one is known.
+        noise: the noise floor of the host of all sweeps, if it is known.
 
     Raises:
         RunnerError: no right cell is a baseline as asked for.
@@ -105,20 +105,20 @@ def compare(
     groups: dict[tuple[str, ...], list[int]] = {}
     for index, its_labels in enumerate(labels):
         groups.setdefault(tuple(its_labels[key] for key in separating), []).append(index)
-    chosen = _baselines(cells.rows, labels, keys, list(groups.values()), baseline, separating)
-    # Of sweeps that looked more often than once, the strictest level keeps all of them honest.
+    baselines = _baselines(cells.rows, labels, keys, list(groups.values()), baseline, separating)
+    # Some sweeps looked at their results more than once: the strictest level is valid for all of them.
     level = min((origin.level for origin in cells.origins), default=LEVEL)
     floors = noise.floors if noise else None
     ranked = []
-    for (name, members), choice in zip(groups.items(), chosen, strict=True):
+    for (name, members), choice in zip(groups.items(), baselines, strict=True):
         its_baseline = None if choice is None else cells.rows[choice]
         rows = rank([cells.rows[i] for i in members], its_baseline, level, floors, [labels[i] for i in members])
         ranked.append(_group(dict(zip(separating, name, strict=True)), rows, bound))
     # The sweep's own baseline where it is a baseline here.
-    bases = sorted((index for index in chosen if index is not None), key=lambda i: not cells.rows[i].is_baseline)
+    bases = sorted((index for index in baselines if index is not None), key=lambda i: not cells.rows[i].is_baseline)
     reference = labels[bases[0]] if bases else {}
     effects, together = _effects(cells.rows, labels, keys, reference)
-    # By what is shown and not by id: of two versions of the runner, equal cells have different ids.
+    # By what is shown and not by id, because equal cells of two versions of the runner have different ids.
     shown = {tuple(its_labels[key] for key in keys) for its_labels in labels}
     distinguishing = (*keys, "sweep") if len(shown) < len(cells.rows) else tuple(keys)
     return Comparison([o.sweep for o in cells.origins], distinguishing, ranked, effects, together, bound, noise)
@@ -136,7 +136,7 @@ def _within(cell: CellRow, bound: float) -> bool:
 
 
 def _labelled(cells: Cells) -> tuple[list[dict[str, str]], list[str]]:
-    """Labels of each cell, every name in every cell; and the names that hosts and versions differ in."""
+    """The labels of each cell, every cell with every name; and the names in which hosts and versions differ."""
     mixed = [difference for difference in differences(cells) if difference.kind != SETTINGS]
     of_sweep = {o.sweep: {"sweep": o.sweep, **{d.name: d.values[o.sweep] for d in mixed}} for o in cells.origins}
     own = [row.labels for row in cells.rows]
@@ -146,10 +146,10 @@ def _labelled(cells: Cells) -> tuple[list[dict[str, str]], list[str]]:
 
 
 def _distinguishing(labels: Sequence[Labels], extra: Sequence[str]) -> list[str]:
-    """The keys that tell cells apart: two cells that are equal in them are the same configuration.
+    """The distinguishing axes: two cells that are equal in them are the same configuration.
 
     Axes, how it was measured, hosts and versions where they vary; of the settings that belong to an axis, those that
-    do not follow its value (jemalloc's environment follows ``allocator`` and tells nothing more).
+    do not follow its value (jemalloc's environment follows ``allocator`` and adds nothing).
     """
     if not labels:
         return []
@@ -174,7 +174,7 @@ def _baselines(
     wanted: Mapping[str, Sequence[str]],
     separating: Sequence[str],
 ) -> list[int | None]:
-    """One right cell of each group, as wanted or by itself; what separates several groups is not asked of it.
+    """The baseline of each group, a right cell that is as wanted; axes that separate several groups need not match.
 
     Raises:
         RunnerError: no group has a cell as wanted.
@@ -185,10 +185,10 @@ def _baselines(
         like_own = {key: (own[key],) for key in keys if key in own and key not in separating}
         return [_own_baseline(rows, labels, members, like_own if own else None) for members in right]
     rule = {axis: values for axis, values in wanted.items() if len(groups) == 1 or axis not in separating}
-    chosen = [next((index for index in members if matches(rule, labels[index])), None) for members in right]
-    if all(index is None for index in chosen):
+    baselines = [next((index for index in members if matches(rule, labels[index])), None) for members in right]
+    if all(index is None for index in baselines):
         raise RunnerError(_refusal(rows, labels, keys, wanted))
-    return chosen
+    return baselines
 
 
 def _own_baseline(
@@ -197,7 +197,7 @@ def _own_baseline(
     right: Sequence[int],
     like_own: Mapping[str, Sequence[str]] | None,
 ) -> int | None:
-    """Its sweep's own baseline, else the cell that is most like one, else the slowest; None without a right cell."""
+    """A sweep's own baseline, else a cell like the first sweep's, else the slowest right cell; None without one."""
     choices = [index for index in right if rows[index].is_baseline]
     choices += [index for index in right if like_own is not None and matches(like_own, labels[index])]
     choices += sorted(right, key=lambda index: -(rows[index].p50_ms or 0.0))
@@ -208,13 +208,13 @@ def _refusal(
     rows: Sequence[CellRow], labels: Sequence[Labels], keys: Sequence[str], wanted: Mapping[str, Sequence[str]]
 ) -> str:
     """Why no cell is the baseline that was asked for, and which could be one."""
-    asked = ",".join(f"{axis}={'|'.join(values)}" for axis, values in wanted.items())
+    wanted_axes = ",".join(f"{axis}={'|'.join(values)}" for axis, values in wanted.items())
     example = next((labels[index] for index, row in enumerate(rows) if row.is_right), None)
     if example is None:
-        return f"--baseline {asked}: no cell was measured with a right output; there is none to choose"
+        return f"--baseline {wanted_axes}: no cell was measured with a right output; there is none to choose"
     axes = [key for key in keys if key in AXES] or ["model"]
     return (
-        f"--baseline {asked}: no cell that was measured with a right output has it; "
+        f"--baseline {wanted_axes}: no cell that was measured with a right output has it; "
         f"choose another, such as --baseline {','.join(f'{axis}={example[axis]}' for axis in axes)}"
     )
 
@@ -224,7 +224,7 @@ def _effects(
 ) -> tuple[list[Effect], list[Interaction]]:
     """Main effects and interactions among right cells; work has no effect of its own, and may interact.
 
-    Effects are by axis, that with the largest first.
+    Effects are in order of their axes, the axis with the largest effect first.
     """
     right = [(labels[index], row.p50_ms) for index, row in enumerate(rows) if row.is_right and row.p50_ms]
     if not right:

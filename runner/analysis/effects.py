@@ -1,4 +1,4 @@
-"""What each axis does by itself, and two of them together: main effects in order, and the data of a heat map. Pure."""
+"""What each axis does by itself and two of them together: ordered main effects, and the data of a heat map. Pure."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from runner.stats.effects import Effect, design, main_effects
 
 
 def largest_first(effects: Sequence[Effect]) -> list[Effect]:
-    """Effects by axis, that with the largest first; of one axis the fastest value first."""
+    """The effects by axis, the axis with the largest effect first; within an axis, the fastest value first."""
     size: dict[str, float] = {}
     for effect in effects:
         size[effect.axis] = max(size.get(effect.axis, 0.0), abs(math.log(effect.mean.ratio)))
@@ -35,25 +35,28 @@ class Grid:
     """Speed-ups over two axes."""
 
     down: str
+    """The axis whose values are the lines."""
     across: str
+    """The axis whose values are the columns."""
     columns: tuple[str, ...]
+    """The values of ``across``."""
     lines: tuple[tuple[str, tuple[float | None, ...]], ...]
-    """(value of ``down``, best speed-up of the cells at each column); None where no right cell is."""
+    """The lines: (value of ``down``, best speed-up in each column, None where there is no right cell)."""
     several: bool
-    """Whether any field stands for the best of several cells, which differ in further axes."""
+    """Whether any field shows the best of several cells that differ in further axes."""
 
     @property
-    def known(self) -> list[float]:
-        """Every speed-up in it."""
+    def speedups(self) -> list[float]:
+        """Every speed-up in the grid."""
         return [field for _, fields in self.lines for field in fields if field is not None]
 
 
-# Of the fields of a heat map, so many must be known.
+# The share of a heat map's fields that must have a speed-up.
 _FILLED = 0.75
 
 
 def grid(rows: Sequence[Row], effects: Sequence[Effect]) -> Grid | None:
-    """Over the two axes with the largest effects whose product was mostly run; None when there are no such axes."""
+    """The grid over the two axes with the largest effects whose product was mostly run; None without such axes."""
     rated = [row for row in rows if row.speedup is not None]
     axes = list(dict.fromkeys(effect.axis for effect in effects))
     for last in range(1, len(axes)):

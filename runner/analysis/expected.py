@@ -13,13 +13,16 @@ from runner.results.metric_names import Metric
 
 @dataclass(frozen=True)
 class Expectation:
-    """How much faster one cell was than another, elsewhere."""
+    """A published speed-up of one cell over another."""
 
     source: str
+    """Where the figure is from, in one sentence."""
     speedup: float
+    """The published speed-up."""
     slow: Mapping[str, Sequence[str]]
+    """The axes of the slower cell, with the values that each may have."""
     fast: Mapping[str, Sequence[str]]
-    """Axes of the cells; an empty ``fast`` is the fastest cell."""
+    """The axes of the faster cell; empty for the fastest cell of the sweep."""
 
 
 def lines(expectations: Sequence[Expectation], rows: Sequence[Row]) -> list[str]:
@@ -41,7 +44,7 @@ def lines(expectations: Sequence[Expectation], rows: Sequence[Row]) -> list[str]
 
 
 def _ratio(slow: Row, fast: Row) -> float:
-    """How much faster: behind a server by throughput, which is what is published of servers; else by the median."""
+    """The speed-up: behind a server by throughput, which is what is published for servers; else by the median."""
     if slow.cell.is_served and fast.cell.is_served:
         return fast.metrics[Metric.SAMPLES_PER_S] / slow.metrics[Metric.SAMPLES_PER_S]
     return slow.metrics[Metric.P50] / fast.metrics[Metric.P50]

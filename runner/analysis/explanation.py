@@ -41,14 +41,17 @@ class ShapeChange:
 
     name: str
     before_ms: float
-    """Milliseconds per iteration, of all its calls."""
+    """Milliseconds per iteration that all its calls took in the first cell."""
     after_ms: float
+    """Milliseconds per iteration that all its calls took in the second cell."""
     before_calls: float
-    """Calls per iteration."""
+    """Calls per iteration in the first cell."""
     after_calls: float
+    """Calls per iteration in the second cell."""
     before_by: str
-    """Implementations and their post-ops, see `Problem`."""
+    """Implementations and their post-ops in the first cell, see `Problem`."""
     after_by: str
+    """Implementations and their post-ops in the second cell."""
 
     @property
     def words(self) -> str:
@@ -64,27 +67,31 @@ class Explanation:
     """The distance between two cells, and what it is made of."""
 
     before: str
-    """The cells' names."""
+    """The first cell's name."""
     after: str
+    """The second cell's name."""
     before_ms: float
+    """The first cell's median latency."""
     after_ms: float
+    """The second cell's median latency."""
     verdict: stats.Verdict | None
-    """What the rounds say of the speed-up; None without one."""
+    """What the rounds say about the speed-up; None without one."""
     parts: tuple[Change, ...]
     """The parts of an iteration, largest change first."""
     unexplained_ms: float | None
     """What no counted difference in a part of an iteration or in the kernel accounts for; None without a capture."""
     operators: tuple[OperatorChange, ...]
+    """The operators, largest change first; empty if they were not captured in both cells."""
     operators_by: str
-    """``ITT``, ``PyTorch's profiler``, or nothing."""
+    """The source of the operators: ``ITT`` or ``PyTorch's profiler``; empty without them."""
     primitives: tuple[OperatorChange, ...]
-    """oneDNN's primitives, by kind and implementation."""
+    """The primitives of oneDNN by kind and implementation, largest change first."""
     shapes: tuple[ShapeChange, ...]
-    """oneDNN's primitives, by kind and shape."""
+    """The primitives of oneDNN by kind and shape, largest change first."""
     figures: tuple[tuple[str, float, float], ...]
-    """(metric, before, after) where they differ."""
+    """The figures that differ, as (metric, before, after)."""
     warning: str = ""
-    """What must be said first, see ranking.warning()."""
+    """The warning of ranking.warning(), which is shown first; empty without one."""
 
     @property
     def change_ms(self) -> float:

@@ -11,7 +11,7 @@ from runner.results.cells import CellRow
 from runner.results.metric_names import Metric
 from runner.stats.estimates import Floats
 
-# Figure -> sign that makes small good.
+# Figure -> the sign with which less of it is better.
 FIGURES: dict[str, float] = {
     Metric.P50: 1.0,
     Metric.SAMPLES_PER_S: -1.0,
@@ -21,12 +21,12 @@ FIGURES: dict[str, float] = {
 
 
 def figures(cells: Sequence[CellRow]) -> list[str]:
-    """The figures that the front of these cells is over: those that some cell has."""
+    """The figures that the front of these cells compares: those that some cell has."""
     return [name for name in FIGURES if any(name in cell.metrics for cell in cells)]
 
 
 def members(cells: Sequence[CellRow]) -> list[bool]:
-    """Which of these right cells are on their front; one that lacks a figure is not."""
+    """Whether each of these right cells is on their front; a cell that lacks a figure is not."""
     names = figures(cells)
     complete = [index for index, cell in enumerate(cells) if all(name in cell.metrics for name in names)]
     costs = np.array([[FIGURES[name] * cells[index].metrics[name] for name in names] for index in complete])
@@ -39,7 +39,7 @@ def members(cells: Sequence[CellRow]) -> list[bool]:
 def pareto(costs: Floats) -> NDArray[np.intp]:
     """Rows that no other row dominates: as small in every column, and smaller in one. Equal rows are all kept.
 
-    Sorted by their sums, so that the first of what is left is never dominated: one pass for each row of the front
+    Sorted by their sums, so that the first of what is left is never dominated: one pass per row of the front
     (Kung, Luccio & Preparata 1975, J. ACM 22(4), on maxima of vectors).
     """
     # By place in each column: sums of unlike units would lose the small ones in rounding.

@@ -12,7 +12,7 @@ from runner.results.cells import Cells, Origin
 
 # The settings that belong to no axis: how a cell is measured.
 MEASURING = tuple(key for key in SETTINGS_OF_CELLS if "." not in key)
-# Versions of what does not run in a measured step.
+# Packages that do not run in a measured iteration.
 _OUTSIDE = {"mlflow", "hydra-core", "numpy"}
 HOST, VERSIONS, SETTINGS = "host", "versions", "settings"
 
@@ -22,15 +22,15 @@ class Difference:
     """One thing that is not the same in all sweeps."""
 
     kind: str
-    """HOST, VERSIONS or SETTINGS."""
+    """The kind of difference: HOST, VERSIONS or SETTINGS."""
     name: str
-    """``host_id``, ``torch``, ``warmup``, ...; ``allocator.env of jemalloc`` for a setting that follows an axis."""
+    """What differs: ``host_id``, ``torch``, ``warmup``; ``allocator.env of jemalloc`` for what follows an axis."""
     values: Mapping[str, str]
     """Sweep -> value."""
 
     @property
     def text(self) -> str:
-        """``torch 2.8.0 (20261123-150259-2dc7) and 2.9.0 (...)``."""
+        """The difference in words, like ``torch 2.8.0 (20261123-150259-2dc7) and 2.9.0 (...)``."""
         sweeps: dict[str, list[str]] = {}
         for sweep, value in self.values.items():
             sweeps.setdefault(value, []).append(sweep)
@@ -57,14 +57,14 @@ def _named(kind: str, origins: Sequence[Origin], of: Callable[[Origin], Mapping[
 
 
 def _settings(cells: Cells) -> list[Difference]:
-    """Settings whose values in one sweep are not those in another; one of an axis's value, where both have that."""
+    """Settings whose values differ between sweeps; those of an axis's value, between the sweeps that have it."""
     # (setting, value of its axis) -> sweep -> its values there.
     values_of: dict[tuple[str, str], dict[str, set[str]]] = {}
     names = dict.fromkeys(name for row in cells.rows for name in row.settings)
     for name in names:
         axis = name.partition(".")[0]
         if axis == "model":
-            continue  # another model is other work, which is ranked apart
+            continue  # another model is other work, which is ranked separately
         for row in cells.rows:
             owner = "" if name in MEASURING else row.axes.get(axis, "")
             values = values_of.setdefault((name, owner), {}).setdefault(row.sweep, set())
@@ -81,12 +81,12 @@ def refuse_mixing(cells: Cells, allow: Sequence[str]) -> None:
     """Let only sweeps through whose times differ by the axes alone, or by differences of the kinds in ``allow``.
 
     Raises:
-        RunnerError: names every difference, and what allows it.
+        RunnerError: the message names every difference, and the option that allows it.
     """
     refused = [difference for difference in differences(cells) if difference.kind not in allow]
     if refused:
         kinds = list(dict.fromkeys([*allow, *(difference.kind for difference in refused)]))
         raise RunnerError(
             f"the sweeps differ in more than their axes: {'; '.join(difference.text for difference in refused)}. "
-            f"Compare them one by one, or say --allow {','.join(kinds)}"
+            f"Compare them one by one, or add --allow {','.join(kinds)}"
         )

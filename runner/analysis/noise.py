@@ -1,4 +1,4 @@
-"""noise.json: what equal cells looked like on a host; left by a sweep of twins, read by every comparison after it.
+"""noise.json: how much equal cells differ on a host; left by a sweep of twins, read by every comparison after it.
 
 stats/noise.py computes a floor from processes; this module says which cells are twins, which of the stored floors
 holds for a host, and what it means in words.
@@ -20,7 +20,7 @@ from runner.results.outcome import CellRecord
 FILE = "noise.json"
 # History: 1 = first version.
 FORMAT = 1
-# What the figures in words are for: the default of ``rounds``, or the nearest to it that was measured.
+# Sentences give the figures for the default of ``rounds``, or for the nearest number to it that was measured.
 USUAL_ROUNDS = 5
 # Kernels, neighbours and settings change: an older floor is named with its age.
 STALE = timedelta(days=7)
@@ -33,20 +33,20 @@ Share = Annotated[float, Range(0, 1)]
 
 @dataclass(frozen=True)
 class OfRounds:
-    """The noise that is left with so many rounds; see `stats.RoundsFloor`, here in percent."""
+    """The noise that remains with this many rounds: `stats.RoundsFloor` in percent."""
 
     rounds: Count
     floor_pct: Percent | None
-    """Difference that two equal cells stay under 19 times in 20; None where too few processes could tell."""
+    """The difference that two equal cells stay under 19 times in 20; None if there were too few processes to tell."""
     detectable_pct: Percent
-    """Difference that one comparison shows 4 times in 5."""
+    """The difference that one comparison shows 4 times in 5."""
     false_alarm_pct: Percent
-    """Share of relabelled pairs of equal cells that are called different."""
+    """The share of relabelled pairs of equal cells that are called different, in percent."""
 
 
 @dataclass(frozen=True)
 class Noise:
-    """What one A/A sweep found; noise.json is this."""
+    """What one A/A sweep showed: the content of noise.json."""
 
     sweep: str
     host_id: str
@@ -57,36 +57,39 @@ class Noise:
     rounds: Count
     """How many rounds each twin has."""
     pairs: Count
+    """The number of pairs of equal cells."""
     flagged: Count
     """Pairs called different, each tested alone at ``level``."""
     rate: Share
-    """flagged / pairs."""
+    """The share of pairs that are called different."""
     rate_low: Share
     """The lower end of the rate's 95 % interval (Clopper & Pearson 1934)."""
     rate_high: Share
     level: Share
+    """The level at which each pair is tested."""
     by_rounds: Sequence[OfRounds]
+    """The floor for each number of rounds, ascending."""
     format: int = FORMAT
 
     @property
     def when(self) -> datetime:
-        """``date``, with a time zone."""
+        """The date as a time with a time zone."""
         return datetime.fromisoformat(self.date).astimezone()
 
     @property
     def floors(self) -> dict[int, float]:
-        """Rounds -> floor, relative (0.02: 2 %); those that are known."""
+        """Rounds -> floor, relative (0.02: 2 %), where one is known."""
         return {by.rounds: by.floor_pct / 100 for by in self.by_rounds if by.floor_pct is not None}
 
     def at(self, rounds: int) -> OfRounds | None:
-        """The known floor of the most rounds that are not more than these, else of the fewest; None without any."""
+        """The floor for this many rounds, else for the next lower number, else for the lowest; None without any."""
         floors = [by for by in self.by_rounds if by.floor_pct is not None]
         return next((by for by in reversed(floors) if by.rounds <= rounds), floors[0] if floors else None)
 
 
 @dataclass(frozen=True)
 class NoiseReport:
-    """What the end of a sweep says and keeps of the noise."""
+    """What a sweep prints and records about the noise."""
 
     lines: tuple[str, ...] = ()
     """Lines to print."""
@@ -178,7 +181,7 @@ def read(file: Path) -> Noise:
     """One noise.json, its sweep named by its folder, which may have been copied or renamed.
 
     Raises:
-        FormatError: torn, of another version, or no such file.
+        FormatError: the file is torn, missing or of another version.
     """
     noise = stored.read(Noise, file, FORMAT)
     try:
@@ -203,7 +206,7 @@ def figures(noise: Noise) -> dict[str, float]:
 
 
 def sentences(noise: Noise) -> list[str]:
-    """What an A/A sweep prints: its false alarms, and its floor."""
+    """The lines that an A/A sweep prints: its false alarms, and its floor."""
     rate = f"{_pct(100 * noise.rate_low)} to {_pct(100 * noise.rate_high)} %"
     alarms = f"A/A: {noise.flagged} of {noise.pairs} pairs called different (95 % interval of the rate: {rate})"
     by = noise.at(USUAL_ROUNDS)
@@ -218,7 +221,7 @@ def sentences(noise: Noise) -> list[str]:
 
 
 def in_words(noise: Noise | None, rounds: int, now: datetime) -> str:
-    """The sentence on what is known of the host, for cells of at most so many rounds."""
+    """A sentence on the noise floor of the host, for cells that have at most this many rounds."""
     by = noise.at(rounds) if noise else None
     if noise is None or by is None:
         return f"no noise floor is known on this host: {MEASURE} measures it"

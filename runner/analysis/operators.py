@@ -12,13 +12,15 @@ class Change:
     """One operator in two cells; 0 where it did not run."""
 
     name: str
+    """The operator's name."""
     before_ms: float
-    """Its own time in milliseconds per iteration."""
+    """The operator's own time in the first cell, in milliseconds per iteration."""
     after_ms: float
+    """The operator's own time in the second cell, in milliseconds per iteration."""
 
     @property
     def text(self) -> str:
-        """ "aten::conv2d 16.4 -> 6.4 ms"."""
+        """The change in words, like ``aten::conv2d 16.4 -> 6.4 ms``."""
         return f"{self.name} {self.before_ms:.3g} -> {self.after_ms:.3g} ms"
 
 

@@ -19,7 +19,7 @@ from runner.protocol.errors import RunnerError
 from runner.results.cells import LEVEL, CellRow, cell_row
 from runner.results.outcome import CellRecord
 
-# What stands in the place of an answer where a contaminated round takes part.
+# The text in place of an answer where a contaminated round takes part.
 UNTRUSTED = "can't be trusted"
 Labels = Mapping[str, str]
 
@@ -42,7 +42,7 @@ class Row:
 
     cell: CellRow
     labels: Labels
-    """Its axes and settings; what hosts and versions differ in, and the sweep, where a comparison mixes them."""
+    """The cell's axes and settings; in a comparison also its sweep, and what hosts and versions differ in."""
     is_baseline: bool = False
     speedup: float | None = None
     """Baseline's p50 over this cell's; None when either was not measured or is wrong, or an iteration is other work."""
@@ -63,7 +63,7 @@ class Row:
 
     @property
     def answer(self) -> str:
-        """``faster``, ``slower``, ``undecided (< 4 %)``, with the floor's word; ``-`` of one round; or UNTRUSTED."""
+        """``faster``, ``slower`` or ``undecided (< 4 %)``, maybe under the noise floor; else UNTRUSTED, or ``-``."""
         return _in_words(self.verdict, self.untrusted)
 
     @property
@@ -93,13 +93,13 @@ class Ranking:
 
     rows: Sequence[Row]
     distinguishing: Sequence[str]
-    """The keys that tell the cells apart."""
+    """The axes and settings that distinguish the cells."""
     records: Mapping[str, CellRecord]
-    """cell_id -> record."""
+    """The record of each cell, by cell_id."""
 
     @property
     def baseline(self) -> Row | None:
-        """The row that speed-ups are over; None when the baseline has had no job."""
+        """The row of the baseline; None if the baseline has had no job."""
         return next((row for row in self.rows if row.is_baseline), None)
 
 
@@ -135,9 +135,9 @@ def rank(
     Args:
         cells: all of them, the baseline included.
         baseline: one of ``cells``.
-        level: chance of calling any cell different when all are equal: see runner.sweep.rounds.level_of().
+        level: the chance of calling any cell different when all are equal, see runner.sweep.rounds.level_of().
         floors: see `stats.compare`.
-        labels: of the cells, where they are more than their axes and settings.
+        labels: the labels of the cells, where those are more than their axes and settings.
     """
     named = list(zip(cells, labels or [cell.labels for cell in cells], strict=True))
     base_labels = next((its_labels for cell, its_labels in named if cell is baseline), {})
@@ -197,7 +197,7 @@ def processes(cell: CellRow) -> list[list[float]]:
 
 
 def warning(rows: Sequence[Row]) -> str:
-    """What must be said first of a ranking with contaminated rounds in it; empty without one."""
+    """The sentence that comes before a ranking with contaminated rounds in it; empty without one."""
     cells = [row.cell for row in rows if row.p50_ms is not None and row.cell.medians_s]
     contaminated, rounds = sum(cell.contaminated_rounds for cell in cells), sum(len(cell.medians_s) for cell in cells)
     if not contaminated:
@@ -208,12 +208,12 @@ def warning(rows: Sequence[Row]) -> str:
 
 
 def cell_name(row: Row, distinguishing: Sequence[str]) -> str:
-    """A cell by its values, see `worded`."""
+    """The name of a cell: the values of its distinguishing axes, see `worded`."""
     return names.visible(", ".join(worded(axis, row.labels[axis]) for axis in distinguishing))
 
 
 def most_rounds(rows: Sequence[Row]) -> int:
-    """The rounds of the cell that had most."""
+    """The largest number of rounds that a cell has."""
     return max((max(row.cell.jobs, len(row.cell.medians_s)) for row in rows), default=1)
 
 
@@ -227,20 +227,20 @@ def pick_baseline(cells: Sequence[Mapping[str, str]], wanted: Mapping[str, objec
         return 0
     rule = check_rule(wanted, "baseline")
     if len(cells) == 1:
-        return 0  # a cell alone is its own baseline, so that one of a matrix can be run again by itself
+        return 0  # a single cell is its own baseline, so that a cell of a matrix can be run again by itself
     for index, axes in enumerate(cells):
         if matches(rule, axes):
             return index
-    asked = ", ".join(f"{axis}={'|'.join(values)}" for axis, values in rule.items())
-    raise RunnerError(f"baseline={{{asked}}}: no cell of this matrix has it; choose one of its cells")
+    wanted_axes = ", ".join(f"{axis}={'|'.join(values)}" for axis, values in rule.items())
+    raise RunnerError(f"baseline={{{wanted_axes}}}: no cell of this matrix has it; choose one of its cells")
 
 
 def unequal_work(before: Labels, after: Labels) -> str:
-    """What of the work differs between two cells, in words; empty when they do the same.
+    """How the work of two cells differs, in words; empty if they do the same work.
 
     Args:
-        before: axes and settings of one.
-        after: those of the other.
+        before: the axes and settings of the first cell.
+        after: the axes and settings of the second cell.
     """
     pairs = [(key, before.get(key), after.get(key)) for key in WORK]
     return ", ".join(f"{key} {old} and {new}" for key, old, new in pairs if old != new)

@@ -8,8 +8,8 @@ from dataclasses import dataclass, replace
 from runner import stats
 from runner.analysis.ranking import Row, cell_name, processes, warning
 
-# Where a difference has no interval.
-ONE_ROUND = "one round can't tell whether that is real, rounds=5 does"
+# The certainty of a difference that has no interval.
+ONE_ROUND = "one round can't tell whether that is real; rounds=5 can"
 _CONTAMINATED = "whether that is real can't be told from contaminated rounds"
 
 
@@ -19,13 +19,13 @@ class Conclusion:
 
     sentence: str
     remarks: tuple[str, ...] = ()
-    """One sentence each: the runner-up, wrong outputs that were quicker, failures."""
+    """Further sentences, on the runner-up, wrong outputs that were quicker, and failures."""
 
 
 def verdict(rows: Sequence[Row], distinguishing: Sequence[str]) -> Conclusion:
-    """The verdict on rows that are ranked: fastest first, then wrong outputs, then failures.
+    """The verdict on ranked rows: fastest first, then wrong outputs, then failures.
 
-    Where a contaminated round takes part, that comes first.
+    If a contaminated round takes part, the sentence begins with that.
     """
     conclusion = _conclude(rows, distinguishing)
     return replace(conclusion, sentence=" ".join(filter(None, (warning(rows), conclusion.sentence))))
@@ -73,7 +73,7 @@ def _quicker_but_wrong(measured: Sequence[Row], fastest: Row, distinguishing: Se
 
 
 def _other_work(right: Sequence[Row], rated: Sequence[Row]) -> list[str]:
-    """How many right cells have no speed-up, where others have one."""
+    """A sentence on the right cells that have no speed-up, where others have one."""
     number = len(right) - len(rated)
     if not rated or not number:
         return []
@@ -88,7 +88,7 @@ def _without_baseline(rows: Sequence[Row], fastest: Row, distinguishing: Sequenc
 
 
 def _fastest(rated: Sequence[Row], distinguishing: Sequence[str]) -> str:
-    """The sentence on rows that have a speed-up: there is a baseline among them."""
+    """The sentence on rows that have a speed-up; the baseline is one of them."""
     fastest = rated[0]
     if len(rated) == 1:
         alone = f"{cell_name(fastest, distinguishing)} took {_ms(fastest)}"
@@ -125,7 +125,7 @@ def _with_certainty(text: str, row: Row, real: stats.Answer, words: str, cause: 
 
 
 def _runner_up(rated: Sequence[Row], distinguishing: Sequence[str]) -> str:
-    """Whether the fastest differs from the next, which the comparisons with the baseline do not say."""
+    """A sentence on whether the fastest differs from the next, which comparisons with the baseline do not show."""
     if len(rated) < 3 or rated[0].is_baseline or rated[1].is_baseline:
         return ""
     first, second = rated[0], rated[1]

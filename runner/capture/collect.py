@@ -46,7 +46,7 @@ class Findings:
 
 
 def overhead_pct(step_s: Sequence[float], clean_s: Sequence[float]) -> float:
-    """How much longer a captured step took than a clean one (medians)."""
+    """How much longer a captured iteration took than a clean one (medians)."""
     return 100 * (median(step_s) / median(clean_s) - 1)
 
 
@@ -68,9 +68,9 @@ def guarded(tag: str, take: Callable[[], Findings]) -> Findings:
 
 
 def collect(
-    folder: Path, asked: CaptureConf, clean: WorkerResult, log: onednn.Log, kernel: str, stopped: str | None = None
+    folder: Path, conf: CaptureConf, clean: WorkerResult, log: onednn.Log, kernel: str, stopped: str | None = None
 ) -> Findings:
-    """Read the captures of a timing pass, and leave their tables beside them.
+    """Read the captures of a timing pass, and leave their tables in the job's folder.
 
     Args:
         clean: the pass's own result, whose timed iterations no capture touched.
@@ -79,23 +79,23 @@ def collect(
         stopped: why the worker was stopped during its captures; None when it was not.
     """
     findings = Findings()
-    if not asked.names:
+    if not conf.names:
         return findings
     try:
         recorded = read_captures(folder / CAPTURES_FILE)
     except FormatError as error:
         recorded = {name: Captured(name, failure=str(error)) for name in _READERS}
-    # Steps of the same moment and the same heap as the captured ones; the timed ones when there are none.
+    # Iterations at the same moment and with the same heap as the captured ones; the timed ones if there are none.
     steps = recorded["clean"].step_s if "clean" in recorded else []
-    # Behind a server the samples are latencies of requests, which are no steps.
+    # Behind a server the latencies are of requests, not of iterations.
     if steps and (clean.window is None or clean.window.generator_cpu_s is None):
         findings.figures["captures/drift_pct"] = overhead_pct(steps, clean.latencies_s)
     near = steps or clean.latencies_s
-    if asked.onednn is not None:
+    if conf.onednn is not None:
         findings.update(guarded("capture.onednn", lambda: _onednn(folder, clean, near, log, kernel)))
-    unavailable = probe.unavailable(asked)
+    unavailable = probe.unavailable(conf)
     for name in _READERS:
-        if name not in asked.names or (name == "itt" and asked.itt is not None and asked.itt.vtune):
+        if name not in conf.names or (name == "itt" and conf.itt is not None and conf.itt.vtune):
             continue
         if name in unavailable:
             findings.tags[f"capture.{name}"] = f"unavailable: {unavailable[name]}"
@@ -125,10 +125,10 @@ def _onednn(folder: Path, clean: WorkerResult, near: Sequence[float], log: onedn
     into.mkdir(exist_ok=True)
     (into / "trace.csv").write_text(kernel_tables.trace(log), encoding="utf-8")
     write_table(into / "by_primitive.json", kernel_tables.by_primitive(log, clean.onednn_step_s))
-    # IPEX's copy does most of a step's work, or torch's: the one that logged more is what cost.
+    # Either IPEX's copy or torch's does most of an iteration's work: the cost is that of the one that logged more.
     logged = [seconds for seconds in clean.onednn_step_s.values() if seconds]
     if not logged:
-        raise FormatError("no step was logged")
+        raise FormatError("no iteration was logged")
     slowest = max(logged, key=median)
     tags = {"capture.onednn": OK if not log.unparsed else f"{len(log.unparsed)} lines could not be read"}
     if kernel:
@@ -140,7 +140,7 @@ def _itt(folder: Path, captured: Captured) -> Findings:
     recording = itt.read(stored.read_bytes(folder / ITT_FILE))
     steps = recording.steps
     if len(steps) != len(captured.step_s) or not steps:
-        raise FormatError(f"{len(captured.step_s)} steps were run, {len(steps)} were recorded")
+        raise FormatError(f"{len(captured.step_s)} iterations were run, {len(steps)} were recorded")
     if recording.dropped:
         raise FormatError(f"{recording.dropped} ranges were dropped, for want of memory")
     ops = itt.by_op(recording)
@@ -151,7 +151,7 @@ def _itt(folder: Path, captured: Captured) -> Findings:
             "self ms per iteration": [op.self_s * 1e3 for op in ops],
             "total ms per iteration": [op.total_s * 1e3 for op in ops],
             "calls per iteration": [op.calls_per_iteration for op in ops],
-            "p50 ms a call": [op.p50_s * 1e3 for op in ops],
+            "p50 ms per call": [op.p50_s * 1e3 for op in ops],
         },
     )
     write_json(folder / "itt" / "timeline.json", itt.timeline(recording, folder.parent.name))
@@ -178,25 +178,25 @@ class _Operator:
 
 
 def _steps(captured: Captured) -> int:
-    """How many steps were captured.
+    """The number of iterations that were captured.
 
     Raises:
-        FormatError: none.
+        FormatError: none was captured.
     """
     if not captured.step_s:
-        raise FormatError("no step was captured")
+        raise FormatError("no iteration was captured")
     return len(captured.step_s)
 
 
 def _profiler(folder: Path, captured: Captured) -> Findings:
-    left = folder / PROFILER_FOLDER
+    profiler_folder = folder / PROFILER_FOLDER
     steps = _steps(captured)
-    file = left / "ops.json"
+    file = profiler_folder / "ops.json"
     rows = stored.typed(list[_Operator], stored.read_json(file), file)
     rows = [row for row in rows if not row.name.startswith(("step_", "[memory]"))]
     rows.sort(key=lambda row: -row.self_s)
     write_table(
-        left / "by_op.json",
+        profiler_folder / "by_op.json",
         {
             "operator": [row.name for row in rows],
             "self ms per iteration": [row.self_s * 1e3 / steps for row in rows],

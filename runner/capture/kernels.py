@@ -42,7 +42,7 @@ class Summary:
     reorders: float
     """The number of reorders executed."""
     weight_reorders: float
-    """The number of reorders that lay weights out anew, which prepacking would do once."""
+    """The number of reorders that lay weights out again, which prepacking would do once."""
     reorder_share: float
     """The share of the primitives' time that reorders took."""
     reorder_bytes: float
@@ -60,7 +60,7 @@ class Summary:
 
     @property
     def main_isa(self) -> str:
-        """The family with the largest share; ``unobserved`` when oneDNN did less than half of the step's work."""
+        """The family with the largest share; ``unobserved`` when oneDNN did less than half of the iteration's work."""
         return max(self.isa, key=lambda f: self.isa[f]) if self.isa and self.coverage >= MOSTLY else UNOBSERVED
 
     @property

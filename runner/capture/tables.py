@@ -27,7 +27,7 @@ _MOST_S = 1e9
 
 @dataclass(frozen=True)
 class _Table:
-    """What a table's file holds, as MLflow wants it."""
+    """What a table's file holds, as MLflow requires it."""
 
     columns: list[str]
     data: list[list[Any]]
@@ -69,7 +69,7 @@ def read_table(file: Path) -> dict[str, list[Any]]:
     if not file.exists():
         return {}
     table = stored.typed(_Table, stored.read_json(file), file)
-    torn = f"{file} can't be read: it is no table of names and figures"
+    torn = f"{file} can't be read: it is not a table of names and figures"
     if len(set(table.columns)) != len(table.columns) or len(table.columns) < 2:
         raise FormatError(torn)
     for row in table.data:

@@ -21,12 +21,12 @@ from runner.protocol.verdicts import UNOBSERVED
 
 @dataclass(frozen=True)
 class Proof:
-    """All that speaks for what one worker ran."""
+    """Everything that shows what one worker ran."""
 
     evidence: Evidence
     """What the worker read back about itself."""
     kernels: Summary
-    """What oneDNN's log of a few iterations comes to."""
+    """The summary of oneDNN's log of a few iterations."""
     quality: Quality | None
     """How far its output is from fp32's; None if the worker did not compare them."""
 
@@ -49,7 +49,7 @@ class Mismatch:
 
 
 _ALLOCATOR_FILE = {"glibc": ("libc.so", "libc-"), "jemalloc": ("libjemalloc.so",), "tcmalloc": ("libtcmalloc.so",)}
-_READ_LOGS = "see stderr.log of the job for what the launcher said"
+_READ_LOGS = "see stderr.log of the job for what the launcher printed"
 
 
 def _shown(value: object) -> str:
@@ -195,15 +195,15 @@ def _check_graph(placed: PlacedCell, proof: Proof) -> Iterator[Mismatch]:
 
 _STORED = {"fp32": "float32", "bf16": "bfloat16", "fp16": "float16"}
 
-# Share of the arithmetic, by time, that must be done in the precision asked for. What is left: attention, which
-# static quantization leaves in fp32.
+# Share of the arithmetic, by time, that must be done in the precision asked for. The rest is attention, which static
+# quantization leaves in fp32.
 _IN_PRECISION = {"fp32": 0.99, "bf16": 0.9, "fp16": 0.9, "int8": 0.5}
 
 
 def computed_in(proof: Proof) -> dict[str, dict[str, float]]:
     """Witness (``operators``, ``onednn``) -> dtype -> its share of the time of the operations that compute.
 
-    A witness that doesn't know the dtype of half of that time is no witness.
+    A witness that doesn't know the dtype of half of that time is left out.
     """
     operators = [(operator.dtype, operator.time_s) for operator in proof.evidence.operators.compute]
     kernels = [(dtype or None, share) for dtype, share in proof.kernels.dtypes.items()]
@@ -241,9 +241,9 @@ def _check_precision(placed: PlacedCell, proof: Proof) -> Iterator[Mismatch]:
         )
     for witness, shares in witnesses.items():
         if not shares.get(wanted, 0.0) >= _IN_PRECISION[precision.name]:
-            seen = ", ".join(f"{share:.0%} {dtype}" for dtype, share in sorted(shares.items(), key=lambda s: -s[1]))
+            dtypes = ", ".join(f"{share:.0%} {dtype}" for dtype, share in sorted(shares.items(), key=lambda s: -s[1]))
             yield Mismatch(
-                "precision", f"{wanted} arithmetic", f"{seen} (of the time of {witness})", "it did not take everywhere"
+                "precision", f"{wanted} arithmetic", f"{dtypes} (of the time of {witness})", "parts of it ran otherwise"
             )
     yield from _check_error(placed, proof.quality)
 
@@ -282,8 +282,8 @@ def _check_memory_format(placed: PlacedCell, proof: Proof) -> Iterator[Mismatch]
         counts = {layout: n for layout, n in witness.items() if layout in ("channels_first", "channels_last")}
         if counts:
             if counts.get(wanted, 0) < 0.9 * sum(counts.values()):
-                seen = ", ".join(f"{n} {layout}" for layout, n in sorted(counts.items()))
-                yield Mismatch("memory_format", f"activations {wanted}", seen, "it was lost on the way")
+                layouts = ", ".join(f"{n} {layout}" for layout, n in sorted(counts.items()))
+                yield Mismatch("memory_format", f"activations {wanted}", layouts, "it was lost on the way")
             return
     if not inputs:
         yield Mismatch(
@@ -295,7 +295,7 @@ def _check_memory_format(placed: PlacedCell, proof: Proof) -> Iterator[Mismatch]
 
 
 def _check_work(placed: PlacedCell, proof: Proof) -> Iterator[Mismatch]:
-    """The work of one iteration is the same in every cell: inference mode, the batch asked for."""
+    """Every cell does the work that was asked for: this batch, in inference mode, with float32 products in float32."""
     evidence = proof.evidence
     batches = {shape[0] for shape in evidence.tensors.inputs.shapes or () if shape}
     if placed.cell.batch_size not in batches:

@@ -12,7 +12,7 @@ from runner.protocol.verdicts import QualityFinding, QualityVerdict
 
 
 def judge(quality: Quality | None, tolerance: Mapping[str, float]) -> QualityFinding:
-    """``ok``, what is wrong with the output in one sentence, or ``unobserved`` without figures.
+    """The verdict: ``ok``, one sentence that says what is wrong with the output, or ``unobserved`` without figures.
 
     Args:
         tolerance: figure -> limit; ``least_rel_l2`` is the gate's and not looked at here.

@@ -1,4 +1,4 @@
-"""The commands, one file per command, and how errors are put into words. A first word that is none begins a sweep."""
+"""The commands, one file per command. Words that do not begin with the name of one describe a sweep."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ class Command:
     """One command of the command line."""
 
     module: str
-    """The file of this folder with its main(), which takes the words after the command's name."""
+    """The module of this folder whose main() takes the words after the command's name."""
     summary: str
-    """What it does, in a sentence."""
+    """One sentence that says what it does."""
 
 
 COMMANDS: Mapping[str, Command] = {

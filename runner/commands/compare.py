@@ -25,7 +25,7 @@ from runner.report.columns import COLUMNS, Place
 from runner.results.cells import Cells, read
 from runner.results.sweeps import find_all
 
-_EPILOG = """Cells of other work (model, batch size, ...) are ranked in groups of their own.
+_EPILOG = """Cells that do different work (model, batch size, ...) are ranked in separate groups.
 csv has the rankings, one line per cell; json has everything."""
 
 
@@ -97,7 +97,7 @@ def _axes(text: str | None) -> Mapping[str, Sequence[str]]:
     """``allocator=ptmalloc,ipex=off`` as axis -> values.
 
     Raises:
-        RunnerError: not of that form, or one is not an axis.
+        RunnerError: the text is not of that form, or a name is not an axis.
     """
     if text is None:
         return {}
@@ -108,7 +108,7 @@ def _axes(text: str | None) -> Mapping[str, Sequence[str]]:
 
 
 def _noise(cells: Cells, mlruns: Path) -> tuple[Noise | None, list[str]]:
-    """What equal cells look like on the host of these cells, and what is to be said of it."""
+    """The noise floor of the host of these cells, if one is known, and the notes about it."""
     if len(cells.rows) < 2:
         return None, []
     hosts = {origin.host_id for origin in cells.origins}

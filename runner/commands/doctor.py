@@ -1,4 +1,4 @@
-"""``python -m runner doctor``: this machine, axis by axis: what can run, what is missing, the line that mends it."""
+"""``python -m runner doctor``: what can run on this machine, axis by axis, what is missing, and how to install it."""
 
 from __future__ import annotations
 
@@ -98,7 +98,7 @@ def _pinning(machine: Machine) -> Iterator[Finding]:
     if machine.task_manager == "numactl":
         yield Finding("pinning", "numactl", CAN, "cores and memory")
     elif shutil.which("numactl"):
-        yield Finding("pinning", "numactl", CAN_NOT, "may not bind memory here (container?); taskset does cores")
+        yield Finding("pinning", "numactl", CAN_NOT, "can't bind memory here (a container?); taskset pins cores only")
     else:
         yield Finding("pinning", "numactl", MISSING, "taskset pins cores only", "apt-get install numactl")
 
@@ -129,7 +129,7 @@ def _captures() -> Iterator[Finding]:
 
 
 def machine_lines(fingerprint: dict[str, Any]) -> list[tuple[str, str]]:
-    """What the machine is, as pairs of words."""
+    """The properties of the machine, as (name, text)."""
     cpus = fingerprint["cpus"]
     cores = len({(cpu["socket"], cpu["core"]) for cpu in cpus})
     nodes = len({cpu["node"] for cpu in cpus})
@@ -150,8 +150,10 @@ def machine_lines(fingerprint: dict[str, Any]) -> list[tuple[str, str]]:
 
 
 def main(arguments: list[str]) -> int:
-    """Print the findings; exit status 0, or 1 when something is missing that a line would install."""
-    parser = make_parser("doctor", "Exit status: 0 nothing is missing, 1 something is that a line installs.")
+    """Print the findings; exit status 0, or 1 when something is missing that can be installed."""
+    parser = make_parser(
+        "doctor", "Exit status: 0 if nothing is missing, 1 if something is missing that can be installed."
+    )
     parser.add_argument("--json", action="store_true", help="print the same as one JSON object")
     options = parser.parse_args(arguments)
     fingerprint, rows = host.fingerprint(), findings()
@@ -162,7 +164,7 @@ def main(arguments: list[str]) -> int:
         for name, text in machine_lines(fingerprint):
             console.print(f"{name:<13}{text}", markup=False)
         table = Table(box=box.SIMPLE_HEAD, header_style="bold", pad_edge=False)
-        for column in ("axis", "value", "here", "", "to mend it"):
+        for column in ("axis", "value", "here", "", "to install it"):
             table.add_column(column, overflow="fold")
         colors = {CAN: "green", CAN_NOT: "yellow", MISSING: "red"}
         for row in rows:

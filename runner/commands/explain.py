@@ -36,14 +36,14 @@ _EPILOG = """A and B are cells of the newest sweep, or of --sweep: an id or its 
 
 @dataclass(frozen=True)
 class SweepCell:
-    """A cell with the sweep it is of."""
+    """A cell, and the folder of its sweep."""
 
     sweep: Path
     cell: CellRow
 
     @property
     def captures(self) -> Path:
-        """The folder with what was captured of it."""
+        """The folder with the captures of the cell."""
         return job_folder(self.sweep, self.cell.cell_id, 0)
 
 
@@ -100,24 +100,24 @@ def _refusal(candidates: Sequence[CellRow], measured: Sequence[CellRow], sweep: 
         f"{cell.cell_id} ({terminal.label({**dict.fromkeys(distinguishing, ABSENT), **its_labels}, distinguishing)})"
         for cell, its_labels in zip(choices, labels, strict=True)
     )
-    problem = "means several measured cells" if candidates else "is no measured cell"
+    problem = "means several measured cells" if candidates else "is not a measured cell"
     return f"{problem} of {sweep}; choose one of {named}"
 
 
 def _check(pair: tuple[SweepCell, SweepCell], texts: tuple[str, str], allow: Sequence[str]) -> None:
-    """Refuse what has no ratio.
+    """Refuse two cells whose latencies have no ratio.
 
     Raises:
-        RunnerError: one cell twice, other work, or sweeps that differ in more than the axes.
+        RunnerError: it is one cell twice, the cells do different work, or their sweeps differ in more than the axes.
     """
-    chosen = {(side.sweep.name, side.cell.cell_id) for side in pair}
-    if len(chosen) == 1:
+    ids = {(side.sweep.name, side.cell.cell_id) for side in pair}
+    if len(ids) == 1:
         raise RunnerError(f"{texts[0]} and {texts[1]} are the same cell ({pair[0].cell.cell_id})")
     unequal = unequal_work(pair[0].cell.labels, pair[1].cell.labels)
     if unequal:
         raise RunnerError(f"the cells do different work ({unequal}): their latencies have no ratio")
     stored = cells.read(list(dict.fromkeys(side.sweep for side in pair)), ())
-    rows = [row for row in stored.rows if (row.sweep, row.cell_id) in chosen]
+    rows = [row for row in stored.rows if (row.sweep, row.cell_id) in ids]
     refuse_mixing(replace(stored, rows=rows), allow)
 
 
@@ -128,7 +128,7 @@ def _same_keys(labels: Sequence[Mapping[str, str]]) -> list[dict[str, str]]:
 
 
 def _names(pair: tuple[SweepCell, SweepCell]) -> tuple[str, str]:
-    """What tells the cells apart; of two sweeps, what they are as well."""
+    """The names of the cells: their distinguishing axes, and with two sweeps also the sweeps and the main axes."""
     labels = _same_keys([side.cell.labels for side in pair])
     distinguishing = distinguishing_axes(labels)
     if pair[0].sweep == pair[1].sweep:
@@ -152,7 +152,7 @@ def _operators(pair: Sequence[SweepCell]) -> tuple[tuple[dict[str, list[object]]
 
 
 def _explain(pair: tuple[SweepCell, SweepCell]) -> Explanation:
-    """What was captured of both, lined up."""
+    """The explanation, from what was captured of both cells."""
     before, after = pair
     rows = {id(row.cell): row for row in rank([before.cell, after.cell], before.cell)}
     operators, source = _operators(pair)
@@ -212,7 +212,7 @@ def show(explanation: Explanation, top: int) -> None:
 
 
 def _summary(explanation: Explanation) -> str:
-    """The distance in one line."""
+    """The speed-up and how certain it is, in one line."""
     verdict = explanation.verdict
     if verdict is not None and verdict.interval is not None:
         certainty = f"95 % interval {interval_text(verdict.interval)}, {explanation.answer}"

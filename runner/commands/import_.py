@@ -53,7 +53,7 @@ def _sweeps(names: Sequence[str]) -> list[Path]:
     """The folders of sweeps among and below these.
 
     Raises:
-        RunnerError: there is none in one of them.
+        RunnerError: one of the folders has no sweep in it.
     """
     folders: dict[Path, None] = {}
     for name in names:

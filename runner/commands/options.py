@@ -28,7 +28,7 @@ def add_mlruns(parser: argparse.ArgumentParser) -> None:
 def add_top(parser: argparse.ArgumentParser, rows: int) -> None:
     """The option that cuts tables off."""
     parser.add_argument(
-        "--top", metavar="N", type=int, default=rows, help="show so many rows of each table (default: %(default)s)"
+        "--top", metavar="N", type=int, default=rows, help="show this many rows of each table (default: %(default)s)"
     )
 
 
@@ -40,7 +40,7 @@ def add_format(parser: argparse.ArgumentParser, *formats: str) -> None:
 
 
 def add_allow(parser: argparse.ArgumentParser) -> None:
-    """The option that says what may differ, see `allowed`."""
+    """The option that names the kinds of differences to allow, see `allowed`."""
     kinds = ", ".join(KINDS)
     parser.add_argument("--allow", metavar="KIND,...", help=f"compare cells although these differ: {kinds}")
 
@@ -49,9 +49,9 @@ def allowed(text: str | None) -> list[str]:
     """The kinds of differences that ``--allow`` lets through.
 
     Raises:
-        RunnerError: one is unknown.
+        RunnerError: a kind is unknown.
     """
-    return words(text, KINDS, "--allow", "something that may differ; choose of")
+    return words(text, KINDS, "--allow", "something that may differ; choose among")
 
 
 def words(text: str | None, choices: Sequence[str], option: str, wanted: str) -> list[str]:

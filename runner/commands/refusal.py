@@ -18,12 +18,12 @@ _LONGEST = 3000
 
 
 def line(text: str) -> str:
-    """A sentence as one line that no terminal obeys: it may quote what is in a stored file."""
+    """A sentence as one line without control characters: it may quote what is in a stored file."""
     return names.visible(text[:_LONGEST]).replace("\n", " ").replace("\t", " ")
 
 
 def explain(error: Exception) -> str | None:
-    """The sentence, or None when the error is not about the input (then it is a bug and wants its traceback)."""
+    """The sentence, or None when the error is not about the input (then it is a bug, and its traceback is needed)."""
     from hydra.errors import HydraException
     from omegaconf.errors import OmegaConfBaseException
 
@@ -59,7 +59,7 @@ def explain(error: Exception) -> str | None:
 
 
 def _raised_in(error: Exception) -> str:
-    """The file of the code that raised it: Hydra reports some bad input by whatever Python raised in its own."""
+    """The file of the code that raised it: some bad input makes Hydra's own code raise whatever Python raises."""
     frame = error.__traceback__
     while frame is not None and frame.tb_next is not None:
         frame = frame.tb_next
@@ -74,7 +74,7 @@ def _translate(text: str) -> str | None:
         group, value = missing["group"], missing["value"]
         choices = f"; choose one of {', '.join(options)}" if options else ""
         return f"{group}={value}: there is no such {group}{choices}{_close(value, options)}"
-    # Of a group that takes a list, Hydra names no options.
+    # Hydra names no options for a group that takes a list.
     one_of_list = re.search(r"Could not load '(?P<group>capture)/(?P<value>[^'/]*)'", text)
     if one_of_list:
         from dataclasses import fields
@@ -96,7 +96,7 @@ def _translate(text: str) -> str | None:
         near = "" if "." in key else _close(key, names)
         return (
             f"{key}: there is no such option{near}; see python -m runner --cfg job "
-            "(a new key of a mapping wants a + before it)"
+            "(a new key of a mapping needs a + before it)"
         )
     wrong = re.search(
         r"(?P<what>(Value|Cannot convert|Invalid value|Unsupported interpolation|Key '[^']+' not in).*)",

@@ -16,7 +16,7 @@ from runner.sweep.planning import quoted
 from runner.sweep.resume import OPTION, is_running
 
 _EPILOG = """SWEEP is a name or the beginning of one; OPTION is anything that a sweep takes. Runs only what is missing:
-rounds that finished are kept, a cell whose inputs changed (versions, libraries, code, machine) is measured anew and
+rounds that finished are kept, a cell whose inputs changed (versions, libraries, code, machine) is measured again and
 says what changed. Failed jobs are kept too, unless retries=N is given."""
 
 
@@ -38,10 +38,10 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def command_line(arguments: list[str]) -> list[str]:
-    """What to hand to Hydra instead; goes to the folder that the sweep was started in.
+    """The sweep's command line for Hydra; makes the folder in which the sweep was started the working directory.
 
     Raises:
-        RunnerError: no such sweep, or it can't be gone on with.
+        RunnerError: there is no such sweep, or it can't be resumed.
     """
     options = _parser().parse_intermixed_args(arguments)
     if options.sweep and "=" in options.sweep:  # an option without a sweep before it

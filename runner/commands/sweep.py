@@ -19,7 +19,7 @@ from runner.protocol.errors import RunnerError
 
 @functools.cache
 def sweep_id() -> str:
-    """Name of this process's sweep: sorts by time, and two started in the same second differ."""
+    """The name of this process's sweep: names sort by time, and differ for sweeps started in the same second."""
     return time.strftime("%Y%m%d-%H%M%S-") + secrets.token_hex(2)
 
 
@@ -40,7 +40,7 @@ def experiments_help() -> str:
 
 
 def axes_help() -> str:
-    """The axes that ``--help`` lists, in the same way."""
+    """The axes that ``--help`` lists, as text for the same template."""
     return choices.list_axes(ENTRIES, search_path()).replace("$", "$$")
 
 
@@ -90,7 +90,7 @@ def for_hydra(words: Sequence[str]) -> list[str]:
 
     ``--config-dir`` is Hydra's option too, but Hydra would read what it finds there with YAML 1.1's booleans.
     """
-    left, own = [], []
+    remaining, own = [], []
     rest = iter(words)
     for word in rest:
         option, equals, value = word.partition("=")
@@ -99,19 +99,19 @@ def for_hydra(words: Sequence[str]) -> list[str]:
         elif option.lstrip("+~") == "hydra.searchpath":
             raise RunnerError(f"{word}: name a folder of your own with --config-dir DIR instead")
         else:
-            left.append("wait=false" if word == "--no-wait" else word)
-    # A folder experiments/ of the working directory needs no option; what one names goes before it.
+            remaining.append("wait=false" if word == "--no-wait" else word)
+    # A folder experiments/ in the working directory needs no option; folders that an option names go before it.
     named = os.environ.get(installation.OWN_FOLDERS, "").split(os.pathsep)
     folders = installation.own_folders(os.pathsep.join([*own, *named, "experiments"]))
     os.environ[installation.OWN_FOLDERS] = os.pathsep.join(map(str, folders))
-    return choices.as_default(left)
+    return choices.as_default(remaining)
 
 
 def _folder(option: str, name: str) -> str:
     """A folder that an option names, as an absolute path.
 
     Raises:
-        RunnerError: it is not there, or can't be one of several in an environment variable.
+        RunnerError: there is no such folder, or its path can't be one of several in an environment variable.
     """
     folder = Path(name).absolute()
     if not name or not folder.is_dir():

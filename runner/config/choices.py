@@ -9,14 +9,14 @@ from runner.config import names, option_help
 from runner.protocol.declaration import Entry
 
 GROUP = "experiment"
-# Enough for a header and the first comment.
+# Bytes that are enough for a header and the first comment.
 _FIRST_BYTES = 2048
 
 
 def as_default(words: Sequence[str]) -> list[str]:
     """The words with ``+experiment=x`` written as ``experiment=x``.
 
-    Both are valid. Hydra takes the plus for a group that the defaults don't have, and they have this one, as none.
+    Both are valid for users. Hydra accepts the plus only for a group that the defaults lack, and ours have this one.
     """
     return [word[1:] if word.startswith(f"+{GROUP}=") else word for word in words]
 
@@ -50,7 +50,7 @@ def _listed(values: Iterable[str]) -> str:
 
 
 def _comment(file: Path) -> str:
-    """The first comment of a file that is no header of Hydra's (``# @package``); empty where there is none."""
+    """The first comment of a file that is not a header of Hydra's (``# @package``); empty if there is none."""
     try:
         with file.open("rb") as opened:
             text = opened.read(_FIRST_BYTES).decode("utf-8", "replace")

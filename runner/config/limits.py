@@ -24,7 +24,7 @@ def check_declared(key: str, value: Any, declaration: Declaration) -> None:
     """Refuse a value that its own declaration doesn't allow; null is always allowed here.
 
     Raises:
-        RunnerError: it is not one of the choices, has an unknown key, or is out of range.
+        RunnerError: the value is not one of the choices, has an unknown key, or is out of range.
     """
     for text in value if isinstance(value, (tuple, list)) else [value]:
         if declaration.choices and text is not None and text not in declaration.choices:
@@ -46,10 +46,10 @@ def check_declared(key: str, value: Any, declaration: Declaration) -> None:
 
 
 def check(config: Config) -> None:
-    """Refuse the first value that is out of range, or that other values leave no place for.
+    """Refuse the first value that is out of range, or that contradicts another.
 
     Raises:
-        RunnerError: it names the option, its value and what would do.
+        RunnerError: the message names the option, its value and what is valid.
     """
     from runner.config.schema import sweep_settings
 

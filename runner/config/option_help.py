@@ -16,7 +16,7 @@ _EXPLANATION_AT = 30
 
 
 def paragraphs(terms: Sequence[tuple[str, str]]) -> str:
-    """Terms with their explanations, each wrapped beside or below its term."""
+    """Terms with their explanations, each wrapped to the right of its term or below it."""
     return "\n".join(line for term, explanation in terms for line in _paragraph(term, explanation))
 
 

@@ -37,7 +37,7 @@ class ExpectConf:
 
 @dataclass
 class SweepConf:
-    """Filled in by the sweeper for each job; not for people."""
+    """What the sweeper fills in for each job; users leave it out."""
 
     id: str = ""
     directory: str = ""
@@ -97,16 +97,16 @@ class Config:
 
 
 # Keys of YAML files that are no part of the cell: the model's defaults for two of its axes, and the server's port.
-_BESIDE_CELL: Mapping[str, Mapping[str, Any]] = {
+_OUTSIDE_CELL: Mapping[str, Mapping[str, Any]] = {
     "model": {"batch_size": int, "sequence_length": int | None},
     "scenario": {"port": int | None},
 }
-# Names by which a group's file says that there is none.
+# The name that stands for none in a group's file.
 _NONE = "none"
 
 
 def sweep_settings() -> dict[str, Declaration]:
-    """Name -> declaration of what a sweep takes one value of."""
+    """Name -> declaration of every option that has one value per sweep."""
     return {
         name: declaration
         for name, declaration in ((f.name, f.metadata.get("declaration")) for f in dataclasses.fields(Config))
@@ -114,17 +114,17 @@ def sweep_settings() -> dict[str, Declaration]:
     }
 
 
-# Options that a sweep takes one value of.
+# Options that have one value per sweep.
 ONE_VALUE = (*sweep_settings(), "experiment")
 
 
 def _hydra_type(hint: Any, declaration: Declaration) -> Any:
-    """The type that Hydra's schema has for a type of the cell."""
+    """The type in Hydra's schema that stands for a type of the cell."""
     origin, arguments = typing.get_origin(hint), typing.get_args(hint)
     if origin is Mapping:
         if declaration.keys:
-            known = [(key, float | None, field(default=None)) for key in declaration.keys]
-            return dataclasses.make_dataclass("Known", known)
+            bounds = [(key, float | None, field(default=None)) for key in declaration.keys]
+            return dataclasses.make_dataclass("Known", bounds)
         return dict[arguments[0], arguments[1]]  # type: ignore[valid-type]
     return list[arguments[0]] if origin is tuple else hint  # type: ignore[valid-type]
 
@@ -143,13 +143,13 @@ def _hydra_field(name: str, hint: Any, source: dataclasses.Field[Any]) -> tuple[
 
 
 def _group(name: str, kind: Any) -> Any:
-    """The schema of the files of one group: its name, what belongs to it, and what stands beside the cell."""
+    """The schema of the files of one group: its name, what belongs to it, and its keys outside the cell."""
     made: list[tuple[str, Any, Any]] = [("name", str, field(default=MISSING))]
     if dataclasses.is_dataclass(kind):
         hints = typing.get_type_hints(kind)
         parts = [part for part in dataclasses.fields(kind) if part.name != "name"]
         made += [_hydra_field(yaml_name(part), hints[part.name], part) for part in parts]
-    for key, hint in _BESIDE_CELL.get(name, {}).items():
+    for key, hint in _OUTSIDE_CELL.get(name, {}).items():
         made.append((key, hint, field(default=None if hint == (int | None) else MISSING)))
     return dataclasses.make_dataclass(f"{name.capitalize()}Conf", made)
 
@@ -211,9 +211,9 @@ def typed(composed: DictConfig) -> Config:
         RunnerError: a key is unknown, or a value is missing, of the wrong type or out of range.
     """
     data: Any = OmegaConf.to_container(composed, resolve=True, throw_on_missing=True)
-    beside = {
+    outside = {
         group: {key: data[group].pop(key, None) for key in keys}
-        for group, keys in _BESIDE_CELL.items()
+        for group, keys in _OUTSIDE_CELL.items()
         if isinstance(data.get(group), dict)
     }
     cell = {name: _plain(name, data.pop(name)) for name in _names_of_cell() if name in data}
@@ -221,8 +221,8 @@ def typed(composed: DictConfig) -> Config:
         {
             **data,
             "cell": cell,
-            "sequence_length_of_model": beside.get("model", {}).get("sequence_length"),
-            "server_port": beside.get("scenario", {}).get("port"),
+            "sequence_length_of_model": outside.get("model", {}).get("sequence_length"),
+            "server_port": outside.get("scenario", {}).get("port"),
         }
     )
     names.check_values("", asdict(config))
@@ -235,12 +235,12 @@ def _names_of_cell() -> list[str]:
 
 
 def _plain(name: str, value: Any) -> Any:
-    """A part of the cell with the cell's own names, from one with YAML's."""
+    """A part of the cell, with its keys renamed from YAML's names to the cell's own."""
     hint = typing.get_type_hints(Cell)[name]
     if not isinstance(value, dict):
         return value
     if not dataclasses.is_dataclass(hint):
-        # A group whose files hold their name only.
+        # The files of this group hold only their name.
         return value["name"] if set(value) == {"name"} else value
     own = {yaml_name(part): part for part in dataclasses.fields(hint)}
     data = {own[key].name if key in own else key: inner for key, inner in value.items()}

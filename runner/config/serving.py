@@ -1,4 +1,4 @@
-"""What a cell behind a server may be asked for, and what one in a loop of its own may not."""
+"""Which options a cell behind a server needs, and which a cell without one can't have."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from runner.protocol.errors import RunnerError
 
 # The server takes five ports from the first on.
 _LAST_PORT = 65535 - 4
-# stats.estimates gives no p99 of fewer.
+# stats.estimates gives no p99 for fewer.
 _P99_SAMPLES = 200
 
 
@@ -20,7 +20,7 @@ def check(cell: Cell, port: int | None, captures: CaptureConf) -> None:
         port: the first port of the server; None for free ones.
 
     Raises:
-        RunnerError: it names the option, its value and what would do.
+        RunnerError: the message names the option, its value and what is valid.
     """
     scenario = cell.scenario
     if not scenario.is_served:
@@ -36,7 +36,7 @@ def check(cell: Cell, port: int | None, captures: CaptureConf) -> None:
         value = entry.value(cell)
         if entry.declaration.is_measuring and value is not None:
             raise RunnerError(
-                f"{key}={value:g}: it is of the timed loop, and {name} measures scenario.requests; leave it out"
+                f"{key}={value:g}: it belongs to the timed loop, and {name} measures scenario.requests; leave it out"
             )
     if captures.toplev is not None or (captures.itt is not None and captures.itt.vtune):
         raise RunnerError(
@@ -47,7 +47,7 @@ def check(cell: Cell, port: int | None, captures: CaptureConf) -> None:
 
 
 def _requests(cell: Cell) -> dict[str, float | None]:
-    """Setting -> value of what only requests have."""
+    """Setting -> value, for the settings that only requests have."""
     return {
         key: entry.value(cell)
         for key, entry in ENTRIES.items()

@@ -20,7 +20,7 @@ def check(document: yaml.Node) -> None:
     """Refuse a document that is larger or nests deeper than any configuration, or whose aliases make it so.
 
     Raises:
-        RunnerError: says which.
+        RunnerError: the message says which.
     """
     _size(document, 0, {})
 

@@ -85,17 +85,17 @@ def _steps(settings: IterationsConf) -> Steps:
     return Steps(settings.iterations, settings.max_s)
 
 
-def _captures_of(asked: CaptureConf) -> Captures:
+def _captures_of(conf: CaptureConf) -> Captures:
     """The captures that run in the worker's own process, after the timed loop."""
     counters = itt = profiler = None
-    if asked.counters is not None:
+    if conf.counters is not None:
         perf = list(probe.perf_counters().command)
-        counters = CountersCapture(asked.counters.iterations, asked.counters.max_s, perf)
-    if asked.itt is not None and not asked.itt.vtune and "itt" not in probe.unavailable(asked):
-        itt = IttCapture(asked.itt.iterations, asked.itt.max_s, str(probe.collector()))
-    if asked.profiler is not None:
-        profiler = ProfilerCapture(asked.profiler.iterations, asked.profiler.max_s, asked.profiler.max_trace_mb)
-    return Captures(bool(asked.names), counters, itt, profiler)
+        counters = CountersCapture(conf.counters.iterations, conf.counters.max_s, perf)
+    if conf.itt is not None and not conf.itt.vtune and "itt" not in probe.unavailable(conf):
+        itt = IttCapture(conf.itt.iterations, conf.itt.max_s, str(probe.collector()))
+    if conf.profiler is not None:
+        profiler = ProfilerCapture(conf.profiler.iterations, conf.profiler.max_s, conf.profiler.max_trace_mb)
+    return Captures(bool(conf.names), counters, itt, profiler)
 
 
 def measure(placed: launch.PlacedCell, config: Config, folder: Path, spec: JobSpec) -> PassResult:

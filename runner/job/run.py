@@ -32,7 +32,7 @@ from runner.results.metrics import evidence_figures
 from runner.results.outcome import OUTCOME_FILE, RESULT_FILE, Outcome, attempt_folders, job_folder
 from runner.tracking import recorder
 
-# Of every attempt: why it is contaminated, and the figures of each instance.
+# The file of every attempt that says why it is contaminated, with the figures of each instance.
 CONTAMINATION_FILE = "contamination.json"
 
 
@@ -43,9 +43,9 @@ def run_job(config: Config, resolved_yaml: str) -> Outcome:
         resolved_yaml: the composed configuration, kept as an artifact.
 
     Raises:
-        StorageError: the disk takes no more; the job counts as not run.
+        StorageError: the disk is full; the job counts as not run.
     """
-    # The sweep's own where the job runs in its process; on another node, that node's.
+    # The sweep holds the lock if the job runs in its process; on another node, that node's lock is taken.
     with lock.measuring(config.sweep.id, Path(config.mlruns), config.wait, print):
         sweep = Path(config.sweep.directory)
         with disk.writing(sweep):
@@ -148,10 +148,10 @@ def _set_aside(folder: Path) -> None:
     """Move all that an attempt left into a folder of its own."""
     earlier = attempt_folders(folder)
     stay = {folder / "config.yaml", *earlier}
-    left = [path for path in folder.iterdir() if path not in stay]
+    files = [path for path in folder.iterdir() if path not in stay]
     aside = folder / f"attempt-{1 + len(earlier)}"
     aside.mkdir()
-    for path in left:
+    for path in files:
         path.rename(aside / path.name)
 
 
@@ -203,7 +203,7 @@ def _failure_of(measured: passes.PassResult) -> str:
 
 @dataclass(frozen=True)
 class _JudgedInstance:
-    """What one instance can show for itself, and what the checks say of it."""
+    """What one instance left of its run, and what the checks say about it."""
 
     mismatches: tuple[gate.Mismatch, ...]
     """Everything that did not run as asked."""
@@ -212,7 +212,7 @@ class _JudgedInstance:
     log: onednn.Log
     """oneDNN's log, parsed."""
     summary: kernels.Summary
-    """What that log comes to."""
+    """The summary of that log."""
 
 
 def _judge_instance(placed: launch.PlacedCell, result: WorkerResult, folder: Path, instance: int) -> _JudgedInstance:

@@ -44,7 +44,7 @@ def matches(rule: Mapping[str, Sequence[str]], axes: Mapping[str, str]) -> bool:
 
 
 def rounds_in_order(cells: Sequence[T], rounds: int, seed: int) -> list[tuple[int, T]]:
-    """Every cell once a round; each round in its own random order, so that drift hits all cells alike.
+    """Every cell once per round, each round in a random order of its own, so that drift affects all cells equally.
 
     The order is a function of ``seed`` and the round only.
     """
@@ -57,19 +57,19 @@ def rounds_in_order(cells: Sequence[T], rounds: int, seed: int) -> list[tuple[in
 
 
 def distinguishing_axes(labels: Sequence[Mapping[str, str]]) -> tuple[str, ...]:
-    """The keys that tell cells apart: axes with several values, and settings in which cells of equal axes differ.
+    """The distinguishing axes: axes with several values, and settings in which cells of equal axes differ.
 
-    A setting that only follows its axis (jemalloc's environment follows ``allocator``) tells nothing more.
+    A setting that only follows its axis (jemalloc's environment follows ``allocator``) adds nothing.
     """
 
     def differs(key: str, cells: Sequence[Mapping[str, str]]) -> bool:
         return len({cell[key] for cell in cells}) > 1
 
-    alike: dict[tuple[str, ...], list[Mapping[str, str]]] = {}
+    by_axes: dict[tuple[str, ...], list[Mapping[str, str]]] = {}
     for cell in labels:
-        alike.setdefault(tuple(cell[axis] for axis in AXES), []).append(cell)
+        by_axes.setdefault(tuple(cell[axis] for axis in AXES), []).append(cell)
     settings = [key for key in (labels[0] if labels else {}) if key not in AXES]
     return (
         *(axis for axis in AXES if labels and differs(axis, labels)),
-        *(key for key in settings if any(differs(key, cells) for cells in alike.values())),
+        *(key for key in settings if any(differs(key, cells) for cells in by_axes.values())),
     )

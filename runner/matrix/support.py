@@ -1,7 +1,7 @@
-"""Combinations that can't work, with the reason: known before anything is launched, so that no cell runs as another.
+"""Combinations that can't work, with the reason: refused before anything is launched, so that no cell runs as another.
 
-Pure: a cell and this machine's CPU flags in, a sentence out. What is merely not installed is not here
-(``runner.launch``): a person can mend that.
+Pure: a cell and this machine's CPU flags in, a sentence out. Whether libraries are installed is checked in
+``runner.launch``, because a person can change that.
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ def _launcher(cell: Cell, isa: frozenset[str]) -> str | None:
 def _memory_format(cell: Cell, isa: frozenset[str]) -> str | None:
     images = "channels_last" in cell.model.memory_formats
     if cell.memory_format not in cell.model.memory_formats:
-        known = ", ".join(cell.model.memory_formats)
-        return f"memory_format={cell.memory_format}: model={cell.model.name} has {known} only (model.memory_formats)"
+        formats = ", ".join(cell.model.memory_formats)
+        return f"memory_format={cell.memory_format}: model={cell.model.name} has {formats} only (model.memory_formats)"
     if cell.memory_format == "channels_first" and images:
         if cell.graph.name == "compile":
             return "memory_format=channels_first graph=compile: inductor lays convolutions out channels last by itself"
@@ -40,7 +40,7 @@ def _precision(cell: Cell, isa: frozenset[str]) -> str | None:
     if precision == "fp16" and not isa & _FP16:
         return "precision=fp16: this CPU has neither AVX512-FP16 nor AMX-FP16, and emulates it tenfold slower"
     if precision == "bf16" and cell.ipex == "on" and "avx512bw" not in isa:
-        return "precision=bf16 ipex=on: IPEX needs AVX-512 for it, which this CPU has not"
+        return "precision=bf16 ipex=on: IPEX needs AVX-512 for it, which this CPU does not have"
     return None
 
 
@@ -48,7 +48,7 @@ def _ipex(cell: Cell, isa: frozenset[str]) -> str | None:
     if cell.ipex == "off":
         return None
     if "avx2" not in isa:
-        return "ipex=on: IPEX needs AVX2, which this CPU has not"
+        return "ipex=on: IPEX needs AVX2, which this CPU does not have"
     if cell.precision.name == "int8" and cell.graph.name == "eager":
         return "ipex=on precision=int8 graph=eager: IPEX computes in int8 only once TorchScript has fused the graph"
     if cell.precision.name == "int8" and cell.graph.name == "compile":
@@ -65,7 +65,7 @@ def _scenario(cell: Cell, isa: frozenset[str]) -> str | None:
     if cell.instances > 1:
         return f"{name} instances={cell.instances}: requests are counted and proved in one worker; run it with one"
     if cell.graph.name == "compile":
-        return f"{name} graph=compile: the size of its batches varies, and each would be compiled anew"
+        return f"{name} graph=compile: the size of its batches varies, and each size would be compiled again"
     return None
 
 

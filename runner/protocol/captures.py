@@ -12,7 +12,7 @@ class Steps:
     """How many iterations a capture takes."""
 
     iterations: Count
-    """At most so many."""
+    """The most iterations that it takes."""
     max_s: Duration
     """Seconds after which no further iteration is begun."""
 
@@ -26,7 +26,7 @@ class CountersCapture(Steps):
     """What perf counts of the running worker."""
 
     perf: list[str]
-    """``perf stat`` without its target; empty if getrusage(2) has to do."""
+    """The command line of ``perf stat`` without its target; empty if only getrusage(2) can count."""
 
 
 @dataclass(frozen=True)
@@ -61,7 +61,7 @@ class Captures:
 
 @dataclass(frozen=True)
 class Region:
-    """perf's control FIFOs, by which a workload says which part of it is counted."""
+    """perf's control FIFOs, through which a workload tells perf which part of it to count."""
 
     ctl: str
     """The path of the FIFO that perf reads its orders from."""

@@ -22,7 +22,7 @@ _FORMATS = ("channels_first", "channels_last")
 
 @dataclass(frozen=True)
 class Model:
-    """What is run."""
+    """The model that is run."""
 
     name: str
     target: str = setting(
@@ -53,7 +53,7 @@ class Allocator:
 
 @dataclass(frozen=True)
 class Precision:
-    """What the arithmetic is done in, and how far its results may be from fp32's."""
+    """The precision of the arithmetic, and how far its results may be from those of fp32."""
 
     name: str
     tolerance: Mapping[str, float] = setting(
@@ -157,7 +157,7 @@ class Cell:
     follow. Axes whose values are files also need their folder in conf/.
     """
 
-    model: Model = axis("What is run.", is_group=True, is_work=True)
+    model: Model = axis("The model that is run.", is_group=True, is_work=True)
     allocator: Allocator = axis("Whose malloc, and with which settings.", is_group=True)
     ipex: str = axis(
         "Whether Intel Extension for PyTorch (IPEX) optimizes the model.", is_group=True, choices=("off", "on")
@@ -275,7 +275,7 @@ class Cell:
 
     @property
     def settings(self) -> dict[str, str]:
-        """Setting -> value, as text: what else tells cells apart, tags in MLflow."""
+        """Setting -> value, as text: tags in MLflow, and columns where they vary and no axis explains them."""
         return {entry.key: entry.text(self) for entry in entries(type(self)) if entry.declaration.role is Role.SETTING}
 
     @property
@@ -297,7 +297,7 @@ class Cell:
 ENTRIES = {entry.key: entry for entry in entries(Cell)}
 AXES = tuple(key for key, entry in ENTRIES.items() if entry.declaration.role is Role.AXIS)
 SETTINGS = tuple(key for key, entry in ENTRIES.items() if entry.declaration.role is Role.SETTING)
-# The axes that name a cell when nothing tells it apart: those that change how the model is run.
+# The axes that name a cell when no axis distinguishes it: those that change how the model is run.
 MAIN_AXES = tuple(
     key for key in AXES if ENTRIES[key].declaration.is_group and key not in ("scenario", "load", "launcher")
 )
@@ -306,5 +306,5 @@ WORK = tuple(key for key, entry in ENTRIES.items() if entry.declaration.is_work)
 
 
 def worded(axis_name: str, value: str) -> str:
-    """A value; with its axis where it says nothing by itself (on, 2)."""
+    """A value as text, with its axis before it where the value alone means nothing (on, 2)."""
     return f"{axis_name}={value}" if value in ("on", "off") or value.isdigit() else value

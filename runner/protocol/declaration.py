@@ -14,9 +14,9 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Any
 
-# What the value of an axis or setting is called where there is none, as in results from before there was such an axis.
+# The text for an axis or setting that a cell does not have, such as an axis that is younger than its results.
 ABSENT = "-"
-# No clock, file or generator of ours takes a larger number for another one.
+# The largest number allowed anywhere: every clock, file and generator of ours holds it exactly.
 MOST = 10**9
 
 
@@ -35,7 +35,7 @@ class Role(Enum):
 
 @dataclass(frozen=True)
 class Declaration:
-    """What a field of the cell says about itself."""
+    """How a field of the cell is declared."""
 
     role: Role
     help: str
@@ -47,9 +47,9 @@ class Declaration:
     is_group: bool = False
     """Whether its values are files, ``conf/<axis>/<value>.yaml``."""
     absent: str = ABSENT
-    """How it reads when it is null."""
+    """The text that stands for null."""
     choices: tuple[str, ...] = ()
-    """The texts that it may be; empty: any."""
+    """The texts that are allowed; empty if any is."""
     least: float | None = None
     """The lowest number allowed."""
     above: float | None = None
@@ -59,9 +59,9 @@ class Declaration:
     unit: str = ""
     """What a number counts, in the plural: ``samples per iteration``."""
     keys: tuple[str, ...] = ()
-    """The names that a mapping may have; empty: any."""
+    """The names that a mapping may have; empty if it may have any."""
     yaml: str = ""
-    """Its name in YAML, where that is not the field's own."""
+    """The field's name in YAML; empty if it is the same there."""
 
 
 _KEY = "declaration"
@@ -71,7 +71,7 @@ def declare(declaration: Declaration, default: Any = dataclasses.MISSING) -> Any
     """A dataclass field with its declaration.
 
     Args:
-        default: the value when nothing is said, on the command line as well; without one, YAML must give it.
+        default: the value when neither YAML nor the command line gives one; without a default, YAML must.
     """
     metadata = {_KEY: declaration}
     if isinstance(default, (dict, list)):
@@ -80,22 +80,22 @@ def declare(declaration: Declaration, default: Any = dataclasses.MISSING) -> Any
 
 
 def axis(sentence: str, default: Any = dataclasses.MISSING, **more: Any) -> Any:
-    """A dimension of the matrix: see `Declaration` for what may be said of it."""
+    """A dimension of the matrix: ``more`` are further fields of its `Declaration`."""
     return declare(Declaration(Role.AXIS, sentence, **more), default)
 
 
 def setting(sentence: str, default: Any = dataclasses.MISSING, **more: Any) -> Any:
-    """Any other value that can change a result: see `Declaration` for what may be said of it."""
+    """Any other value that can change a result: ``more`` are further fields of its `Declaration`."""
     return declare(Declaration(Role.SETTING, sentence, **more), default)
 
 
 def detail(sentence: str, default: Any = dataclasses.MISSING, **more: Any) -> Any:
-    """A value that follows from its axis: see `Declaration` for what may be said of it."""
+    """A value that follows from its axis: ``more`` are further fields of its `Declaration`."""
     return declare(Declaration(Role.DETAIL, sentence, **more), default)
 
 
 def of_sweep(sentence: str, default: Any = dataclasses.MISSING, **more: Any) -> Any:
-    """One value for the whole sweep: see `Declaration` for what may be said of it."""
+    """One value for the whole sweep: ``more`` are further fields of its `Declaration`."""
     return declare(Declaration(Role.SWEEP, sentence, **more), default)
 
 
@@ -107,19 +107,19 @@ class Entry:
     """``batch_size``; ``allocator`` for the name of that axis's value; ``allocator.env`` for what belongs to it."""
     declaration: Declaration
     hint: Any
-    """Its type."""
+    """The type of the value."""
     value: Callable[[Any], Any]
     """The function that takes it out of a cell."""
     default: Any = dataclasses.MISSING
-    """Its value when nothing is said; MISSING where YAML must give it."""
+    """The value when nothing else gives one; MISSING where YAML must."""
 
     @property
     def owner(self) -> str:
-        """The axis that it belongs to, or nothing."""
+        """The axis that the entry belongs to; empty for an axis, and for a setting that belongs to none."""
         return self.key.partition(".")[0] if "." in self.key else ""
 
     def text(self, cell: Any) -> str:
-        """Its value in a cell, as tables, rules and MLflow show it."""
+        """The entry's value in a cell, as tables, rules and MLflow show it."""
         return as_text(self.value(cell), self.declaration, self.hint)
 
 
@@ -139,15 +139,15 @@ def as_text(value: Any, declaration: Declaration, hint: Any = None) -> str:
 
 
 def declaration_of(field: dataclasses.Field[Any]) -> Declaration:
-    """What a field of the cell, or of one of its parts, says about itself.
+    """The declaration of a field of the cell, or of one of its parts.
 
     Raises:
-        TypeError: it says nothing.
+        TypeError: the field has none.
     """
-    found = field.metadata.get(_KEY)
-    if not isinstance(found, Declaration):
+    declaration = field.metadata.get(_KEY)
+    if not isinstance(declaration, Declaration):
         raise TypeError(f"{field.name} is not declared: use axis(), setting() or detail()")
-    return found
+    return declaration
 
 
 def entries(cell: type[Any]) -> tuple[Entry, ...]:
@@ -171,7 +171,7 @@ def _entries(cell: type[Any]) -> Iterator[Entry]:
 
 
 def default_of(field: dataclasses.Field[Any]) -> Any:
-    """A field's value when nothing is said; MISSING without one."""
+    """The default of a field; MISSING if it has none."""
     return field.default if field.default_factory is dataclasses.MISSING else field.default_factory()
 
 

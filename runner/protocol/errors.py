@@ -10,7 +10,7 @@ class LibraryMissingError(RunnerError):
 
 
 class StorageError(RunnerError):
-    """The disk takes no more: the sweep stops, all that had ended is kept."""
+    """The disk is full: the sweep stops, and every job that had ended is kept."""
 
 
 class FormatError(RunnerError):
@@ -18,4 +18,4 @@ class FormatError(RunnerError):
 
 
 class VersionError(FormatError):
-    """A stored file of another version, whole as far as can be told."""
+    """A stored file that is of another version and shows no damage."""

@@ -1,7 +1,7 @@
 """What a worker read back about itself after the timed loop: what the gate compares with what was asked.
 
 Every field must be in a result file. What could not be observed is null there and None here; nothing has a default,
-so that evidence which lacks something is refused by the name of the field, and never taken for what was asked.
+so that evidence without one of its fields is refused with the name of the field, and never taken for what was asked.
 """
 
 from __future__ import annotations
@@ -81,11 +81,11 @@ class IpexEvidence:
     modules_replaced: Count
     """Modules of the model whose class is IPEX's own."""
     modules_by_type: Mapping[str, Count]
-    """The same by the name of their class."""
+    """Modules of the model whose class is IPEX's own, by the name of the class."""
 
 
 class GraphKind(Word):
-    """What the module is that was called."""
+    """What kind of module was called."""
 
     EAGER = "eager"
     TORCHSCRIPT_INSIDE = "torchscript inside"
@@ -101,9 +101,9 @@ class GraphEvidence:
     kind: GraphKind
     """What the module turned out to be."""
     frozen: bool | None
-    """Whether the weights are constants of the graph; None if the module is no TorchScript."""
+    """Whether the weights are constants of the graph; None if the module is not TorchScript."""
     nodes: Mapping[str, Count] | None
-    """Nodes by kind of the graph that ran last; None if the module is no TorchScript."""
+    """Nodes by kind of the graph that ran last; None if the module is not TorchScript."""
     compiler: str | None
     """Whose backend torch.compile called (``inductor``, ``ipex``); None if it called none."""
     graphs: list[Count] | None
@@ -116,7 +116,7 @@ class GraphEvidence:
 
 @dataclass(frozen=True)
 class TensorsEvidence:
-    """Some tensors of the call, counted by what they are."""
+    """Some tensors of the call, counted by their properties."""
 
     dtypes: Mapping[str, Count]
     """Tensors by dtype (``float32``)."""
@@ -147,7 +147,7 @@ class ComputeOperator:
     dtype: str | None
     """The dtype of its first tensor; None if the profiler did not record one."""
     layout: str | None
-    """The memory format of its first tensor; None if that has not four dimensions or was not recorded."""
+    """The memory format of its first tensor; None if that does not have four dimensions or was not recorded."""
     count: Count
     """The number of calls in one iteration."""
     time_s: Duration
@@ -159,7 +159,7 @@ class OperatorEvidence:
     """The operators of one iteration under torch's profiler."""
 
     compute: list[ComputeOperator]
-    """Operators that do the arithmetic of a model, those first that took longest."""
+    """Operators that do the arithmetic of a model, those that took longest first."""
     image_layouts: Mapping[str, Count]
     """Operators on images by the memory format of their first tensor."""
     compiled_regions: Count
@@ -215,7 +215,7 @@ class Evidence:
     tensors: CallEvidence
     """Inputs, weights and outputs."""
     grad_mode: str
-    """How the model was called, as far as gradients go (``inference_mode``)."""
+    """The mode of gradients in which the model was called (``inference_mode``)."""
     float32_matmul_precision: str
     """torch.get_float32_matmul_precision(): anything but ``highest`` allows bfloat16 inside float32 products."""
     environment: Mapping[str, str]
@@ -223,7 +223,7 @@ class Evidence:
     transparent_hugepages: str | None
     """The kernel's mode (``always``, ``madvise``, ``never``); None if the kernel has none."""
     versions: VersionEvidence
-    """What ran."""
+    """The versions that ran."""
     argv: list[str]
     """The command line of this process."""
     pid: Count

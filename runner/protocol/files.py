@@ -1,6 +1,6 @@
-"""The bytes and the text of a stored file, bounded: a file that is too large, no regular file or no text is refused.
+"""The bytes and the text of a stored file, bounded: a file that is too large, not regular or not text is refused.
 
-It knows nothing of what the bytes mean; runner.protocol.strict_json and runner.protocol.stored make values of them.
+The bytes have no meaning here; runner.protocol.strict_json and runner.protocol.stored make values of them.
 """
 
 from __future__ import annotations
@@ -14,9 +14,9 @@ from pathlib import Path
 
 from runner.protocol.errors import FormatError
 
-# Past these sizes a file is refused rather than read. A result of a million samples has 25 MB.
+# A larger file is refused and not read. The result of a million iterations has 25 MB.
 LIMIT_BYTES = 256 * 2**20
-# Of a log of any size, what is looked at from its beginning and from its end.
+# How much of a long log is read at its beginning and at its end.
 LOG_BYTES = 2**20
 
 
@@ -24,7 +24,7 @@ def read_bytes(path: Path, limit: int = LIMIT_BYTES) -> bytes:
     """The whole file.
 
     Raises:
-        FormatError: it can't be read, is no regular file, or has more than ``limit`` bytes.
+        FormatError: it can't be read, is not a regular file, or has more than ``limit`` bytes.
     """
     try:
         # Opening a FIFO would wait for its other end.
@@ -35,7 +35,7 @@ def read_bytes(path: Path, limit: int = LIMIT_BYTES) -> bytes:
             data = file.read(limit + 1) if size <= limit else b""
     except (OSError, ValueError) as error:
         raise FormatError(f"{path} can't be read: {getattr(error, 'strerror', None) or error}") from error
-    if max(size, len(data)) > limit:  # the second of one that grows
+    if max(size, len(data)) > limit:  # a file that grows has more than its size said
         raise FormatError(f"{path} is larger than {limit / 2**20:g} MiB, which no file of this kind is")
     return data
 
@@ -53,7 +53,7 @@ def read_text(path: Path, limit: int = LIMIT_BYTES, errors: str = "strict") -> s
 
 
 def read_gzip(path: Path, limit: int = LIMIT_BYTES) -> bytes:
-    """What a gzip file holds.
+    """The unpacked bytes of a gzip file.
 
     Raises:
         FormatError: it can't be read, or holds more than ``limit`` bytes.

@@ -26,7 +26,7 @@ TUNING = re.compile(
     r"|INTEL_LIBITTNOTIFY.*|INTEL_ITTNOTIFY_.*|CCL_.*|LOCAL_WORLD_SIZE|LOCAL_RANK|RUNNER_JOB"
 )
 
-# Bodies of requests that are no samples: the worker behind a server begins to count, and ends with its result.
+# Bodies of requests that are orders: the worker behind a server begins to count, or ends with its result.
 BEGIN, END = b"runner: begin", b"runner: end"
 
 
@@ -39,9 +39,9 @@ class JobSpec:
     cell: Cell
     """What is measured."""
     runner_pid: int
-    """Process whose CPU time inside the timed window is audited."""
+    """The process whose CPU time inside the timed window is audited."""
     result_path: str
-    """Of a single instance; instance i of several writes ``<stem>-<i>.json`` beside it."""
+    """The result file of a single instance; instance i of several writes ``<stem>-<i>.json`` in the same folder."""
     instances: list[list[int]]
     """Logical CPUs of each instance: by its own affinity a worker knows which one it is."""
     onednn: Steps = EVIDENCE_LOG
@@ -52,20 +52,21 @@ class JobSpec:
     """perf's control FIFOs in a pass of its own (toplev), where perf counts the timed loop and neither evidence nor
     captures follow it; None in any other pass."""
     marked: bool = False
-    """In a pass of its own (VTune): every timed step and operator is an ITT range, and nothing follows the loop."""
+    """Whether this is a pass of its own for VTune: every timed iteration and operator is an ITT range, and nothing
+    follows the loop."""
     deadline_s: float = 0.0
-    """CLOCK_MONOTONIC when the runner stops the job; 0: never."""
+    """The time on CLOCK_MONOTONIC at which the runner stops the job; 0 if it never does."""
     private: str = ""
-    """A folder of the job's own with a short path without commas, gone afterwards."""
+    """The job's private folder: its path is short and has no commas, and it is removed after the job."""
     request: str = ""
-    """Behind a server: where the worker leaves the body of a request, for the load generator; else empty."""
+    """The file in which a worker behind a server leaves the body of a request for the load generator; else empty."""
     format: int = FORMAT
 
     @property
     def rule(self) -> Rule:
         """When the timed loop ends."""
         cell = self.cell
-        # Of several instances none stops early: the others would be timed beside one that is gone.
+        # None of several instances stops early: the others would be timed without its load on the machine.
         target = cell.target_ci_pct if cell.instances == 1 else None
         return Rule(cell.iterations, cell.min_time_s or 0.0, cell.max_time_s or 0.0, target)
 

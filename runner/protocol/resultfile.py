@@ -1,4 +1,4 @@
-"""The result files: what a worker leaves behind, and its captures beside them. Seconds and bytes everywhere."""
+"""The result files: what a worker leaves behind, and the files of its captures. Seconds and bytes everywhere."""
 
 from __future__ import annotations
 
@@ -17,38 +17,41 @@ ITT_FILE = "itt.bin"
 COUNTERS_FILE = "counters.csv"
 PROFILER_FOLDER = "profiler"
 
-# On record while a capture is under way, and after it when nothing came after it.
+# The failure that is on record while a capture is under way: it stays if the capture ends the process.
 NOT_SURVIVED = "the worker did not survive it; see stderr.log"
 
-# What an instance says that stopped because of another: the other's reason is the one to show.
+# The error of an instance that stopped because another one failed: the other's error is the one to show.
 OTHER_FAILED = "another instance of this job failed"
 
 
 @dataclass(frozen=True)
 class Surroundings:
-    """What else went on in the machine in the window; None where this machine does not tell."""
+    """What else went on in the machine during the window; a field is None if this machine does not report it."""
 
     cpus: list[int]
-    """CPUs watched: the process's own, and their hyper-threads that no instance of the job has."""
+    """The CPUs that are watched: the process's own, and their hyper-threads that no instance of the job has."""
     resolution_s: Duration
-    """How far ``busy_s`` and ``steal_s`` may be off: a clock tick each CPU."""
+    """How far ``busy_s`` and ``steal_s`` may be off: one clock tick per CPU."""
     busy_s: float | None
-    """Time that the watched CPUs were at work for anybody, summed."""
+    """Time that the watched CPUs worked, for any process, summed over CPUs."""
     steal_s: float | None
-    """Time that the hypervisor ran something else on them, as it reports it, summed."""
+    """Time that the hypervisor reports to have run something else on the watched CPUs, summed over CPUs."""
     pressure_s: dict[str, float]
-    """``cpu_some``, ``memory_full``, ...: time that some or all processes of the machine stood still for want of it."""
+    """``cpu_some``, ``memory_full``, ... -> time that some or all processes of the machine waited for that resource."""
     quota_s: float | None
     """Time that a cgroup's CPU quota stopped the job, summed over CPUs."""
     frequency_before_hz: float | None
+    """The mean frequency of the watched CPUs before the window."""
     frequency_after_hz: float | None
-    """Mean over the watched CPUs."""
+    """The mean frequency of the watched CPUs after the window."""
     throttle_events: int | None
-    """How often heat slowed them."""
+    """How often heat slowed the watched CPUs."""
     swapped_pages: Count | None
+    """Pages that the machine swapped in or out."""
     allocation_stalls: Count | None
-    """Allocations of anybody that had to wait until memory was freed."""
+    """Allocations of any process that had to wait until memory was freed."""
     oom_kills: Count | None
+    """Processes of the machine that the kernel killed for lack of memory."""
 
 
 @dataclass(frozen=True)
@@ -65,13 +68,13 @@ class Window:
     rss_peak_bytes: Count | None
     """Peak resident set inside the window; None when /proc/self/clear_refs can't be written."""
     runner_cpu_s: Duration | None
-    """CPU time the runner used in the window; None when its clock can't be read."""
+    """CPU time that the runner used in the window; None when its clock can't be read."""
     launcher_cpu_s: Duration | None
     """CPU time of the worker's ancestors below the runner (shell, launcher) in the window."""
     surroundings: Surroundings | None = None
-    """None where nobody asked."""
+    """What else went on in the machine; None where it was not watched."""
     generator_cpu_s: Duration | None = None
-    """Behind a server: CPU time of the load generator on the CPUs watched, which the runner adds; else None."""
+    """CPU time of the load generator on the watched CPUs, which the runner adds; None without a server."""
 
 
 @dataclass(frozen=True)
@@ -83,6 +86,7 @@ class WorkerResult:
     latencies_s: list[Latency] = field(default_factory=list)
     """Latency of each timed iteration, in order."""
     window: Window | None = None
+    """What the operating system counted while it was timed; None where it measured nothing."""
     phases_s: dict[str, Duration] = field(default_factory=dict)
     """Wall time of import, reference, build, transform, warm-up, measure, quality, evidence."""
     evidence: Evidence | None = None
@@ -90,45 +94,46 @@ class WorkerResult:
     error: str | None = None
     """``Type: message`` when the worker caught an exception; the traceback is in its log."""
     started_at_s: Duration = 0.0
-    """CLOCK_MONOTONIC at the first line of the worker."""
+    """The time on CLOCK_MONOTONIC at the first line of the worker."""
     quality: Quality | None = None
-    """How far the output is from the fp32 eager reference; None as for the evidence."""
+    """How far the output is from the fp32 eager reference; None where there is no evidence either."""
     onednn_step_s: dict[str, list[Latency]] = field(default_factory=dict)
-    """Copy of oneDNN (``torch``, ``ipex``) -> wall time of each step that it logged."""
+    """Copy of oneDNN (``torch``, ``ipex``) -> wall time of each iteration that it logged."""
     format: int = FORMAT
 
 
 @dataclass(frozen=True)
 class Captured:
-    """What one capture left behind, beside its files."""
+    """What became of one capture; its data is in files of its own."""
 
     name: str
     step_s: list[Latency] = field(default_factory=list)
-    """Wall time of each captured step."""
+    """Wall time of each captured iteration."""
     failure: str | None = None
+    """Why it failed; None if it did not."""
     window: Window | None = None
-    """What the operating system counted in the captured steps; only ``counters`` asks."""
+    """What the operating system counted in the captured iterations; None except for ``counters``."""
     note: str | None = None
-    """What of it went wrong where something else could do."""
+    """What went wrong in it, although the capture has a result by other means; None if nothing did."""
     wall_s: Duration = 0.0
-    """All that it took, preparation and writing included."""
+    """Wall time of the whole capture, including its preparation and the writing of its files."""
 
 
 def failed(spec: JobSpec, error: Exception, started_at_s: float) -> WorkerResult:
-    """What a worker writes that could not measure."""
-    # A file name in it may be no UTF-8.
+    """The result of a worker that could not measure."""
+    # The message may contain the name of a file that is not UTF-8.
     message = f"{type(error).__name__}: {error}".encode(errors="backslashreplace").decode()
     return WorkerResult(cell_id=spec.cell_id, round=spec.round, error=message, started_at_s=started_at_s)
 
 
 def result_file(instance: int, instances: int, name: str = "result.json") -> str:
-    """Name of an instance's result file: ``result.json``, or ``result-1.json`` of several."""
+    """The name of an instance's result file: ``result.json``, or ``result-1.json`` for one of several."""
     stem, _, ending = name.rpartition(".")
     return name if instances == 1 else f"{stem}-{instance}.{ending}"
 
 
 def onednn_log(instance: int) -> str:
-    """Name of the file with oneDNN's verbose log, beside the result file."""
+    """The name of the file with oneDNN's verbose log, which is in the folder of the result file."""
     return f"onednn-{instance}.log"
 
 
@@ -143,7 +148,7 @@ def read_result(path: Path) -> WorkerResult:
 
 @dataclass(frozen=True)
 class _Captures:
-    """captures.json."""
+    """The content of captures.json."""
 
     captures: list[Captured]
     format: int

@@ -19,7 +19,7 @@ GROWTH = 1.5
 
 @dataclass(frozen=True)
 class Rule:
-    """The rule by which a pass stops timing."""
+    """When a pass stops timing."""
 
     iterations: int | None
     """Stop after exactly this many iterations; None: stop by the other fields, after at least MIN_ITERATIONS."""

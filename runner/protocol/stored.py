@@ -43,7 +43,7 @@ class Range:
 Count = Annotated[int, Range(0)]
 # Seconds: thirty years are no measurement.
 Duration = Annotated[float, Range(0, 1e9)]
-# Of one iteration, which no clock reads as nothing.
+# Seconds of one iteration or request: no clock reads them as 0.
 Latency = Annotated[float, Range(1e-12, 1e9)]
 # Any metric: sums, products with a scale and squares of it stay finite.
 FIGURE_LIMIT = 1e100
@@ -65,15 +65,15 @@ def read(kind: type[T], path: Path, version: int) -> T:
 
 
 def part(kind: type[T], path: Path) -> T:
-    """The fields of a dataclass, of a JSON object that may have more of them.
+    """A JSON object as a dataclass; entries for which the dataclass has no field are ignored.
 
     Raises:
         FormatError: see `read`.
     """
     data = read_json(path)
     if isinstance(data, dict):
-        known = {field.name for field in dataclasses.fields(kind)}  # type: ignore[arg-type]
-        data = {name: value for name, value in data.items() if name in known}
+        names = {field.name for field in dataclasses.fields(kind)}  # type: ignore[arg-type]
+        data = {name: value for name, value in data.items() if name in names}
     return typed(kind, data, path)
 
 
@@ -90,7 +90,7 @@ def typed(kind: type[T], data: object, path: Path) -> T:
     """Plain data, checked and turned into ``kind``.
 
     Args:
-        path: where it is from, for the message.
+        path: the file that the data is from, for the message.
 
     Raises:
         FormatError: it does not fit.
@@ -109,7 +109,7 @@ class Unfit(Exception):  # noqa: N818 - becomes the error of a file or an option
         self.where, self.reason = where, reason
 
     def inside(self, place: str) -> Unfit:
-        """The same value, seen from what holds it at ``place``."""
+        """The error for the list or table that holds the value at ``place``."""
         return Unfit(place + self.where, self.reason)
 
 
@@ -118,7 +118,7 @@ _Reader = Callable[[Any], Any]
 
 @functools.cache
 def _reader(kind: Any) -> _Reader:
-    """What turns plain data into a value of this type, or raises Unfit."""
+    """The function that turns plain data into a value of this type, or raises Unfit."""
     origin, arguments = typing.get_origin(kind), typing.get_args(kind)
     if kind is Any:
         return lambda value: value
@@ -144,7 +144,7 @@ def _reader(kind: Any) -> _Reader:
 
 def _scalar(words: str, *kinds: type) -> _Reader:
     def take(value: Any) -> Any:
-        if type(value) not in kinds:  # not isinstance(): True is no number
+        if type(value) not in kinds:  # not isinstance(): True is not a number
             raise Unfit("", f"is {shown(value)}, not {words}")
         return value
 
@@ -169,7 +169,7 @@ def _bounded(of: _Reader, limits: Range) -> _Reader:
     def take(value: Any) -> Any:
         number = of(value)
         if not limits.least <= number <= limits.most:
-            raise Unfit("", f"is {shown(value)}, which can't be")
+            raise Unfit("", f"is {shown(value)}, which is out of range")
         return number
 
     return take

@@ -1,7 +1,7 @@
-"""JSON as if somebody hostile had written it, and JSON written whole or not at all.
+"""Reads JSON as if somebody hostile had written it, and writes JSON whole or not at all.
 
-A file that repeats a key, nests too deeply, or holds a number or a character that can't be is refused: json alone
-takes all of these. What types the values should have is runner.protocol.stored's to know.
+A file that repeats a key, nests too deeply, or holds an impossible number or character is refused: json alone accepts
+all of these. The types of the values are checked in runner.protocol.stored.
 """
 
 from __future__ import annotations
@@ -17,9 +17,9 @@ from typing import Any, NoReturn
 from runner.protocol.errors import FormatError
 from runner.protocol.files import LIMIT_BYTES, read_text
 
-# Nested deeper than any file of ours; json and what is done with its values recurse.
+# No file of ours nests as deeply; json recurses, and so does the code that uses its values.
 _DEPTH = 64
-# What numpy, pyarrow and SQLite hold.
+# Numpy, pyarrow and SQLite hold no integer of this size.
 _INTEGER = 2**64
 _HALF = re.compile(r"\\u[dD][89a-fA-F]")
 
@@ -44,7 +44,7 @@ def parse_json(path: Path, text: str) -> Any:
         raise FormatError(f"{path} can't be read: it nests more than {_DEPTH} levels deep") from error
     except ValueError as error:
         raise FormatError(f"{path} can't be read: {error}") from error
-    # Half of a pair of \\u escapes is no character, and no file can be written with it.
+    # Half of a pair of \\u escapes is not a character, and can't be written to a file.
     if _HALF.search(text):
         try:
             json.dumps(value, ensure_ascii=False).encode()
@@ -64,19 +64,19 @@ def parse_json(path: Path, text: str) -> Any:
 
 
 def _refuse(word: str) -> NoReturn:
-    raise ValueError(f"{word} is no number")
+    raise ValueError(f"{word} is not a number")
 
 
 def _finite(text: str) -> float:
     value = float(text)
     if not math.isfinite(value):
-        raise ValueError(f"{shown(text)} is no number that can be computed with")
+        raise ValueError(f"{shown(text)} is too large a number to compute with")
     return value
 
 
 def _integer(text: str) -> int:
     if len(text) > 20 or abs(value := int(text)) >= _INTEGER:
-        raise ValueError(f"{shown(text)} is no number that can be computed with")
+        raise ValueError(f"{shown(text)} is too large a number to compute with")
     return value
 
 

@@ -7,9 +7,9 @@ from __future__ import annotations
 
 from enum import Enum
 
-# What a result says where there is nothing to say.
+# The word for a result with which nothing is wrong.
 OK = "ok"
-# What a result says in place of a word or figure that could not be observed; it is never assumed.
+# The word in place of a word or figure that could not be observed; it is never assumed.
 UNOBSERVED = "unobserved"
 
 
@@ -40,7 +40,7 @@ class EvidenceVerdict(Word):
 
 
 class QualityVerdict(Word):
-    """Whether the output is the model's, where a word says it all."""
+    """Whether the output is the model's, in the cases for which one word is enough."""
 
     OK = OK
     UNOBSERVED = UNOBSERVED

@@ -19,7 +19,7 @@ _TOP_DOWN = {
 
 
 def draw(rows: Sequence[Row], distinguishing: Sequence[str], file: Path, title: str) -> None:
-    """Write an image with a bar for each measured cell; a second panel of top-down slots where toplev measured."""
+    """Write an image with a bar per measured cell, and a second panel of top-down slots if toplev measured."""
     measured = [row for row in rows if row.p50_ms is not None and split(row.cell)]
     if not measured:
         return
@@ -39,10 +39,10 @@ def draw(rows: Sequence[Row], distinguishing: Sequence[str], file: Path, title: 
     figure, axes = plt.subplots(1, len(panels), figsize=size, sharey=True, squeeze=False)
     figure.set_layout_engine("constrained")
     for axis, (label, parts) in zip(axes[0], panels, strict=True):
-        left = [0.0] * len(measured)
+        starts = [0.0] * len(measured)
         for (part, values), color in zip(parts, _COLORS, strict=True):
-            axis.barh(range(len(measured)), values, left=left, height=0.65, color=color, label=part)
-            left = [a + b for a, b in zip(left, values, strict=True)]
+            axis.barh(range(len(measured)), values, left=starts, height=0.65, color=color, label=part)
+            starts = [a + b for a, b in zip(starts, values, strict=True)]
         axis.set_xlabel(label)
         axis.set_yticks(range(len(measured)), names)
         axis.spines[["top", "right"]].set_visible(False)

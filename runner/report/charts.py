@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 _COLORS = (style.BLUE, style.VERMILION, style.GREEN, style.PURPLE, style.SKY, style.ORANGE)
-# Points of all drift lines together: what keeps thirty cells of five processes small.
+# Points of all drift lines together, which keeps a picture of thirty cells with five processes each small.
 _POINTS = 9000
 # Points of one line, whatever the number of lines.
 _LEAST, _MOST = 20, 200
@@ -67,7 +67,7 @@ def distributions(ranking: Ranking) -> str | None:
 
 
 def _draw_lanes(axes: Axes, cells: Cells, lane: float) -> float:
-    """The lanes of all cells, each so high; where the last ends."""
+    """Draw the lanes of all cells, each ``lane`` inches high; returns where the last one ends."""
     y = 0.0
     for title, _, processes in cells:
         across = axes.get_yaxis_transform()
@@ -90,7 +90,7 @@ def _draw_lanes(axes: Axes, cells: Cells, lane: float) -> float:
 
 
 def _scale(axes: Axes, latencies: Sequence[float]) -> None:
-    """A logarithmic axis where the slowest iteration is many times the fastest."""
+    """Scale and label the axis: logarithmic if the slowest iteration takes many times as long as the fastest."""
     from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
     label = "latency per iteration, ms"
@@ -133,7 +133,7 @@ def drift(ranking: Ranking) -> str | None:
 
 
 def _draw_drift(panel: Axes, row: Row, processes: Sequence[Sequence[float]], points: int) -> None:
-    """One cell's lines."""
+    """Draw one cell's lines."""
     for number, latencies in enumerate(processes):
         color = _COLORS[number % len(_COLORS)]
         panel.plot(*_binned(latencies, points), color=color, linewidth=0.9, alpha=0.85)
@@ -145,7 +145,7 @@ def _draw_drift(panel: Axes, row: Row, processes: Sequence[Sequence[float]], poi
 
 
 def parts(ranking: Ranking) -> str | None:
-    """`breakdown`'s picture; None when no cell has what it needs."""
+    """The picture of `breakdown`; None if no cell has the data that it needs."""
     with TemporaryDirectory() as folder, style.svg_settings():
         file = Path(folder) / "breakdown.svg"
         breakdown.draw(ranking.rows, ranking.distinguishing, file, "")
@@ -180,7 +180,7 @@ def _binned(latencies: Sequence[float], points: int) -> tuple[list[float], list[
 
 
 def _ink(latencies: Sequence[float]) -> float:
-    """Opacity of a tick: many lie on each other."""
+    """The opacity of a tick: lower where many overlap."""
     return 0.9 if len(latencies) < 50 else 0.4
 
 
@@ -196,10 +196,10 @@ def _svg(draw: Callable[[], Figure], described: str) -> str:
 
 
 def _inline(text: str, described: str) -> str:
-    """The SVG element alone, as wide as its container, with words for those who can't see it."""
+    """The SVG element alone, as wide as its container, with a description for those who can't see it."""
     body = text[text.index("<svg") :]
     body = re.sub(r"<metadata>.*?</metadata>|<style.*?</style>", "", body, flags=re.S)
-    body = re.sub(r'<g id="[^"]*">', "<g>", body)  # the same ones in every picture, and nothing refers to them
+    body = re.sub(r'<g id="[^"]*">', "<g>", body)  # ids repeat in every picture, and nothing refers to them
     head, _, rest = body.partition(">")
     head = re.sub(r' (width|height)="[^"]*"', "", head)
     return f'{head} role="img" aria-label="{escape(described)}">{rest}'

@@ -19,12 +19,12 @@ from runner.report.columns import Place
 from runner.results import cells
 from runner.results.outcome import job_folder
 
-# Operators named in the terminal; operators.csv has them all.
+# How many operators are named in the terminal; operators.csv has them all.
 _NAMED = 4
 
 
 def leave(ranking: Ranking, directory: Path, title: str, origin: html.Origin | None = None) -> list[str]:
-    """Write the figures, the pictures and the report; lines to print: the operators, and files that failed.
+    """Write the figures, the pictures and the report; returns lines to print: the operators, and files that failed.
 
     Figures come first, and a file that can't be written or drawn takes none of the others with it, nor the table.
     """
@@ -62,7 +62,7 @@ def show(
     mlruns: Path,
     links: Mapping[str, str],
 ) -> None:
-    """Print the table, what was remarked of it, the notes, and where everything is."""
+    """Print the table, the remarks, the notes, and where everything is."""
     rows, distinguishing = ranking.rows, ranking.distinguishing
     console.print()
     if warning(rows):
@@ -82,7 +82,7 @@ def show(
 
 
 def _explain_fastest(ranking: Ranking, directory: Path, title: str) -> list[str]:
-    """The baseline and the fastest cell side by side: timeline.png, operators.csv; the largest changes in words."""
+    """Write timeline.png and operators.csv of baseline and fastest cell; returns the largest changes in words."""
     # Only rows with a speed-up do the same work as the baseline, and do it right.
     rated = [row for row in ranking.rows if row.speedup is not None]
     baseline, fastest = next((row for row in rated if row.is_baseline), None), next(iter(rated), None)
@@ -95,7 +95,7 @@ def _explain_fastest(ranking: Ranking, directory: Path, title: str) -> list[str]
 
 
 def _compare_operators(cells: Sequence[tuple[str, Path]], directory: Path) -> list[str]:
-    """operators.csv of two cells (name, folder of their captures), and the largest changes in words."""
+    """Write operators.csv of two cells (name, folder of captures); returns the largest changes in words."""
     # PyTorch's profiler stands in where there are no ITT ranges.
     for source in ("itt", "profiler"):
         tables_by_cell = [read_table(folder / source / "by_op.json") for _, folder in cells]
@@ -111,11 +111,11 @@ def _compare_operators(cells: Sequence[tuple[str, Path]], directory: Path) -> li
 
 
 def _timeline_of(folder: Path) -> Path:
-    """ITT's, else the one of PyTorch's profiler."""
+    """The timeline that ITT left, else the one of PyTorch's profiler."""
     itt = folder / "itt" / "timeline.json"
     return itt if itt.exists() else folder / "profiler" / "trace.json.gz"
 
 
 def _near(path: Path) -> Path:
-    """Relative to the working directory where it is below it."""
+    """The path, relative to the working directory if it is below it."""
     return path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path

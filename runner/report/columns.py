@@ -33,7 +33,7 @@ class Place(Enum):
 
 
 class Mark(Enum):
-    """What a value tells at a glance."""
+    """How a value is marked, so that it shows at a glance."""
 
     NONE = ""
     GOOD = "good"
@@ -50,22 +50,22 @@ class Column:
 
     heading: str
     explanation: str
-    """One full sentence."""
+    """One full sentence that says what the column shows."""
     text: Callable[[Row], str]
     places: frozenset[Place] = EVERYWHERE
     source: Metric | Tag | None = None
     """The metric or tag that holds it in MLflow."""
     is_word: bool = False
-    """Words are aligned to the left, figures to the right."""
+    """Whether it holds words, which are aligned to the left, and not figures, which are aligned to the right."""
     mark: Callable[[Row], Mark] = lambda row: Mark.NONE
     interval: Callable[[Row], str] = lambda row: ""
-    """The 95 % interval of its figure, which a page has room for; empty without one."""
+    """Makes the text of the 95 % interval of its figure, for which a page has room; empty without one."""
     is_shown: Callable[[Sequence[Row]], bool] = lambda rows: True
-    """Whether these rows have anything to say in it."""
+    """Whether these rows have anything to show in it."""
 
 
 def columns(place: Place, rows: Sequence[Row]) -> list[Column]:
-    """The columns that a ranking of these rows has there, in their order."""
+    """The columns that a ranking of these rows has in that place, in their order."""
     return [column for column in COLUMNS if place in column.places and column.is_shown(rows)]
 
 
@@ -80,7 +80,7 @@ def interval_text(interval: stats.Interval | None, form: str = ".2f") -> str:
 
 
 def p99(row: Row) -> str:
-    """p99 in ms; what it needs where a process has too few samples for it; ``-`` where nothing was measured."""
+    """p99 in ms; what it needs if a process has too few latencies for it; ``-`` if nothing was measured."""
     is_absent = Metric.P50 in row.metrics and Metric.P99 not in row.metrics
     return stats.needs(0.99) if is_absent else figure(row.metrics, Metric.P99, ".4g")
 
@@ -130,7 +130,7 @@ def _evidence_mark(row: Row) -> Mark:
 
 
 def has_rounds(rows: Sequence[Row]) -> bool:
-    """Whether any cell had more than one round: without, no interval is known."""
+    """Whether any cell had more than one round, without which no interval is known."""
     return most_rounds(rows) > 1
 
 
@@ -148,7 +148,7 @@ COLUMNS = (
     ),
     Column(
         "p99 ms",
-        "The latency that 99 of 100 iterations stay below; it needs 200 samples in every process.",
+        "The latency that 99 of 100 iterations stay below; it needs 200 latencies in every process.",
         p99,
         frozenset({Place.COMPARE, Place.PAGE, Place.SHORT}),
         Metric.P99,

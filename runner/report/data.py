@@ -29,18 +29,18 @@ FIGURES: Mapping[str, str] = {
     Metric.RELATIVE_ERROR: "rel_l2",
     Metric.LARGEST_ERROR: "max_abs_err",
 }
-# The ends of the figures' 95 % intervals.
+# Metric -> short name, for the ends of the figures' 95 % intervals.
 _END_NAMES = {
     end: f"{FIGURES[name]}_{side}"
     for name, ends in INTERVALS.items()
     for end, side in zip(ends, ("low", "high"), strict=True)
 }
-# What an interaction does.
+# The words for what an interaction does.
 TOGETHER = ("better together", "worse together")
 
 
 def cell(row: Row, rank: int, is_best: bool = False) -> dict[str, Any]:
-    """One row; what is not known is None."""
+    """One row as plain data; what is not known is None."""
     entry, verdict = row.cell, row.verdict
     low, high = _ends(verdict.interval if verdict else None)
     figures = {short: _finite(row.metrics.get(name)) for name, short in (*FIGURES.items(), *_END_NAMES.items())}
@@ -76,7 +76,7 @@ def as_csv(cells: Sequence[Mapping[str, Any]], rows: Sequence[Row] = ()) -> str:
 
     Args:
         cells: see `cell`.
-        rows: the same cells, where every figure of theirs is wanted under its name in MLflow too.
+        rows: the same cells, if every figure is wanted under its name in MLflow too.
     """
     keys = list(dict.fromkeys(key for data in cells for key in data["labels"]))
     metrics = sorted({str(name) for row in rows for name in row.metrics})
@@ -136,7 +136,7 @@ def as_data(comparison: Comparison) -> dict[str, Any]:
 
 
 def answer(mean: Mean, more: str = "faster", less: str = "slower") -> str:
-    """What an effect or an interaction does; ``-`` of one pair."""
+    """What an effect or an interaction does, in words; ``-`` for a single pair."""
     if mean.p_holm is None:
         return "-"
     return "undecided" if not mean.is_shown else more if mean.ratio > 1 else less
@@ -159,5 +159,5 @@ def _ends(interval: stats.Interval | None) -> tuple[float | None, float | None]:
 
 
 def _finite(value: float | None) -> float | None:
-    """None for an end past what a float holds, which JSON has no word for: two processes far apart."""
+    """None for an infinite end, which JSON has no word for: two processes that differ widely have one."""
     return value if value is not None and math.isfinite(value) else None

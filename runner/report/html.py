@@ -1,7 +1,7 @@
-"""report.html and report.md of a sweep: what was found, how sure it is, why, and how to run it again.
+"""report.html and report.md of a sweep: the result, how sure it is, why, and how to run it again.
 
 One file without scripts or anything to be loaded: it opens in MLflow's viewer, from a disk, and in print. The words and
-their order are in the two templates beside this module; here is what they are filled with.
+their order are in the two templates in this folder; this module makes the data that fill them.
 """
 
 from __future__ import annotations
@@ -34,14 +34,14 @@ _FURTHEST = 2.0
 
 @dataclass(frozen=True)
 class Origin:
-    """How the sweep came to be."""
+    """How the sweep was started, and what it is compared with."""
 
     command: str = ""
     """The line that ran it."""
     commit: str = ""
     """The checkout's commit; empty outside one."""
     published: tuple[str, ...] = ()
-    """Lines of `expected.lines`: a published figure beside ours."""
+    """Lines of `expected.lines`, each with a published figure and ours."""
     noise: tuple[str, ...] = ()
     """What is known of the host's noise: `noise.NoiseReport.lines`."""
 
@@ -51,9 +51,9 @@ def write(ranking: Ranking, directory: Path, title: str, remarks: Sequence[str],
 
     Args:
         ranking: what there is to report.
-        directory: with plan.json, host.json and timeline.png, as far as there are any.
+        directory: the sweep's folder, with plan.json, host.json and timeline.png if they exist.
         title: experiment and sweep.
-        remarks: lines about the fastest cell beside the baseline (operators).
+        remarks: lines that compare the fastest cell with the baseline (operators).
         origin: command, commit and published figures.
     """
     from jinja2 import Environment, FileSystemLoader, StrictUndefined, select_autoescape
@@ -93,7 +93,7 @@ def write(ranking: Ranking, directory: Path, title: str, remarks: Sequence[str],
 
 
 def _result(ranking: Ranking, origin: Origin) -> dict[str, Any]:
-    """The verdict, the ranking, and what is published."""
+    """The verdict, the ranking, and the published figures."""
     rows, distinguishing = ranking.rows, ranking.distinguishing
     widest, shown = _widest(rows), columns(Place.PAGE, rows)
     return {
@@ -110,7 +110,7 @@ def _result(ranking: Ranking, origin: Origin) -> dict[str, Any]:
 
 
 def _effects(rows: Sequence[Row], distinguishing: Sequence[str]) -> dict[str, Any]:
-    """What each axis does, and the two that do most."""
+    """What each axis does by itself, and the two with the largest effects together."""
     of_axes = effects.effects(rows, distinguishing)
     return {
         "effects": of_axes,
@@ -127,7 +127,7 @@ def _trust(ranking: Ranking) -> dict[str, Any]:
 
 
 def _origin(ranking: Ranking, directory: Path, origin: Origin) -> dict[str, Any]:
-    """What was planned, on what it ran, and how to run it again."""
+    """What was planned, what it ran on, and how to run it again."""
     plan, machine = sweepfiles.read_plan(directory), sweepfiles.read_host(directory)
     rows = ranking.rows
     commands = {cell.cell_id: cell.command for cell in plan.cells}
@@ -152,7 +152,7 @@ def _widest(rows: Sequence[Row]) -> float:
     """The speed-up at the right edge of the ranking's bars."""
     longest = max([1.0, *(row.speedup or 0.0 for row in rows)])
     highest = max([0.0, *(row.verdict.interval.high for row in rows if row.verdict and row.verdict.interval)])
-    # An interval that knows next to nothing is cut off at the edge, so that the bars stay readable; its figures stand.
+    # A very wide interval is cut off at the edge, so that the bars stay readable; its figures are printed.
     return max(longest, min(highest, _FURTHEST * longest))
 
 
@@ -186,7 +186,7 @@ def _style(column: Column, row: Row) -> str:
     return " ".join(name for name, holds in classes.items() if holds)
 
 
-# What tells a disturbed cell: metric, heading, format, and from where on it is marked.
+# The signs of a disturbed cell: metric, heading, format, and the limit above which it is marked.
 _SIGNS = (
     (Metric.RELATIVE_ERROR, "rel. error", ".1e", None),
     (Metric.CV, "cv %", ".1f", 10.0),
@@ -201,7 +201,7 @@ _SIGNS = (
 
 
 def _signs(row: Row) -> list[tuple[str, str, bool]]:
-    """(heading, figure, whether it is marked): evidence, output, and what tells that others were at work."""
+    """(heading, figure, whether it is marked) of evidence, output, and the signs that others were at work."""
     evidence, failure = row.cell.evidence, row.cell.failure
     quality = "-" if row.p50_ms is None else row.cell.quality
     words = [("evidence", evidence, evidence != "ok"), ("output", quality, quality not in ("ok", "-"))]
@@ -225,7 +225,7 @@ def _tags(rows: Sequence[Row], distinguishing: Sequence[str]) -> list[tuple[str,
 
 
 def _host(machine: sweepfiles.Host) -> list[tuple[str, str]]:
-    """What of the fingerprint a reader compares; all of it is in host.json."""
+    """The entries of the fingerprint that a reader compares; host.json has all of it."""
     words = {
         "cpu_model": "CPU",
         "cpus_allowed": "cores used",
@@ -261,5 +261,5 @@ def _embedded(file: Path) -> str | None:
 
 
 def _arrows(text: str) -> str:
-    """What changed into what, with a sign that no line break parts."""
+    """The text with arrows as signs that stay on the line of what is before them."""
     return text.replace(" -> ", "\N{NO-BREAK SPACE}\N{RIGHTWARDS ARROW} ")

@@ -1,4 +1,4 @@
-"""The sentences below a ranking: what its reader must know. Each is written here once, for every format."""
+"""The sentences below a ranking that its reader must know, each written here once for every format."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from runner.results.metric_names import Metric
 from runner.results.metrics import RUNNER_CPU_LIMIT_PCT
 from runner.results.outcome import CellRecord
 
-# Cells that are described one by one; what is said of the others is how many they are.
+# How many cells are described one by one; the others are only counted.
 _DESCRIBED = 5
-# Failures and wrong outputs that are named; the table has them all.
+# How many failures and wrong outputs are named; the table has them all.
 _NAMED = 50
 UNDECIDED = (
     "undecided: no difference was detected. Differences smaller than the figure in brackets are too small for this "
@@ -28,12 +28,12 @@ ONE_ROUND = "one round can't tell whether a difference is real: how much process
 def below(
     rows: Sequence[Row], distinguishing: Sequence[str], records: Mapping[str, CellRecord] | None = None
 ) -> list[str]:
-    """What holds for any ranking: failures, wrong outputs, disturbance, and what so many rounds can't tell.
+    """The notes on any ranking: failures, wrong outputs, disturbance, and what this many rounds can't show.
 
     Args:
         rows: ranked.
-        distinguishing: the keys that tell the cells apart.
-        records: cell_id -> record, for what stands out in single iterations; empty where they are not at hand.
+        distinguishing: the axes and settings that distinguish the cells.
+        records: cell_id -> record, for what stands out in single iterations; empty if there are none.
     """
     notes = _first([note for row in rows for note in _of_cell(row, distinguishing)], "failed or wrong", _NAMED)
     notes += _contaminations(rows, distinguishing)
@@ -47,7 +47,7 @@ def below(
 
 
 def of_group(group: Group, distinguishing: Sequence[str], bound: float | None) -> list[str]:
-    """What a comparison says of one of its groups besides: its baseline, its front, the best under a bound."""
+    """The notes on one group of a comparison: baseline, front, the best under a bound, then those of `below`."""
     notes = []
     if group.baseline is None:
         notes.append("no baseline in this group: no cell of it that was measured with a right output is one")
@@ -61,12 +61,12 @@ def of_group(group: Group, distinguishing: Sequence[str], bound: float | None) -
 
 
 def rows_left_out(rows: Sequence[object], top: int) -> list[str]:
-    """How many rows a table does not show."""
+    """A note on how many rows a table does not show; none if it shows all."""
     return [f"{len(rows) - top} more rows: --top {len(rows)} shows them"] if len(rows) > top else []
 
 
 def _of_cell(row: Row, distinguishing: Sequence[str]) -> list[str]:
-    """Its failure, what is wrong with its output, and whether the runner disturbed it."""
+    """The notes on one cell: its failure, what is wrong with its output, and whether the runner disturbed it."""
     busy = row.metrics.get(Metric.RUNNER_CPU, 0.0)
     if not (row.cell.failure or row.is_wrong or busy > RUNNER_CPU_LIMIT_PCT):
         return []
@@ -81,7 +81,7 @@ def _of_cell(row: Row, distinguishing: Sequence[str]) -> list[str]:
 
 
 def _contaminations(rows: Sequence[Row], distinguishing: Sequence[str]) -> list[str]:
-    """The rounds of each cell that somebody else took part in, and how many attempts were made again."""
+    """The notes on contaminated rounds, per cell, and on attempts that were made again."""
     notes = []
     for row in rows:
         if row.cell.contaminated:
@@ -96,7 +96,7 @@ def _contaminations(rows: Sequence[Row], distinguishing: Sequence[str]) -> list[
 
 
 def _shapes(rows: Sequence[Row], distinguishing: Sequence[str], records: Mapping[str, CellRecord]) -> list[str]:
-    """What stands out in the latencies of a process (drift, several speeds), of the first process that has it."""
+    """One note per cell on what stands out in latencies (drift, several speeds), from the first process that has it."""
     notes = []
     for row in rows:
         rounds = records[row.cell.cell_id].rounds if row.cell.cell_id in records else []
@@ -108,13 +108,13 @@ def _shapes(rows: Sequence[Row], distinguishing: Sequence[str], records: Mapping
 
 
 def _first(notes: list[str], what: str, most: int = _DESCRIBED) -> list[str]:
-    """The first of these notes, and how many further cells there would be."""
+    """The first of these notes, and one that counts the further cells."""
     more = len(notes) - most
     return notes[:most] + ([f"{plural(more, 'further cell')} {what}"] if more > 0 else [])
 
 
 def _imprecise(rows: Sequence[Row], distinguishing: Sequence[str]) -> list[str]:
-    """The cells that max_time_s ended before the median of a process was known as well as asked."""
+    """A note on the cells that reached max_time_s before the median of a process was known as well as asked."""
     short = []
     for row in rows:
         target, width = row.labels.get("target_ci_pct", "null"), row.metrics.get(Metric.PROCESS_CI95)

@@ -17,7 +17,7 @@ def draw(ranking: Ranking, file: Path, title: str) -> None:
         return
     plt = style.pyplot()
     names = [cell_name(row, ranking.distinguishing) for row in measured]
-    # Bars get nine inches whatever the names need (about 0.075 inches a character).
+    # Bars get nine inches whatever the names need (about 0.075 inches per character).
     width = 9 + 0.075 * max(map(len, names))
     figure, axes = plt.subplots(figsize=(width, 1.4 + (0.55 if len(measured) < 10 else 0.32) * len(measured)))
     figure.set_layout_engine("constrained")
@@ -43,7 +43,7 @@ def draw(ranking: Ranking, file: Path, title: str) -> None:
 
 
 def _caption(row: Row) -> str:
-    """What stands at the end of a cell's bar."""
+    """The text at the end of a cell's bar."""
     text = f"{row.p50_ms:.4g} ms"
     if row.is_wrong:
         text += "  WRONG OUTPUT"

@@ -1,6 +1,6 @@
 """How every picture is drawn: one palette and one way to set up matplotlib.
 
-The palette is Okabe & Ito's (2008, "Color Universal Design"), which readers can tell apart in print and when they are
+The palette is Okabe & Ito's (2008, "Color Universal Design"), which readers can distinguish in print and when they are
 colour-blind.
 """
 
@@ -11,7 +11,7 @@ from typing import Any
 
 BLUE, SKY, GREEN, YELLOW = "#0072B2", "#56B4E9", "#009E73", "#F0E442"
 ORANGE, VERMILION, PURPLE = "#E69F00", "#D55E00", "#CC79A7"
-# The palette's black is the text's; greys are for what is not in question.
+# The palette's black is the text's; greys are for what is only context.
 BLACK, DARK_GREY, GREY, LIGHT_GREY, FAINT_GREY = "#000000", "#999999", "#BBBBBB", "#DDDDDD", "#EEEEEE"
 
 _SETTINGS: Any = {"text.parse_math": False}  # a ``$`` in a name begins no formula

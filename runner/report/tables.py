@@ -23,25 +23,25 @@ _STYLES = {Mark.GOOD: "green", Mark.BAD: "red"}
 
 @dataclass(frozen=True)
 class Value:
-    """What one field of a table shows."""
+    """The content of one field of a table."""
 
     text: str
     mark: Mark = Mark.NONE
 
     @property
     def markup(self) -> str:
-        """For rich."""
+        """The text as rich's markup."""
         style = _STYLES.get(self.mark)
         return f"[{style}]{escape(self.text)}[/{style}]" if style else escape(self.text)
 
 
 @dataclass(frozen=True)
 class Section:
-    """A titled table, with what is to be said below it."""
+    """A titled table, with the notes below it."""
 
     title: str
     headings: Sequence[tuple[str, bool]]
-    """What each column is called, and whether it holds words and not figures."""
+    """The heading of each column, and whether the column holds words and not figures."""
     rows: Sequence[Sequence[Value]]
     notes: Sequence[str] = ()
 
@@ -49,7 +49,7 @@ class Section:
 def ranking(
     rows: Sequence[Row], distinguishing: Sequence[str], place: Place, title: str = "Ranking", top: int | None = None
 ) -> Section:
-    """The ranking as it is shown there; the first ``top`` rows of it, where not all are wanted."""
+    """The ranking as that place shows it; only its first ``top`` rows if that is a number."""
     shown = columns(place, rows)
     headings = [*((axis, True) for axis in distinguishing), *((column.heading, column.is_word) for column in shown)]
     values = [
@@ -63,7 +63,7 @@ def ranking(
 
 
 def sections(comparison: Comparison, top: int) -> list[Section]:
-    """What a reader of a comparison sees: each group's ranking, then the effects; at most ``top`` rows of each."""
+    """The sections of a comparison: each group's ranking, then the effects; at most ``top`` rows of each."""
     made = [_group(comparison, group, top) for group in comparison.groups]
     if comparison.effects:
         made.append(_effects(comparison, top))
@@ -106,7 +106,7 @@ def _values(*texts: str) -> list[Value]:
 
 
 def _headings(words: int, *texts: str) -> list[tuple[str, bool]]:
-    """The first few columns hold words, as do differences."""
+    """Headings of which the first few are of columns of words, and so are differences."""
     return [(text, place < words or text == "difference") for place, text in enumerate(texts)]
 
 
@@ -119,7 +119,7 @@ def _interval(interval: stats.Interval | None) -> str:
 
 
 def _ratio(value: float) -> str:
-    """Three digits, also where they are zeros: "1.00x"."""
+    """A ratio with three digits, even if they are zeros: "1.00x"."""
     return f"{value:#.3g}".rstrip(".") + "x"
 
 
@@ -141,7 +141,7 @@ def markdown_table(section: Section) -> list[str]:
 
 
 def markdown(comparison: Comparison, top: int, remarks: Sequence[str] = ()) -> str:
-    """A whole comparison as Markdown, below what is to be said of all of it."""
+    """A whole comparison as Markdown, with the remarks on all of it first."""
     lines = [f"Sweeps: {plain.markdown(', '.join(comparison.sweeps))}", ""]
     lines += [f"**{plain.markdown(comparison.warning)}**", ""] if comparison.warning else []
     lines += [*(f"- {plain.markdown(remark)}" for remark in remarks), ""] if remarks else []

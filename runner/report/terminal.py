@@ -16,12 +16,12 @@ from runner.protocol.verdicts import Status
 from runner.results.metric_names import Metric
 from runner.results.outcome import Outcome
 
-# What the widest table needs: a terminal that is narrower wraps its lines, and nothing is cut off.
+# Columns that the widest table needs: a narrower terminal wraps its lines, and nothing is cut off.
 _WIDTH = 280
 
 
 class _Plain(Console):
-    """A console whose texts can't move its cursor, change its title or reverse its lines, whoever wrote them."""
+    """A console whose texts can't move its cursor, change its title or reverse its lines, wherever they are from."""
 
     def render_str(self, text: str, **options: Any) -> Text:
         return super().render_str(names.visible(text), **options)
@@ -33,12 +33,12 @@ def make_console() -> Console:
 
 
 def label(axes: Mapping[str, str], distinguishing: Sequence[str]) -> str:
-    """A cell in words: its values on the keys shown."""
+    """A cell in words: its distinguishing axes with their values."""
     return "  ".join(f"{axis}={axes[axis]}" for axis in distinguishing)
 
 
 def duration(seconds: float) -> str:
-    """ "45 s", "3 min 20 s", "2 h 05 min"."""
+    """A duration in words, like ``45 s``, ``3 min 20 s`` or ``2 h 05 min``."""
     whole = round(seconds)
     if whole < 60:
         return f"{whole} s"
@@ -48,12 +48,12 @@ def duration(seconds: float) -> str:
 
 
 def plural(number: int, word: str) -> str:
-    """ "1 job", "4 jobs"."""
+    """A number with its noun, like ``1 job`` or ``4 jobs``."""
     return f"{number} {word}" + ("" if number == 1 else "s")
 
 
 def exclusions(excluded: Sequence[tuple[Mapping[str, str], str]], distinguishing: Sequence[str]) -> list[str]:
-    """One line per reason, with the cell it keeps out, or their number; all of them are in plan.json."""
+    """One line per reason, with the cell that it excludes or their number; plan.json has all of them."""
     cells: dict[str, list[Mapping[str, str]]] = {}
     for axes, reason in excluded:
         cells.setdefault(reason, []).append(axes)
@@ -64,7 +64,7 @@ def exclusions(excluded: Sequence[tuple[Mapping[str, str], str]], distinguishing
 
 
 class Progress:
-    """Lines between jobs. Draws nothing by itself: no thread, no timer."""
+    """Prints lines between jobs, and nothing while one runs: it has no thread and no timer."""
 
     def __init__(self, console: Console, rounds: int | str, distinguishing: Sequence[str], timeout_s: float) -> None:
         self._console, self._rounds, self._distinguishing, self._timeout_s = console, rounds, distinguishing, timeout_s
@@ -73,7 +73,7 @@ class Progress:
         self._began = self._start
 
     def add(self, stage: Sequence[tuple[int, object]]) -> None:
-        """So many jobs, (round, cell) each, are to come; why, when it is not the first time."""
+        """Announce the jobs of a stage, (round, cell) each; for any but the first, print why it is run."""
         if self._jobs:
             cells = plural(len({id(cell) for _, cell in stage}), "cell")
             first, last = min(number for number, _ in stage) + 1, max(number for number, _ in stage) + 1
@@ -103,8 +103,8 @@ class Progress:
         """Say how it went, and how long the rest will take; returns the seconds that it took."""
         self.done += 1
         elapsed = time.monotonic() - self._start
-        left = self._jobs - self.done
-        rest = f", about {duration(elapsed / self.done * left)} left" if left else ""
+        remaining = self._jobs - self.done
+        rest = f", about {duration(elapsed / self.done * remaining)} left" if remaining else ""
         took_s = time.monotonic() - self._began
         took = f"[dim]{duration(took_s)}{rest}[/dim]"
         indent = " " * (len(f"[{self.done}/{self._jobs}]") + 1)

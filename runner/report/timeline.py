@@ -1,4 +1,4 @@
-"""The last step of a few cells as a picture: time from left to right, each range below the one that called it."""
+"""The last iteration of a few cells as a picture: time from left to right, each range below the one that called it."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ from runner.protocol import stored
 from runner.protocol.stored import FormatError
 from runner.report import style
 
-# Categories of the profiler's events that are no ranges of the model.
+# Categories of the profiler's events that are not ranges of the model.
 _NOT_WORK = ("python_function", "Trace", "overhead")
 
 # Microseconds: no trace is thirty years long.
 _MOST_US = 1e15
 _IDS = (int, str)
-# Deeper ranges, and those past so many in all, are not drawn: a picture has only so much room.
+# Deeper ranges, and ranges beyond this many in all, are not drawn: a picture has limited room.
 _DEEPEST, _MOST_DRAWN = 40, 5000
 
-# Of the longest step: narrower ranges are drawn without their name, or not at all.
+# Shares of the longest iteration: narrower ranges are drawn without their name, or not at all.
 _LABEL_SHARE, _DRAWN_SHARE = 0.05, 5e-4
 # Names with most time of their own have a color, the others are grey.
 _COLORS = (style.ORANGE, style.SKY, style.GREEN, style.YELLOW, style.BLUE, style.VERMILION, style.PURPLE)
@@ -31,11 +31,11 @@ TraceRange = tuple[int, int, float, float, str]
 
 
 def last_step(events: Sequence[dict[str, Any]]) -> list[TraceRange]:
-    """(thread, depth, start in ms, length in ms, name) of the ranges of the last step in a list of trace events.
+    """(thread, depth, start in ms, length in ms, name) of the ranges of the last ``step_i`` in some trace events.
 
     Threads are numbered from 0, the one that runs the steps; depth 0 is the step, or a range of another thread.
     """
-    # Of the profiler's events, those that ITT has as well.
+    # Only those of the profiler's events that ITT has as well.
     complete = [e for e in events if e.get("ph") == "X" and e.get("cat") not in _NOT_WORK]
     steps = [event for event in complete if STEP.fullmatch(event["name"])]
     if not steps:
@@ -70,7 +70,7 @@ def read(path: Path) -> list[dict[str, Any]]:
     trace = stored.parse_json(path, text)
     events = trace.get("traceEvents") if isinstance(trace, dict) else None
     if not isinstance(events, list) or not all(isinstance(event, dict) for event in events):
-        raise FormatError(f"{path} can't be read: it is no list of trace events")
+        raise FormatError(f"{path} can't be read: it is not a list of trace events")
     complete = [event for event in events if event.get("ph") == "X"]
     for event in complete:
         figures = all(type(event.get(key)) in (int, float) and abs(event[key]) < _MOST_US for key in ("ts", "dur"))
@@ -80,7 +80,7 @@ def read(path: Path) -> list[dict[str, Any]]:
 
 
 def draw(cells: Sequence[tuple[str, Path]], file: Path, title: str) -> None:
-    """Write an image of (name, trace file) pairs, one below the other on the same scale; nothing without a step.
+    """Write an image of (name, trace file) pairs, one below the other on the same scale; nothing without an iteration.
 
     A file is ITT's timeline, or the gzipped trace of PyTorch's profiler, which is named in the cell's title.
     """
@@ -103,7 +103,7 @@ def draw(cells: Sequence[tuple[str, Path]], file: Path, title: str) -> None:
     figure.set_layout_engine("constrained")
     for axes, (name, ranges) in zip(panels[:, 0], steps, strict=True):
         _draw_panel(axes, name, ranges, longest, colors)
-    panels[-1, 0].set_xlabel("ms from the beginning of the step; ranges of torch, IPEX and oneDNN")
+    panels[-1, 0].set_xlabel("ms from the beginning of the iteration; ranges of torch, IPEX and oneDNN")
     _add_legend(figure, colors)
     figure.suptitle(title, x=0.01, ha="left", fontsize=10)
     figure.savefig(file, dpi=110)
@@ -111,7 +111,7 @@ def draw(cells: Sequence[tuple[str, Path]], file: Path, title: str) -> None:
 
 
 def _last_steps(cells: Sequence[tuple[str, Path]]) -> list[tuple[str, list[TraceRange]]]:
-    """The name and the last step of each cell that has a trace with one."""
+    """The name and the last iteration of each cell that has a trace with one."""
     steps = []
     for name, path in cells:
         if path.exists():
@@ -122,7 +122,7 @@ def _last_steps(cells: Sequence[tuple[str, Path]]) -> list[tuple[str, list[Trace
 
 
 def _draw_panel(axes: Any, name: str, ranges: Sequence[TraceRange], longest: float, colors: Mapping[str, str]) -> None:
-    """One cell's step on axes of matplotlib."""
+    """Draw one cell's iteration on axes of matplotlib."""
     row = _rows(ranges)
     for thread, depth, start, length, text in ranges:
         y = row[thread, depth]
@@ -132,7 +132,7 @@ def _draw_panel(axes: Any, name: str, ranges: Sequence[TraceRange], longest: flo
             fitting = text[: int(170 * length / longest)]
             axes.text(start + length / 2, y, fitting, ha="center", va="center", fontsize=7, clip_on=True)
     threads = sorted({thread for thread, _ in row})
-    labels = ["steps and operators" if thread == 0 else f"thread {thread}" for thread in threads]
+    labels = ["iteration and operators" if thread == 0 else f"thread {thread}" for thread in threads]
     axes.set_yticks([row[thread, 0] for thread in threads], labels, fontsize=8)
     axes.invert_yaxis()
     axes.set_xlim(0, longest)

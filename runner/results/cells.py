@@ -1,4 +1,4 @@
-"""cells.parquet: one row per cell, with all that ranking and comparing need of a sweep, in a file that is read at once.
+"""cells.parquet: one row per cell, with all that ranking and comparing a sweep need, in one file that is fast to read.
 
 It is made from the outcomes of the jobs (runner.results.outcome), which are the record, at the end of a sweep; and made
 again in memory for a sweep that has no such file because it was killed or is older. pyarrow is imported at first use.
@@ -50,22 +50,24 @@ class CellRow:
     status: str
     """FINISHED, or what became of the first round that did not finish."""
     failure: str
-    """One sentence; empty when FINISHED."""
+    """Why it failed, in one sentence; empty if it FINISHED."""
     evidence: str
+    """Whether what ran is what was asked: ``ok``, ``mismatch`` or ``unobserved``."""
     quality: str
     """``ok``, what is wrong with the output, or ``unobserved``."""
     isa: str
+    """The instruction set that oneDNN spent most of its time in."""
     is_baseline: bool
     """Whether it is the baseline of its own sweep."""
     axes: Mapping[str, str]
     settings: Mapping[str, str]
     metrics: Mapping[str, Annotated[float, Range(-math.inf)]]
-    """Names and units as in MLflow; absent where not measured, or not asked for when reading. Infinite: the end of an
-    interval that knows nothing."""
+    """Figures with their names and units in MLflow; absent if not measured, or not requested when reading. Only the end
+    of an interval may be infinite."""
     medians_s: tuple[Latency, ...]
-    """The median of each finished round, in seconds: it stands for its process."""
+    """The median of each finished round, in seconds, which stands for its process."""
     contamination: str = ""
-    """Why the first of its contaminated rounds is one; empty without one."""
+    """Why its first contaminated round is contaminated; empty if none is."""
     contaminated: tuple[Count, ...] = ()
     """The rounds, counted from 0, that somebody else took part in."""
     reruns: Count = 0
@@ -73,7 +75,7 @@ class CellRow:
     jobs: Count = 0
     """How many of its jobs have ended."""
     captures: Mapping[str, str] = field(default_factory=dict)
-    """The tags of its captures."""
+    """The tags that say what became of its captures."""
 
     @property
     def labels(self) -> dict[str, str]:
@@ -92,7 +94,7 @@ class CellRow:
 
     @property
     def is_right(self) -> bool:
-        """Whether it was measured and its output is the model's: else it can't win."""
+        """Whether it was measured and its output is the model's; otherwise it can't win."""
         return is_right(self.metrics, self.quality)
 
     @property
@@ -107,7 +109,7 @@ class CellRow:
 
 
 def is_right(metrics: Mapping[str, float], quality: str | None) -> bool:
-    """Whether a cell belongs into an order of speed: it was measured, and its output is the model's."""
+    """Whether a cell has a place in a ranking: it was measured, and its output is the model's."""
     return Metric.P50 in metrics and quality == QualityVerdict.OK
 
 
@@ -134,7 +136,7 @@ class Cells:
 
 
 def origin(folder: Path) -> Origin:
-    """What host.json says of a sweep; ``unknown`` where it is not there."""
+    """What host.json and plan.json say about a sweep; the host is ``unknown`` without the file."""
     host, level = sweepfiles.read_host(folder), sweepfiles.read_plan(folder).level
     versions = {"python": host.python, "libc": host.libc, **host.versions}
     return Origin(
@@ -147,7 +149,7 @@ def origin(folder: Path) -> Origin:
 
 
 def cell_row(record: CellRecord, sweep: str, is_baseline: bool = False) -> CellRow:
-    """What a sweep's records say of one cell."""
+    """One cell as its record in a sweep describes it."""
     return CellRow(
         sweep=sweep,
         cell_id=record.cell_id,
@@ -181,7 +183,7 @@ def save(cells: Sequence[CellRow], origin: Origin, folder: Path, causes: Mapping
     """Write cells.parquet whole or not at all; texts are dictionary-encoded, so equal ones cost nothing.
 
     Args:
-        causes: cell_id -> main cause; for those who read the file with pandas, a ranking finds its own.
+        causes: cell_id -> main cause, for people who read the file with pandas; a ranking finds its own.
     """
     import pyarrow as pa
     import pyarrow.parquet as pq
@@ -217,7 +219,7 @@ def read(folders: Sequence[Path], metrics: Sequence[str] | None = None) -> Cells
     """All cells of these sweeps.
 
     Args:
-        folders: of sweeps.
+        folders: the folders of the sweeps.
         metrics: the figures to read; None reads all of them.
 
     Raises:
@@ -259,8 +261,8 @@ def _columns(file: Path, metrics: Sequence[str] | None) -> tuple[dict[str, list[
     version = metadata.get(b"runner.format", b"none").decode()
     if version != FORMAT:
         raise VersionError(f"{file} has format {version}; this version reads {FORMAT}")
-    # A few bytes of this format can stand for any number of equal values. Only the file's own metadata is asked: those
-    # of a column, when damaged, end the process.
+    # A few bytes of this format can stand for any number of equal values. Only the file's own metadata is read:
+    # damaged metadata of a column ends the process.
     if opened.metadata.num_rows * opened.metadata.num_columns > _MOST_VALUES:
         raise FormatError(f"{file} holds more than {_MOST_VALUES} values, which no sweep has")
     wanted = None if metrics is None else {f"metric.{name}" for name in metrics}
@@ -315,7 +317,7 @@ def _rows(file: Path, data: dict[str, list[Any]], metadata: Mapping[bytes, bytes
 
 
 def _made_of_jobs(folder: Path) -> tuple[list[CellRow], Origin]:
-    """The same from the files of the jobs, fastest first; the first right cell of the plan stands for the baseline."""
+    """A sweep's cells from the files of its jobs, fastest first; the first right cell of the plan is the baseline."""
     planned = [cell.cell_id for cell in sweepfiles.read_plan(folder).cells]
     present = sorted(path.name for path in (folder / "cells").iterdir() if path.is_dir())
     order = [name for name in dict.fromkeys([*planned, *present]) if name in set(present)]

@@ -39,7 +39,7 @@ class Metric(Word):
 
 
 class Tag(Word):
-    """What else is known of one cell, in words."""
+    """A tag of one cell: what is known about it in words."""
 
     EVIDENCE = "evidence"
     QUALITY = "quality"

@@ -19,7 +19,7 @@ from runner.results.outcome import CellRecord
 RUNNER_CPU_LIMIT_PCT = 1.0
 
 
-# What captures measure: in the first round of a cell only.
+# Prefixes of the figures that captures measure, in the first round of a cell only.
 CAPTURED = ("captures/", "itt/", "profiler/", "counters/", "tma/", "overhead/", "cost/")
 
 
@@ -58,7 +58,7 @@ def _of_window(window: Window, latencies_s: Sequence[float]) -> dict[str, float]
 
 
 def evidence_figures(kernels: Summary, quality: Quality | None) -> dict[str, float]:
-    """The figures of oneDNN's log of one step and of the comparison with fp32; shares in percent."""
+    """The figures of oneDNN's log of one iteration and of the comparison with fp32; shares in percent."""
     reorder_s, compute_s = kernels.seconds_in("reorder"), kernels.seconds_in(*COMPUTE)
     figures = {
         Metric.ONEDNN_COVERAGE: 100 * kernels.coverage,
@@ -96,7 +96,7 @@ def _of_quality(quality: Quality | None) -> dict[str, float]:
 
 
 def _of_surroundings(record: CellRecord, windows: Sequence[Window]) -> dict[str, float]:
-    """What others did, of the worst round: a median would hide the one that matters. Absent = unobserved in a round."""
+    """What others did in the worst round: a median would hide it. A figure that one round lacks is absent."""
     tables = [contamination.figures(window) for window in windows]
     names = set.intersection(*(set(table) for table in tables)) if tables else set()
     return {
@@ -124,12 +124,12 @@ def _over_rounds(tables: list[dict[str, float]]) -> dict[str, float]:
 
 def _intervals(figures: Mapping[str, float], record: CellRecord, batch_size: int) -> dict[str, float]:
     """The ends of every figure's interval over the rounds, see `stats.interval`; the figure lies within."""
-    # All instances of a round finish a batch in each latency.
+    # Within one latency, every instance of a round finishes a batch.
     together = batch_size * int(record.axes["instances"])
     intervals = {}
     for name, ends in INTERVALS.items():
         if name.startswith("throughput/") and record.is_served:
-            continue  # the load generator's own: not made of latencies
+            continue  # the load generator counts it: it is not made of latencies
         interval = stats.interval(record.rounds, _STATISTICS[name]) if name in figures else None
         if interval is not None:
             scale = together if name.startswith("throughput/") else 1e3
@@ -140,7 +140,7 @@ def _intervals(figures: Mapping[str, float], record: CellRecord, batch_size: int
 
 
 def cell_metrics(record: CellRecord) -> dict[str, float]:
-    """Every figure of a cell over its rounds; of a failed cell the costs only. Absent = unobserved."""
+    """Every figure of a cell over its rounds; only the costs for a failed cell. Unobserved figures are absent."""
     finished = {key: result for key, result in record.results.items() if result.latencies_s}
     costs = _over_rounds([{f"cost/{k}_s": v for k, v in outcome.cost_s.items()} for outcome in record.outcomes])
     if not finished or record.failure:

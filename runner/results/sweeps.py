@@ -52,7 +52,7 @@ def _named(name: str, stored: Sequence[Path]) -> Path:
     exact = [path for path in stored if path.name == name]
     matches = exact or [path for path in stored if path.name.startswith(name)]
     if len(matches) != 1:
-        problem = "means several sweeps" if matches else "is no sweep"
+        problem = "means several sweeps" if matches else "is not a sweep"
         some = ", ".join(path.name for path in (matches or stored)[-5:])
         raise RunnerError(f"{name}: {problem} of {stored[0].parent}; choose one of {some}")
     return matches[0]

@@ -54,8 +54,8 @@ def quantile(samples: Sequence[float], q: float) -> float | None:
 
 
 def needs(quantile: float) -> str:
-    """Why a quantile is absent, in words: "needs 200 samples", which is a count per process, see `samples_needed`."""
-    return f"needs {samples_needed(quantile)} samples"
+    """Why a quantile is absent, in words: "needs 200 latencies", which is a count per process, see `samples_needed`."""
+    return f"needs {samples_needed(quantile)} latencies"
 
 
 def checked(processes: Processes) -> list[Floats]:

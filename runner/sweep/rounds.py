@@ -1,6 +1,6 @@
 """Which rounds to run: all that were asked for, or (rounds=auto) more for the cells that are still undecided.
 
-Looking at the data and going on when they say nothing yet makes more false alarms than one look would. So auto looks at
+Looking at the data, and going on while they show nothing, raises more false alarms than a single look. So auto looks at
 fixed numbers of rounds only, and each look's comparisons share a level that is the whole level divided by the looks
 (Bonferroni; Jennison & Turnbull 2000, "Group Sequential Methods", chapter 2, has sharper ones that need normal data).
 """
@@ -18,21 +18,21 @@ from runner.config.limits import AUTO
 from runner.matrix.rules import rounds_in_order
 from runner.results.cells import LEVEL
 
-# Rounds of a cell when auto looks at it; the last is the most it runs.
+# The numbers of rounds at which auto looks at a cell; the last is the most that it runs.
 LOOKS = (3, 5, 8, 12, 20)
 T = TypeVar("T")
 
 
 def level_of(rounds: int | str) -> float:
-    """Level of each comparison in a sweep of so many rounds."""
+    """The level of each comparison in a sweep with ``rounds=`` this value."""
     return LEVEL / len(LOOKS) if rounds == AUTO else LEVEL
 
 
 def undecided(rows: Sequence[Row], smallest_pct: float) -> set[str]:
-    """Ids of cells that more rounds could tell from the baseline or from the fastest, and of those two with them.
+    """The ids of cells that more rounds could distinguish from the baseline or the fastest, with the ids of those two.
 
-    A cell is done with when a difference shows, or when one of ``smallest_pct`` would have shown: then the two are as
-    good as equal. Rows whose output is wrong or that were not measured are no part of it.
+    A cell is decided when a difference shows, or when one of ``smallest_pct`` would have shown: then the two are as
+    good as equal. Rows whose output is wrong or that were not measured are left out.
 
     Args:
         rows: ranked, with verdicts at the level of `level_of`.
@@ -65,23 +65,23 @@ def stages(
     """(round, cell) of the jobs to run, in stages; the order within a round is random, and a function of the seed.
 
     Args:
-        cells: those of the first rounds.
-        rounds: a number: one stage; AUTO: a stage for each look.
-        more: asked between stages: the cells that are still undecided.
+        cells: the cells of the first rounds.
+        rounds: a number for a single stage, or AUTO for one stage per look.
+        more: called between stages; returns the cells that are still undecided.
     """
     if isinstance(rounds, int):
         yield rounds_in_order(cells, rounds, seed)
         return
     yield rounds_in_order(cells, LOOKS[0], seed)
-    for done, next_look in pairwise(LOOKS):
+    for completed, next_look in pairwise(LOOKS):
         wanted = list(more())
         if not wanted:
             return
-        yield [(number, cell) for number, cell in rounds_in_order(wanted, next_look, seed) if number >= done]
+        yield [(number, cell) for number, cell in rounds_in_order(wanted, next_look, seed) if number >= completed]
 
 
 class Budget:
-    """Minutes for a whole sweep: no job is started that would end after them, as far as earlier ones tell."""
+    """The time limit of a sweep: no job is started that would end after it, judged by earlier jobs."""
 
     def __init__(self, minutes: float, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
@@ -90,7 +90,10 @@ class Budget:
         self._took_s: dict[str, float] = {}
 
     def record(self, cell_id: str, seconds: float) -> None:
-        """What a job took; the next of its cell is expected to take as long, one of another as long as any did."""
+        """Note how long a job took.
+
+        The next job of its cell is expected to take as long, the first job of a cell as long as the longest so far.
+        """
         self._took_s[cell_id] = seconds
         self._longest_s = max(self._longest_s, seconds)
 

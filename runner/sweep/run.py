@@ -73,7 +73,7 @@ def run_sweep(request: SweepRequest, compose: Compose, launch: Launch) -> int:
 
 @dataclass(frozen=True)
 class _Sweep:
-    """What all steps of one sweep share."""
+    """What all stages of one sweep share."""
 
     plan: SweepPlan
     expectations: Sequence[expected.Expectation]

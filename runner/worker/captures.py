@@ -1,6 +1,6 @@
-"""Captures: what is recorded of a few further steps once the timed loop is over and its result is safely written.
+"""Captures: what is recorded of a few further iterations once the timed loop is over and its result is written.
 
-Each returns the latency of its steps, so that what recording cost can be set against the clean ones. oneDNN's log is
+Each returns the latency of its iterations, so that the cost of recording shows against the clean ones. oneDNN's log is
 not here: the evidence needs it (``runner.worker.look``).
 """
 
@@ -58,13 +58,13 @@ def marked(step: Step) -> Step:
 
 
 def _itt(step: Step, settings: IttCapture, folder: Path) -> Captured:
-    """ITT ranges of a few steps and of the operators in them, which emit_itt() marks."""
+    """ITT ranges of a few iterations and of the operators in them, which emit_itt() marks."""
     library = ctypes.CDLL(settings.library)
     ranged = marked(step)
     library.runner_itt_start()
     try:
         with emit_itt():
-            step()  # names are registered when they are first used: not in a step that counts
+            step()  # names are registered when they are first used: not in an iteration that counts
             seconds = measure.time_iterations(lambda _: ranged(), settings.iterations, settings.max_s)
     finally:
         library.runner_itt_stop()
@@ -79,7 +79,7 @@ def _profiler(step: Step, settings: ProfilerCapture, folder: Path) -> Captured:
     """PyTorch's profiler: its own table, the same as data, and its trace."""
     into = folder / PROFILER_FOLDER
     into.mkdir(exist_ok=True)
-    step()  # as with ITT, the first step after a pause is not one that counts
+    step()  # as with ITT, the first iteration after a pause does not count
 
     def recorded(i: int) -> None:
         with torch.profiler.record_function(f"step_{i}"):
@@ -110,13 +110,13 @@ def _profiler(step: Step, settings: ProfilerCapture, folder: Path) -> Captured:
     return Captured("profiler", seconds)
 
 
-# What perf gets to print its counts and end.
+# Seconds that perf has to print its counts and end.
 _PERF_ENDS_S = 5.0
 
 
 @contextmanager
 def _attached_perf(argv: list[str], private: Path, file: Path) -> Iterator[PerfControl]:
-    """``perf stat`` on this process and all its threads, counting in the region that is handed out only.
+    """``perf stat`` on this process and all its threads, counting only in the region that is handed out.
 
     Args:
         private: a folder for the FIFOs, whose path has no comma, at which perf would split it.
@@ -142,7 +142,7 @@ def _attached_perf(argv: list[str], private: Path, file: Path) -> Iterator[PerfC
 
 
 def _counters(step: Step, settings: CountersCapture, folder: Path, spec: JobSpec) -> Captured:
-    """What perf counts in a few steps, and getrusage(2) of the same steps; only the latter where perf fails."""
+    """What perf and getrusage(2) count in a few iterations; only the latter where perf fails."""
     once_s = measure.time_iterations(lambda _: step(), 1, 0.0)[0]
     fitting = max(1, min(settings.iterations, int(settings.max_s / max(once_s, 1e-9))))
     note = None
@@ -159,37 +159,37 @@ def _counters(step: Step, settings: CountersCapture, folder: Path, spec: JobSpec
 
 
 def _clean(step: Step) -> Captured:
-    """Nothing: steps that the others' are set against. The timed ones are some seconds and a profiler's look ago."""
+    """Iterations without any capture, for comparison: the timed ones were seconds earlier, before a profiler ran."""
     return Captured("clean", measure.time_iterations(lambda _: step(), 10, 1.0))
 
 
-def _asked(step: Step, spec: JobSpec, folder: Path) -> Iterator[tuple[str, Callable[[], Captured]]]:
-    """The name of each capture that the job asks for, and what takes it, in the order they are taken in."""
-    asked = spec.captures
-    if asked.clean:
+def _requested(step: Step, spec: JobSpec, folder: Path) -> Iterator[tuple[str, Callable[[], Captured]]]:
+    """The name of each capture that the job asks for, and what takes it, in the order in which they are taken."""
+    captures = spec.captures
+    if captures.clean:
         yield "clean", partial(_clean, step)
-    if asked.counters is not None:
-        yield "counters", partial(_counters, step, asked.counters, folder, spec)
-    if asked.itt is not None:
-        yield "itt", partial(_itt, step, asked.itt, folder)
-    if asked.profiler is not None:
-        yield "profiler", partial(_profiler, step, asked.profiler, folder)
+    if captures.counters is not None:
+        yield "counters", partial(_counters, step, captures.counters, folder, spec)
+    if captures.itt is not None:
+        yield "itt", partial(_itt, step, captures.itt, folder)
+    if captures.profiler is not None:
+        yield "profiler", partial(_profiler, step, captures.profiler, folder)
 
 
 def run(step: Step, spec: JobSpec, folder: Path) -> None:
     """Take every capture that the job asks for; one that fails says why, and costs neither the others nor the result.
 
-    captures.json is written anew after each: what ended the process can't take the earlier ones with it.
+    captures.json is written again after each, so that a capture that ends the process loses none of the earlier ones.
     """
-    done: list[Captured] = []
-    for name, take in _asked(step, spec, folder):
+    finished: list[Captured] = []
+    for name, take in _requested(step, spec, folder):
         start = time.perf_counter()
-        # Until it is done, what is on record is that it ended the process.
-        write_captures(folder / CAPTURES_FILE, [*done, Captured(name, failure=NOT_SURVIVED)])
+        # Until it is finished, the record says that it ended the process.
+        write_captures(folder / CAPTURES_FILE, [*finished, Captured(name, failure=NOT_SURVIVED)])
         try:
             captured = take()
         except Exception as error:
             traceback.print_exc()
             captured = Captured(name, failure=f"{type(error).__name__}: {error}")
-        done.append(replace(captured, wall_s=time.perf_counter() - start))
-        write_captures(folder / CAPTURES_FILE, done)
+        finished.append(replace(captured, wall_s=time.perf_counter() - start))
+        write_captures(folder / CAPTURES_FILE, finished)

@@ -66,7 +66,7 @@ def owner(symbol: str) -> str | None:
 
 
 def _mallctl(name: str, kind: Any) -> Any:
-    """jemalloc's own word on a setting (mallctl(3)); None when the live allocator is not jemalloc."""
+    """A setting as jemalloc itself reports it (mallctl(3)); None if the live allocator is not jemalloc."""
     try:
         call = ctypes.CDLL(None).mallctl
     except AttributeError:
@@ -198,7 +198,11 @@ def _affinity() -> AffinityEvidence:
 
 
 def memory_format(tensor: torch.Tensor) -> str:
-    """Of a 4-d tensor, look.layout(); of others ``contiguous`` or ``strided``; of others still torch's own name."""
+    """The memory format of a tensor.
+
+    For four dimensions it is what look.layout() says, for others ``contiguous`` or ``strided``, and for a tensor that
+    is not strided, torch's own name of its layout.
+    """
     if tensor.layout != torch.strided:
         return str(tensor.layout).removeprefix("torch.")
     if tensor.dim() == 4:
@@ -253,7 +257,7 @@ def _node_kinds(graph: Any) -> dict[str, int]:
 
 
 def _graph(subject: Subject) -> GraphEvidence:
-    """What the module is now, by looking at it. Call it right after a step ran."""
+    """What kind of module it is now, judged by its type. Call it right after an iteration."""
     inside = any(isinstance(child, torch.jit.ScriptModule) for child in subject.eager.modules())
     eager = GraphEvidence(
         kind=GraphKind.TORCHSCRIPT_INSIDE if inside else GraphKind.EAGER,
@@ -280,7 +284,7 @@ def _graph(subject: Subject) -> GraphEvidence:
             compiler=subject.compiler,
             graphs=subject.compiled_graphs,
             graph_breaks=sum(counters["graph_break"].values()),
-            # Its folder is the job's own and empty at first: a hit would be something carried over.
+            # The cache is in the job's private folder and empty at first: a hit would come from elsewhere.
             cache_hits=counters["inductor"]["fxgraph_cache_hit"] + counters["aot_autograd"]["autograd_cache_hit"],
         )
     return eager
@@ -296,7 +300,7 @@ def _transparent_hugepages() -> str | None:
 
 
 def collect(subject: Subject, output: Any, grad_mode: str, serving: ServingEvidence | None) -> Evidence:
-    """Everything the gate needs. Call it after the timed loop: it allocates, and runs one step."""
+    """Everything the gate needs. Call it after the timed loop: it allocates, and runs one iteration."""
     return Evidence(
         graph=_graph(subject),
         operators=look.operators(lambda: subject.call(subject.module)),
@@ -312,7 +316,7 @@ def collect(subject: Subject, output: Any, grad_mode: str, serving: ServingEvide
         transparent_hugepages=_transparent_hugepages(),
         versions=VersionEvidence(
             python=sys.version.split()[0],
-            # torch.__version__ is no plain text, which the job's files want.
+            # torch.__version__ is not a plain str, which the job's files need.
             torch=str(torch.__version__),
             cpu_capability=torch.backends.cpu.get_cpu_capability(),
         ),

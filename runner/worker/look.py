@@ -27,7 +27,7 @@ from runner.worker.measure import time_iterations
 _COMPUTE = re.compile(r"conv|linear|addmm|baddbmm|matmul|::mm\b|::bmm\b|attention|MKLSGEMM|gemm|lstm|::gru|rnn_", re.I)
 # Operators on images: their inputs have the memory format of the activations.
 _IMAGE = re.compile(r"conv|pool|batch_norm|relu|upsample", re.I)
-# Preparations, whose names look like those of operators that compute.
+# Preparations have names like those of operators that compute.
 _NOT_COMPUTE = re.compile(r"(?<!ipex)_prepack\b|pack_weight|weight_pack|unpack|::convert", re.I)
 
 _DTYPES = {
@@ -95,7 +95,7 @@ def _first_tensor(args: dict[str, Any]) -> tuple[str, str]:
 
 
 def operators(step: Callable[[], object]) -> OperatorEvidence:
-    """Run ``step`` once under torch's profiler, and say which operators it ran."""
+    """The operators of one iteration: runs ``step`` once under torch's profiler."""
     with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU], record_shapes=True) as profiler:
         step()
     with tempfile.TemporaryDirectory(dir="/tmp") as folder:
@@ -134,15 +134,15 @@ def _c_stdout_to(file: Path) -> Iterator[None]:
     """Redirect file descriptor 1 to ``file``: oneDNN prints through the C library, and not through sys.stdout."""
     libc = ctypes.CDLL(None)
     libc.fflush(None)
-    kept = os.dup(1)
+    original = os.dup(1)
     target = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o644)
     try:
         os.dup2(target, 1)
         yield
     finally:
         libc.fflush(None)
-        os.dup2(kept, 1)
-        os.close(kept)
+        os.dup2(original, 1)
+        os.close(original)
         os.close(target)
 
 
@@ -156,10 +156,10 @@ def _copies() -> dict[str, Callable[[int], int]]:
 
 
 def onednn(step: Callable[[], object], file: Path, steps: Steps) -> dict[str, list[float]]:
-    """Run steps with oneDNN's verbose log (executions and creations) going to ``file``, a copy of oneDNN at a time.
+    """Run iterations with oneDNN's verbose log (executions, creations) going to ``file``, one copy of oneDNN at a time.
 
-    Their lines do not say which copy printed them, so a marker line ``#### step 0 torch`` goes before each step.
-    Returns copy -> wall time of each of its steps in seconds.
+    Their lines do not say which copy printed them, so a marker line ``#### step 0 torch`` goes before each
+    iteration. Returns copy -> wall time of each of its iterations in seconds.
     """
     libc = ctypes.CDLL(None)
     seconds = {}

@@ -1,8 +1,8 @@
 """Static int8 quantization after training: which recipe turns which model into int8 kernels.
 
-Each recipe observes the model on calibration inputs and returns a module whose convolutions and
-linears compute in int8. Which one is used depends on the cell only, or on what the model can be
-traced by; it is recorded, never guessed afterwards.
+Each recipe observes the model on calibration inputs and returns a module whose convolutions and linears compute in
+int8. The choice depends only on the cell and on whether the model can be traced; it is recorded, never guessed
+afterwards.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from runner.worker.call import Call, flat
 
 
 def calibrate(module: nn.Module, calibration: Sequence[Call]) -> None:
-    """Show the observers what values occur."""
+    """Run the calibration inputs through the module, so that its observers see which values occur."""
     for call in calibration:
         call(module)
 
@@ -92,7 +92,7 @@ def static(
     if ipex:
         return ipex_static(module, call, calibration)
     with warnings.catch_warnings():
-        # torch.ao announces its own future in a dozen warnings a job.
+        # torch.ao announces its own future in a dozen warnings per job.
         warnings.simplefilter("ignore", DeprecationWarning)
         warnings.simplefilter("ignore", UserWarning)
         torch.backends.quantized.engine = "x86"
@@ -106,7 +106,7 @@ def static(
 def traceable(module: nn.Module, call: Call) -> bool:
     """Whether torch.fx can follow the model's control flow, and what it followed computes the same.
 
-    It may trace past a branch (an optional argument that is not None while tracing) without a word.
+    It may trace past a branch (an optional argument that is not None while tracing) without a warning.
     """
     try:
         traced = torch.fx.symbolic_trace(module)

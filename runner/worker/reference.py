@@ -19,11 +19,11 @@ from runner.worker import watch
 
 
 def compute_in_child(compute: Callable[[], list[torch.Tensor]], file: Path, deadline_s: float) -> bool:
-    """Fork, compute, save to ``file``; whether it worked. The child's traceback goes to stderr.
+    """Compute in a forked child that saves to ``file``; returns whether it worked. Its traceback goes to stderr.
 
-    The child ends with this process, and says before it where it hangs, as no thread of this process lives in it.
+    The child ends with this process. It reports by itself where it hangs, because a fork takes no other threads along.
 
-    A child killed by a signal takes this process with it in the same way: the model does that, wherever it runs.
+    If a signal kills the child, the same signal kills this process: the model causes it, and would do so here too.
     Call it before torch has started threads.
     """
     parent = os.getpid()

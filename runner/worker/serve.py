@@ -3,7 +3,7 @@
 A request's body is one sample: its tensors as they were built (float32, contiguous), one after the other. Two bodies
 are orders (``runner.protocol.jobfile``): BEGIN reads the counters, END reads them again, proves what ran and writes the
 result.
-TorchServe wants exactly one class in this module, with initialize() and handle().
+TorchServe requires exactly one class in this module, with initialize() and handle().
 """
 
 from __future__ import annotations
@@ -78,7 +78,7 @@ class Handler:
         Path(spec.request).write_bytes(self._encode(0))
 
     def handle(self, rows: Sequence[dict[str, Any]], context: Any) -> list[Any]:
-        """A batch of requests in, an answer for each; called by TorchServe.
+        """Answer each request of a batch; called by TorchServe.
 
         Raises:
             Exception: whatever the model raised: TorchServe answers 503, and the result file says why.
@@ -120,7 +120,7 @@ class Handler:
         return b"".join(row.view(torch.uint8).numpy().tobytes() for row in rows)
 
     def _decode(self, bodies: Sequence[bytearray]) -> Any:
-        """The call for a batch of bodies, as if it had been built."""
+        """The call for a batch of bodies: tensors like those that the model's callable builds."""
         offset, stacked = 0, []
         for like in self._samples.tensors():
             shape = like.shape[1:]
@@ -134,7 +134,7 @@ class Handler:
         return self._samples.map(lambda _: next(batch))
 
     def _begin(self) -> None:
-        """Count from here."""
+        """Start counting."""
         spec = self._spec
         self._inference_s: list[float] = []
         self._batches: list[int] = []
@@ -143,7 +143,7 @@ class Handler:
         )
 
     def _end(self) -> None:
-        """Stop counting, prove what ran by the way that requests go, write the result, take the captures."""
+        """Stop counting, prove what ran on the path of requests, write the result, take the captures."""
         window = self._counted.close()
         self._phases.seconds["measure"] = window.wall_s
         spec, subject, folder = self._spec, self._subject, self._result_path.parent
@@ -171,7 +171,7 @@ class Handler:
         self._reference.unlink()
 
     def _fail(self, error: Exception) -> None:
-        """Say what went wrong first where the runner reads it."""
+        """Write the error to the result file, where the runner reads it; the first one stays."""
         traceback.print_exc()
         self._reference.unlink(missing_ok=True)
         if not self._result_path.exists():

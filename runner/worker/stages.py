@@ -44,7 +44,7 @@ def build(spec: JobSpec, seed: int) -> tuple[nn.Module, Call]:
 
 
 def _reference(spec: JobSpec) -> list[torch.Tensor]:
-    """Outputs of the model as it was built: fp32, eager, as its inputs come."""
+    """Outputs of the model as it was built: fp32, eager, with its inputs as they were built."""
     module, call = build(spec, spec.cell.seed)
     with torch.inference_mode():
         return flat(call(module))
@@ -54,7 +54,8 @@ def reference_in_child(spec: JobSpec, file: Path) -> None:
     """Compute the fp32 eager reference in a forked child, and leave it in ``file``.
 
     Raises:
-        RuntimeError: it could not be computed. Not for a model that can't be built, which prepare() says better.
+        RuntimeError: it could not be computed.
+        Exception: whatever the model's callable raises, if the model can't be built.
     """
     if not reference.compute_in_child(lambda: _reference(spec), file, spec.deadline_s):
         build(spec, spec.cell.seed)
@@ -65,8 +66,8 @@ def prepare(spec: JobSpec, phases: Phases) -> Subject:
     """The model as the cell asks for it, with its inputs."""
     with phases("build"):
         module, call = build(spec, spec.cell.seed)
-        drawn = spec.cell.precision.calibration_batches if spec.cell.precision.name == "int8" else 0
-        calibration = [build(spec, spec.cell.seed + 1 + i)[1] for i in range(drawn)]
+        batches = spec.cell.precision.calibration_batches if spec.cell.precision.name == "int8" else 0
+        calibration = [build(spec, spec.cell.seed + 1 + i)[1] for i in range(batches)]
     with phases("transform"), torch.no_grad():
         return transform(spec, module, call, calibration)
 
@@ -83,10 +84,10 @@ def prove(
 ) -> WorkerResult:
     """The result with its proof: how far the output is from fp32's, what the process is, and what oneDNN ran.
 
-    Call it in inference mode, after the measuring: it allocates, and runs further steps.
+    Call it in inference mode, after the measuring: it allocates, and runs further iterations.
 
     Args:
-        serving: what a worker behind a server counted.
+        serving: what a worker behind a server counted; None without a server.
     """
     with phases("quality"):
         quality = reference.compare(flat(output), reference.load(reference_file))

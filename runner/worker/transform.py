@@ -26,16 +26,16 @@ class Subject:
     module: nn.Module
     call: Call
     eager: nn.Module
-    """The module as it was before it became a graph: its parts can still be told apart."""
+    """The module as it was before it became a graph: its parts are still visible."""
     int8_recipe: str | None = None
     compiled_graphs: list[int] = field(default_factory=list)
-    """Number of operations in each graph handed to the compiler."""
+    """The number of operations in each graph that was handed to the compiler."""
     compiler: str | None = None
-    """Whose compiler was called with them: ``ipex``, ``inductor``."""
+    """The compiler that was called with these graphs (``ipex``, ``inductor``); None if none was."""
 
 
 def inputs(spec: JobSpec, call: Call) -> Call:
-    """A call's tensors in the memory format and dtype of the cell; int8 takes float32 and quantizes by itself."""
+    """The call with its tensors in the cell's memory format and dtype; for int8 they stay float32."""
     dtype = DTYPES.get(spec.cell.precision.name, torch.float32)
 
     def prepared(tensor: torch.Tensor) -> torch.Tensor:
@@ -80,8 +80,8 @@ def _ipex_optimize(module: nn.Module, call: Call, dtype: torch.dtype, graph: str
         # backend of torch.compile packs the weights itself.
         plain: nn.Module = ipex.optimize(module, dtype=dtype, weights_prepack=False)
         return plain
-    # sample_input lets oneDNN choose the prepacked weight layout for this very shape; without it a
-    # ResNet-50 keeps weight reorders in every step.
+    # sample_input lets oneDNN choose the prepacked weight layout for this very shape; without it a ResNet-50 reorders
+    # weights in every iteration.
     optimized: nn.Module = ipex.optimize(module, dtype=dtype, sample_input=call.positional(module))
     return optimized
 
@@ -99,7 +99,7 @@ def _apply_graph(spec: JobSpec, subject: Subject) -> None:
         import torch._inductor.config as inductor
         from torch._dynamo import lookup_backend
 
-        inductor.freezing = True  # without it oneDNN reorders the weights in every step
+        inductor.freezing = True  # without it oneDNN reorders the weights in every iteration
         compiler: Any = lookup_backend("ipex" if spec.cell.ipex == "on" else "inductor")
 
         def counted(graph: torch.fx.GraphModule, inputs: list[torch.Tensor]) -> Callable[..., Any]:

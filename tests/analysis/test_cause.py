@@ -1,4 +1,4 @@
-"""The main cause: which part of the step explains a difference, and when nothing is said."""
+"""The main cause: which part of the iteration explains a difference, and when there is none."""
 
 from __future__ import annotations
 

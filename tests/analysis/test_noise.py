@@ -1,4 +1,4 @@
-"""The noise floor of a host: planted twins through the code of a sweep, noise.json, and what is said of it."""
+"""The noise floor of a host: planted twins through the code of a sweep, noise.json, and the sentences about it."""
 
 from __future__ import annotations
 

@@ -211,7 +211,7 @@ def test_under_vtune_the_job_is_launched_again_and_its_result_folder_named(launc
 
 
 def keeps_its_result_without_toplev(ran: Ran) -> str:
-    """What is said of toplev, where that failed and nothing else did."""
+    """The tag of toplev, where that failed and nothing else did."""
     assert ran.status == 0, ran.out + ran.err
     record = only(ran)
     assert len(record.results[0, 0].latencies_s) == 20

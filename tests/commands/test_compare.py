@@ -225,7 +225,7 @@ def test_tails_and_intervals_are_in_the_data_and_a_missing_p99_says_what_it_need
     for text in (show(), show("--format", "md")):
         ranking = text.partition("What each axis does")[0]
         assert "p99 ms" in ranking
-        assert "needs 200 samples" in ranking
+        assert "needs 200 latencies" in ranking
 
 
 def test_top_limits_the_rows_and_says_how_many_are_left(tmp_path: Path, show: Show) -> None:
@@ -346,7 +346,7 @@ def test_an_axis_that_goes_with_an_allowed_difference_has_no_pairs(tmp_path: Pat
 @pytest.mark.parametrize(
     ("words", "sentence"),
     [
-        (("nope",), "nope: is no sweep"),
+        (("nope",), "nope: is not a sweep"),
         (("2026",), "2026: means several sweeps"),
         (("--baseline", "ipx=off"), "'ipx' is not an axis; the axes are model"),
         (("--baseline", "ipex"), "it must be axis=value"),
@@ -378,7 +378,7 @@ def test_the_command_is_one_of_the_runners_and_a_refusal_is_one_line_with_status
     assert "What each axis does" in said.out
     refused = invoke(["compare", "nope", "--mlruns", str(tmp_path)])
     assert (refused.status, refused.out) == (2, "")
-    assert refused.err.startswith("runner: nope: is no sweep")
+    assert refused.err.startswith("runner: nope: is not a sweep")
     assert refused.err.count("\n") == 1
 
 

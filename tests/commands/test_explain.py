@@ -74,13 +74,13 @@ def test_two_cells_of_which_one_is_contaminated_keep_their_interval_and_have_no_
 @pytest.mark.parametrize(
     ("words", "sentence"),
     [
-        (("ptmalloc", "nope"), "nope: is no measured cell"),
+        (("ptmalloc", "nope"), "nope: is not a measured cell"),
         (("ipex=off", "tcmalloc"), "means several measured cells"),
         (("ipx=off", "tcmalloc"), "'ipx' is not an axis"),
         (("ptmalloc", "allocator=ptmalloc"), "are the same cell"),
         (("ptmalloc", "jemalloc"), "different work (batch_size 4 and 8)"),
-        (("ptmalloc", "other:tcmalloc"), "other: is no sweep"),
-        (("ptmalloc", "tcmalloc", "--sweep", "none"), "none: is no sweep"),
+        (("ptmalloc", "other:tcmalloc"), "other: is not a sweep"),
+        (("ptmalloc", "tcmalloc", "--sweep", "none"), "none: is not a sweep"),
         (("ptmalloc", "tcmalloc", "--allow", "weather"), "'weather' is not something that may differ"),
     ],
 )
@@ -121,7 +121,7 @@ def test_cells_of_sweeps_that_differ_in_more_than_axes_are_refused_unless_allowe
     with pytest.raises(RunnerError) as refused:
         explain.main(["2025:tcmalloc", "ptmalloc", "--mlruns", str(mlruns)])
     assert what in str(refused.value)
-    assert f"say --allow {kind}" in str(refused.value)
+    assert f"add --allow {kind}" in str(refused.value)
     assert "p50 15 -> 20 ms" in shown(mlruns, "2025:tcmalloc", "ptmalloc", "--allow", kind, capsys=capsys)
 
 

@@ -80,9 +80,9 @@ def test_a_sound_served_configuration_passes() -> None:
         ({"server_port": 80}, "scenario.port=80: "),
         ({"server_port": 65533}, "scenario.port=65533: "),
         ({"scenario__requests": 7}, "scenario.requests=7: ab needs at least scenario.concurrency=8"),
-        ({"iterations": 5}, "iterations=5: it is of the timed loop"),
-        ({"min_time_s": 3.0}, "min_time_s=3: it is of the timed loop"),
-        ({"target_ci_pct": 1.0}, "target_ci_pct=1: it is of the timed loop"),
+        ({"iterations": 5}, "iterations=5: it belongs to the timed loop"),
+        ({"min_time_s": 3.0}, "min_time_s=3: it belongs to the timed loop"),
+        ({"target_ci_pct": 1.0}, "target_ci_pct=1: it belongs to the timed loop"),
         ({"capture": CaptureConf(toplev=ToplevCaptureConf())}, "capture with toplev"),
         ({"load__name": None}, "load=none: "),
         ({"load__rate_per_s": 5.0}, "load.rate_per_s and load.p99_limit_ms: ab sends"),
@@ -131,7 +131,7 @@ def test_cells_under_another_load_do_other_work() -> None:
     [
         ({"launcher": CELL.launcher}, "choose xeon"),
         ({"instances": 2}, "one worker"),
-        ({"graph": Graph("compile")}, "compiled anew"),
+        ({"graph": Graph("compile")}, "compiled again"),
     ],
 )
 def test_what_can_not_be_served_is_excluded_with_its_reason(change: dict[str, Any], reason: str) -> None:

@@ -1,4 +1,4 @@
-"""Which combinations are known not to work, and that the reason is said."""
+"""Which combinations are known not to work, and that the reason is given."""
 
 from __future__ import annotations
 

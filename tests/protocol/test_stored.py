@@ -76,19 +76,22 @@ def refused(tmp_path: Path, content: str | bytes, kind: type = Shape) -> str:
         ('{"format": 2}', "can't be read: name is missing"),
         ('{"format": 2, "name": "a", "more": 1}', "can't be read: more is unknown"),
         ('{"format": 2, "name": "a", "count": true}', "can't be read: count is True, not a whole number"),
-        ('{"format": 2, "name": "a", "count": -1}', "can't be read: count is -1, which can't be"),
+        ('{"format": 2, "name": "a", "count": -1}', "can't be read: count is -1, which is out of range"),
         ('{"format": 2, "name": "a", "samples": "abc"}', "can't be read: samples is 'abc', not a list"),
         ('{"format": 2, "name": "a", "samples": [1, "b"]}', "can't be read: samples[1] is 'b', not a number"),
-        ('{"format": 2, "name": "a", "samples": [0]}', "can't be read: samples[0] is 0, which can't be"),
-        ('{"format": 2, "name": "a", "inner": {"seconds": -1}}', "can't be read: inner.seconds is -1, which can't be"),
+        ('{"format": 2, "name": "a", "samples": [0]}', "can't be read: samples[0] is 0, which is out of range"),
+        (
+            '{"format": 2, "name": "a", "inner": {"seconds": -1}}',
+            "can't be read: inner.seconds is -1, which is out of range",
+        ),
         ('{"format": 2, "name": "a", "inner": []}', "can't be read: inner is [], not a table of names"),
         ('{"format": 2, "name": "a", "colour": "green"}', "can't be read: colour is 'green', not one of red, blue"),
         ('{"format": 2, "name": "a", "colour": ["red"]}', "can't be read: colour is ['red'], not one of red, blue"),
         ('{"format": 2, "name": "a", "word": 5}', "word is 5, not one of red, blue and not a text"),
         ('{"format": 2, "name": "a", "setting": 0.5}', "setting is 0.5, not true or false and not a whole"),
-        ('{"format": 2, "name": "a", "samples": [NaN]}', "can't be read: NaN is no number"),
-        ('{"format": 2, "name": "a", "samples": [1e999]}', "can't be read: '1e999' is no number that can be"),
-        (f'{{"format": 2, "name": "a", "count": {"9" * 5000}}}', "is no number that can be computed with"),
+        ('{"format": 2, "name": "a", "samples": [NaN]}', "can't be read: NaN is not a number"),
+        ('{"format": 2, "name": "a", "samples": [1e999]}', "can't be read: '1e999' is too large a number"),
+        (f'{{"format": 2, "name": "a", "count": {"9" * 5000}}}', "is too large a number to compute with"),
         ('{"format": 2, "name": "a", "name": "b"}', "can't be read: it has 'name' twice"),
         ('{"format": 2, "name": "\\ud800"}', "can't be read: it has half of a character"),
         (f'{{"format": 2, "anything": {"[" * 100}{"]" * 100}}}', "it nests more than 64 levels deep"),
@@ -264,7 +267,7 @@ def test_plan_and_host_may_say_more_but_nothing_of_another_type(tmp_path: Path) 
     with pytest.raises(FormatError, match="host_id is 7, not a text"):
         sweepfiles.read_host(tmp_path)
     (tmp_path / "plan.json").write_text('{"level": 5}')
-    with pytest.raises(FormatError, match="level is 5, which can't be"):
+    with pytest.raises(FormatError, match="level is 5, which is out of range"):
         sweepfiles.read_plan(tmp_path)
 
 

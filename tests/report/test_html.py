@@ -111,7 +111,7 @@ def test_the_fastest_is_not_told_apart_from_a_contaminated_next_cell() -> None:
 
 def test_one_round_can_not_tell() -> None:
     said = conclude(noisy_record("ptmalloc", 20.0), noisy_record("tcmalloc", 10.0)).sentence
-    assert "one round can't tell whether that is real, rounds=5 does" in said
+    assert "one round can't tell whether that is real; rounds=5 can" in said
 
 
 def test_a_baseline_that_is_fastest_is_said_to_be() -> None:
@@ -188,7 +188,7 @@ def test_a_heat_map_needs_most_of_its_grid() -> None:
     heat = effects.grid(ranking.rows, effects.effects(ranking.rows, SHOWN))
     assert heat is not None
     assert (heat.down, heat.across, heat.several) == ("allocator", "ipex", False)
-    assert len(heat.known) == 4
+    assert len(heat.speedups) == 4
     two = ranking_of(BASE, FAST).rows
     assert effects.grid(two, effects.effects(two, SHOWN)) is None
 
@@ -236,10 +236,10 @@ def test_the_ranking_has_p99_with_its_interval_or_says_what_it_needs(tmp_path: P
     low, high = (ranking.rows[0].metrics[f"latency/p99_ci95_{end}_ms"] for end in ("low", "high"))
     text, markdown = written(tmp_path, ranking)
     assert f'<td class="n">{p99:.4g}<small>{low:.4g} to {high:.4g}</small></td>' in text
-    assert text.count('<td class="n need">needs 200 samples</td>') == 1  # the failed cell has nothing at all
+    assert text.count('<td class="n need">needs 200 latencies</td>') == 1  # the failed cell has nothing at all
     lines = [line.split(" | ") for line in markdown.splitlines() if line.startswith("| ")]
     column = lines[0].index("p99 ms")
-    assert [line[column] for line in lines[1:]] == ["---:", f"{p99:.4g}", "needs 200 samples", "-"]
+    assert [line[column] for line in lines[1:]] == ["---:", f"{p99:.4g}", "needs 200 latencies", "-"]
 
 
 def test_hostile_names_and_failures_stay_text(tmp_path: Path) -> None:

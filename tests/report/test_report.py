@@ -138,7 +138,7 @@ def test_a_p99_is_shown_or_what_it_needs_or_nothing() -> None:
             {"cost/job_s": 1.0},
         )
     ]
-    assert texts == ["12.35", "needs 200 samples", "-"]
+    assert texts == ["12.35", "needs 200 latencies", "-"]
 
 
 def test_with_one_round_nothing_is_decided_and_no_interval_is_made_up() -> None:

@@ -51,8 +51,8 @@ def test_a_quantile_is_refused_under_the_samples_it_needs(q: float, needed: int)
 
 def test_ten_samples_never_yield_a_p99() -> None:
     assert estimate([[1.0] * 10] * 5).p99_s is None
-    assert needs(0.99) == "needs 200 samples"
-    assert needs(0.9) == "needs 20 samples"
+    assert needs(0.99) == "needs 200 latencies"
+    assert needs(0.9) == "needs 20 latencies"
 
 
 @pytest.mark.parametrize("processes", [[], [[]], [[1.0], []], [[float("nan")]], [[0.0]], [[-1.0]], [[float("inf")]]])

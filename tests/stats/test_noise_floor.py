@@ -1,4 +1,4 @@
-"""A/A: what is said of equal cells, and that it follows from the noise alone."""
+"""A/A: the verdicts on equal cells, and that it follows from the noise alone."""
 
 from __future__ import annotations
 

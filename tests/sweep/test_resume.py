@@ -1,4 +1,4 @@
-"""A sweep that was killed goes on: what finished is kept, what is missing runs, what changed is said."""
+"""A sweep that was killed goes on: what finished is kept, what is missing runs, what changed is reported."""
 
 from __future__ import annotations
 

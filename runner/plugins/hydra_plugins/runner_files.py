@@ -32,10 +32,10 @@ _HEADER = re.compile(r"#\s*@")
 
 
 class Yaml12Loader(yaml.SafeLoader):
-    """PyYAML's safe loader with only true and false as booleans, 1e3 as a number, and no key twice."""
+    """PyYAML's safe loader with only true and false as booleans, 1e3 as a number, and no duplicate keys."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        """Refuse a key that a mapping has already: PyYAML would keep the last."""
+        """Refuse duplicate keys: PyYAML would keep the last."""
         keys = set()
         for key, _ in node.value:
             if isinstance(key, yaml.ScalarNode) and key.tag != "tag:yaml.org,2002:merge":
@@ -94,7 +94,7 @@ class Yaml12Source(ConfigSource):  # type: ignore[misc]  # Hydra's plugins are u
 
     @staticmethod
     def scheme() -> str:
-        """What the paths of the search path begin with that are read by this class."""
+        """The scheme of those paths in the search path that this class reads."""
         return _SCHEME
 
     def _full_path(self, config_path: str) -> Path:
@@ -108,7 +108,7 @@ class Yaml12Source(ConfigSource):  # type: ignore[misc]  # Hydra's plugins are u
         return self.is_group("")
 
     def is_group(self, config_path: str) -> bool:
-        """Whether this is a folder of the folder."""
+        """Whether this is a folder below the source's own."""
         return self._full_path(config_path).is_dir()
 
     def is_config(self, config_path: str) -> bool:
@@ -124,7 +124,12 @@ class Yaml12Source(ConfigSource):  # type: ignore[misc]  # Hydra's plugins are u
         return sorted(kinds[results_filter])
 
     def load_config(self, config_path: str) -> ConfigResult:
-        """Read one YAML file; what is wrong with it is said in a sentence that names it."""
+        """Read one YAML file.
+
+        Raises:
+            ConfigLoadError: there is no such file.
+            RunnerError: it can't be read; the message names the file and the problem.
+        """
         path = self._file(config_path).resolve()
         if not path.is_file():
             raise ConfigLoadError(f"Config not found : {path}")
@@ -151,17 +156,17 @@ class Yaml12Source(ConfigSource):  # type: ignore[misc]  # Hydra's plugins are u
 
 
 def _package(text: str) -> str | None:
-    """What ``# @package`` says at the top of a file, above its first comment.
+    """The package that a ``# @package`` line names at the top of a file, above its first comment.
 
     Raises:
-        ValueError: it says something else than one name.
+        ValueError: the line has something other than one name.
     """
     lines = (line.strip() for line in text.splitlines())
     for header in itertools.takewhile(_HEADER.match, filter(None, lines)):
         key, *rest = header.lstrip("# ").split()
         if key == "@package":
             if len(rest) != 1:
-                raise ValueError(f"@package wants one name, like _global_, not {' '.join(rest)!r}")
+                raise ValueError(f"@package needs one name, like _global_, not {' '.join(rest)!r}")
             return rest[0]
     return None
 

@@ -92,19 +92,19 @@ class MatrixSweeper(Sweeper):  # type: ignore[misc]  # Hydra's plugins are untyp
         return int(self.task.exit_status)
 
     def _notes(self) -> list[str]:
-        """What an automatic choice came to, where it is not the usual one."""
+        """A note on what launcher=auto chose, if that is not ipexrun."""
         if self.config.hydra.runtime.choices.launcher != "auto" or self.config.launcher.name == "ipexrun":
             return []
         return [f"launcher={self.config.launcher.name}: ipexrun comes with IPEX; to have it: {IPEX_EXTRA}"]
 
     def _directory(self) -> Path:
-        """The sweep's folder, which every job leaves its files in: a folder of the store, and of no other."""
+        """The sweep's folder, in which every job leaves its files: it must be directly below the store's."""
         mlruns, hydra = str(self.config.mlruns), self.config.hydra
         names.check_folder("mlruns", mlruns)
         directory = Path(str(hydra.sweep.dir)).absolute()
         try:
             is_inside = directory.resolve().parent == (Path(mlruns) / "sweeps").resolve()
-        except (OSError, RuntimeError):  # the latter of links in a circle
+        except (OSError, RuntimeError):  # resolve() raises the latter for links in a circle
             is_inside = False
         if not is_inside or not names.NAME.fullmatch(directory.name):
             raise RunnerError(
@@ -120,7 +120,7 @@ class MatrixSweeper(Sweeper):  # type: ignore[misc]  # Hydra's plugins are untyp
         return directory
 
     def _choices(self, arguments: Sequence[str]) -> dict[str, list[str]]:
-        """Override key -> its values as override text. The command line replaces what YAML says of the same key."""
+        """Override key -> its values as override text. The command line replaces YAML's values of the same key."""
         parser = OverridesParser.create(config_loader=self.hydra_context.config_loader)
         choices: dict[str, list[str]] = {}
         for override in parser.parse_overrides([*self._from_params(), *arguments]):
@@ -154,14 +154,14 @@ class MatrixSweeper(Sweeper):  # type: ignore[misc]  # Hydra's plugins are untyp
 
     def _launch(self, batch: Sequence[Sequence[str]], first: int) -> list[Outcome]:
         returned: Sequence[JobReturn] = self.launcher.launch([list(job) for job in batch], initial_job_idx=first)
-        # A job that raised is a fault of the runner itself or of its disk, which main() puts into words: the line that
-        # Hydra prints before it raises would stand above them.
+        # A job that raised is a fault of the runner itself or of its disk, which main() explains: the line that Hydra
+        # prints before it raises would stand above the explanation.
         with contextlib.redirect_stderr(io.StringIO()):
             return [job.return_value for job in returned]
 
 
 def _experiment(choice: Any) -> str:
-    """What the sweep is filed under in MLflow; in a folder for an experiment that is in one."""
+    """The name of the sweep's experiment in MLflow: the experiment file's, with its folder if it is in one."""
     name = str(choice or "adhoc")
     for part in name.split("/"):
         names.check_name("experiment", part)
