@@ -58,8 +58,8 @@ from runner.protocol.resultfile import (
 )
 from runner.protocol.stored import write_json
 from runner.protocol.verdicts import EvidenceVerdict, Status
-from runner.report import closing, html, timeline
-from runner.results import cells, ledger, sweepfiles
+from runner.report import html, sweep_end, timeline
+from runner.results import cells, ledger, planfile
 from runner.results.metrics import evidence_figures
 from runner.results.outcome import OUTCOME_FILE, RESULT_FILE, Outcome, job_folder, read_cell, read_outcome
 from runner.results.sweeps import CELLS_FILE
@@ -349,8 +349,8 @@ PARSERS = {
     "sweep": Parser(ledger.SWEEP_FILE, as_json(SWEEP), take_sweep),
     "cell": Parser("of-cell.json", as_json(ENTRY), take_cell),
     "end": Parser(ledger.END_FILE, as_json(ledger.End(Status.FINISHED, {"a": 1.0}, {"id": "-"})), take_end),
-    "plan": Parser(sweepfiles.PLAN_FILE, as_json(PLAN), in_parent(sweepfiles.read_plan)),
-    "host": Parser(sweepfiles.HOST_FILE, as_json(HOST), in_parent(sweepfiles.read_host)),
+    "plan": Parser(planfile.PLAN_FILE, as_json(PLAN), in_parent(planfile.read_plan)),
+    "host": Parser(planfile.HOST_FILE, as_json(HOST), in_parent(planfile.read_host)),
     "noise": Parser("of-noise.json", as_json(kept()), take_noise),
     "lock": Parser("lock", as_json({"sweep": "s", "pid": 1, "mlruns": "/x", "since": "2026"}), lock.holder),
     "table": Parser("by_op.json", as_json(TABLE), read_table),
@@ -422,8 +422,8 @@ def make_store(mlruns: Path) -> None:
             write_table(first / "onednn/by_primitive.json", {"primitive": ["conv x"], "ms per iteration": [ms]})
             (first / "onednn/trace.csv").write_text(kernel_tables.trace(onednn.parse(VERBOSE[3].splitlines()[:60])))
             records.append(read_cell(folder, allocator))
-        write_json(folder / sweepfiles.PLAN_FILE, PLAN)
-        write_json(folder / sweepfiles.HOST_FILE, HOST)
+        write_json(folder / planfile.PLAN_FILE, PLAN)
+        write_json(folder / planfile.HOST_FILE, HOST)
         write_json(folder / noise.FILE, kept())
         write_json(folder / ledger.SWEEP_FILE, replace(SWEEP, sweep_id=name))
         if name.endswith("a"):
@@ -489,7 +489,7 @@ def test_the_report_of_a_sweep_with_a_damaged_file_is_written_or_says_what_it_la
             with in_time(), refusals(), contextlib.redirect_stderr(io.StringIO()) as shown:
                 records = [read_cell(folder, name) for name in ("ptmalloc", "tcmalloc", "jemalloc")]
                 ranking = ranked([record for record in records if record], "ptmalloc", ("allocator", "model"))
-                said = closing.leave(ranking, folder, "title", html.Origin("run", "c0ffee"))
+                said = sweep_end.leave(ranking, folder, "title", html.Origin("run", "c0ffee"))
                 assert "Traceback" not in shown.getvalue()
                 assert all("\n" not in line for line in said)
         finally:

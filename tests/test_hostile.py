@@ -22,7 +22,7 @@ from runner.job import passes
 from runner.machine import host, lock
 from runner.machine.processes import Process
 from runner.protocol.errors import RunnerError
-from runner.report import closing, plain, terminal
+from runner.report import escaping, sweep_end, terminal
 from runner.report.data import comparison_csv
 from runner.report.tables import markdown
 from runner.results import cells, ledger
@@ -46,7 +46,7 @@ HOSTILE = "<script>alert(1)</script>|`x`[red]$\\frac$[/] \x1b[31m\u202e=1\"'&"
 
 def test_a_hostile_name_stays_text_in_every_file_of_a_report(tmp_path: Path) -> None:
     records = [BASE, noisy_record(HOSTILE, 10.0, 10.1), noisy_record("=cmd()", 3.0, 3.1)]
-    said = closing.leave(ranked(records, BASE.cell_id, SHOWN), tmp_path, "title")
+    said = sweep_end.leave(ranked(records, BASE.cell_id, SHOWN), tmp_path, "title")
     assert said == []
     page = Page((tmp_path / "report.html").read_text())
     assert not page.tags & {"script", "red"}
@@ -62,7 +62,7 @@ def test_a_hostile_name_stays_text_in_every_file_of_a_report(tmp_path: Path) -> 
 def test_a_hostile_name_stays_text_in_the_terminal(capsys: pytest.CaptureFixture[str]) -> None:
     records = [BASE, noisy_record(HOSTILE, 10.0, 10.1), noisy_record("jemalloc", failure=HOSTILE)]
     console = terminal.make_console()
-    closing.show(
+    sweep_end.show(
         console, ranked(records, BASE.cell_id, SHOWN), [HOSTILE], Path("/x"), Path("/y"), {HOSTILE: "http://x"}
     )
     out = capsys.readouterr().out
@@ -88,12 +88,12 @@ def test_compare_keeps_a_hostile_name_as_text_in_markdown_and_csv(tmp_path: Path
 
 @pytest.mark.parametrize("value", ["=1+1", "+1", "-1+cmd", "@x", "\tx"])
 def test_a_text_that_a_spreadsheet_would_compute_gets_an_apostrophe(value: str) -> None:
-    assert plain.cell(value) == f"'{value}"
+    assert escaping.cell(value) == f"'{value}"
 
 
 @pytest.mark.parametrize("value", ["-", "", "a=1", "x", -1.5, 3])
 def test_a_figure_and_a_plain_text_stay_as_they_are(value: object) -> None:
-    assert plain.cell(value) == value
+    assert escaping.cell(value) == value
 
 
 def test_a_console_shows_what_a_terminal_would_obey(capsys: pytest.CaptureFixture[str]) -> None:
@@ -299,7 +299,7 @@ def test_a_line_of_onednn_without_end_is_unparsed_and_so_is_a_time_without_bound
 
 
 def test_a_primitive_whose_kind_could_name_no_metric_is_unparsed() -> None:
-    lines = (ROOT / "tests/data/onednn-verbose/versions/onednn-3.9.1-plain.log").read_text().splitlines()
+    lines = (ROOT / "tests/data/onednn-verbose/versions/onednn-3.9.1-escaping.log").read_text().splitlines()
     whole = onednn.parse(lines)
     kind = whole.primitives[0].kind
     found = onednn.parse([line.replace(f",{kind},", ",<script>,") for line in lines])

@@ -10,9 +10,9 @@ import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from runner.analysis import cause, front
+from runner.analysis import cause, pareto_front
+from runner.analysis.comparability import MEASURING, SETTINGS, differences
 from runner.analysis.effects import largest_first
-from runner.analysis.mixing import MEASURING, SETTINGS, differences
 from runner.analysis.noise import Noise
 from runner.analysis.ranking import WORK, Labels, Row, rank, warning
 from runner.matrix.rules import matches
@@ -27,7 +27,7 @@ from runner.stats.effects import Effect, Interaction, design, interactions, main
 FIGURES: tuple[str, ...] = tuple(
     dict.fromkeys(
         [
-            *front.FIGURES,
+            *pareto_front.FIGURES,
             *INTERVALS,
             *(end for ends in INTERVALS.values() for end in ends),
             *cause.FIGURES,
@@ -125,7 +125,7 @@ def compare(
 
 
 def _group(name: Labels, rows: Sequence[Row], bound: float | None) -> Group:
-    figures = front.figures([row.cell for row in rows if row.is_right])
+    figures = pareto_front.figures([row.cell for row in rows if row.is_right])
     best = next((row for row in rows if bound is not None and _within(row.cell, bound)), None)
     return Group(name, rows, figures, best)
 

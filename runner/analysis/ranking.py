@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from runner import stats
-from runner.analysis import front
+from runner.analysis import pareto_front
 from runner.analysis.cause import main_cause
 from runner.config import names
 from runner.matrix.rules import check_rule, matches
@@ -180,7 +180,7 @@ def _with_verdicts(
 def _with_front(rows: list[Row], may_be: Sequence[bool]) -> list[Row]:
     """The Pareto front of the right rows of equal work."""
     right = [index for index, row in enumerate(rows) if may_be[index] and row.is_right]
-    for index, is_on in zip(right, front.members([rows[index].cell for index in right]), strict=True):
+    for index, is_on in zip(right, pareto_front.members([rows[index].cell for index in right]), strict=True):
         if is_on:
             rows[index] = replace(rows[index], on_front=True)
     return rows

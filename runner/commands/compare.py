@@ -13,8 +13,8 @@ from pathlib import Path
 
 from rich.markup import escape
 
+from runner.analysis.comparability import refuse_mixing
 from runner.analysis.comparison import FIGURES, Comparison, compare
-from runner.analysis.mixing import refuse_mixing
 from runner.analysis.noise import Noise, in_words, newest
 from runner.commands.options import add_allow, add_format, add_mlruns, add_top, allowed, make_parser, words
 from runner.matrix.rules import check_rule

@@ -13,8 +13,8 @@ from rich.markup import escape
 from rich.table import Table
 
 from runner.analysis.cause import count, signed
+from runner.analysis.comparability import refuse_mixing
 from runner.analysis.explanation import Explanation, explain
-from runner.analysis.mixing import refuse_mixing
 from runner.analysis.ranking import rank, unequal_work
 from runner.analysis.verdict import ONE_ROUND
 from runner.capture.kernel_tables import by_shape

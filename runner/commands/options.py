@@ -6,7 +6,7 @@ import argparse
 from collections.abc import Sequence
 
 from runner import commands
-from runner.analysis.mixing import HOST, SETTINGS, VERSIONS
+from runner.analysis.comparability import HOST, SETTINGS, VERSIONS
 from runner.protocol.errors import RunnerError
 
 KINDS = (HOST, VERSIONS, SETTINGS)

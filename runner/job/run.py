@@ -18,7 +18,7 @@ from runner.capture.collect import collect
 from runner.checks import contamination, gate, quality
 from runner.config.captures import CaptureConf
 from runner.config.schema import Config
-from runner.job import passes, separate
+from runner.job import passes, separate_passes
 from runner.job.serving import session as serving
 from runner.machine import disk, lock
 from runner.protocol import stored
@@ -86,7 +86,7 @@ def _run(config: Config, resolved_yaml: str) -> Outcome:
     write_json(folder / OUTCOME_FILE, outcome)
     if outcome.status == Status.FINISHED and config.sweep.round == 0:
         try:
-            more = separate.take(passes.place_here(cell), config, folder)
+            more = separate_passes.take(passes.place_here(cell), config, folder)
             outcome = replace(
                 outcome, figures={**outcome.figures, **more.figures}, captures={**outcome.captures, **more.tags}
             )

@@ -12,7 +12,7 @@ from typing import Any
 from runner import stats
 from runner.analysis.comparison import Comparison
 from runner.analysis.ranking import Row
-from runner.report import plain
+from runner.report import escaping
 from runner.results.metric_names import Metric
 from runner.results.metrics import INTERVALS
 from runner.stats.effects import Mean
@@ -85,10 +85,10 @@ def as_csv(cells: Sequence[Mapping[str, Any]], rows: Sequence[Row] = ()) -> str:
     head = [*head[:3], *keys, *head[3:], *metrics]
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
-    writer.writerow(map(plain.cell, head))
+    writer.writerow(map(escaping.cell, head))
     for number, data in enumerate(cells):
         flat = {**data["labels"], **data, **(rows[number].metrics if rows else {})}
-        writer.writerow(["" if flat.get(key) is None else plain.cell(flat[key]) for key in head])
+        writer.writerow(["" if flat.get(key) is None else escaping.cell(flat[key]) for key in head])
     return out.getvalue()
 
 

@@ -16,9 +16,9 @@ from runner.analysis import effects
 from runner.analysis.cause import split
 from runner.analysis.ranking import Ranking, Row, cell_name, most_rounds
 from runner.analysis.verdict import verdict
-from runner.report import charts, notes, plain, style, tables, terminal
+from runner.report import charts, escaping, notes, style, tables, terminal
 from runner.report.columns import Column, Mark, Place, columns, figure
-from runner.results import sweepfiles
+from runner.results import planfile
 from runner.results.metric_names import Metric
 from runner.results.metrics import RUNNER_CPU_LIMIT_PCT
 
@@ -65,7 +65,7 @@ def write(ranking: Ranking, directory: Path, title: str, remarks: Sequence[str],
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters |= {"md": plain.markdown, "arrows": _arrows}
+    environment.filters |= {"md": escaping.markdown, "arrows": _arrows}
     facts = {
         "title": title,
         "remarks": remarks,
@@ -128,7 +128,7 @@ def _trust(ranking: Ranking) -> dict[str, Any]:
 
 def _origin(ranking: Ranking, directory: Path, origin: Origin) -> dict[str, Any]:
     """What was planned, what it ran on, and how to run it again."""
-    plan, machine = sweepfiles.read_plan(directory), sweepfiles.read_host(directory)
+    plan, machine = planfile.read_plan(directory), planfile.read_host(directory)
     rows = ranking.rows
     commands = {cell.cell_id: cell.command for cell in plan.cells}
     fastest = next((row for row in rows if row.speedup is not None), None)
@@ -224,7 +224,7 @@ def _tags(rows: Sequence[Row], distinguishing: Sequence[str]) -> list[tuple[str,
     ]
 
 
-def _host(machine: sweepfiles.Host) -> list[tuple[str, str]]:
+def _host(machine: planfile.Host) -> list[tuple[str, str]]:
     """The entries of the fingerprint that a reader compares; host.json has all of it."""
     words = {
         "cpu_model": "CPU",

@@ -12,7 +12,7 @@ from rich.table import Table
 from runner import stats
 from runner.analysis.comparison import Comparison, Group
 from runner.analysis.ranking import Row
-from runner.report import notes, plain
+from runner.report import escaping, notes
 from runner.report.columns import Mark, Place, columns
 from runner.report.data import TOGETHER, answer
 from runner.report.terminal import label
@@ -142,14 +142,14 @@ def markdown_table(section: Section) -> list[str]:
 
 def markdown(comparison: Comparison, top: int, remarks: Sequence[str] = ()) -> str:
     """A whole comparison as Markdown, with the remarks on all of it first."""
-    lines = [f"Sweeps: {plain.markdown(', '.join(comparison.sweeps))}", ""]
-    lines += [f"**{plain.markdown(comparison.warning)}**", ""] if comparison.warning else []
-    lines += [*(f"- {plain.markdown(remark)}" for remark in remarks), ""] if remarks else []
+    lines = [f"Sweeps: {escaping.markdown(', '.join(comparison.sweeps))}", ""]
+    lines += [f"**{escaping.markdown(comparison.warning)}**", ""] if comparison.warning else []
+    lines += [*(f"- {escaping.markdown(remark)}" for remark in remarks), ""] if remarks else []
     for section in sections(comparison, top):
-        lines += [f"## {plain.markdown(section.title)}", "", *markdown_table(section), ""]
-        lines += [f"- {plain.markdown(note)}" for note in section.notes] + ([""] if section.notes else [])
+        lines += [f"## {escaping.markdown(section.title)}", "", *markdown_table(section), ""]
+        lines += [f"- {escaping.markdown(note)}" for note in section.notes] + ([""] if section.notes else [])
     return "\n".join(lines)
 
 
 def _line(texts: Sequence[str]) -> str:
-    return "| " + " | ".join(map(plain.markdown, texts)) + " |"
+    return "| " + " | ".join(map(escaping.markdown, texts)) + " |"

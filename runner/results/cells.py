@@ -19,7 +19,7 @@ from runner.protocol import stored
 from runner.protocol.cell import ABSENT, AXES, INFERENCE
 from runner.protocol.stored import Count, FormatError, Latency, Range, VersionError
 from runner.protocol.verdicts import QualityVerdict, Status
-from runner.results import sweepfiles
+from runner.results import planfile
 from runner.results.metric_names import Metric
 from runner.results.metrics import INTERVALS, cell_metrics
 from runner.results.outcome import CellRecord, read_cell
@@ -123,7 +123,7 @@ class Origin:
     """Settings of the machine that change times."""
     versions: Mapping[str, str]
     """The versions of Python, libc and the distributions; ABSENT where not installed."""
-    level: sweepfiles.Level = LEVEL
+    level: planfile.Level = LEVEL
     """The level of the comparisons that it was planned for: see runner.sweep.rounds.level_of()."""
 
 
@@ -137,7 +137,7 @@ class Cells:
 
 def origin(folder: Path) -> Origin:
     """What host.json and plan.json say about a sweep; the host is ``unknown`` without the file."""
-    host, level = sweepfiles.read_host(folder), sweepfiles.read_plan(folder).level
+    host, level = planfile.read_host(folder), planfile.read_plan(folder).level
     versions = {"python": host.python, "libc": host.libc, **host.versions}
     return Origin(
         folder.name,
@@ -318,7 +318,7 @@ def _rows(file: Path, data: dict[str, list[Any]], metadata: Mapping[bytes, bytes
 
 def _made_of_jobs(folder: Path) -> tuple[list[CellRow], Origin]:
     """A sweep's cells from the files of its jobs, fastest first; the first right cell of the plan is the baseline."""
-    planned = [cell.cell_id for cell in sweepfiles.read_plan(folder).cells]
+    planned = [cell.cell_id for cell in planfile.read_plan(folder).cells]
     present = sorted(path.name for path in (folder / "cells").iterdir() if path.is_dir())
     order = [name for name in dict.fromkeys([*planned, *present]) if name in set(present)]
     records = [record for name in order if (record := read_cell(folder, name)) is not None]

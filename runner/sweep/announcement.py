@@ -10,7 +10,7 @@ from rich.markup import escape
 from runner.capture import probe
 from runner.protocol.stored import write_json
 from runner.report import terminal
-from runner.results.sweepfiles import PLAN_FILE
+from runner.results.planfile import PLAN_FILE
 from runner.sweep.planning import SweepPlan, rule_in_words
 from runner.sweep.rounds import LOOKS, stages
 

@@ -27,10 +27,10 @@ from runner.matrix.rules import check_rule
 from runner.protocol.errors import RunnerError, StorageError
 from runner.protocol.stored import write_json
 from runner.protocol.verdicts import Status
-from runner.report import closing, html, terminal
+from runner.report import html, sweep_end, terminal
 from runner.results import ledger
 from runner.results.outcome import OUTCOME_FILE, Outcome, job_folder
-from runner.results.sweepfiles import HOST_FILE
+from runner.results.planfile import HOST_FILE
 from runner.sweep import resume
 from runner.sweep.announcement import announce, write_plan
 from runner.sweep.loop import JobLoop, Launch, read_records
@@ -166,7 +166,7 @@ class _Sweep:
         published = expected.lines(self.expectations, rows)
         origin = html.Origin(self.command, commit, tuple(published), floor.lines)
         title = f"{self.plan.request.experiment}, sweep {self.plan.request.sweep_id}"
-        changes = closing.leave(ranking, folder, title, origin)
+        changes = sweep_end.leave(ranking, folder, title, origin)
         causes = {row.cell.cell_id: row.main_cause for row in rows}
         has_failed = any(record.failure for record in records) or len(records) < len(self.plan.cells)
         figures = {
@@ -182,7 +182,7 @@ class _Sweep:
         except UnavailableError as error:
             has_failed = True
             notes.append(f"not in MLflow: {error}. Nothing is lost; record it later: python -m runner import {folder}")
-        closing.show(self.console, ranking, notes, folder, mlruns, links)
+        sweep_end.show(self.console, ranking, notes, folder, mlruns, links)
         return INTERRUPTED if is_interrupted else SOME_FAILED if has_failed else ALL_RAN
 
 

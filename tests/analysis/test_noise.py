@@ -25,7 +25,7 @@ from runner.protocol.cell import ABSENT, ENTRIES
 from runner.protocol.resultfile import WorkerResult
 from runner.protocol.stored import write_json
 from runner.protocol.verdicts import EvidenceVerdict, Status
-from runner.report import closing, html
+from runner.report import html, sweep_end
 from runner.results.cells import Origin
 from runner.results.outcome import CellRecord, Outcome
 from runner.stats import floor_at
@@ -279,7 +279,7 @@ def test_a_difference_under_the_floor_has_no_cause_and_no_lead_over_the_next() -
 
 def test_the_files_of_a_sweep_have_the_floor_and_what_is_said_of_it(tmp_path: Path) -> None:
     ranking = ranked(QUIETER, BASE.cell_id, SHOWN, floors={3: 0.08})
-    closing.leave(ranking, tmp_path, "t", html.Origin("", "", (), ("differences under 8 % can't be seen",)))
+    sweep_end.leave(ranking, tmp_path, "t", html.Origin("", "", (), ("differences under 8 % can't be seen",)))
     with (tmp_path / "comparison.csv").open(newline="") as file:
         table = list(csv.DictReader(file))
     assert [row["noise_floor_pct"] for row in table] == ["8.0", "8.0", ""]

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from runner import stats
 from runner.analysis.comparison import FIGURES, compare
 from runner.analysis.ranking import Ranking, rank
-from runner.report import closing, data, notes
+from runner.report import data, notes, sweep_end
 from runner.results import cells
 from tests.builders import cell, contaminated, noisy_record, ranked
 
@@ -31,7 +31,7 @@ RECORDS = [
 def stored(ranking: Ranking, folder: Path) -> cells.Cells:
     """The cells as `compare` reads them after the sweep."""
     folder.mkdir()
-    assert closing.leave(ranking, folder, "a sweep") == []
+    assert sweep_end.leave(ranking, folder, "a sweep") == []
     return cells.read([folder], FIGURES)
 
 

@@ -19,7 +19,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from benchmarks.compare import write_sweep
-from runner.analysis import comparison, front
+from runner.analysis import comparison, pareto_front
 from runner.commands import compare
 from runner.protocol.errors import RunnerError
 from runner.report.data import as_data
@@ -393,7 +393,7 @@ def test_the_pareto_front_is_that_of_a_search_of_all_pairs(points: list[list[int
         for i, mine in enumerate(costs)
         if not any((other <= mine).all() and (other < mine).any() for j, other in enumerate(costs) if j != i)
     ]
-    assert front.pareto(costs).tolist() == expected
+    assert pareto_front.pareto(costs).tolist() == expected
 
 
 def test_a_cell_that_lacks_a_figure_of_the_front_is_not_on_it() -> None:

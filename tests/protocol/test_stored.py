@@ -29,7 +29,7 @@ from runner.protocol.stored import (
 )
 from runner.protocol.verdicts import Word
 from runner.report.timeline import read as read_timeline
-from runner.results import sweepfiles
+from runner.results import planfile
 from runner.results.outcome import OUTCOME_FILE, RESULT_FILE, job_folder, read_cell, read_outcome
 from tests.analysis.test_noise import kept
 from tests.test_fuzz import RESULT, make_store
@@ -262,13 +262,13 @@ def test_a_timeline_with_a_torn_event_is_refused(tmp_path: Path, event: object) 
 
 def test_plan_and_host_may_say_more_but_nothing_of_another_type(tmp_path: Path) -> None:
     (tmp_path / "host.json").write_text('{"host_id": "h", "cpus": [1], "versions": {"torch": null}}')
-    assert sweepfiles.read_host(tmp_path).host_id == "h"
+    assert planfile.read_host(tmp_path).host_id == "h"
     (tmp_path / "host.json").write_text('{"host_id": 7}')
     with pytest.raises(FormatError, match="host_id is 7, not a text"):
-        sweepfiles.read_host(tmp_path)
+        planfile.read_host(tmp_path)
     (tmp_path / "plan.json").write_text('{"level": 5}')
     with pytest.raises(FormatError, match="level is 5, which is out of range"):
-        sweepfiles.read_plan(tmp_path)
+        planfile.read_plan(tmp_path)
 
 
 @pytest.mark.parametrize("date", ["0001-01-01T00:00:00+23:59", "9999-12-31T23:59:59-23:59", "x"])

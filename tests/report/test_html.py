@@ -11,7 +11,7 @@ import pytest
 from runner.analysis import effects
 from runner.analysis.ranking import Ranking
 from runner.analysis.verdict import Conclusion, verdict
-from runner.report import closing, html
+from runner.report import html, sweep_end
 from runner.results.outcome import CellRecord
 from tests.builders import contaminated, noisy_record, ranked
 
@@ -262,7 +262,7 @@ def test_hostile_names_and_failures_stay_text(tmp_path: Path) -> None:
 
 
 def test_the_end_of_a_sweep_leaves_both_reports(tmp_path: Path) -> None:
-    closing.leave(ranking_of(BASE, FAST), tmp_path, "exp, sweep 1", html.Origin("python -m runner -m x=1,2"))
+    sweep_end.leave(ranking_of(BASE, FAST), tmp_path, "exp, sweep 1", html.Origin("python -m runner -m x=1,2"))
     assert {"report.html", "report.md", "comparison.csv"} <= {file.name for file in tmp_path.iterdir()}
     assert "python -m runner -m x=1,2" in (tmp_path / "report.md").read_text()
 
@@ -307,6 +307,6 @@ def test_a_file_that_can_not_be_drawn_is_said_and_costs_no_other(
 
     monkeypatch.setattr("runner.report.timeline.draw", fails)
     (tmp_path / "host.json").write_text('{"host_id": "h", "versions": {}}')
-    said = closing.leave(ranking_of(*GRID), tmp_path, "title")
+    said = sweep_end.leave(ranking_of(*GRID), tmp_path, "title")
     assert "timeline.png or operators.csv could not be written: KeyError: 'odd'" in said
     assert {"comparison.csv", "cells.parquet", "comparison.png", "report.html"} <= {p.name for p in tmp_path.iterdir()}

@@ -14,7 +14,7 @@ import pytest
 
 from runner.protocol.errors import RunnerError
 from runner.protocol.stored import write_json
-from runner.report import closing
+from runner.report import sweep_end
 from runner.results import cells
 from runner.results.outcome import OUTCOME_FILE, CellRecord, job_folder, read_cell
 from runner.results.sweeps import CELLS_FILE
@@ -125,7 +125,7 @@ def test_a_sweep_leaves_the_file_with_its_other_files(sweep: Path) -> None:
     record = read_cell(sweep, "ptmalloc")
     assert record is not None
     (sweep / "host.json").unlink()  # what it says is the report's matter
-    closing.leave(ranked([record], "ptmalloc"), sweep, "a sweep")
+    sweep_end.leave(ranked([record], "ptmalloc"), sweep, "a sweep")
     assert (sweep / CELLS_FILE).exists()
     assert not list(sweep.glob(".*tmp"))
 

@@ -14,7 +14,7 @@ from runner.analysis import operators
 from runner.analysis.ranking import Ranking, cell_name, warning
 from runner.capture.tables import read_table
 from runner.protocol.errors import RunnerError
-from runner.report import breakdown, data, html, notes, picture, plain, tables, timeline
+from runner.report import breakdown, data, escaping, html, notes, picture, tables, timeline
 from runner.report.columns import Place
 from runner.results import cells
 from runner.results.outcome import job_folder
@@ -104,7 +104,7 @@ def _compare_operators(cells: Sequence[tuple[str, Path]], directory: Path) -> li
             heading = ("operator", *(f"{name}, ms per iteration" for name, _ in cells), "source")
             lines = [(c.name, f"{c.before_ms:.6g}", f"{c.after_ms:.6g}", source) for c in changes]
             with (directory / "operators.csv").open("w", newline="", encoding="utf-8") as out:
-                csv.writer(out).writerows(map(plain.cell, line) for line in (heading, *lines))
+                csv.writer(out).writerows(map(escaping.cell, line) for line in (heading, *lines))
             largest = "; ".join(change.text for change in changes[:_NAMED])
             return [f"operators, own time per iteration, baseline -> fastest: {largest}"]
     return []
