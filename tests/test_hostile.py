@@ -299,7 +299,7 @@ def test_a_line_of_onednn_without_end_is_unparsed_and_so_is_a_time_without_bound
 
 
 def test_a_primitive_whose_kind_could_name_no_metric_is_unparsed() -> None:
-    lines = (ROOT / "tests/data/onednn-verbose/versions/onednn-3.9.1-escaping.log").read_text().splitlines()
+    lines = (ROOT / "tests/data/onednn-verbose/versions/onednn-3.9.1-plain.log").read_text().splitlines()
     whole = onednn.parse(lines)
     kind = whole.primitives[0].kind
     found = onednn.parse([line.replace(f",{kind},", ",<script>,") for line in lines])

@@ -16,7 +16,7 @@ from runner.results import ledger
 from runner.sweep.planning import PlannedCell
 from runner.sweep.resume import newest_sweep_of
 from tests.config.test_config import config
-from tests.conftest import Ran, invoke
+from tests.conftest import Ran, ask
 
 # Composed in full and then refused, so that nothing is launched.
 REFUSED = "cores=4096"
@@ -41,11 +41,11 @@ def composes(ran: Ran) -> bool:
 
 @pytest.mark.parametrize("words", [["experiment=aa"], ["+experiment=aa"], ["-m", "experiment=aa"]])
 def test_an_experiment_is_named_with_a_plus_or_without(words: list[str], tmp_path: Path) -> None:
-    assert composes(invoke([*words, REFUSED], cwd=tmp_path))
+    assert composes(ask(*words, REFUSED, cwd=tmp_path))
 
 
 def test_several_values_need_no_m(tmp_path: Path) -> None:
-    assert composes(invoke(["model=tiny", "allocator=ptmalloc,tcmalloc", REFUSED], cwd=tmp_path))
+    assert composes(ask("model=tiny", "allocator=ptmalloc,tcmalloc", REFUSED, cwd=tmp_path))
 
 
 def test_only_the_experiment_loses_its_plus() -> None:
@@ -63,18 +63,18 @@ def test_a_folder_of_ones_own_is_added_to_the_shipped_experiments(
     words = {"option": ["--config-dir", "own"], "option=": ["--config-dir=own"]}.get(way, [])
     if way == "working directory":
         own.rename(tmp_path / "experiments")
-    assert composes(invoke([*words, f"experiment={name}", REFUSED], env=env, cwd=tmp_path))
+    assert composes(ask(*words, f"experiment={name}", REFUSED, env=env, cwd=tmp_path))
 
 
 def test_an_experiment_of_ones_own_goes_before_the_shipped_one_of_its_name(own: Path, tmp_path: Path) -> None:
     (own / "experiment/aa.yaml").write_text("# @package _global_\nseed: -3\n")
-    ran = invoke(["--config-dir", "own", "experiment=aa"], cwd=tmp_path)
+    ran = ask("--config-dir", "own", "experiment=aa", cwd=tmp_path)
     assert ran.status == 2
     assert "seed=-3" in ran.err
 
 
 def test_a_folder_that_is_not_there_is_refused(tmp_path: Path) -> None:
-    ran = invoke(["--config-dir", "nowhere", "model=tiny"], cwd=tmp_path)
+    ran = ask("--config-dir", "nowhere", "model=tiny", cwd=tmp_path)
     assert ran.status == 2
     assert (
         ran.err == "runner: --config-dir nowhere: there is no such folder; name one with experiment/NAME.yaml in it\n"
@@ -82,7 +82,7 @@ def test_a_folder_that_is_not_there_is_refused(tmp_path: Path) -> None:
 
 
 def test_the_search_path_of_hydra_is_refused_with_the_option_that_does_it(tmp_path: Path) -> None:
-    ran = invoke([f"hydra.searchpath=[file://{tmp_path}]"], cwd=tmp_path)
+    ran = ask(f"hydra.searchpath=[file://{tmp_path}]", cwd=tmp_path)
     assert ran.status == 2
     assert "--config-dir DIR" in ran.err
 

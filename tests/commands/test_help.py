@@ -10,7 +10,7 @@ import pytest
 
 from runner import __version__, commands
 from runner.config import choices
-from tests.conftest import ROOT, explained, invoke
+from tests.conftest import ROOT, ask, explained
 
 
 class Parsed(Exception):  # noqa: N818  # ends a command where its arguments would be parsed
@@ -56,7 +56,7 @@ def test_every_file_of_the_room_that_has_a_parser_is_a_command() -> None:
 
 
 def test_the_version_is_that_of_the_runner() -> None:
-    ran = invoke(["--version"])
+    ran = ask("--version")
     assert (ran.status, ran.out) == (0, f"runner {__version__}\n")
 
 
@@ -70,7 +70,7 @@ def test_help_lists_every_experiment_with_its_first_comment(tmp_path: Path) -> N
     own = tmp_path / "experiment/mine"
     own.mkdir(parents=True)
     (own / "first.yaml").write_text("# @package _global_\n# What $HOME costs\nrounds: 1\n")
-    ran = invoke(["--config-dir", str(tmp_path), "--help"])
+    ran = ask("--config-dir", str(tmp_path), "--help")
     assert ran.status == 0, ran.err
     terms = explained(ran.out)
     assert terms["mine/first"] == "What $HOME costs"
