@@ -47,10 +47,9 @@ HERE = [file for file in sorted((ROOT / "experiments/experiment").glob("*.yaml")
 
 @pytest.mark.parametrize("file", HERE, ids=lambda file: file.stem)
 def test_each_experiment_runs_on_a_tiny_workload(run_cli: Runner, file: Path) -> None:
-    small = ["model=tiny", "batch_size=2", "warmup=1", "iterations=3", "rounds=1"]
+    small = ["model=tiny", "batch_size=2", "warmup=1", "iterations=3", "rounds=1", "capture=[]"]
     if file.stem != "smoke":
         # IPEX's import takes ten seconds per job and a compilation as long: smoke has one cell of each.
-        small += ["capture=[]"]
         small += ["ipex=off"] if file.stem not in ("graph_conv_relu", "operator_conv_relu") else []
         small += ["graph=eager,torchscript", "precision=fp32,bf16"] if "headline" in file.stem else []
     ran = run_cli("-m", f"+experiment={file.stem}", *small)
