@@ -10,8 +10,6 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from hydra.core.override_parser.types import Quote, QuotedString
-
 from runner.protocol.errors import RunnerError
 
 # Texts that the grammar reads as themselves without quotes; but those of _KEYWORD are other values.
@@ -19,6 +17,8 @@ _WORD = re.compile(r"[A-Za-z_/][\w./+@-]*", re.ASCII)
 _KEYWORD = re.compile(r"true|false|null|nan|inf", re.IGNORECASE)
 # Texts that mean the same with quotes and without: words and numbers.
 _PLAIN = re.compile(r"[\w./+-]+", re.ASCII)
+# Hydra's grammar: backslashes are escapes only before a quote, and the closing quote is one.
+_QUOTES = re.compile(r'(\\*)("|\Z)')
 _INTERPOLATION = re.compile(r"(\\*)\$\{")
 
 
@@ -26,8 +26,11 @@ def quoted(value: object) -> str:
     """A text in quotes that Hydra and OmegaConf read back as it is."""
     # OmegaConf takes ${ for the beginning of an interpolation, and half of the backslashes before it for escapes.
     literal = _INTERPOLATION.sub(lambda match: match[1] * 2 + "\\${", str(value))
-    text: str = QuotedString(literal, Quote.double).with_quotes()
-    return text
+    return f'"{_QUOTES.sub(_escaped, literal)}"'
+
+
+def _escaped(match: re.Match[str]) -> str:
+    return match[1] * 2 + ('\\"' if match[2] else "")
 
 
 def as_word(text: str) -> str:

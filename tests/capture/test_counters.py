@@ -129,7 +129,7 @@ def test_level_1_of_a_hybrid_cpu_is_of_the_cores_that_ran() -> None:
 
 # -- why there are no counters ------------------------------------------------------------------------
 
-DENIED = "Error:\nAccess to performance monitoring and observability operations is limited.\nperf_event_paranoid setting is 4"
+DENIED = "Error:\nAccess to performance monitoring is limited.\nperf_event_paranoid setting is 4"
 
 
 @pytest.mark.parametrize(

@@ -19,8 +19,8 @@ from runner.protocol.errors import RunnerError
 
 TEXTS = [
     "oversize_threshold:1,background_thread:true", "/models/epoch=9-step=100.ckpt", "plain text (draft)", "x #1",
-    "null", "True", "nan", "1e3", "007", "a'b", 'a"b', "C:\\", "\\d", "[a]", "{a: 1}", "range(1,3)", "прогоны", "", " a ",
-    "${batch_size}", "\\${x}", "a=b",
+    "null", "True", "nan", "1e3", "007", "a'b", 'a"b', "C:\\", "\\d", "[a]", "{a: 1}", "range(1,3)", "прогоны", "",
+    " a ", "${batch_size}", "\\${x}", "a=b",
 ]  # fmt: skip
 VALUES = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(st.characters(codec="utf-8")),

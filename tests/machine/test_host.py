@@ -57,7 +57,7 @@ def test_physical_cores_stay_within_the_callers_affinity(tmp_path: Path) -> None
 
 
 def machine(root: Path, cpus: int, files: Mapping[str, str]) -> Topology:
-    """The topology of a sysfs with these CPUs, and with these further files in devices/, for a caller who may use all."""
+    """The topology of a sysfs with these CPUs, and with further files in devices/; the caller may use all."""
     written = {"system/node/node0/cpulist": f"0-{cpus - 1}", "system/cpu/online": f"0-{cpus - 1}", **files}
     for name, text in written.items():
         file = root / "devices" / name
