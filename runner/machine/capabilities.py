@@ -62,7 +62,6 @@ def unbound_nodes(topology: Topology) -> dict[int, str]:
             reasons[node] = "numactl is not installed"
         elif trial.status != 0:
             lines = [line.strip() for line in trial.err.splitlines() if line.strip()]
-            reasons[node] = (
-                f"numactl may not bind memory to node {node} here ({lines[0][:200] if lines else 'no reason'})"
-            )
+            answer = lines[0][:200] if lines else f"exit status {trial.status}"
+            reasons[node] = f"numactl may not bind memory to node {node} here ({answer})"
     return reasons
