@@ -42,7 +42,8 @@ _EVENT = re.compile(r"[\w./=,:-]{1,100}", re.ASCII)
 _USER_MODE = re.compile(r":u$|(?<=/)u$")
 # A hybrid CPU has a PMU per kind of cores, and each event comes once from each of them.
 _OF_KIND = re.compile(r"cpu_(?P<kind>core|atom|lowpower)/(?P<event>[^/]{1,100})/")
-# What perf says when the kernel or a container forbids it to count.
+# What perf says where there is no PMU, and when the kernel or a container forbids it to count.
+_UNSUPPORTED = re.compile(r"event is not supported")
 _FORBIDDEN = re.compile(r"perf_event_paranoid|No permission to enable|Operation not permitted|Permission denied")
 
 # Events that happen in the kernel: perf counts them as 0 where it may count in user mode only.
@@ -186,7 +187,7 @@ def why_no_figures(counts: Counts, status: int, err: str) -> str | None:
             "sudo sysctl kernel.perf_event_paranoid=1"
         )
     reasons = dict.fromkeys(counts.missing.values())
-    if "not supported" in reasons:
+    if "not supported" in reasons or _UNSUPPORTED.search(err):
         return "this machine has no hardware counters (a virtual machine without a PMU?)"
     if reasons:
         event, reason = next(iter(counts.missing.items()))

@@ -136,6 +136,7 @@ DENIED = "Error:\nAccess to performance monitoring is limited.\nperf_event_paran
     ("out", "status", "err", "reason"),
     [
         ("<not supported>;;cycles;0;100.00;;\n", 0, "", "no hardware counters (a virtual machine without a PMU?)"),
+        ("", 255, "Error:\nThe cycles event is not supported.\n", "no hardware counters (a virtual machine without"),
         ("", 255, DENIED, "sudo sysctl kernel.perf_event_paranoid=1"),
         ("<not counted>;;cycles;0;0.00;;\n", 0, "", "no figure for cycles (not counted)"),
         ("0,55;msec;task-clock;1;100,00;;\n", 0, "", "no figure for task-clock (unreadable: 0,55"),
