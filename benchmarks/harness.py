@@ -16,7 +16,7 @@ from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
 from runner.launch import environment, libraries
-from runner.machine import capabilities
+from runner.machine import capabilities, execute
 from runner.machine.host import format_cpu_list, read_topology
 
 if TYPE_CHECKING:
@@ -61,7 +61,8 @@ def ipexrun(allocator: str, program: Sequence[str], private: Path) -> tuple[list
     """The argv and environment of bare.py under plain ipexrun, with the cores and the library that the runner would
     use."""
     topology = read_topology()
-    manager = capabilities.working_task_manager(min(topology.allowed), topology.nodes()[0])
+    node = next(node for node in topology.nodes() if topology.physical_cores(node))
+    manager = "taskset" if node in capabilities.unbound_nodes(topology) else "numactl"
     env, _ = environment.scrub(dict(os.environ))
     if allocator != "default":
         file = libraries.find(allocator, libraries.search_path(os.environ, sys.executable))
@@ -71,9 +72,9 @@ def ipexrun(allocator: str, program: Sequence[str], private: Path) -> tuple[list
         if not link.exists():
             link.symlink_to(file)
     argv = [str(Path(sys.executable).with_name("ipexrun")), "cpu", "--memory-allocator", allocator]
-    argv += ["--omp-runtime", "default", "--cores-list", format_cpu_list(topology.physical_cores(topology.nodes()[0]))]
+    argv += ["--omp-runtime", "default", "--cores-list", format_cpu_list(topology.physical_cores(node))]
     argv += ["--ninstances", "1", "--multi-task-manager", manager, "--use-e-cores", str(BARE), *program]
-    return argv, {**env, "VIRTUAL_ENV": str(private)}
+    return argv, {**env, **execute.LOCALE, "VIRTUAL_ENV": str(private)}
 
 
 @contextmanager

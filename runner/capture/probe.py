@@ -80,10 +80,10 @@ def perf_counters() -> Counters:
     perf = shutil.which("perf")
     if perf is None:
         return Counters((), "getrusage (no perf: apt-get install linux-perf)")
-    if not _counts(perf, counters.SOFTWARE):
-        return Counters((), "getrusage (perf may not count here: see /proc/sys/kernel/perf_event_paranoid)")
-    if not _counts(perf, _CYCLES):
-        return Counters(counters.command(perf, counters.SOFTWARE, None), "perf, software counters (no PMU)")
+    if reason := _why_no_counts(perf, counters.SOFTWARE):
+        return Counters((), f"getrusage ({reason})")
+    if reason := _why_no_counts(perf, _CYCLES):
+        return Counters(counters.command(perf, counters.SOFTWARE, None), f"perf, software counters ({reason})")
     groups = execute.run_short([perf, "list", "metricgroup"]).out.split()
     group = next((name for name in counters.METRIC_GROUPS if name in groups), None) if why_no_toplev() else None
     if group:
@@ -92,11 +92,10 @@ def perf_counters() -> Counters:
     return Counters(counters.command(perf, (*counters.SOFTWARE, *counters.HARDWARE), None), "perf, hardware counters")
 
 
-def _counts(perf: str, events: tuple[str, ...]) -> bool:
-    """Whether perf really counts these events: without a PMU its exit status is 0 as well."""
+def _why_no_counts(perf: str, events: tuple[str, ...]) -> str | None:
+    """Why perf does not count these events here; None if it does. Without a PMU its exit status is 0 as well."""
     trial = execute.run_short([perf, "stat", "-x;", "--log-fd", "1", "-e", ",".join(events), "true"])
-    counts = counters.parse(trial.out)
-    return trial.status == 0 and bool(counts.values) and not counts.missing
+    return counters.why_no_figures(counters.parse(trial.out), trial.status, trial.err)
 
 
 @functools.cache
@@ -108,7 +107,8 @@ def why_no_toplev() -> str | None:
         vendor = host.cpuinfo(Path(os.environ.get("CPUINFO", "/proc/cpuinfo"))).get("vendor_id", "unknown")
     except OSError as error:
         return f"CPUINFO can't be read: {error}"
-    reason = toplev.why_not(perf is not None and _counts(perf, _CYCLES), perf, vendor, topdown.SCRIPT.exists())
+    no_counts = None if perf is None else _why_no_counts(perf, _CYCLES)
+    reason = toplev.why_not(no_counts, perf, vendor, topdown.SCRIPT.exists())
     if reason:
         return reason
     with tempfile.TemporaryDirectory(prefix="runner-", dir="/tmp") as folder:

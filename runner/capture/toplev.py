@@ -27,6 +27,7 @@ _NODE_TOLERANCE_PCT = 5.0  # toplev's own MAX_ERROR for one node, which its -v s
 _MOST_ROWS = 2000
 _COLUMNS = {"Area", "Value", "Unit", "Multiplex", "Bottleneck"}
 _COLUMNS_OF_SEVERAL = {"Timestamp", "CPUs"}  # one row per interval (-I) or processor
+_KINDS = {"core", "atom"}  # what CPUs holds on a hybrid CPU: the P-cores' rows and the E-cores' rows of a single run
 
 # Patterns that must all be in stderr -> why the figures can't be used, the most telling reason first; {} stands for the
 # text of the group. The job's own stderr is in the same stream, so each pattern is more than two everyday words; no
@@ -91,6 +92,8 @@ class TopDown:
     """The version of the method, the CPU and its short name: ``5.1-full on Intel(R) Xeon(R) ... [icx]``."""
     metrics: dict[str, float] = field(default_factory=dict)
     """The rows that are not nodes: name -> value in the unit that toplev gives it."""
+    kind: str = ""
+    """The kind of cores that the job ran on, ``core`` or ``atom``; empty unless the CPU has both."""
 
     @property
     def bottleneck(self) -> str | None:
@@ -113,22 +116,19 @@ def script(prefix: Path) -> Path:
     return prefix / FOLDER / "toplev.py"
 
 
-def why_not(perf_counts: bool, perf: str | None, vendor: str, script_exists: bool) -> str | None:
+def why_not(no_counts: str | None, perf: str | None, vendor: str, script_exists: bool) -> str | None:
     """Why toplev can't measure here, in one sentence with the next step; None if it can.
 
     Args:
-        perf_counts: whether perf really counted cycles here.
+        no_counts: why perf counts no cycles here; None if it does.
         perf: the path of perf; None if it is not installed.
         vendor: the CPU's vendor_id in /proc/cpuinfo.
         script_exists: whether toplev is installed.
     """
     if perf is None:
         return "toplev needs perf, which is not installed; install it: sudo apt-get install linux-perf"
-    if not perf_counts:
-        return (
-            "toplev needs hardware counters, and perf counts no cycles here: this is a virtual machine without a PMU, "
-            "or /proc/sys/kernel/perf_event_paranoid forbids it (allow it: sudo sysctl kernel.perf_event_paranoid=1)"
-        )
+    if no_counts is not None:
+        return f"toplev needs hardware counters, and perf counts no cycles here: {no_counts}"
     if vendor != "GenuineIntel":
         return f"toplev supports Intel CPUs only, and this CPU is {vendor or 'unknown'}; use capture=[counters] instead"
     if not script_exists:
@@ -170,6 +170,7 @@ def parse(csv_text: str) -> TopDown:
         raise Rejected(f"its table can't be read: {error}") from error
     if len(rows) > _MOST_ROWS:
         raise Rejected(f"its table has {len(rows)} rows, which is more than any CPU has nodes")
+    kind, header, rows = _of_one_kind(header, rows)
     if len(set(header)) < len(header) or not set(header) >= _COLUMNS or set(header) & _COLUMNS_OF_SEVERAL:
         raise Rejected(f"its table does not have the columns of a single run: {', '.join(header)[:200]}")
     nodes: list[Node] = []
@@ -193,7 +194,30 @@ def parse(csv_text: str) -> TopDown:
             metrics[name] = value
     if "MUX" not in metrics:
         raise Rejected("its table does not say how long its events were counted (no MUX row)")
-    return TopDown(tuple(nodes), metrics.pop("MUX"), lines[-1].removeprefix("# "), metrics)
+    return TopDown(tuple(nodes), metrics.pop("MUX"), lines[-1].removeprefix("# "), metrics, kind)
+
+
+def _of_one_kind(header: list[str], rows: list[list[str]]) -> tuple[str, list[str], list[list[str]]]:
+    """The kind of cores, and the table without the column that names it; other tables stay as they are.
+
+    Raises:
+        Rejected: the job ran on both kinds of a hybrid CPU.
+    """
+    kinds = {cells[0] for cells in rows if cells}
+    if header[:1] != ["CPUs"] or "Value" not in header or not kinds or not kinds <= _KINDS:
+        return "", header, rows
+    value = header.index("Value")
+    # The rows of a kind that the job did not run on are all 0.
+    active = sorted({cells[0] for cells in rows if len(cells) > value and _is_node_with_value(cells, value)})
+    if len(active) > 1:
+        raise Rejected("the job ran on P-cores and on E-cores, whose figures can't be added; start it on one kind")
+    kind = active[0] if active else "core"
+    return kind, header[1:], [cells[1:] for cells in rows if cells and cells[0] == kind]
+
+
+def _is_node_with_value(cells: list[str], value: int) -> bool:
+    """Whether a row of a hybrid CPU's table says something: its area is of level 1, and its value is not 0."""
+    return any(name in cells for name in LEVEL1) and cells[value].strip("0.") != ""
 
 
 def read(csv_text: str | None, raw_text: str | None, stderr: str, returncode: int) -> TopDown:
@@ -220,7 +244,8 @@ def read(csv_text: str | None, raw_text: str | None, stderr: str, returncode: in
     if not csv_text or not raw_text:
         raise Rejected(f"it wrote no {'raw counts to check its table against' if csv_text else 'table'}")
     table = parse(csv_text)
-    if missing := sum("<not" in line for line in raw_text.splitlines()):
+    other = {"core": "cpu_atom/", "atom": "cpu_core/"}.get(table.kind, "\n")
+    if missing := sum("<not" in line and other not in line for line in raw_text.splitlines()):
         raise Rejected(f"{missing} raw counts are missing (<not counted> or <not supported>)")
     if not table.mux_pct > 0:
         raise Rejected("some events were never counted (MUX 0): lower the level or lengthen the region")

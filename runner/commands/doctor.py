@@ -95,12 +95,13 @@ def _graphs(machine: Machine) -> Iterator[Finding]:
 
 
 def _pinning(machine: Machine) -> Iterator[Finding]:
-    if machine.task_manager == "numactl":
-        yield Finding("pinning", "numactl", CAN, "cores and memory")
-    elif shutil.which("numactl"):
-        yield Finding("pinning", "numactl", CAN_NOT, "can't bind memory here (a container?); taskset pins cores only")
-    else:
+    if shutil.which("numactl") is None:
         yield Finding("pinning", "numactl", MISSING, "taskset pins cores only", "apt-get install numactl")
+    elif machine.unbound_nodes:
+        reasons = "; ".join(machine.unbound_nodes.values())
+        yield Finding("pinning", "numactl", CAN_NOT, f"{reasons}: taskset pins cores only")
+    else:
+        yield Finding("pinning", "numactl", CAN, "cores and memory")
 
 
 def _serving() -> Iterator[Finding]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import re
+import shlex
 
 from runner.commands import COMMANDS
 from runner.config import names
@@ -24,7 +25,7 @@ def line(text: str) -> str:
 
 def explain(error: Exception) -> str | None:
     """The sentence, or None when the error is not about the input (then it is a bug, and its traceback is needed)."""
-    from hydra.errors import HydraException
+    from hydra.errors import HydraException, OverrideParseException
     from omegaconf.errors import OmegaConfBaseException
 
     from runner.protocol.errors import RunnerError
@@ -55,6 +56,8 @@ def explain(error: Exception) -> str | None:
         sentence = _translate(str(cause))
         if sentence is not None:
             return sentence
+        if isinstance(cause, OverrideParseException):
+            return _unreadable(cause.override, str(cause))
     return " ".join(str(error).split())
 
 
@@ -112,7 +115,29 @@ def _translate(text: str) -> str | None:
     if bare:
         near = _close(bare["word"], list(COMMANDS))
         return f"the command line can't be read: {bare['word']} is neither a command nor name=value{near}"
-    grammar = re.search(r"(?P<what>(mismatched|extraneous|no viable|missing|token recognition).*)", text)
-    if grammar and "LexerNoViableAlt" not in text:
-        return f"the command line can't be read: {' '.join(text.split())}"
     return None
+
+
+# The characters that need no quotes in a value.
+_SAFE = re.compile(r"[\w\s/\-+.$%*@?|:\\]", re.ASCII)
+
+
+def _unreadable(word: str, text: str) -> str:
+    """What is wrong in an argument that Hydra's grammar can't read, and how to write it.
+
+    Args:
+        word: the argument.
+        text: Hydra's message about it.
+    """
+    key, _, value = word.partition("=")
+    sentence = f"the command line can't be read: {word}: "
+    odd = next((character for character in value if not _SAFE.match(character) and character != ","), None)
+    if odd is None or odd in "[]{}()\"'":
+        ends = "'<EOF>'" in text or "LexerNoViableAlt" in text
+        sentence += "a bracket or a quote in it is not closed" if ends else "brackets and quotes are Hydra's syntax"
+    else:
+        sentence += f"{odd!r} in a value needs quotes"
+    from runner.config import override_text
+
+    quoted = f"{key}={','.join(map(override_text.as_word, value.split(',')))}"
+    return f"{sentence}; if it is meant as text, write {shlex.quote(quoted)}"

@@ -9,10 +9,10 @@ from pathlib import Path
 from runner.commands import sweep
 from runner.commands.options import add_mlruns, make_parser
 from runner.config import names
+from runner.config.override_text import quoted
 from runner.machine.installation import OWN_FOLDERS
 from runner.protocol.errors import RunnerError
 from runner.results import ledger, sweeps
-from runner.sweep.planning import quoted
 from runner.sweep.resume import OPTION, is_running
 
 _EPILOG = """SWEEP is a name or the beginning of one; OPTION is anything that a sweep takes. Runs only what is missing:

@@ -28,20 +28,15 @@ def launcher_here() -> str:
     return "ipexrun" if version_of("intel-extension-for-pytorch") else "xeon"
 
 
-def search_path() -> list[Path]:
-    """The folders in which options find their files, in the order in which Hydra looks."""
-    own = installation.own_folders(os.environ.get(installation.OWN_FOLDERS, ""))
-    return [installation.CONF, *own, installation.EXPERIMENTS]
-
-
 def experiments_help() -> str:
     """The experiments that ``--help`` lists, as text for the template in conf/config.yaml."""
-    return choices.list_experiments(search_path()).replace("$", "$$")  # the template is one of string.Template
+    # The template is one of string.Template.
+    return choices.list_experiments(installation.search_path()).replace("$", "$$")
 
 
 def axes_help() -> str:
     """The axes that ``--help`` lists, as text for the same template."""
-    return choices.list_axes(ENTRIES, search_path()).replace("$", "$$")
+    return choices.list_axes(ENTRIES, installation.search_path()).replace("$", "$$")
 
 
 def main(words: Sequence[str]) -> int:
@@ -104,7 +99,7 @@ def for_hydra(words: Sequence[str]) -> list[str]:
     named = os.environ.get(installation.OWN_FOLDERS, "").split(os.pathsep)
     folders = installation.own_folders(os.pathsep.join([*own, *named, "experiments"]))
     os.environ[installation.OWN_FOLDERS] = os.pathsep.join(map(str, folders))
-    return choices.as_default(remaining)
+    return choices.as_hydra_wants(remaining)
 
 
 def _folder(option: str, name: str) -> str:

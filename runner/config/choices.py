@@ -6,19 +6,35 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from runner.config import names, option_help
+from runner.protocol.cell import ENTRIES
 from runner.protocol.declaration import Entry
 
 GROUP = "experiment"
 # Bytes that are enough for a header and the first comment.
 _FIRST_BYTES = 2048
+# The mappings to which a user may add keys: model.kwargs, allocator.env.
+_OPEN = tuple(
+    key for key, entry in ENTRIES.items() if isinstance(entry.default, Mapping) and not entry.declaration.keys
+)
 
 
-def as_default(words: Sequence[str]) -> list[str]:
-    """The words with ``+experiment=x`` written as ``experiment=x``.
+def as_hydra_wants(words: Sequence[str]) -> list[str]:
+    """The words of a command line with as many pluses as Hydra wants; with or without them, all are valid for users.
 
-    Both are valid for users. Hydra accepts the plus only for a group that the defaults lack, and ours have this one.
+    Hydra accepts ``+experiment=x`` only for a group that the defaults lack, and ours have this one. It accepts
+    ``model.kwargs.weights=x`` only if the model's file has that key, and ``+model.kwargs.weights=x`` only if it has
+    not; two pluses are right for both.
     """
-    return [word[1:] if word.startswith(f"+{GROUP}=") else word for word in words]
+    return [_with_pluses(word) for word in words]
+
+
+def _with_pluses(word: str) -> str:
+    key, equals, value = word.partition("=")
+    name = key.lstrip("+")
+    if key == f"+{GROUP}" and equals:
+        return f"{name}={value}"
+    is_open = any(name == mapping or name.startswith(f"{mapping}.") for mapping in _OPEN)
+    return f"++{name}={value}" if is_open and equals else word
 
 
 def files_of(group: str, folders: Sequence[Path]) -> dict[str, Path]:

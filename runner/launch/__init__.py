@@ -8,14 +8,16 @@ from __future__ import annotations
 
 import re
 import shlex
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from runner.launch import direct, environment, ipexrun, libraries, xeon
 from runner.launch.placement import Placement, UnplaceableError, place
 from runner.launch.request import LaunchRequest
 from runner.machine.capabilities import Machine
+from runner.machine.execute import LOCALE
+from runner.machine.host import format_cpu_list
 from runner.machine.installation import IPEX_EXTRA, WORKER
 from runner.matrix.support import why_not
 from runner.protocol.cell import Cell
@@ -34,6 +36,8 @@ class PlacedCell:
     placement: Placement
     libraries: Mapping[str, Path]
     """Stem (``jemalloc``, ``iomp5``) -> the library's real file, which is preloaded."""
+    notes: tuple[str, ...] = ()
+    """What to say about its place, one sentence each: cores that are left out, memory that can't be bound."""
 
 
 @dataclass(frozen=True)
@@ -83,15 +87,42 @@ def place_cell(cell: Cell, machine: Machine, caller: Mapping[str, str], python: 
     impossible = why_not(cell, machine.isa)
     if impossible:
         raise UnplaceableError(impossible)
-    task_manager = cell.launcher.task_manager
-    if task_manager == "numactl" and machine.task_manager != "numactl":
-        raise RunnerError(
-            "launcher.task_manager=numactl: it is not installed, or may not bind memory here; "
-            "install it with: apt-get install numactl, or choose launcher.task_manager=taskset"
-        )
-    placement = place(cell, machine.topology, machine.task_manager if task_manager == "auto" else task_manager)
+    placement = _bound(place(cell, machine.topology, machine.task_manager), cell.launcher.task_manager, machine)
     _check_installed(cell, machine)
-    return PlacedCell(cell, placement, libraries.find_for_cell(cell, libraries.search_path(caller, python)))
+    files = libraries.find_for_cell(cell, libraries.search_path(caller, python))
+    return PlacedCell(cell, placement, files, tuple(_notes(placement, cell.launcher.task_manager, machine)))
+
+
+def _bound(placement: Placement, wanted: str, machine: Machine) -> Placement:
+    """The placement with the task manager that the cell wants, or that works on its node.
+
+    Raises:
+        RunnerError: the cell wants numactl, and it can't bind memory to this node.
+    """
+    if wanted == "taskset":
+        return replace(placement, task_manager="taskset")
+    reason = machine.unbound_nodes.get(placement.node)
+    if reason is None and machine.task_manager != "numactl":
+        reason = "numactl is not installed, or may not bind memory here"
+    if reason is not None and wanted == "numactl":
+        raise RunnerError(
+            f"launcher.task_manager=numactl: {reason}; install it with: apt-get install numactl, or choose "
+            "launcher.task_manager=taskset, which pins cores only"
+        )
+    return replace(placement, task_manager="taskset" if reason else "numactl")
+
+
+def _notes(placement: Placement, wanted: str, machine: Machine) -> Iterator[str]:
+    """What the user should know about a placement that the cell did not ask for."""
+    left_out = format_cpu_list(machine.topology.e_cores_left_out(placement.node))
+    if left_out:
+        yield (
+            f"E-cores {left_out} are left out, because threads on P-cores would wait for them; to measure on E-cores, "
+            f"start the runner on them alone: taskset -c {left_out} python -m runner ..."
+        )
+    reason = machine.unbound_nodes.get(placement.node)
+    if reason and wanted == "auto":
+        yield f"{reason}: taskset pins the cores, and the kernel decides where memory is"
 
 
 def _check_installed(cell: Cell, machine: Machine) -> None:
@@ -136,6 +167,7 @@ def command(
     links = {private / "lib" / f"lib{stem}.so": file for stem, file in placed.libraries.items()}
     env = {
         **base,
+        **LOCALE,
         **cell.allocator.env,
         "OMP_NUM_THREADS": str(placed.placement.threads),
         # IPEX's import and torch.compile would start one compile worker per core.

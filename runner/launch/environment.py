@@ -10,8 +10,9 @@ from collections.abc import Mapping
 
 from runner.protocol.jobfile import TUNING
 
-# Launchers look for libraries in these folders first; the runner sets them to folders of its own.
-_REPLACED = ("CONDA_PREFIX", "VIRTUAL_ENV")
+# Launchers look for libraries in the first two folders; the runner sets them to folders of its own. The locale is C,
+# for the tools that launchers and workers call; Python reads and writes UTF-8 in it (PEP 540).
+_REPLACED = ("CONDA_PREFIX", "VIRTUAL_ENV", "LC_ALL")
 
 
 def scrub(caller: Mapping[str, str]) -> tuple[dict[str, str], dict[str, str]]:

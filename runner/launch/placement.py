@@ -52,6 +52,8 @@ class Placement:
 def place(cell: Cell, topology: Topology, task_manager: str) -> Placement:
     """Place the cell on the first ``cores`` physical cores of its node that the caller may use (by default all).
 
+    The node is by default the first one on which the caller has cores. P-cores and E-cores are never mixed.
+
     Raises:
         UnplaceableError: there is no such node, it has too few cores, or the cell has more threads or instances than
             cores.
@@ -69,9 +71,10 @@ def place(cell: Cell, topology: Topology, task_manager: str) -> Placement:
         )
     core_count = len(available) if cell.cores is None else cell.cores
     if core_count > len(available):
+        e_cores = format_cpu_list(topology.e_cores_left_out(node))
         raise UnplaceableError(
             f"cores={core_count}: node {node} has {len(available)} physical core(s) that the caller may use "
-            f"({format_cpu_list(available)}); choose fewer"
+            f"({format_cpu_list(available)}{f'; E-cores {e_cores} are left out' if e_cores else ''}); choose fewer"
         )
     size = core_count // cell.instances if cell.cores_per_instance is None else cell.cores_per_instance
     if size < 1 or size * cell.instances > core_count:

@@ -6,7 +6,8 @@ import functools
 import os
 import shutil
 import sysconfig
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from runner.machine import execute
@@ -19,27 +20,48 @@ class Machine:
 
     topology: Topology
     task_manager: str
-    """``numactl`` where it works, else ``taskset``."""
+    """``numactl`` where it works for a node at least, else ``taskset``."""
     isa: frozenset[str]
     """The CPU's flags as /proc/cpuinfo spells them."""
     ipex: str | None
     """The installed version of intel-extension-for-pytorch; None if it is not installed."""
     compiler: str | None = None
     """The path of the C++ compiler that torch.compile would call; None if it or Python's headers are missing."""
+    unbound_nodes: Mapping[int, str] = field(default_factory=dict)
+    """NUMA node -> why numactl can't bind memory to it, in words; nodes on which it can are not in it."""
 
 
 @functools.cache
 def this_machine() -> Machine:
     """The machine as this process may use it; found out at the first call."""
     topology = read_topology()
-    manager = working_task_manager(min(topology.allowed), topology.nodes()[0])
+    unbound = unbound_nodes(topology)
+    usable = [node for node in topology.nodes() if topology.physical_cores(node)]
+    manager = "numactl" if any(node not in unbound for node in usable) else "taskset"
     # What Inductor compiles is a Python extension: without Python's headers the compiler is useless.
     headers = Path(sysconfig.get_path("include")) / "Python.h"
     compiler = shutil.which(os.environ.get("CXX", "g++")) if headers.exists() else None
-    return Machine(topology, manager, isa(), version_of("intel-extension-for-pytorch"), compiler)
+    return Machine(topology, manager, isa(), version_of("intel-extension-for-pytorch"), compiler, unbound)
 
 
-def working_task_manager(cpu: int, node: int) -> str:
-    """``numactl`` if it is installed and may set a memory policy here, else ``taskset``."""
-    trial = execute.run_short(["numactl", "-C", str(cpu), "-m", str(node), "true"])
-    return "numactl" if trial.status == 0 else "taskset"
+def unbound_nodes(topology: Topology) -> dict[int, str]:
+    """Why numactl can't bind memory to a node, for each node on which the caller has cores and it can't.
+
+    Each node is asked about on its own: a container may have the memory of some, and a node may have none.
+    """
+    reasons = {}
+    for node in topology.nodes():
+        cores = topology.physical_cores(node)
+        if not cores:
+            continue
+        if node in topology.without_memory:
+            reasons[node] = f"node {node} has no memory"
+            continue
+        trial = execute.run_short(["numactl", "-C", str(cores[0]), "-m", str(node), "true"])
+        if trial.status == execute.NOT_STARTED:
+            reasons[node] = "numactl is not installed"
+        elif trial.status != 0:
+            lines = [line.strip() for line in trial.err.splitlines() if line.strip()]
+            answer = lines[0][:200] if lines else f"exit status {trial.status}"
+            reasons[node] = f"numactl may not bind memory to node {node} here ({answer})"
+    return reasons

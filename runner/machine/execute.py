@@ -26,6 +26,9 @@ from runner.machine.stop_signals import shielded
 
 # A process has this long to end by itself after SIGTERM; then it is killed.
 GRACE_S = 3.0
+# Tools print numbers and messages as parsers expect them, whatever the caller's language: with a German locale perf
+# writes 0,55, and IPEX's launcher reads lscpu.
+LOCALE = {"LC_ALL": "C"}
 
 
 @dataclass(frozen=True)
@@ -192,8 +195,12 @@ def _stop(process: subprocess.Popen[bytes], marker: str) -> None:
             time.sleep(0.02)
 
 
+# The status of a short command that could not be started or did not end in time, as shells have it.
+NOT_STARTED = 127
+
+
 class Output(NamedTuple):
-    """What a short command printed; the status is 127 if it could not be started or did not end in time."""
+    """What a short command printed; the status is NOT_STARTED if it could not be started or did not end in time."""
 
     status: int
     out: str
@@ -201,11 +208,17 @@ class Output(NamedTuple):
 
 
 def run_short(argv: Sequence[str], cwd: Path | None = None, timeout_s: float = 20) -> Output:
-    """Run a short command to its end and return what it printed; it raises nothing."""
+    """Run a short command to its end in the locale C and return what it printed; it raises nothing."""
     try:
         done = subprocess.run(
-            list(argv), cwd=cwd, stdin=subprocess.DEVNULL, capture_output=True, timeout=timeout_s, check=False
+            list(argv),
+            cwd=cwd,
+            env={**os.environ, **LOCALE},
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            timeout=timeout_s,
+            check=False,
         )
     except (OSError, subprocess.TimeoutExpired) as error:
-        return Output(127, "", str(error))
+        return Output(NOT_STARTED, "", str(error))
     return Output(done.returncode, done.stdout.decode(errors="replace"), done.stderr.decode(errors="replace"))

@@ -11,7 +11,8 @@ import json
 import os
 import platform
 import socket
-from dataclasses import asdict, dataclass
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -25,8 +26,16 @@ class Cpu:
 
     cpu: int
     core: int
+    """The core's number; it may be that of another core on another die as well, or -1 for all."""
     socket: int
     node: int
+    first_sibling: int | None = None
+    """The lowest-numbered CPU of the same physical core; None where the kernel lists no siblings."""
+
+    @property
+    def physical(self) -> tuple[int, ...]:
+        """What is equal for the CPUs of one physical core, and differs between cores."""
+        return (self.socket, self.core) if self.first_sibling is None else (self.first_sibling,)
 
 
 @dataclass(frozen=True)
@@ -35,25 +44,41 @@ class Topology:
 
     cpus: tuple[Cpu, ...]
     allowed: frozenset[int]
+    e_cores: frozenset[int] = frozenset()
+    """The CPUs of a hybrid CPU's slower cores; empty on any other."""
+    without_memory: frozenset[int] = frozenset()
+    """The NUMA nodes that have CPUs and no memory."""
 
     def nodes(self) -> tuple[int, ...]:
         """The NUMA nodes that have CPUs, ascending."""
         return tuple(sorted({cpu.node for cpu in self.cpus}))
 
     def physical_cores(self, node: int) -> tuple[int, ...]:
-        """One allowed logical CPU per physical core of ``node``, the lowest-numbered sibling; ascending."""
-        first: dict[tuple[int, int], int] = {}
-        for cpu in sorted(self.cpus, key=lambda c: c.cpu):
-            if cpu.node == node and cpu.cpu in self.allowed:
-                first.setdefault((cpu.socket, cpu.core), cpu.cpu)
-        return tuple(sorted(first.values()))
+        """One allowed logical CPU per physical core of ``node``, the lowest-numbered sibling; ascending.
+
+        E-cores are among them only if the caller may use no others: threads that share work wait for the slowest.
+        """
+        cores = self._allowed_cores(node)
+        return tuple(core for core in cores if core not in self.e_cores) or cores
+
+    def e_cores_left_out(self, node: int) -> tuple[int, ...]:
+        """The allowed E-cores of ``node`` that physical_cores() leaves out, ascending."""
+        return tuple(sorted(set(self._allowed_cores(node)) - set(self.physical_cores(node))))
+
+    def _allowed_cores(self, node: int) -> tuple[int, ...]:
+        return _first_of_each([cpu for cpu in self.cpus if cpu.node == node and cpu.cpu in self.allowed])
 
     def first_siblings(self) -> frozenset[int]:
         """The CPUs that launchers count as physical: the lowest-numbered one per core, allowed or not."""
-        first: dict[tuple[int, int], int] = {}
-        for cpu in sorted(self.cpus, key=lambda c: c.cpu):
-            first.setdefault((cpu.socket, cpu.core), cpu.cpu)
-        return frozenset(first.values())
+        return frozenset(_first_of_each(self.cpus))
+
+
+def _first_of_each(cpus: Iterable[Cpu]) -> tuple[int, ...]:
+    """The lowest-numbered of these CPUs for each physical core, ascending."""
+    first: dict[tuple[int, ...], int] = {}
+    for cpu in sorted(cpus, key=lambda c: c.cpu):
+        first.setdefault(cpu.physical, cpu.cpu)
+    return tuple(sorted(first.values()))
 
 
 _MOST_CPUS = 1 << 16
@@ -115,10 +140,47 @@ def read_topology(sysfs: Path = Path("/sys"), allowed: frozenset[int] | None = N
             core=_number(root / f"cpu/cpu{cpu}/topology/core_id", cpu),
             socket=_number(root / f"cpu/cpu{cpu}/topology/physical_package_id"),
             node=node_of.get(cpu, 0),
+            first_sibling=_first_sibling(root / f"cpu/cpu{cpu}/topology"),
         )
         for cpu in online
     )
-    return Topology(cpus, frozenset(os.sched_getaffinity(0)) if allowed is None else allowed)
+    return Topology(
+        cpus,
+        frozenset(os.sched_getaffinity(0)) if allowed is None else allowed,
+        _e_cores(sysfs, online),
+        frozenset(set(node_of.values()) - set(_cpu_list(root / "node/has_memory", node_of.values()))),
+    )
+
+
+def _cpu_list(path: Path, default: Iterable[int] = ()) -> tuple[int, ...]:
+    """The numbers in a file of sysfs; ``default`` if there is no such file, or none that can be read."""
+    try:
+        return parse_cpu_list(path.read_text())
+    except (OSError, ValueError):
+        return tuple(default)
+
+
+def _first_sibling(topology: Path) -> int | None:
+    """The lowest-numbered CPU of a core, by its list of siblings: the older kernels' name for it is the second."""
+    siblings = _cpu_list(topology / "core_cpus_list") or _cpu_list(topology / "thread_siblings_list")
+    return min(siblings, default=None)
+
+
+# Cores of one kind differ in capacity too, by the frequencies that each reaches: on a hybrid CPU by a few percent.
+_LEAST_CAPACITY = 0.9
+
+
+def _e_cores(sysfs: Path, online: Sequence[int]) -> frozenset[int]:
+    """The CPUs of the slower cores: by Intel's PMUs for each kind, else by the capacity that the kernel gives each.
+
+    Sources: perf's intel-hybrid.txt; sched-capacity.rst.
+    """
+    devices = sysfs / "devices"
+    if (devices / "cpu_core").is_dir():
+        return frozenset((*_cpu_list(devices / "cpu_atom/cpus"), *_cpu_list(devices / "cpu_lowpower/cpus")))
+    capacity = {cpu: _number(devices / f"system/cpu/cpu{cpu}/cpu_capacity") for cpu in online}
+    least = _LEAST_CAPACITY * max(capacity.values(), default=0)
+    return frozenset(cpu for cpu, value in capacity.items() if value < least)
 
 
 def cpuinfo(path: Path = Path("/proc/cpuinfo")) -> dict[str, str]:
@@ -180,7 +242,7 @@ def fingerprint() -> dict[str, Any]:
         "hostname": socket.gethostname(),
         "cpu_model": cpu.get("model name", platform.processor() or "unknown"),
         "cpu_family_model_stepping": "/".join(cpu.get(key, "?") for key in ("cpu family", "model", "stepping")),
-        "cpus": [asdict(c) for c in topology.cpus],
+        "cpus": [{"cpu": c.cpu, "core": c.core, "socket": c.socket, "node": c.node} for c in topology.cpus],
         "memory_gib": round(memory_kb / 2**20),
         "kernel": platform.release(),
     }

@@ -33,6 +33,11 @@ def own_folders(text: str) -> list[Path]:
     return [folder for folder in dict.fromkeys(folders) if folder.is_dir() and folder != EXPERIMENTS]
 
 
+def search_path() -> list[Path]:
+    """The folders in which options find their files, in the order in which Hydra looks."""
+    return [CONF, *own_folders(os.environ.get(OWN_FOLDERS, "")), EXPERIMENTS]
+
+
 def search_options() -> list[str]:
     """The options of the command line that make another process look in the same folders of the user's own."""
     folders = own_folders(os.environ.get(OWN_FOLDERS, ""))

@@ -24,7 +24,7 @@ def announce(plan: SweepPlan, cpu_model: str, cores: str, console: Console) -> N
     )
     for line in terminal.exclusions(matrix.excluded, plan.distinguishing):
         say(f"  [yellow]excluded[/yellow] {escape(line)}")
-    for note in plan.request.notes:
+    for note in (*plan.request.notes, *matrix.notes):
         say(f"  [yellow]note[/yellow] {escape(note)}")
     for rule in matrix.idle_rules:
         say(f"  [yellow]note[/yellow] the rule {escape(rule_in_words(rule))} excludes no cell of this matrix")

@@ -8,12 +8,13 @@ from rich.console import Console
 
 from runner.analysis.ranking import rank_sweep
 from runner.config.limits import AUTO
+from runner.config.override_text import quoted
 from runner.protocol.stored import FormatError
 from runner.protocol.verdicts import Status
 from runner.report import terminal
 from runner.results.metrics import cell_metrics
 from runner.results.outcome import CellRecord, Outcome, read_cell, read_job
-from runner.sweep.planning import PlannedCell, SweepPlan, quoted
+from runner.sweep.planning import PlannedCell, SweepPlan
 from runner.sweep.rounds import Budget, stages, undecided
 from runner.tracking.recorder import Recorder
 

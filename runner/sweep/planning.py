@@ -13,6 +13,7 @@ from math import prod
 from pathlib import Path
 
 from runner.analysis.ranking import pick_baseline
+from runner.config import override_text
 from runner.config.schema import Config
 from runner.job import passes
 from runner.launch.placement import UnplaceableError
@@ -96,6 +97,8 @@ class Matrix:
     not_installed: list[tuple[PlannedCell, str]] = field(default_factory=list)
     """(cell, reason) of cells for which something is not installed; they are recorded as FAILED without a launch."""
     used_rules: list[Mapping[str, Sequence[str]]] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+    """What to say about the places of its cells, one sentence each."""
     idle_rules: list[Mapping[str, Sequence[str]]] = field(default_factory=list)
     """Exclude rules that matched no cell of this matrix; they may be misspelt, so the user is told."""
 
@@ -158,7 +161,8 @@ def expand_matrix(request: SweepRequest, compose: Compose) -> Matrix:
     selection = [(combination, False) for combination in combinations(request.choices)]
     for rule in includes:
         defaults = {key: values[0] for key, values in request.choices.items()}
-        selection += [({**defaults, **combination}, True) for combination in combinations(rule)]
+        words = {axis: [override_text.as_word(value) for value in values] for axis, values in rule.items()}
+        selection += [({**defaults, **combination}, True) for combination in combinations(words)]
     matrix = Matrix()
     cell_keys: set[str] = set()
     for combination, is_included in selection:
@@ -203,12 +207,7 @@ def _sort_in(matrix: Matrix, planned: PlannedCell) -> None:
         matrix.not_installed.append((planned, str(error)))
     else:
         matrix.runnable.append(planned)
-
-
-def quoted(value: object) -> str:
-    """A value in quotes that Hydra's override grammar reads back as it is."""
-    text = str(value).replace("\\", "\\\\").replace('"', '\\"')
-    return f'"{text}"'
+        matrix.notes += [note for note in placed.notes if note not in matrix.notes]
 
 
 def rule_in_words(rule: Mapping[str, Sequence[str]]) -> str:

@@ -11,7 +11,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from runner.config.choices import as_default
+from runner.config.choices import as_hydra_wants
 from runner.machine.installation import OWN_FOLDERS, own_folders
 from runner.machine.processes import Process
 from runner.protocol.errors import RunnerError
@@ -74,8 +74,8 @@ def newest_sweep_of(mlruns: Path, arguments: Sequence[str]) -> Path | None:
 
 
 def _comparable(arguments: Sequence[str]) -> list[str]:
-    """The words that decide what a sweep is: older sweeps were recorded with a plus before the experiment."""
-    return [word for word in as_default(arguments) if word != OPTION]
+    """The words that decide what a sweep is: older sweeps were recorded with other pluses."""
+    return [word for word in as_hydra_wants(arguments) if word != OPTION]
 
 
 def stale_results(earlier: Sequence[CellEntry], planned: PlannedCell) -> dict[str, list[str]]:

@@ -125,8 +125,8 @@ def _attached_perf(argv: list[str], private: Path, file: Path) -> Iterator[PerfC
     for pipe in pipes:
         os.mkfifo(pipe)
     command = [*argv, "-o", str(file), "-p", str(os.getpid()), "-D", "-1", "--control", f"fifo:{','.join(pipes)}"]
-    # perf is not under test: it keeps the system's allocator.
-    env = {name: value for name, value in os.environ.items() if name != "LD_PRELOAD"}
+    # perf is not under test: it keeps the system's allocator. In another locale than C its numbers may have commas.
+    env = {name: value for name, value in os.environ.items() if name != "LD_PRELOAD"} | {"LC_ALL": "C"}
     pid = os.posix_spawnp(command[0], command, env)
     try:
         yield PerfControl(pipes[0], pipes[1])

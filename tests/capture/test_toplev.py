@@ -372,6 +372,31 @@ def test_rounding_does_not_reject() -> None:
 # -- before it is started -----------------------------------------------------------------------------
 
 
+# The events of the kind of cores that the job did not run on are in perf's output, without a count.
+HYBRID_RAW = "6;;cpu_core/slots/;3;100.00;;\n<not counted>;;cpu_atom/cycles/;0;0.00;;\n"
+ATOM = "atom,Frontend_Bound,20.0,% Slots,,,0.0,100.0,,\n"
+
+
+def test_a_hybrid_cpus_table_is_that_of_the_cores_that_ran() -> None:
+    text = recorded("hybrid-pcores.csv")
+    level1 = {"Frontend_Bound": 11.8, "Bad_Speculation": 2.8, "Backend_Bound": 55.3, "Retiring": 30.1}
+    for rows in ("", ATOM.replace("20.0", "0.0")):
+        table = read(text.replace("core,MUX", f"{rows}core,MUX"), HYBRID_RAW, "", 0)
+        assert (table.level1, table.kind, table.bottleneck) == (level1, "core", "Backend_Bound")
+    raw = HYBRID_RAW.replace("core", "x").replace("atom", "core").replace("x", "atom")
+    assert read(text.replace("core,", "atom,"), raw, "", 0).kind == "atom"
+
+
+def test_a_job_that_ran_on_both_kinds_of_cores_has_no_table() -> None:
+    with pytest.raises(Rejected, match="ran on P-cores and on E-cores"):
+        read(recorded("hybrid-pcores.csv").replace("core,MUX", f"{ATOM}core,MUX"), HYBRID_RAW, "", 0)
+
+
+def test_a_missing_count_of_the_cores_that_ran_is_missing() -> None:
+    with pytest.raises(Rejected, match="1 raw counts are missing"):
+        read(recorded("hybrid-pcores.csv"), "<not counted>;;cpu_core/slots/;0;0.00;;\n" + HYBRID_RAW, "", 0)
+
+
 def test_the_command_line_is_this_one() -> None:
     files = (Path("/j/tma.csv"), Path("/j/raw.perf"), Path("/j/ctl"), Path("/j/ack"))
     assert command("/v/bin/python", script(Path("/v")), 2, *files, ("ipexrun", "cpu", "w.py")) == (
@@ -388,14 +413,14 @@ def test_a_fifo_whose_name_perf_would_split_is_refused() -> None:
 @pytest.mark.parametrize(
     ("facts", "sentence"),
     [
-        ((False, None, "AuthenticAMD", False), "apt-get install linux-perf"),
-        ((False, "/usr/bin/perf", "AuthenticAMD", False), "without a PMU, or /proc/sys/kernel/perf_event_paranoid"),
-        ((True, "/usr/bin/perf", "AuthenticAMD", False), "Intel CPUs only, and this CPU is AuthenticAMD"),
-        ((True, "/usr/bin/perf", "GenuineIntel", False), "--target .venv/pmu-tools -r requirements-toplev.lock"),
+        ((None, None, "AuthenticAMD", False), "apt-get install linux-perf"),
+        (("no PMU", "/usr/bin/perf", "AuthenticAMD", False), "perf counts no cycles here: no PMU"),
+        ((None, "/usr/bin/perf", "AuthenticAMD", False), "Intel CPUs only, and this CPU is AuthenticAMD"),
+        ((None, "/usr/bin/perf", "GenuineIntel", False), "--target .venv/pmu-tools -r requirements-toplev.lock"),
     ],
 )
 def test_why_toplev_cannot_run_is_one_sentence_with_the_next_step(
-    facts: tuple[bool, str | None, str, bool], sentence: str
+    facts: tuple[str | None, str | None, str, bool], sentence: str
 ) -> None:
     reason = why_not(*facts)
     assert reason is not None
@@ -403,7 +428,7 @@ def test_why_toplev_cannot_run_is_one_sentence_with_the_next_step(
 
 
 def test_nothing_keeps_toplev_from_an_intel_cpu_with_counters() -> None:
-    assert why_not(True, "/usr/bin/perf", "GenuineIntel", True) is None
+    assert why_not(None, "/usr/bin/perf", "GenuineIntel", True) is None
 
 
 # -- the region ---------------------------------------------------------------------------------------

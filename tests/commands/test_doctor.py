@@ -49,4 +49,4 @@ def test_a_perf_that_counts_nothing_counts_no_cycles(monkeypatch: pytest.MonkeyP
         ("1234,,cycles,100,100.00,,\n5678,,instructions,100,100.00,,\n", True),
     ):
         monkeypatch.setattr(execute, "run_short", lambda *_, text=text: execute.Output(0, text.replace(",", ";"), ""))
-        assert probe._counts("perf", ("{cycles,instructions}",)) is expected
+        assert (probe._why_no_counts("perf", ("{cycles,instructions}",)) is None) is expected

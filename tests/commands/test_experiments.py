@@ -7,9 +7,10 @@ import shlex
 from pathlib import Path
 
 import pytest
+import yaml
 
 from runner.commands import resume, sweep
-from runner.config.choices import as_default
+from runner.config.choices import as_hydra_wants
 from runner.machine import installation
 from runner.protocol.errors import RunnerError
 from runner.results import ledger
@@ -49,7 +50,7 @@ def test_several_values_need_no_m(tmp_path: Path) -> None:
 
 
 def test_only_the_experiment_loses_its_plus() -> None:
-    assert as_default(["-m", "+experiment=a", "+experiments=b", "++experiment=c", "x=+experiment=d"]) == [
+    assert as_hydra_wants(["-m", "+experiment=a", "+experiments=b", "++experiment=c", "x=+experiment=d"]) == [
         "-m", "experiment=a", "+experiments=b", "++experiment=c", "x=+experiment=d",
     ]  # fmt: skip
 
@@ -71,6 +72,43 @@ def test_an_experiment_of_ones_own_goes_before_the_shipped_one_of_its_name(own: 
     ran = ask("--config-dir", "own", "experiment=aa", cwd=tmp_path)
     assert ran.status == 2
     assert "seed=-3" in ran.err
+
+
+def test_a_value_of_ones_own_with_the_name_of_a_shipped_one_is_refused_where_it_is_used(
+    own: Path, tmp_path: Path
+) -> None:
+    file = own / "model/resnet50.yaml"
+    file.write_text("name: resnet50\n_target_: a.small\nbatch_size: 4\n")
+    for way in (["--config-dir", "own"], ["--config-dir", "own", "--cfg", "job"]):
+        ran = ask(*way, "model=resnet50", cwd=tmp_path)
+        assert ran.status == 2
+        assert ran.err == (
+            f"runner: model=resnet50: both {file} and {installation.CONF / 'model/resnet50.yaml'} have this name; "
+            "rename yours\n"
+        )
+    assert composes(ask("--config-dir", "own", "model=tiny", REFUSED, cwd=tmp_path))
+
+
+def test_a_folder_experiments_without_any_of_ours_hides_nothing(tmp_path: Path) -> None:
+    (tmp_path / "experiments/2026-run").mkdir(parents=True)
+    assert composes(ask("-m", "+experiment=smoke", REFUSED, cwd=tmp_path))
+
+
+@pytest.mark.parametrize(
+    ("words", "kwargs"),
+    [
+        (["model=resnet50", "model.kwargs.weights=/models/mine.pth"], {"weights": "/models/mine.pth"}),
+        (["model=bert_base_uncased", "+model.kwargs.weights=/models/mine"], {"weights": "/models/mine"}),
+        (["model=tiny", "model.kwargs={image_size: 16}"], {"image_size": 16}),
+        (["model=tiny", "++model.kwargs.a=1", "model.kwargs.a=2"], {"a": 2}),
+    ],
+)
+def test_an_argument_of_the_models_callable_needs_no_plus(
+    words: list[str], kwargs: dict[str, object], tmp_path: Path
+) -> None:
+    ran = ask("--cfg", "job", *words, cwd=tmp_path)
+    assert ran.status == 0, ran.err
+    assert yaml.safe_load(ran.out)["model"]["kwargs"] == kwargs
 
 
 def test_a_folder_that_is_not_there_is_refused(tmp_path: Path) -> None:

@@ -18,6 +18,8 @@ EXPERIMENTS = {
     "empty_list": b"# @package _global_\nhydra: {sweeper: {params: {allocator: []}}}\n",
     "defaults_number": b"# @package _global_\ndefaults: 3\n",
     "defaults_bool": b"# @package _global_\ndefaults:\n  - override /ipex: true\n",
+    "grammar": b"# @package _global_\nhydra: {sweeper: {params: {twin: 'a=b'}}}\n",
+    "elements": b"# @package _global_\nhydra: {sweeper: {params: {allocator.launcher_value: ['a,b']}}}\n",
     "nested": b"# @package _global_\nhydra: {sweeper: {params: {allocator: {a: 1}}}}\n",
 }
 
@@ -72,6 +74,20 @@ REFUSED = [
     (["capture.toplev.level=7"], "capture.toplev.level=7: choose 1, 2 or 3"),
     (["capture.itt.iterations=0"], "capture.itt.iterations=0: it must be a number of iterations"),
     (["capture.profiler.max_trace_mb=nan"], "capture.profiler.max_trace_mb=nan"),
+    (["model.kwargs.w=/m/epoch=9-step=100.ckpt"], """'=' in a value needs quotes; if it is meant as text, write '++"""),
+    (
+        ["+model.kwargs.note=a#b"],
+        """'#' in a value needs quotes; if it is meant as text, write '++model.kwargs.note="a#b"'""",
+    ),
+    (["twin=прогоны"], """twin=прогоны: 'п' in a value needs quotes; if it is meant as text, write 'twin="прогоны"'"""),
+    (["-m", "model.kwargs.w=a=1,b=2"], """write '++model.kwargs.w="a=1","b=2"'"""),
+    (["twin=it's"], "a bracket or a quote in it is not closed"),
+    (["twin=(a)"], "brackets and quotes are Hydra's syntax; if it is meant as text, write 'twin=\"(a)\"'"),
+    (
+        ["+experiment=grammar"],
+        "grammar.yaml: hydra.sweeper.params.twin: 'a=b' can't be read as Hydra's text; write a list",
+    ),
+    (["+experiment=elements"], "allocator.launcher_value=a,b: choose one of"),
     (["ui", "--mlruns", "/nowhere"], "there is no mlflow.db in it"),
 ]
 

@@ -115,6 +115,54 @@ def test_without_ipex_the_other_launchers_still_run_cells_without_it() -> None:
     assert launch.place_cell(cell, replace(HERE, ipex=None), {}, "/venv/bin/python").placement.cores == (0, 1)
 
 
+# -- nodes that numactl can't bind, and cores of two kinds --------------------------------------------
+
+NO_MEMORY = replace(HERE, unbound_nodes={0: "node 0 has no memory"})
+
+
+def with_manager(name: str, node: int | None = None) -> Cell:
+    return replace(CELL, node=node, launcher=Launcher("none", False, name))
+
+
+@pytest.mark.parametrize(
+    ("cell", "manager", "notes"),
+    [
+        (with_manager("auto"), "taskset", ("node 0 has no memory: taskset pins the cores",)),
+        (with_manager("auto", node=1), "numactl", ()),
+        (with_manager("taskset"), "taskset", ()),
+    ],
+)
+def test_each_node_is_bound_as_it_can_be(cell: Cell, manager: str, notes: tuple[str, ...]) -> None:
+    placed = launch.place_cell(cell, NO_MEMORY, {}, "/venv/bin/python")
+    assert placed.placement.task_manager == manager
+    assert len(placed.notes) == len(notes)
+    assert all(note.startswith(start) for note, start in zip(placed.notes, notes, strict=True))
+
+
+def test_numactl_is_refused_for_a_node_that_it_can_not_bind_and_for_no_other() -> None:
+    with pytest.raises(RunnerError, match="task_manager=numactl: node 0 has no memory"):
+        launch.place_cell(with_manager("numactl"), NO_MEMORY, {}, "/venv/bin/python")
+    placed = launch.place_cell(with_manager("numactl", node=1), NO_MEMORY, {}, "/venv/bin/python")
+    assert placed.placement.task_manager == "numactl"
+
+
+def test_e_cores_are_left_out_with_a_note() -> None:
+    machine = replace(HERE, topology=replace(XEON, e_cores=frozenset({1, 5})))
+    placed = launch.place_cell(CELL, machine, {}, "/venv/bin/python")
+    assert placed.placement.cores == (0,)
+    assert placed.notes[0].startswith("E-cores 1 are left out")
+    with pytest.raises(UnplaceableError, match="E-cores 1 are left out"):
+        launch.place_cell(replace(CELL, cores=2), machine, {}, "/venv/bin/python")
+
+
+def test_launchers_and_workers_run_in_the_locale_c(tmp_path: Path) -> None:
+    python = str(folder_with(tmp_path) / "bin/python")
+    caller = {"LC_ALL": "de_DE.UTF-8", "LANG": "de_DE.UTF-8"}
+    command = launch.command(launch.place_cell(CELL, HERE, {}, python), Path("/j"), Path("/t"), caller, python, "m")
+    assert command.env["LC_ALL"] == "C"
+    assert "LC_ALL=C" in shlex.split(command.as_shell())
+
+
 @pytest.mark.parametrize(
     ("change", "cores", "each"),
     [({"instances": 2}, (0, 1), (1,)), ({"instances": 2, "cores_per_instance": 1, "cores": 2}, (0, 1), (1,))],

@@ -298,7 +298,7 @@ class _Session:
         target = load.Target(self.server.url(site), Path(site.job.request), folder, site.remaining_s)
         # The generator has a marker of its own, because the server outlives it.
         marker = f"{passes.marker_of(self.config)}/{name}"
-        env = {**os.environ, "RUNNER_JOB": marker}
+        env = {**os.environ, **execute.LOCALE, "RUNNER_JOB": marker}
         out, err = folder / "stdout.log", folder / "stderr.log"
         argv = self._generator_command(target, requests, rate_per_s)
         ended = execute.run(argv, env, out, err, site.remaining_s, marker, companions=server_pids)

@@ -178,6 +178,8 @@ class TorchServe:
             "LOG_LOCATION": str(site.logs),
             "METRICS_LOCATION": str(site.logs),
             "TEMP": str(site.private / "tmp"),
+            # Java takes the encoding of paths from the locale: it is the caller's, as the one name that decides it.
+            "LC_ALL": next(filter(None, map(os.environ.get, ("LC_ALL", "LC_CTYPE", "LANG"))), "C"),
         }
 
     def is_up(self, site: Site) -> bool:

@@ -1,7 +1,8 @@
 """Where Hydra finds our YAML and how it reads it: ``off``, ``on``, ``yes`` and ``no`` are the words they are.
 
 Hydra has one reader per scheme and keeps its own for ``file://``, so ours has the scheme ``yaml12://``: the search path
-is rewritten to it, and the folders of experiments come after conf/, the user's own before the shipped ones.
+is rewritten to it, and the folders of experiments come after conf/, the user's own before the shipped ones. A file of
+the user's own may not have the name of one in conf/.
 """
 
 from __future__ import annotations
@@ -128,11 +129,12 @@ class Yaml12Source(ConfigSource):  # type: ignore[misc]  # Hydra's plugins are u
 
         Raises:
             ConfigLoadError: there is no such file.
-            RunnerError: it can't be read; the message names the file and the problem.
+            RunnerError: it can't be read, or another file has its name; the message names the file and the problem.
         """
         path = self._file(config_path).resolve()
         if not path.is_file():
             raise ConfigLoadError(f"Config not found : {path}")
+        self._check_unique(config_path, path)
         text = stored.read_text(path, yaml_guard.MOST_BYTES)
         try:
             value = load(text) or {}
@@ -153,6 +155,26 @@ class Yaml12Source(ConfigSource):  # type: ignore[misc]  # Hydra's plugins are u
             sentence = " ".join(str(error).split())[:1000]
             raise RunnerError(sentence if str(path) in sentence else f"{path}: {sentence}") from error
         return ConfigResult(config=config, path=self.full_path(), provider=self.provider, header=header)
+
+    def _check_unique(self, config_path: str, path: Path) -> None:
+        """Refuse a value of an axis that conf/ and a folder of the user's own both have.
+
+        Results say ``model=resnet50``, and comparisons match cells by that name: it has one meaning.
+
+        Raises:
+            RunnerError: there are two such files; the message names both.
+        """
+        if Path(self.path) != installation.CONF or "/" not in config_path:
+            return
+        for folder in _own_folders():
+            own = folder / path.relative_to(installation.CONF.resolve())
+            if own.is_file() and not own.samefile(path):
+                option = f"{config_path.rpartition('/')[0]}={path.stem}"
+                raise RunnerError(f"{option}: both {own} and {path} have this name; rename yours")
+
+
+def _own_folders() -> list[Path]:
+    return installation.own_folders(os.environ.get(installation.OWN_FOLDERS, ""))
 
 
 def _package(text: str) -> str | None:
@@ -179,6 +201,6 @@ class OurFolders(SearchPathPlugin):  # type: ignore[misc]
         for element in search_path.get_path():
             if element.provider == "main" and "://" not in element.path:
                 element.path = f"{_SCHEME}://{element.path}"
-        for folder in installation.own_folders(os.environ.get(installation.OWN_FOLDERS, "")):
+        for folder in _own_folders():
             search_path.append("own", f"{_SCHEME}://{folder}")
         search_path.append("experiments", f"{_SCHEME}://{installation.EXPERIMENTS}")

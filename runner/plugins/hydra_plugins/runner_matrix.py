@@ -25,8 +25,8 @@ from hydra.plugins.sweeper import Sweeper
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 
-from runner.config import names, schema
-from runner.machine.installation import IPEX_EXTRA
+from runner.config import choices, names, override_text, schema
+from runner.machine import installation
 from runner.protocol.cell import AXES
 from runner.protocol.errors import RunnerError
 from runner.results.outcome import Outcome
@@ -95,7 +95,7 @@ class MatrixSweeper(Sweeper):  # type: ignore[misc]  # Hydra's plugins are untyp
         """A note on what launcher=auto chose, if that is not ipexrun."""
         if self.config.hydra.runtime.choices.launcher != "auto" or self.config.launcher.name == "ipexrun":
             return []
-        return [f"launcher={self.config.launcher.name}: ipexrun comes with IPEX; to have it: {IPEX_EXTRA}"]
+        return [f"launcher={self.config.launcher.name}: ipexrun comes with IPEX; to have it: {installation.IPEX_EXTRA}"]
 
     def _directory(self) -> Path:
         """The sweep's folder, in which every job leaves its files: it must be directly below the store's."""
@@ -122,12 +122,12 @@ class MatrixSweeper(Sweeper):  # type: ignore[misc]  # Hydra's plugins are untyp
     def _choices(self, arguments: Sequence[str]) -> dict[str, list[str]]:
         """Override key -> its values as override text. The command line replaces YAML's values of the same key."""
         parser = OverridesParser.create(config_loader=self.hydra_context.config_loader)
-        choices: dict[str, list[str]] = {}
-        for override in parser.parse_overrides([*self._from_params(), *arguments]):
+        values_of: dict[str, list[str]] = {}
+        for override in [*self._from_params(parser), *parser.parse_overrides(list(arguments))]:
             key, values = _expanded(override)
             if key.lstrip("+~").partition(".")[0] == "sweep":
                 raise RunnerError(f"{key}: the runner fills it in for each job; leave it out")
-            choices[key] = values
+            values_of[key] = values
             if len(values) > 1 and key.lstrip("+").partition(".")[0] in schema.ONE_VALUE:
                 raise RunnerError(
                     f"{key}={','.join(values)}: a sweep takes one value of {key.lstrip('+')}; run one sweep for each"
@@ -135,18 +135,34 @@ class MatrixSweeper(Sweeper):  # type: ignore[misc]  # Hydra's plugins are untyp
             if isinstance(override.value(), list) and key.lstrip("+") in AXES:
                 several = ",".join(map(str, override.value()))
                 raise RunnerError(f"{override.input_line}: write several values with commas: {key}={several}")
-        return choices
+        return values_of
 
-    def _from_params(self) -> list[str]:
-        words = []
+    def _from_params(self, parser: OverridesParser) -> list[Override]:
+        """The overrides that hydra.sweeper.params stands for.
+
+        An element of a list is a value, whatever characters it has; a single text is Hydra's own, ``a,b``.
+
+        Raises:
+            RunnerError: a value can't be read; the message names the experiment's file, the key and the value.
+        """
+        overrides: list[Override] = []
         for key, value in (_plain(self.params) or {}).items():
+            where = f"{self._experiment_file()}hydra.sweeper.params.{key}"
             if isinstance(value, Mapping):
-                raise RunnerError(f"hydra.sweeper.params.{key}: {value!r} must be a value or a list of values")
-            values = value if isinstance(value, (list, tuple)) else [value]
-            if not values:
-                raise RunnerError(f"hydra.sweeper.params.{key}: the list is empty; leave the key out or name a value")
-            words.append(f"{key}={','.join(map(_word, values))}")
-        return words
+                raise RunnerError(f"{where}: {value!r} must be a value or a list of values")
+            if isinstance(value, (list, tuple)) and not value:
+                raise RunnerError(f"{where}: the list is empty; leave the key out or name a value")
+            try:
+                overrides += parser.parse_overrides(choices.as_hydra_wants([f"{key}={_as_text(value)}"]))
+            except (HydraException, RunnerError) as error:
+                raise RunnerError(_unreadable(where, value, error)) from error
+        return overrides
+
+    def _experiment_file(self) -> str:
+        """The path of the experiment's file, as the beginning of a message; empty without an experiment."""
+        name = self.config.hydra.runtime.choices.get("experiment")
+        files = choices.files_of(choices.GROUP, installation.search_path())
+        return f"{files[name]}: " if name in files else ""
 
     def _compose(self, overrides: Sequence[str]) -> schema.Config:
         composed = self.hydra_context.config_loader.load_sweep_config(self.config, list(overrides))
@@ -180,11 +196,17 @@ def _plain(value: Any) -> Any:
     return OmegaConf.to_container(value, resolve=True) if OmegaConf.is_config(value) else value
 
 
-def _word(value: Any) -> str:
-    """A YAML value as override text."""
-    if value is None:
-        return "null"
-    return str(value).lower() if isinstance(value, bool) else str(value)
+def _as_text(value: Any) -> str:
+    """A value of hydra.sweeper.params as the text after the equals sign."""
+    if isinstance(value, (list, tuple)):
+        return ",".join(map(override_text.text_of, value))
+    return value if isinstance(value, str) else override_text.text_of(value)
+
+
+def _unreadable(where: str, value: Any, error: Exception) -> str:
+    if isinstance(value, str):
+        return f"{where}: {value!r} can't be read as Hydra's text; write a list if it is one value: [{value!r}]"
+    return f"{where}: {value!r} can't be read: {' '.join(str(error).split())}"
 
 
 def _expanded(override: Override) -> tuple[str, list[str]]:
