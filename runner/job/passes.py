@@ -24,6 +24,8 @@ from runner.machine.capabilities import this_machine
 from runner.protocol import stored
 from runner.protocol.captures import (
     EVIDENCE_LOG,
+    LATER_EVIDENCE_LOG,
+    LEAST_LOGGED,
     Captures,
     CountersCapture,
     IttCapture,
@@ -68,6 +70,7 @@ def place_here(cell: Cell) -> launch.PlacedCell:
 def spec_of(placed: launch.PlacedCell, config: Config, result_path: Path, captures: CaptureConf) -> JobSpec:
     """The job file of a cell's timing pass, with the captures that follow the timed loop in the same process."""
     cell, placement = placed.cell, placed.placement
+    evidence_log = LATER_EVIDENCE_LOG if config.sweep.round else EVIDENCE_LOG
     return JobSpec(
         cell_id=config.sweep.cell_id,
         round=config.sweep.round,
@@ -76,13 +79,13 @@ def spec_of(placed: launch.PlacedCell, config: Config, result_path: Path, captur
         result_path=str(result_path),
         instances=[list(placement.of_instance(i).cores) for i in range(placement.instances)],
         # oneDNN's log is part of the evidence in any case.
-        onednn=EVIDENCE_LOG if captures.onednn is None else _steps(captures.onednn),
+        onednn=evidence_log if captures.onednn is None else _steps(captures.onednn),
         captures=_captures_of(captures),
     )
 
 
 def _steps(settings: IterationsConf) -> Steps:
-    return Steps(settings.iterations, settings.max_s)
+    return Steps(settings.iterations, settings.max_s, min(settings.iterations, LEAST_LOGGED))
 
 
 def _captures_of(conf: CaptureConf) -> Captures:

@@ -218,7 +218,7 @@ class _JudgedInstance:
 def _judge_instance(placed: launch.PlacedCell, result: WorkerResult, folder: Path, instance: int) -> _JudgedInstance:
     """Read an instance's evidence with its oneDNN log, keep it as evidence.json, and judge it."""
     file = folder / onednn_log(instance)
-    lines = stored.read_text(file, errors="replace").splitlines() if file.exists() else []
+    lines = stored.read_text(file, errors="replace").splitlines(keepends=True) if file.exists() else []
     log = onednn.parse(lines)
     summary = kernels.summarize(log, result.onednn_step_s)
     proof = None if result.evidence is None else gate.Proof(result.evidence, summary, result.quality)

@@ -175,7 +175,7 @@ def onednn(step: Callable[[], object], file: Path, steps: Steps) -> dict[str, li
 
             set_level(torch.backends.mkldnn.VERBOSE_ON_CREATION)
             try:
-                seconds[copy] = time_iterations(logged, steps.iterations, steps.max_s)
+                seconds[copy] = time_iterations(logged, steps.iterations, steps.max_s, steps.least)
             finally:
                 set_level(torch.backends.mkldnn.VERBOSE_OFF)
     del os.environ["ONEDNN_VERBOSE_TIMESTAMP"]
