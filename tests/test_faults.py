@@ -376,6 +376,26 @@ def test_a_clock_that_jumps_changes_no_figure(tmp_path: Path) -> None:
     assert 0 < cell[3]["latency/p50_ms"] < 1000
 
 
+@pytest.mark.slow
+def test_a_clock_that_is_set_back_during_a_pass_costs_that_pass(tmp_path: Path) -> None:
+    # The runner's clock of durations goes back by a day while the first of two jobs runs.
+    (tmp_path / "sitecustomize.py").write_text(
+        "import itertools, sys, time\n"
+        "_true, _calls = time.monotonic, itertools.count()\n"
+        "def _monotonic():\n"
+        "    if sys._getframe(1).f_code.co_filename.endswith('machine/execute.py') and next(_calls) == 1:\n"
+        "        return _true() - 86400\n"
+        "    return _true()\n"
+        "time.monotonic = _monotonic\n"
+    )
+    ran = invoke([*SMALL, "rounds=2", f"mlruns={tmp_path / 'mlruns'}"], env={"PYTHONPATH": str(tmp_path)})
+    assert ran.status == 1, ran.out + ran.err
+    assert re.search(r"FAILED.*cost_s\.job is -863\d\d\.\d+, which is out of range: a clock was set", ran.out)
+    assert "[2/2]" in ran.out
+    again = invoke(["resume", ran.sweep.name, "--mlruns", str(tmp_path / "mlruns")])
+    assert again.status == 0, again.out + again.err
+
+
 # -- all of it, at random -----------------------------------------------------------------------------
 
 

@@ -206,7 +206,8 @@ def _profiler(folder: Path, captured: Captured) -> Findings:
     )
     file.unlink()  # all of it is in the table
     return Findings(
-        {"profiler/self_ms_per_iteration": sum(r.self_s for r in rows) * 1e3 / steps}, {"capture.profiler": OK}
+        {"profiler/self_ms_per_iteration": sum(r.self_s for r in rows) * 1e3 / steps},
+        {"capture.profiler": captured.note or OK},
     )
 
 

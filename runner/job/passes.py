@@ -109,8 +109,21 @@ def measure(placed: launch.PlacedCell, config: Config, folder: Path, spec: JobSp
     """
     ended = start(placed, config, folder, spec)
     instances = placed.cell.instances
-    judged = [judge_end(ended, spec, folder / result_file(i, instances), config.timeout_s) for i in range(instances)]
+    files = [folder / result_file(i, instances) for i in range(instances)]
+    judged = [_proven(ended, file, *judge_end(ended, spec, file, config.timeout_s)) for file in files]
     return PassResult(ended, judged)
+
+
+def _proven(
+    ended: execute.Ended, file: Path, result: WorkerResult | None, failure: str | None
+) -> tuple[WorkerResult | None, str | None]:
+    """The end of a timing pass as `judge_end` has it, or why the worker ended between its measurement and its proof."""
+    if result is None or result.evidence is not None:
+        return result, failure
+    reason = (
+        f"timeout_s passed{_hang_location(file.parent)}" if ended.timed_out else _cause_of_death(ended, file.parent)
+    )
+    return None, f"the worker measured ({file.name} has its latencies), and ended before it proved what ran: {reason}"
 
 
 def marker_of(config: Config) -> str:

@@ -34,7 +34,7 @@ from runner.protocol.resultfile import (
     write_captures,
 )
 from runner.protocol.stopping import Rule
-from runner.worker import measure
+from runner.worker import chrome_trace, measure
 from runner.worker.region import PerfControl
 
 Step = Callable[[], object]
@@ -100,14 +100,16 @@ def _profiler(step: Step, settings: ProfilerCapture, folder: Path) -> Captured:
     (into / "ops.json").write_text(json.dumps(rows, indent=1), encoding="utf-8")
     table = averages.table(sort_by="self_cpu_time_total", row_limit=100)
     (into / "table.txt").write_text(table, encoding="utf-8")
+    profiler.export_chrome_trace(str(into / "trace.json"))
+    left_out = chrome_trace.pack(into / "trace.json")
+    note = f"{left_out} ranges left out of the trace: torch did not escape their labels" if left_out else None
     trace = into / "trace.json.gz"
-    profiler.export_chrome_trace(str(trace))
     size_mb = trace.stat().st_size / 1e6
     if size_mb > settings.max_trace_mb:
         trace.unlink()
         reason = f"The trace had {size_mb:.3g} MB; capture.profiler.max_trace_mb={settings.max_trace_mb:g}.\n"
         (into / "trace-left-out.txt").write_text(reason, encoding="utf-8")
-    return Captured("profiler", seconds)
+    return Captured("profiler", seconds, note=note)
 
 
 # Seconds that perf has to print its counts and end.
