@@ -54,24 +54,30 @@ TRACE = (
 OF_SHAPES = frozenset({"step", "copy", "operation", "primitive", "implementation", "post_ops", "problem", "seconds"})
 
 
-def trace(log: Log) -> str:
-    """The log as CSV, with one row per executed primitive and graph partition, in the order of the log."""
-    out = io.StringIO()
+def trace(log: Log, work: Mapping[str, str] | None = None) -> str:
+    """The log as CSV, with one row per executed primitive and graph partition, in the order of the log.
+
+    Args:
+        log: the log.
+        work: axis -> value, for the axes that say what was worked on: each is a column, the last ones.
+    """
+    work = work or {}
+    out, values = io.StringIO(), work.values()
     writer = csv.writer(out)
-    writer.writerow(TRACE)
+    writer.writerow((*TRACE, *work))
     for p in log.primitives:
         tensors = [p.tensors.get(name) or p.tensors.get(f"{name}_0") or p.tensors.get(f"{name}0") for name in _TENSORS]
         cells = [text for tensor in tensors for text in ((tensor.dtype, tensor.tag) if tensor else ("", ""))]
         writer.writerow(
             (p.step, p.copy, "exec", p.engine, p.kind, p.implementation, p.prop_kind, *cells, p.attributes,
-             " ".join(p.post_ops), p.auxiliary, p.shape, f"{p.seconds:.9g}", _date(p.timestamp_s))
+             " ".join(p.post_ops), p.auxiliary, p.shape, f"{p.seconds:.9g}", _date(p.timestamp_s), *values)
         )  # fmt: skip
     for g in log.graphs:
         # A partition's time repeats that of the primitives inside.
         empty = [""] * (2 * len(_TENSORS))
         writer.writerow(
             (g.step, g.copy, "graph", g.engine, g.kind, g.implementation, "", *empty, "",
-             " ".join(g.operations), g.backend, "", f"{g.seconds:.9g}", _date(g.timestamp_s))
+             " ".join(g.operations), g.backend, "", f"{g.seconds:.9g}", _date(g.timestamp_s), *values)
         )  # fmt: skip
     return out.getvalue()
 

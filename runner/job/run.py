@@ -16,14 +16,14 @@ from pathlib import Path
 from runner import launch
 from runner.capture import kernels, onednn
 from runner.capture.collect import collect
-from runner.checks import contamination, gate, quality
+from runner.checks import contamination, gate, likeness, quality
 from runner.config.captures import CaptureConf
 from runner.config.schema import Config
 from runner.job import passes, separate_passes
 from runner.job.serving import session as serving
 from runner.machine import disk, lock
 from runner.protocol import stored
-from runner.protocol.cell import Cell
+from runner.protocol.cell import WORKED_ON, Cell
 from runner.protocol.errors import RunnerError, StorageError
 from runner.protocol.resultfile import OTHER_FAILED, WorkerResult, onednn_log
 from runner.protocol.stored import write_json
@@ -183,11 +183,13 @@ def _attempt(cell: Cell, config: Config, folder: Path, unfinished: Outcome) -> O
     instances = [_judge_instance(placed, result, folder, i) for i, result in enumerate(results)]
     first = instances[0]
     stopped = f"timeout_s={config.timeout_s:g} passed during the captures" if measured.ended.timed_out else None
-    captured = collect(folder, captures, results[0], first.log, first.summary.main_kernel, stopped)
+    work = {axis: cell.axes[axis] for axis in WORKED_ON}
+    captured = collect(folder, captures, results[0], first.log, first.summary.main_kernel, work, stopped)
+    tags = likeness.marked(captured.tags, captured.recorded, results[0])
     outcome = replace(
         _judge_job(unfinished, instances),
         figures={**evidence_figures(first.summary, results[0].quality), **captured.figures, **measured.figures},
-        captures={**captured.tags, **_unobserved(results[0])},
+        captures={**tags, **_unobserved(results[0])},
         cost_s=cost_s,
         contamination=_judge_surroundings(results, folder),
     )

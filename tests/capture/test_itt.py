@@ -90,7 +90,7 @@ def test_the_timeline_is_trace_events_from_the_first_step_on() -> None:
     names = {event["tid"]: event["args"]["name"] for event in events if event["name"] == "thread_name"}
     assert names[7] == "iterations and operators"
     # The picture takes the last step, with its threads and depths.
-    [step, conv] = timeline.last_step(events)
+    [step, conv] = timeline.middle_step(events)
     assert (step[0], step[1], step[4]) == (0, 0, "step_1")
     assert (conv[0], conv[1], conv[4]) == (0, 1, "aten::conv2d")
     assert conv[2:4] == pytest.approx((1e-4, 3e-4))
