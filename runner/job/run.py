@@ -6,7 +6,6 @@ configuration, and leaves all that it learns in the job's folder and in MLflow.
 
 from __future__ import annotations
 
-import json
 import shutil
 import traceback
 from collections.abc import Mapping, Sequence
@@ -203,7 +202,7 @@ def _misfit(outcome: Outcome) -> str | None:
     A figure that can't be, as a negative duration by a clock that was set back, costs its pass and not the sweep.
     """
     try:
-        stored.fit(Outcome, json.loads(json.dumps(asdict(outcome))))
+        stored.fit(Outcome, stored.as_written(outcome))
     except stored.Unfit as unfit:
         return f"{unfit}: a clock was set or a counter jumped while the pass ran; resume measures it again"
     return None

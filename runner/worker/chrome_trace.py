@@ -34,7 +34,7 @@ def read(data: bytes) -> tuple[list[Event], int]:
         events = json.loads(text)["traceEvents"]
         return [event for event in events if isinstance(event, dict)], 0
     except (ValueError, KeyError, TypeError):
-        pieces = list(_events(text))
+        pieces = [_event(piece) for piece in _pieces(text)]
     readable = [event for event in pieces if event is not None]
     if not readable:
         raise ValueError("the profiler's trace can't be read")
@@ -48,7 +48,7 @@ def pack(file: Path) -> int:
     """
     data, left_out = file.read_bytes(), 0
     # One event at a time: a whole trace as Python's objects takes ten times its size.
-    if any(event is None for event in _events(data.decode(errors="replace"))) or not _is_utf8(data):
+    if not _is_sound(data):
         try:
             json.loads(data)
         except ValueError:
@@ -60,24 +60,33 @@ def pack(file: Path) -> int:
     return left_out
 
 
-def _is_utf8(data: bytes) -> bool:
+def _is_sound(data: bytes) -> bool:
+    """Whether every event of a trace that torch laid out is JSON by itself."""
     try:
-        data.decode()
+        sound = [_is_json(piece) for piece in _pieces(data.decode())]
     except UnicodeDecodeError:
+        return False
+    return bool(sound) and all(sound)
+
+
+def _is_json(text: str) -> bool:
+    try:
+        json.loads(text)
+    except ValueError:
         return False
     return True
 
 
-def _events(text: str) -> Iterator[Event | None]:
-    """Each event of a trace as torch lays it out; None for one that can't be read."""
+def _pieces(text: str) -> Iterator[str]:
+    """The text of each event of a trace, as torch lays it out."""
     position = text.find('"traceEvents": [') + len('"traceEvents": [')
     for end in _END.finditer(text, position):
-        yield _event(f"{text[position : end.start()]}}}")
+        yield f"{text[position : end.start()]}}}"
         position = end.end()
 
 
 def _event(text: str) -> Event | None:
-    """An event, with its name escaped where that makes it readable."""
+    """An event, with its name escaped where that makes it readable; None if it can't be read."""
     named = _NAMED.fullmatch(text)
     for attempt in (text, f"{named[1]}{json.dumps(named[2])}{named[3]}" if named else ""):
         try:

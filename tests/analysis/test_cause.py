@@ -52,8 +52,10 @@ def test_arithmetic_that_moved_into_onednn_is_one_part() -> None:
 @pytest.mark.parametrize(("ms", "isa"), [(9.3, "avx512"), (10.0, "unobserved")])
 def test_arithmetic_has_not_moved_where_both_cells_do_the_same_in_onednn(ms: float, isa: str) -> None:
     # Twins of one model: oneDNN did 49.0 % of the baseline's iteration and 52.7 % of the other's.
-    counts = {"compute": 4.9, "reorder": 0.0, "other": 0.0, "primitives": 5.0, "reorders": 0.0, "fused": 0.0}
-    before, after = cell(10.0, "unobserved", **counts), cell(ms, isa, **counts)
+    before, after = (
+        cell(p50_ms, family, compute=4.9, reorder=0, other=0, primitives=5, reorders=0, fused=0)
+        for p50_ms, family in ((10.0, "unobserved"), (ms, isa))
+    )
     causes = {row.main_cause for row in rank([before, after], before)}
     assert causes == ({"-", "time outside oneDNN (-0.7 of -0.7 ms)"} if ms < 10 else {"-"})
 

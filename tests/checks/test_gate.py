@@ -82,7 +82,7 @@ def test_a_graph_that_is_none_fails() -> None:
 
 def test_operators_that_the_profiler_could_not_see_are_looked_for_elsewhere_and_never_assumed() -> None:
     # oneDNN's log and the kind of the module are enough for these.
-    for name in ("jemalloc_on", "ptmalloc_off", "ipex_channels_last"):
+    for name in ("ptmalloc_off", "ipex_channels_last", "ipex_int8_torchscript"):
         assert axes_of(name, "operators", value=None) == set()
     assert axes_of("bf16_compile", "operators", value=None) == {"graph"}
 
