@@ -177,7 +177,7 @@ def _attempt(cell: Cell, config: Config, folder: Path, unfinished: Outcome) -> O
     results = [result for result, _ in measured.judged if result is not None]
     if len(results) < len(measured.judged):
         disk.check(folder)
-        return replace(unfinished, failure=_failure_of(measured), cost_s=cost_s)
+        return _possible(replace(unfinished, failure=_failure_of(measured), cost_s=cost_s), unfinished)
     cost_s |= {"launch": results[0].started_at_s - measured.ended.started_at_s, **results[0].phases_s}
     instances = [_judge_instance(placed, result, folder, i) for i, result in enumerate(results)]
     first = instances[0]
@@ -192,8 +192,15 @@ def _attempt(cell: Cell, config: Config, folder: Path, unfinished: Outcome) -> O
         cost_s=cost_s,
         contamination=_judge_surroundings(results, folder),
     )
+    return _possible(outcome, unfinished)
+
+
+def _possible(outcome: Outcome, unfinished: Outcome) -> Outcome:
+    """The outcome, or ``unfinished`` with the reason where no reader would take it."""
     misfit = _misfit(outcome)
-    return outcome if misfit is None else replace(unfinished, failure=misfit)
+    return (
+        outcome if misfit is None else replace(unfinished, failure="; ".join(filter(None, (outcome.failure, misfit))))
+    )
 
 
 def _misfit(outcome: Outcome) -> str | None:

@@ -25,8 +25,8 @@ from runner.protocol.strict_json import as_written, parse_json, read_json, shown
 
 __all__ = [
     "FIGURE_LIMIT", "LIMIT_BYTES", "LOG_BYTES", "Count", "Duration", "Figure", "FormatError", "Latency", "Range",
-    "Unfit", "VersionError", "as_written", "fit", "log_text", "parse_json", "part", "read", "read_bytes", "read_gzip", "read_json",
-    "read_text", "shown", "typed", "write_json",
+    "Unfit", "VersionError", "as_written", "fit", "log_text", "parse_json", "part", "read", "read_bytes", "read_gzip",
+    "read_json", "read_text", "shown", "typed", "write_json",
 ]  # fmt: skip
 
 T = TypeVar("T")

@@ -99,7 +99,7 @@ def _plain(value: Any) -> Any:
 
 
 def as_written(value: Any) -> Any:
-    """What ``value`` (a dataclass or plain data) is after it was written as JSON and read, by a reader without limits."""
+    """``value`` (a dataclass or plain data) as it is in a JSON file; a number that is none stays one here."""
     return json.loads(json.dumps(_plain(value)))
 
 
