@@ -388,12 +388,12 @@ def test_a_clock_that_is_set_back_during_a_pass_costs_that_pass(tmp_path: Path) 
         "    return _true()\n"
         "time.monotonic = _monotonic\n"
     )
-    ran = invoke([*SMALL, "rounds=2", f"mlruns={tmp_path / 'mlruns'}"], env={"PYTHONPATH": str(tmp_path)})
-    assert ran.status == 1, ran.out + ran.err
-    assert re.search(r"FAILED.*cost_s\.job is -863\d\d\.\d+, which is out of range: a clock was set", ran.out)
+    words = [*SMALL, "rounds=2", "retries=1", f"mlruns={tmp_path / 'mlruns'}"]
+    ran = invoke(words, env={"PYTHONPATH": str(tmp_path)})
+    reason = r"FAILED \(cost_s\.job is -86[34]\d\d\.\d+, which is out of range: a clock was set.*tried again 1 of 1"
+    assert re.search(reason, ran.out), ran.out + ran.err
     assert "[2/2]" in ran.out
-    again = invoke(["resume", ran.sweep.name, "--mlruns", str(tmp_path / "mlruns")])
-    assert again.status == 0, again.out + again.err
+    assert ran.status == 0, ran.out + ran.err
 
 
 # -- all of it, at random -----------------------------------------------------------------------------

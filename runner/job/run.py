@@ -211,7 +211,7 @@ def _misfit(outcome: Outcome) -> str | None:
     try:
         stored.fit(Outcome, stored.as_written(outcome))
     except stored.Unfit as unfit:
-        return f"{unfit}: a clock was set or a counter jumped while the pass ran; resume measures it again"
+        return f"{unfit}: a clock was set or a counter jumped while the pass ran; retries=1 runs such a pass again"
     return None
 
 
