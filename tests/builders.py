@@ -144,6 +144,7 @@ METRICS = {
     "other": "onednn/other_ms_per_iteration",
     "reorders": "onednn/reorders_per_iteration",
     "fused": "onednn/fused_per_iteration",
+    "primitives": "onednn/primitives_per_iteration",
     "faults": "faults/minor_per_iteration",
     "kernel": "cpu/kernel_ms_per_iteration",
 }

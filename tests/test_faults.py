@@ -376,6 +376,26 @@ def test_a_clock_that_jumps_changes_no_figure(tmp_path: Path) -> None:
     assert 0 < cell[3]["latency/p50_ms"] < 1000
 
 
+@pytest.mark.slow
+def test_a_clock_that_is_set_back_during_a_pass_costs_that_pass(tmp_path: Path) -> None:
+    # The runner's clock of durations goes back by a day while the first of two jobs runs.
+    (tmp_path / "sitecustomize.py").write_text(
+        "import itertools, sys, time\n"
+        "_true, _calls = time.monotonic, itertools.count()\n"
+        "def _monotonic():\n"
+        "    if sys._getframe(1).f_code.co_filename.endswith('machine/execute.py') and next(_calls) == 1:\n"
+        "        return _true() - 86400\n"
+        "    return _true()\n"
+        "time.monotonic = _monotonic\n"
+    )
+    words = [*SMALL, "rounds=2", "retries=1", f"mlruns={tmp_path / 'mlruns'}"]
+    ran = invoke(words, env={"PYTHONPATH": str(tmp_path)})
+    reason = r"FAILED \(cost_s\.job is -86[34]\d\d\.\d+, which is out of range: a clock was set.*tried again 1 of 1"
+    assert re.search(reason, ran.out), ran.out + ran.err
+    assert "[2/2]" in ran.out
+    assert ran.status == 0, ran.out + ran.err
+
+
 # -- all of it, at random -----------------------------------------------------------------------------
 
 

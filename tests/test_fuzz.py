@@ -277,7 +277,7 @@ def take_recording(file: Path) -> None:
     found = itt.read(stored.read_bytes(file))
     assert all(op.total_s >= 0 for op in itt.by_op(found))
     write_json(file.with_name("timeline.json"), itt.timeline(found, "x"))
-    timeline.last_step(timeline.read(file.with_name("timeline.json")))
+    timeline.middle_step(timeline.read(file.with_name("timeline.json")))
 
 
 def take_trace(file: Path) -> None:
@@ -354,8 +354,8 @@ PARSERS = {
     "noise": Parser("of-noise.json", as_json(kept()), take_noise),
     "lock": Parser("lock", as_json({"sweep": "s", "pid": 1, "mlruns": "/x", "since": "2026"}), lock.holder),
     "table": Parser("by_op.json", as_json(TABLE), read_table),
-    "timeline": Parser("timeline.json", as_json(EVENTS), lambda file: timeline.last_step(timeline.read(file))),
-    "trace.gz": Parser("trace.json.gz", as_gzip, lambda file: timeline.last_step(timeline.read(file))),
+    "timeline": Parser("timeline.json", as_json(EVENTS), lambda file: timeline.middle_step(timeline.read(file))),
+    "trace.gz": Parser("trace.json.gz", as_gzip, lambda file: timeline.middle_step(timeline.read(file))),
     "parquet": Parser("s/cells.parquet", as_parquet, lambda file: cells.read([file.parent])),
     "trace.csv": Parser(
         "trace.csv", as_text(kernel_tables.trace(onednn.parse(VERBOSE[3].splitlines()[:60]))), take_trace

@@ -23,6 +23,9 @@ _OTHER = 1.2
 _MAIN = 0.25
 # A logged iteration whose primitives took this many times as long as a whole clean iteration was disturbed.
 _UNLIKE = 1.25
+# Arithmetic has moved into oneDNN or out of it where oneDNN's share of an iteration changed by this much: those of
+# twins of one model differ by a few hundredths.
+_MOVED = 0.2
 _UNOBSERVED = "unobserved"
 
 
@@ -107,6 +110,7 @@ FIGURES = (
     Metric.MINOR_FAULTS,
     Metric.REORDERS,
     Metric.FUSED,
+    Metric.PRIMITIVES,
 )
 
 # Loads under which a latency is of one whole batch, as the logged iteration is: none, or clients that wait for each
@@ -203,11 +207,11 @@ def _part_changes(before: CellRow, after: CellRow) -> list[Change]:
     if not old or not new:
         return []
     parts: list[Change] = []
-    without_isa = before.isa == _UNOBSERVED, after.isa == _UNOBSERVED
-    merged = (_PRIMITIVES[0].name, _OUTSIDE.name) if without_isa[0] != without_isa[1] else ()
-    if merged:
-        # Arithmetic moved into oneDNN from another library, or out of it: neither part alone is a cause.
-        words = f"arithmetic moved {'into' if without_isa[0] else 'out of'} oneDNN"
+    moved = _moved_arithmetic(before, after)
+    merged = (_PRIMITIVES[0].name, _OUTSIDE.name) if moved else ()
+    if moved:
+        # From another library, or to it: neither part alone is a cause.
+        words = f"arithmetic moved {moved} oneDNN"
         sums = [sum((side[name] for name in merged), 0.0) for side in (old, new)]
         parts.append(Change("arithmetic, in oneDNN or not", words, sums[0], sums[1]))
     for part in PARTS:
@@ -215,3 +219,29 @@ def _part_changes(before: CellRow, after: CellRow) -> list[Change]:
             reason = part.say(before, after, new[part.name] - old[part.name])
             parts.append(Change(part.name, reason, old[part.name], new[part.name]))
     return parts
+
+
+def _moved_arithmetic(before: CellRow, after: CellRow) -> str | None:
+    """``into`` or ``out of`` where arithmetic moved between oneDNN and other libraries; None where it did not.
+
+    It is not enough that oneDNN did more than half of one iteration and less than half of the other, because a share of
+    49 % and one of 53 % are the same work: the number of primitives must have changed as well, or the share by far.
+    """
+    if (before.isa == _UNOBSERVED) == (after.isa == _UNOBSERVED):
+        return None
+    into = before.isa == _UNOBSERVED
+    fewer, more = (before, after) if into else (after, before)
+    least, most = _primitives(fewer), _primitives(more)
+    has_more = least is not None and most is not None and most - least >= 1 and most >= _OTHER * least
+    return ("into" if into else "out of") if has_more or _share(more) - _share(fewer) >= _MOVED else None
+
+
+def _primitives(cell: CellRow) -> float | None:
+    """The number of primitives per iteration that are no reorders; None if it is not known."""
+    number = cell.metrics.get(Metric.PRIMITIVES)
+    return None if number is None else number - cell.metrics.get(Metric.REORDERS, 0.0)
+
+
+def _share(cell: CellRow) -> float:
+    """The share of a clean iteration that oneDNN's arithmetic took."""
+    return split(cell)[_PRIMITIVES[0].name] / cell.p50_ms if cell.p50_ms and split(cell) else 0.0

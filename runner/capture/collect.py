@@ -38,6 +38,8 @@ class Findings:
     figures: dict[str, float] = field(default_factory=dict)
     tags: dict[str, str] = field(default_factory=dict)
     """``capture.<name>`` or ``tma`` -> ``ok``, where its figures are from, ``unavailable: why`` or ``failed: why``."""
+    recorded: dict[str, Captured] = field(default_factory=dict)
+    """Capture -> its iterations."""
 
     def update(self, other: Findings) -> None:
         """Add what another capture found."""
@@ -68,7 +70,13 @@ def guarded(tag: str, take: Callable[[], Findings]) -> Findings:
 
 
 def collect(
-    folder: Path, conf: CaptureConf, clean: WorkerResult, log: onednn.Log, kernel: str, stopped: str | None = None
+    folder: Path,
+    conf: CaptureConf,
+    clean: WorkerResult,
+    log: onednn.Log,
+    kernel: str,
+    work: Mapping[str, str],
+    stopped: str | None = None,
 ) -> Findings:
     """Read the captures of a timing pass, and leave their tables in the job's folder.
 
@@ -76,6 +84,7 @@ def collect(
         clean: the pass's own result, whose timed iterations no capture touched.
         log: oneDNN's log, parsed.
         kernel: the implementation that oneDNN spent most of the arithmetic in; empty when that is not known.
+        work: axis -> value, for the axes that say what was worked on; every table has them as its last columns.
         stopped: why the worker was stopped during its captures; None when it was not.
     """
     findings = Findings()
@@ -85,6 +94,7 @@ def collect(
         recorded = read_captures(folder / CAPTURES_FILE)
     except FormatError as error:
         recorded = {name: Captured(name, failure=str(error)) for name in _READERS}
+    findings.recorded.update(recorded)
     # Iterations at the same moment and with the same heap as the captured ones; the timed ones if there are none.
     steps = recorded["clean"].step_s if "clean" in recorded else []
     # Behind a server the latencies are of requests, not of iterations.
@@ -92,7 +102,7 @@ def collect(
         findings.figures["captures/drift_pct"] = overhead_pct(steps, clean.latencies_s)
     near = steps or clean.latencies_s
     if conf.onednn is not None:
-        findings.update(guarded("capture.onednn", lambda: _onednn(folder, clean, near, log, kernel)))
+        findings.update(guarded("capture.onednn", lambda: _onednn(folder, clean, near, log, kernel, work)))
     unavailable = probe.unavailable(conf)
     for name in _READERS:
         if name not in conf.names or (name == "itt" and conf.itt is not None and conf.itt.vtune):
@@ -104,27 +114,29 @@ def collect(
         # What was under way when the worker was stopped, and what came after, was stopped with it.
         if stopped is not None and (captured.failure == NOT_SURVIVED or name not in recorded):
             captured = replace(captured, failure=stopped)
-        findings.update(_read(folder, captured, near))
+        findings.update(_read(folder, captured, near, work))
     return findings
 
 
-def _read(folder: Path, captured: Captured, near: Sequence[float]) -> Findings:
+def _read(folder: Path, captured: Captured, near: Sequence[float], work: Mapping[str, str]) -> Findings:
     """What one capture comes to, with what it cost and how much it slowed its iterations down."""
     name, tag = captured.name, f"capture.{captured.name}"
     if captured.failure is not None:
         return Findings({}, {tag: f"failed: {captured.failure}"})
-    findings = guarded(tag, lambda: _READERS[name](folder, captured))
+    findings = guarded(tag, lambda: _READERS[name](folder, captured, work))
     if captured.step_s:
         findings.figures[f"overhead/{name}_pct"] = overhead_pct(captured.step_s, near)
     findings.figures[f"cost/{name}_s"] = captured.wall_s
     return findings
 
 
-def _onednn(folder: Path, clean: WorkerResult, near: Sequence[float], log: onednn.Log, kernel: str) -> Findings:
+def _onednn(
+    folder: Path, clean: WorkerResult, near: Sequence[float], log: onednn.Log, kernel: str, work: Mapping[str, str]
+) -> Findings:
     into = folder / "onednn"
     into.mkdir(exist_ok=True)
-    (into / "trace.csv").write_text(kernel_tables.trace(log), encoding="utf-8")
-    write_table(into / "by_primitive.json", kernel_tables.by_primitive(log, clean.onednn_step_s))
+    (into / "trace.csv").write_text(kernel_tables.trace(log, work), encoding="utf-8")
+    write_table(into / "by_primitive.json", kernel_tables.by_primitive(log, clean.onednn_step_s), work)
     # Either IPEX's copy or torch's does most of an iteration's work: the cost is that of the one that logged more.
     logged = [seconds for seconds in clean.onednn_step_s.values() if seconds]
     if not logged:
@@ -136,7 +148,7 @@ def _onednn(folder: Path, clean: WorkerResult, near: Sequence[float], log: onedn
     return Findings({"overhead/onednn_pct": overhead_pct(slowest, near)}, tags)
 
 
-def _itt(folder: Path, captured: Captured) -> Findings:
+def _itt(folder: Path, captured: Captured, work: Mapping[str, str]) -> Findings:
     recording = itt.read(stored.read_bytes(folder / ITT_FILE))
     steps = recording.steps
     if len(steps) != len(captured.step_s) or not steps:
@@ -153,8 +165,9 @@ def _itt(folder: Path, captured: Captured) -> Findings:
             "calls per iteration": [op.calls_per_iteration for op in ops],
             "p50 ms per call": [op.p50_s * 1e3 for op in ops],
         },
+        work,
     )
-    write_json(folder / "itt" / "timeline.json", itt.timeline(recording, folder.parent.name))
+    write_json(folder / "itt" / "timeline.json", itt.timeline(recording, folder.parent.name, work))
     clocks = [abs(step.seconds / seconds - 1) for step, seconds in zip(steps, captured.step_s, strict=True)]
     figures = {
         "itt/last_step_ms": steps[-1].seconds * 1e3,
@@ -188,7 +201,7 @@ def _steps(captured: Captured) -> int:
     return len(captured.step_s)
 
 
-def _profiler(folder: Path, captured: Captured) -> Findings:
+def _profiler(folder: Path, captured: Captured, work: Mapping[str, str]) -> Findings:
     profiler_folder = folder / PROFILER_FOLDER
     steps = _steps(captured)
     file = profiler_folder / "ops.json"
@@ -203,14 +216,20 @@ def _profiler(folder: Path, captured: Captured) -> Findings:
             "total ms per iteration": [row.total_s * 1e3 / steps for row in rows],
             "calls per iteration": [row.calls / steps for row in rows],
         },
+        work,
     )
+    text = profiler_folder / "table.txt"
+    if text.exists():
+        heading = ", ".join(f"{axis}={value}" for axis, value in work.items())
+        text.write_text(f"{heading}\n{stored.read_text(text)}", encoding="utf-8")
     file.unlink()  # all of it is in the table
     return Findings(
-        {"profiler/self_ms_per_iteration": sum(r.self_s for r in rows) * 1e3 / steps}, {"capture.profiler": OK}
+        {"profiler/self_ms_per_iteration": sum(r.self_s for r in rows) * 1e3 / steps},
+        {"capture.profiler": captured.note or OK},
     )
 
 
-def _counters(folder: Path, captured: Captured) -> Findings:
+def _counters(folder: Path, captured: Captured, _work: Mapping[str, str]) -> Findings:
     window, steps = captured.window, _steps(captured)
     if window is None:
         raise FormatError("the worker left no getrusage figures")
@@ -224,7 +243,10 @@ def _counters(folder: Path, captured: Captured) -> Findings:
     if not perf.command or captured.note:
         counts, source = counters.Counts(usage), "getrusage" if captured.note else perf.source
     else:
-        counts = counters.parse(stored.read_text(folder / COUNTERS_FILE, errors="replace"))
+        text = stored.read_text(folder / COUNTERS_FILE, errors="replace")
+        if not text.endswith("\n"):  # what is left of a count is another number
+            raise FormatError(f"perf's counts are torn: {COUNTERS_FILE} ends in the middle of a line")
+        counts = counters.parse(text)
         source = perf.source
         if counts.user_only:
             source += "; in user mode only, context switches by getrusage"
@@ -246,7 +268,7 @@ def _counters(folder: Path, captured: Captured) -> Findings:
     return Findings(figures, tags)
 
 
-_READERS: Mapping[str, Callable[[Path, Captured], Findings]] = {
+_READERS: Mapping[str, Callable[[Path, Captured, Mapping[str, str]], Findings]] = {
     "counters": _counters,
     "itt": _itt,
     "profiler": _profiler,

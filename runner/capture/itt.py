@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 import struct
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from statistics import median
 from typing import Any
@@ -183,15 +183,20 @@ def by_op(recording: Recording) -> list[Op]:
     return sorted(ops, key=lambda op: -op.self_s)
 
 
-def timeline(recording: Recording, title: str) -> dict[str, Any]:
+def timeline(recording: Recording, title: str, work: Mapping[str, str] | None = None) -> dict[str, Any]:
     """The recording as Chrome's trace events, which Perfetto opens.
 
     Format: "Trace Event Format" of the Chromium project; the events are complete ones ("X"), in microseconds since the
     first iteration. Ranges from before the first iteration are left out.
+
+    Args:
+        recording: the ranges.
+        title: the name of the process.
+        work: axis -> value, for the axes that say what was worked on, which other data repeat.
     """
-    steps = recording.steps
+    steps, other_data = recording.steps, {"title": title, **(work or {})}
     if not steps:
-        return {"traceEvents": [], "displayTimeUnit": "ms", "otherData": {"title": title}}
+        return {"traceEvents": [], "displayTimeUnit": "ms", "otherData": other_data}
     zero, main = steps[0].start_ns, steps[0].tid
     events: list[dict[str, Any]] = [{"ph": "M", "pid": 1, "name": "process_name", "args": {"name": title}}]
     for number, (tid, name) in enumerate(sorted(recording.threads.items(), key=lambda item: item[0] != main)):
@@ -211,4 +216,4 @@ def timeline(recording: Recording, title: str) -> dict[str, Any]:
                     "cat": span.domain,
                 }
             )
-    return {"traceEvents": events, "displayTimeUnit": "ms", "otherData": {"title": title}}
+    return {"traceEvents": events, "displayTimeUnit": "ms", "otherData": other_data}

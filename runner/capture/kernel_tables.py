@@ -1,7 +1,6 @@
 """oneDNN's verbose log as tables: by kind of primitive, line by line, and by shape. Pure.
 
-runner.capture.kernels makes figures of the same log. Each copy of oneDNN (torch's, IPEX's) logged iterations of its
-own, so calls are divided by the iterations of the copy that printed them.
+runner.capture.kernels makes figures of the same log, and the groups whose medians the first table adds up.
 """
 
 from __future__ import annotations
@@ -10,40 +9,36 @@ import csv
 import io
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any
 
-from runner.capture.onednn import Log, Primitive
+from runner.capture.kernels import Group, groups
+from runner.capture.onednn import Log, isa_family
 from runner.capture.steps import median_over
-
-Step = TypeVar("Step", int, str)
-"""The number of an iteration: an int as logged, a str as read back from a table."""
 
 
 def by_primitive(log: Log, step_s: Mapping[str, Sequence[float]]) -> dict[str, list[Any]]:
     """The columns of a table with one row per kind and implementation of primitive, longest first.
 
-    ``ms per iteration`` is the median over the iterations.
+    Times and calls per iteration are sums of the medians of `groups`, as the figures of `kernels.summarize` are.
     """
-    groups: dict[tuple[str, str], list[Primitive]] = {}
+    alike: dict[tuple[str, str], list[Group]] = {}
+    for group in groups(log, step_s):
+        alike.setdefault((group.kind, group.implementation), []).append(group)
+    post_ops: dict[tuple[str, str], set[str]] = {}
     for p in log.primitives:
-        groups.setdefault((p.kind, p.implementation), []).append(p)
-    rows = []
-    for (kind, implementation), group in groups.items():
-        copies = sorted({p.copy for p in group})
-        steps = {copy: max(len(step_s.get(copy, ())), 1) for copy in copies}
-        times = _by_step((p.copy, p.step, p.seconds) for p in group if p.step < steps[p.copy])
-        seconds = sum(median_over(times.get(copy, {}).values(), steps[copy]) for copy in copies)
-        rows.append(
-            (
-                f"{kind} {implementation}",
-                seconds * 1e3,
-                round(sum(1 / steps[p.copy] for p in group), 6),
-                "+".join(copies),
-                "+".join(sorted({p.dtype for p in group})),
-                group[0].family,
-                "+".join(sorted({name for p in group for name in p.post_ops})),
-            )
+        post_ops.setdefault((p.kind, p.implementation), set()).update(p.post_ops)
+    rows = [
+        (
+            f"{kind} {implementation}",
+            1e3 * sum(group.seconds for group in members),
+            sum(group.calls for group in members),
+            "+".join(sorted({group.copy for group in members})),
+            "+".join(sorted({group.dtype for group in members})),
+            isa_family(implementation),
+            "+".join(sorted(post_ops[kind, implementation])),
         )
+        for (kind, implementation), members in alike.items()
+    ]
     rows.sort(key=lambda row: -row[1])
     names = ("primitive", "ms per iteration", "calls per iteration", "copies", "dtypes", "isa", "post-ops")
     return {name: [row[i] for row in rows] for i, name in enumerate(names)}
@@ -59,24 +54,30 @@ TRACE = (
 OF_SHAPES = frozenset({"step", "copy", "operation", "primitive", "implementation", "post_ops", "problem", "seconds"})
 
 
-def trace(log: Log) -> str:
-    """The log as CSV, with one row per executed primitive and graph partition, in the order of the log."""
-    out = io.StringIO()
+def trace(log: Log, work: Mapping[str, str] | None = None) -> str:
+    """The log as CSV, with one row per executed primitive and graph partition, in the order of the log.
+
+    Args:
+        log: the log.
+        work: axis -> value, for the axes that say what was worked on: each is a column, the last ones.
+    """
+    work = work or {}
+    out, values = io.StringIO(), work.values()
     writer = csv.writer(out)
-    writer.writerow(TRACE)
+    writer.writerow((*TRACE, *work))
     for p in log.primitives:
         tensors = [p.tensors.get(name) or p.tensors.get(f"{name}_0") or p.tensors.get(f"{name}0") for name in _TENSORS]
         cells = [text for tensor in tensors for text in ((tensor.dtype, tensor.tag) if tensor else ("", ""))]
         writer.writerow(
             (p.step, p.copy, "exec", p.engine, p.kind, p.implementation, p.prop_kind, *cells, p.attributes,
-             " ".join(p.post_ops), p.auxiliary, p.shape, f"{p.seconds:.9g}", _date(p.timestamp_s))
+             " ".join(p.post_ops), p.auxiliary, p.shape, f"{p.seconds:.9g}", _date(p.timestamp_s), *values)
         )  # fmt: skip
     for g in log.graphs:
         # A partition's time repeats that of the primitives inside.
         empty = [""] * (2 * len(_TENSORS))
         writer.writerow(
             (g.step, g.copy, "graph", g.engine, g.kind, g.implementation, "", *empty, "",
-             " ".join(g.operations), g.backend, "", f"{g.seconds:.9g}", _date(g.timestamp_s))
+             " ".join(g.operations), g.backend, "", f"{g.seconds:.9g}", _date(g.timestamp_s), *values)
         )  # fmt: skip
     return out.getvalue()
 
@@ -129,9 +130,9 @@ def _date(timestamp_s: float | None) -> str:
     return "" if timestamp_s is None else f"{timestamp_s:.6f}"
 
 
-def _by_step(times: Iterable[tuple[str, Step, float]]) -> dict[str, dict[Step, float]]:
+def _by_step(times: Iterable[tuple[str, str, float]]) -> dict[str, dict[str, float]]:
     """Copy of oneDNN -> iteration -> sum of its seconds, from triples of (copy, iteration, seconds)."""
-    sums: dict[str, dict[Step, float]] = {}
+    sums: dict[str, dict[str, float]] = {}
     for copy, step, seconds in times:
         by_step = sums.setdefault(copy, {})
         by_step[step] = by_step.get(step, 0.0) + seconds

@@ -1,34 +1,37 @@
 """What oneDNN's kernels did per iteration: times, instruction sets, dtypes, reorders, layouts. Pure.
 
-runner.capture.onednn reads the log's lines and judges nothing; runner.capture.kernel_tables makes tables of them. Each
-copy of oneDNN (torch's, IPEX's) logged iterations of its own, so counts are divided by the iterations of the copy that
-printed them.
+runner.capture.onednn reads the log's lines and judges nothing; runner.capture.kernel_tables makes tables of them. No
+single iteration decides: each copy of oneDNN (torch's, IPEX's) logged iterations of its own, `groups` takes the medians
+over them, and every figure and table is a sum of these medians, so that a figure is the same wherever it is shown.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from math import prod
-from statistics import mean
+from statistics import mean, median
 
-from runner.capture.onednn import COMPUTE, MOSTLY, Log, Primitive
+from runner.capture.onednn import COMPUTE, MOSTLY, Log, Primitive, isa_family
+from runner.capture.steps import median_over
 from runner.protocol.verdicts import UNOBSERVED
 
 # A tensor's dimensions; oneDNN has at most twelve.
 _DIMENSIONS = re.compile(r"\d{1,9}(x\d{1,9}){0,11}")
-_BYTES = {"f64": 8, "f32": 4, "s32": 4, "bf16": 2, "f16": 2, "s8": 1, "u8": 1}
+# An element type whose name gives its width in bits: f32, bf16, s8, u4, f8_e5m2, f4_e2m1.
+_WIDTH = re.compile(r"(?:bf|[fsu])(\d{1,3})(?:_e\dm\d)?")
+_OTHER_WIDTHS = {"e8m0": 8, "boolean": 8, "undef": 0}
 
 
 @dataclass(frozen=True)
 class Summary:
-    """What oneDNN did in one iteration: times are in seconds, shares are of its primitives' time."""
+    """What oneDNN did in one iteration, by medians: times are in seconds, shares are of its primitives' time."""
 
     seconds: float
     """The time in all primitives."""
     coverage: float
-    """The primitives' time over the logged iteration's wall time, printing included; above 1 if primitives nest."""
+    """The primitives' time over a logged iteration's wall time, printing included; above 1 if primitives nest."""
     by_kind: Mapping[str, tuple[float, float]]
     """Kind (``convolution``, ``reorder``) -> (calls, seconds)."""
     isa: Mapping[str, float]
@@ -45,8 +48,9 @@ class Summary:
     """The number of reorders that lay weights out again, which prepacking would do once."""
     reorder_share: float
     """The share of the primitives' time that reorders took."""
-    reorder_bytes: float
-    """The bytes that reorders read and wrote, without the padding of blocked layouts."""
+    reorder_bytes: float | None
+    """The bytes that reorders read and wrote, without the padding of blocked layouts; None if the size of one is not
+    known."""
     fused: float
     """The number of primitives that computed a post-op (relu, sum, ...) as well."""
     cache_hits: float
@@ -73,44 +77,87 @@ class Summary:
         return sum(seconds for kind, (_, seconds) in self.by_kind.items() if kind in kinds)
 
 
-def summarize(log: Log, step_s: Mapping[str, Sequence[float]]) -> Summary:
-    """Summarize several iterations as one: counts are means over all, times are those of the one of median length.
+@dataclass(frozen=True)
+class Group:
+    """The primitives of one copy of oneDNN that are alike, with an iteration's medians."""
+
+    copy: str
+    kind: str
+    implementation: str
+    dtype: str
+    is_fused: bool
+    """Whether they computed a post-op as well."""
+    lays_out_weights: bool
+    """Whether they are reorders that lay weights out again."""
+    seconds: float
+    calls: float
+
+
+def groups(log: Log, step_s: Mapping[str, Sequence[float]]) -> list[Group]:
+    """The primitives of a log, grouped; in the order of their first lines.
 
     Args:
+        log: the log of several iterations.
         step_s: copy of oneDNN -> wall time of each iteration that it logged.
     """
-    chosen = {copy: _middle(seconds) for copy, seconds in step_s.items() if seconds}
-    # Lines of a copy without any known iteration (a marker was lost) count as those of one iteration.
-    timed = [p for p in log.primitives if p.step == chosen.get(p.copy, p.step)]
-    compute = [p for p in timed if p.kind in COMPUTE]
-    total, compute_s = _seconds(timed), _seconds(compute)
-    wall_s = mean(step_s[copy][step] for copy, step in chosen.items()) if chosen else 0.0
-
-    def per_iteration(primitives: Iterable[Primitive]) -> float:
-        return round(sum(1 / max(len(step_s.get(p.copy, ())), 1) for p in primitives), 6)
-
-    kinds: dict[str, list[Primitive]] = {}
-    for p in log.primitives:
-        kinds.setdefault(p.kind, []).append(p)
-    seconds = _sums((p.kind, p.seconds) for p in timed)
-    reorders = [p for p in log.primitives if p.kind == "reorder"]
-    reorder_s = _seconds(p for p in timed if p.kind == "reorder")
     weights = _weights(log.primitives)
-    implementations = _sums((p.implementation, p.seconds) for p in compute)
-    steps = max(map(len, step_s.values()), default=0) or 1
+    times: dict[tuple[str, str, str, str, bool, bool], dict[int, list[float]]] = {}
+    for p, step in _within(log.primitives, step_s):
+        lays_out_weights = p.kind == "reorder" and _lays_out_weights(p, weights)
+        key = p.copy, p.kind, p.implementation, p.dtype, bool(p.post_ops), lays_out_weights
+        times.setdefault(key, {}).setdefault(step, []).append(p.seconds)
+    return [
+        Group(
+            *key,
+            seconds=median_over([sum(seconds) for seconds in by_step.values()], _iterations(key[0], step_s)),
+            calls=median_over([len(seconds) for seconds in by_step.values()], _iterations(key[0], step_s)),
+        )
+        for key, by_step in times.items()
+    ]
+
+
+def _iterations(copy: str, step_s: Mapping[str, Sequence[float]]) -> int:
+    """The number of iterations that a copy logged; the lines of one without any (a marker was lost) count as one's."""
+    return max(len(step_s.get(copy, ())), 1)
+
+
+def _within(primitives: Iterable[Primitive], step_s: Mapping[str, Sequence[float]]) -> Iterator[tuple[Primitive, int]]:
+    """The primitives of iterations that are known to have run, with the number of the iteration."""
+    for p in primitives:
+        step = p.step if step_s.get(p.copy) else 0
+        if step < _iterations(p.copy, step_s):
+            yield p, step
+
+
+def summarize(log: Log, step_s: Mapping[str, Sequence[float]]) -> Summary:
+    """Summarize several iterations as one.
+
+    Args:
+        log: the log of several iterations.
+        step_s: copy of oneDNN -> wall time of each iteration that it logged.
+    """
+    alike = groups(log, step_s)
+    compute = [group for group in alike if group.kind in COMPUTE]
+    reorders = [group for group in alike if group.kind == "reorder"]
+    total, compute_s = _seconds(alike), _seconds(compute)
+    logged = [seconds for seconds in step_s.values() if seconds]
+    wall_s = mean(map(median, logged)) if logged else 0.0
+    implementations = _sums((group.implementation, group.seconds) for group in compute)
+    calls, seconds = _sums((g.kind, g.calls) for g in alike), _sums((g.kind, g.seconds) for g in alike)
+    steps = max(map(len, logged), default=1)
     return Summary(
         seconds=total,
         coverage=total / wall_s if wall_s else 0.0,
-        by_kind={kind: (per_iteration(kinds[kind]), seconds.get(kind, 0.0)) for kind in sorted(kinds)},
-        isa=_shares(_sums((p.family, p.seconds) for p in compute), compute_s),
-        dtypes=_shares(_sums((p.dtype, p.seconds) for p in compute), compute_s),
+        by_kind={kind: (calls[kind], seconds[kind]) for kind in sorted(calls)},
+        isa=_shares(_sums((isa_family(group.implementation), group.seconds) for group in compute), compute_s),
+        dtypes=_shares(_sums((group.dtype, group.seconds) for group in compute), compute_s),
         kernel=max(implementations, key=lambda name: implementations[name], default=""),
-        calls=per_iteration(log.primitives),
-        reorders=per_iteration(reorders),
-        weight_reorders=per_iteration(p for p in reorders if _lays_out_weights(p, weights)),
-        reorder_share=reorder_s / total if total else 0.0,
-        reorder_bytes=sum(_reorder_bytes(p) for p in timed if p.kind == "reorder"),
-        fused=per_iteration(p for p in log.primitives if p.post_ops),
+        calls=_calls(alike),
+        reorders=_calls(reorders),
+        weight_reorders=_calls(group for group in reorders if group.lays_out_weights),
+        reorder_share=_seconds(reorders) / total if total else 0.0,
+        reorder_bytes=_reorder_bytes(log, step_s),
+        fused=_calls(group for group in alike if group.is_fused),
         cache_hits=log.created.get("cache_hit", 0) / steps,
         cache_misses=log.created.get("cache_miss", 0) / steps,
         layouts=_layouts(log.primitives),
@@ -118,13 +165,12 @@ def summarize(log: Log, step_s: Mapping[str, Sequence[float]]) -> Summary:
     )
 
 
-def _middle(values: Sequence[float]) -> int:
-    """The index of the median; for an even number of values, that of the smaller of the two in the middle."""
-    return sorted(range(len(values)), key=lambda i: values[i])[(len(values) - 1) // 2]
+def _seconds(alike: Iterable[Group]) -> float:
+    return sum(group.seconds for group in alike)
 
 
-def _seconds(primitives: Iterable[Primitive]) -> float:
-    return sum(p.seconds for p in primitives)
+def _calls(alike: Iterable[Group]) -> float:
+    return sum(group.calls for group in alike)
 
 
 def _sums(pairs: Iterable[tuple[str, float]]) -> dict[str, float]:
@@ -172,11 +218,32 @@ def _lays_out_weights(reorder: Primitive, weights: set[tuple[str, str]]) -> bool
     return "A" in target.tag or (reorder.shape, target.tag) in weights
 
 
-def _reorder_bytes(reorder: Primitive) -> int:
-    if not _DIMENSIONS.fullmatch(reorder.shape):
-        return 0
+def _reorder_bytes(log: Log, step_s: Mapping[str, Sequence[float]]) -> float | None:
+    """The bytes that an iteration's reorders read and wrote, by the median; None if the size of one is not known."""
+    sizes: dict[str, dict[int, int]] = {}
+    for p, step in _within(log.primitives, step_s):
+        if p.kind == "reorder":
+            size = _size(p)
+            if size is None:
+                return None
+            by_step = sizes.setdefault(p.copy, {})
+            by_step[step] = by_step.get(step, 0) + size
+    return float(sum(median_over(by_step.values(), _iterations(copy, step_s)) for copy, by_step in sizes.items()))
+
+
+def _size(reorder: Primitive) -> int | None:
+    """The bytes of a reorder's tensors; None if their shape or their element type is not known."""
+    bits = [_bits(tensor.dtype) for tensor in reorder.tensors.values()]
+    if not _DIMENSIONS.fullmatch(reorder.shape) or any(width is None for width in bits):
+        return None
     elements = prod(int(size) for size in reorder.shape.split("x"))
-    return elements * sum(_BYTES.get(tensor.dtype, 0) for tensor in reorder.tensors.values())
+    return sum(-(-elements * (width or 0) // 8) for width in bits)
+
+
+def _bits(dtype: str) -> int | None:
+    """The width of an element, of which two may share a byte; None if the type is not known."""
+    width = _WIDTH.fullmatch(dtype)
+    return int(width[1]) if width else _OTHER_WIDTHS.get(dtype)
 
 
 def _layouts(primitives: Iterable[Primitive]) -> dict[str, int]:

@@ -177,12 +177,19 @@ def isa_family(implementation: str) -> str:
 
 
 def parse(lines: Iterable[str]) -> Log:
-    """Read a verbose log; a line ``#### step <i> <copy>`` starts iteration i, logged by that copy of oneDNN."""
+    """Read a verbose log; a line ``#### step <i> <copy>`` starts iteration i, logged by that copy of oneDNN.
+
+    Args:
+        lines: with or without their ends; if they have them, a line of oneDNN's that lacks its end was cut off.
+    """
     log = Log()
     columns: _Columns = dict(_FIXED)
     step, copy = 0, ""
+    have_ends = False
     for raw in lines:
         line = raw.rstrip("\r\n")
+        is_cut_off = have_ends and raw == line
+        have_ends = have_ends or raw != line
         if len(line) > _LONGEST:
             log.unparsed.append(f"{line[:80]}...")
         elif marker := _MARKER.fullmatch(line):
@@ -190,6 +197,8 @@ def parse(lines: Iterable[str]) -> Log:
             log.markers += 1
         elif not any(f"{head}," in line or line == head for head in _HEADS):
             log.others += 1
+        elif is_cut_off:  # what is left of its time is another number
+            log.unparsed.append(line)
         else:
             try:
                 _file(log, line, columns, step, copy)

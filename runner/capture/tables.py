@@ -33,11 +33,19 @@ class _Table:
     data: list[list[Any]]
 
 
-def write_table(file: Path, columns: Columns) -> None:
-    """Columns of equal length as a JSON table."""
+def write_table(file: Path, columns: Columns, work: Mapping[str, str] | None = None) -> None:
+    """Columns of equal length as a JSON table.
+
+    Args:
+        file: where it is written.
+        columns: column -> its values.
+        work: axis -> value, for the axes that say what was worked on: each is a column, the last ones, so that a table
+            says by itself what it is of.
+    """
     file.parent.mkdir(exist_ok=True)
-    rows = [list(row) for row in zip(*columns.values(), strict=True)]
-    write_json(file, {"columns": list(columns), "data": rows})
+    work = work or {}
+    rows = [[*row, *work.values()] for row in zip(*columns.values(), strict=True)]
+    write_json(file, {"columns": [*columns, *work], "data": rows})
 
 
 def read_trace(file: Path) -> list[dict[str, str]]:
@@ -49,6 +57,8 @@ def read_trace(file: Path) -> list[dict[str, str]]:
     if not file.exists():
         return []
     text = stored.read_text(file)
+    if not text.endswith("\n"):
+        raise FormatError(f"{file} can't be read: its last line is cut off")
     try:
         rows = list(csv.DictReader(io.StringIO(text, newline=""), strict=True))
         for row in rows:

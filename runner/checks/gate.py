@@ -15,7 +15,7 @@ from runner.capture.kernels import Summary
 from runner.launch import PlacedCell
 from runner.launch.xeon import MODULE as LAUNCHER
 from runner.machine.host import format_cpu_list
-from runner.protocol.evidence import Evidence, GraphKind, Quality, TensorsEvidence
+from runner.protocol.evidence import ComputeOperator, Evidence, GraphKind, Quality, TensorsEvidence
 from runner.protocol.verdicts import UNOBSERVED
 
 
@@ -174,7 +174,8 @@ def _check_ipex(placed: PlacedCell, proof: Proof) -> Iterator[Mismatch]:
 
 def _check_graph(placed: PlacedCell, proof: Proof) -> Iterator[Mismatch]:
     graph, wanted = proof.evidence.graph, placed.cell.graph.name
-    regions = proof.evidence.operators.compiled_regions
+    operators = proof.evidence.operators
+    regions = operators.compiled_regions if operators else None
     if graph.kind != wanted:
         yield Mismatch("graph", wanted, graph.kind, "the model's callable must return a plain, eager module")
     elif graph.kind is GraphKind.TORCHSCRIPT and not (graph.frozen and graph.nodes):
@@ -200,12 +201,16 @@ _STORED = {"fp32": "float32", "bf16": "bfloat16", "fp16": "float16"}
 _IN_PRECISION = {"fp32": 0.99, "bf16": 0.9, "fp16": 0.9, "int8": 0.5}
 
 
+def _compute_operators(proof: Proof) -> list[ComputeOperator]:
+    return proof.evidence.operators.compute if proof.evidence.operators else []
+
+
 def computed_in(proof: Proof) -> dict[str, dict[str, float]]:
     """Witness (``operators``, ``onednn``) -> dtype -> its share of the time of the operations that compute.
 
     A witness that doesn't know the dtype of half of that time is left out.
     """
-    operators = [(operator.dtype, operator.time_s) for operator in proof.evidence.operators.compute]
+    operators = [(operator.dtype, operator.time_s) for operator in _compute_operators(proof)]
     kernels = [(dtype or None, share) for dtype, share in proof.kernels.dtypes.items()]
     shares = {}
     for witness, times in (("operators", operators), ("onednn", kernels)):
@@ -274,7 +279,7 @@ def _check_memory_format(placed: PlacedCell, proof: Proof) -> Iterator[Mismatch]
             "memory_format", f"inputs {wanted}", ", ".join(sorted(inputs)), "the model's inputs stayed as is"
         )
     witnesses = (
-        evidence.operators.image_layouts,
+        evidence.operators.image_layouts if evidence.operators else {},
         evidence.tensors.outputs.memory_formats,
         proof.kernels.layouts,
     )

@@ -24,6 +24,8 @@ from runner.machine.capabilities import this_machine
 from runner.protocol import stored
 from runner.protocol.captures import (
     EVIDENCE_LOG,
+    LATER_EVIDENCE_LOG,
+    LEAST_LOGGED,
     Captures,
     CountersCapture,
     IttCapture,
@@ -68,6 +70,7 @@ def place_here(cell: Cell) -> launch.PlacedCell:
 def spec_of(placed: launch.PlacedCell, config: Config, result_path: Path, captures: CaptureConf) -> JobSpec:
     """The job file of a cell's timing pass, with the captures that follow the timed loop in the same process."""
     cell, placement = placed.cell, placed.placement
+    evidence_log = LATER_EVIDENCE_LOG if config.sweep.round else EVIDENCE_LOG
     return JobSpec(
         cell_id=config.sweep.cell_id,
         round=config.sweep.round,
@@ -76,13 +79,13 @@ def spec_of(placed: launch.PlacedCell, config: Config, result_path: Path, captur
         result_path=str(result_path),
         instances=[list(placement.of_instance(i).cores) for i in range(placement.instances)],
         # oneDNN's log is part of the evidence in any case.
-        onednn=EVIDENCE_LOG if captures.onednn is None else _steps(captures.onednn),
+        onednn=evidence_log if captures.onednn is None else _steps(captures.onednn),
         captures=_captures_of(captures),
     )
 
 
 def _steps(settings: IterationsConf) -> Steps:
-    return Steps(settings.iterations, settings.max_s)
+    return Steps(settings.iterations, settings.max_s, min(settings.iterations, LEAST_LOGGED))
 
 
 def _captures_of(conf: CaptureConf) -> Captures:
@@ -106,8 +109,21 @@ def measure(placed: launch.PlacedCell, config: Config, folder: Path, spec: JobSp
     """
     ended = start(placed, config, folder, spec)
     instances = placed.cell.instances
-    judged = [judge_end(ended, spec, folder / result_file(i, instances), config.timeout_s) for i in range(instances)]
+    files = [folder / result_file(i, instances) for i in range(instances)]
+    judged = [_proven(ended, file, *judge_end(ended, spec, file, config.timeout_s)) for file in files]
     return PassResult(ended, judged)
+
+
+def _proven(
+    ended: execute.Ended, file: Path, result: WorkerResult | None, failure: str | None
+) -> tuple[WorkerResult | None, str | None]:
+    """The end of a timing pass as `judge_end` has it, or why the worker ended between its measurement and its proof."""
+    if result is None or result.evidence is not None:
+        return result, failure
+    reason = (
+        f"timeout_s passed{_hang_location(file.parent)}" if ended.timed_out else _cause_of_death(ended, file.parent)
+    )
+    return None, f"the worker measured ({file.name} has its latencies), and ended before it proved what ran: {reason}"
 
 
 def marker_of(config: Config) -> str:

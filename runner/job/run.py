@@ -8,25 +8,25 @@ from __future__ import annotations
 
 import shutil
 import traceback
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from runner import launch
 from runner.capture import kernels, onednn
 from runner.capture.collect import collect
-from runner.checks import contamination, gate, quality
+from runner.checks import contamination, gate, likeness, quality
 from runner.config.captures import CaptureConf
 from runner.config.schema import Config
 from runner.job import passes, separate_passes
 from runner.job.serving import session as serving
 from runner.machine import disk, lock
 from runner.protocol import stored
-from runner.protocol.cell import Cell
+from runner.protocol.cell import WORKED_ON, Cell
 from runner.protocol.errors import RunnerError, StorageError
 from runner.protocol.resultfile import OTHER_FAILED, WorkerResult, onednn_log
 from runner.protocol.stored import write_json
-from runner.protocol.verdicts import EvidenceVerdict, QualityFinding, QualityVerdict, Status
+from runner.protocol.verdicts import UNOBSERVED, EvidenceVerdict, QualityFinding, QualityVerdict, Status
 from runner.results import ledger
 from runner.results.metrics import evidence_figures
 from runner.results.outcome import OUTCOME_FILE, RESULT_FILE, Outcome, attempt_folders, job_folder
@@ -87,9 +87,7 @@ def _run(config: Config, resolved_yaml: str) -> Outcome:
     if outcome.status == Status.FINISHED and config.sweep.round == 0:
         try:
             more = separate_passes.take(passes.place_here(cell), config, folder)
-            outcome = replace(
-                outcome, figures={**outcome.figures, **more.figures}, captures={**outcome.captures, **more.tags}
-            )
+            outcome = _with_captures(outcome, more.figures, more.tags)
             write_json(folder / OUTCOME_FILE, outcome)
         except KeyboardInterrupt as error:  # what the timing pass measured stays
             interrupted = error
@@ -97,6 +95,15 @@ def _run(config: Config, resolved_yaml: str) -> Outcome:
     if interrupted is not None:
         raise interrupted
     return outcome
+
+
+def _with_captures(outcome: Outcome, figures: Mapping[str, float], tags: Mapping[str, str]) -> Outcome:
+    """The outcome with what separate passes captured; without their figures if one of them can't be."""
+    whole = replace(outcome, figures={**outcome.figures, **figures}, captures={**outcome.captures, **tags})
+    misfit = _misfit(whole)
+    if misfit is None:
+        return whole
+    return replace(outcome, captures={**outcome.captures, **dict.fromkeys(tags, f"failed: {misfit}")})
 
 
 def _clear(folder: Path) -> None:
@@ -170,19 +177,51 @@ def _attempt(cell: Cell, config: Config, folder: Path, unfinished: Outcome) -> O
     results = [result for result, _ in measured.judged if result is not None]
     if len(results) < len(measured.judged):
         disk.check(folder)
-        return replace(unfinished, failure=_failure_of(measured), cost_s=cost_s)
+        return _possible(replace(unfinished, failure=_failure_of(measured), cost_s=cost_s), unfinished)
     cost_s |= {"launch": results[0].started_at_s - measured.ended.started_at_s, **results[0].phases_s}
     instances = [_judge_instance(placed, result, folder, i) for i, result in enumerate(results)]
     first = instances[0]
     stopped = f"timeout_s={config.timeout_s:g} passed during the captures" if measured.ended.timed_out else None
-    captured = collect(folder, captures, results[0], first.log, first.summary.main_kernel, stopped)
-    return replace(
+    work = {axis: cell.axes[axis] for axis in WORKED_ON}
+    captured = collect(folder, captures, results[0], first.log, first.summary.main_kernel, work, stopped)
+    tags = likeness.marked(captured.tags, captured.recorded, results[0])
+    outcome = replace(
         _judge_job(unfinished, instances),
         figures={**evidence_figures(first.summary, results[0].quality), **captured.figures, **measured.figures},
-        captures=captured.tags,
+        captures={**tags, **_unobserved(results[0])},
         cost_s=cost_s,
         contamination=_judge_surroundings(results, folder),
     )
+    return _possible(outcome, unfinished)
+
+
+def _possible(outcome: Outcome, unfinished: Outcome) -> Outcome:
+    """The outcome, or ``unfinished`` with the reason where no reader would take it."""
+    misfit = _misfit(outcome)
+    return (
+        outcome if misfit is None else replace(unfinished, failure="; ".join(filter(None, (outcome.failure, misfit))))
+    )
+
+
+def _misfit(outcome: Outcome) -> str | None:
+    """Why no reader would take this outcome, as a reason of failure; None if readers take it.
+
+    A figure that can't be, as a negative duration by a clock that was set back, costs its pass and not the sweep.
+    """
+    try:
+        stored.fit(Outcome, stored.as_written(outcome))
+    except stored.Unfit as unfit:
+        return f"{unfit}: a clock was set or a counter jumped while the pass ran; retries=1 runs such a pass again"
+    return None
+
+
+def _unobserved(result: WorkerResult) -> dict[str, str]:
+    """The tag that says what the evidence could not see of the operators; empty if it saw all."""
+    operators = None if result.evidence is None else result.evidence.operators
+    if operators is None:
+        return {"evidence.operators": f"{UNOBSERVED}: torch's profiler failed; see stderr.log of the job"}
+    labels = f"{operators.left_out} ranges left out: torch did not escape their labels"
+    return {"evidence.operators": labels} if operators.left_out else {}
 
 
 def _launch(placed: launch.PlacedCell, config: Config, folder: Path, captures: CaptureConf) -> passes.PassResult:
@@ -209,6 +248,8 @@ class _JudgedInstance:
     """Everything that did not run as asked."""
     quality: QualityFinding
     """Whether its output is right."""
+    saw_operators: bool
+    """Whether torch's profiler saw the operators that ran."""
     log: onednn.Log
     """oneDNN's log, parsed."""
     summary: kernels.Summary
@@ -218,7 +259,7 @@ class _JudgedInstance:
 def _judge_instance(placed: launch.PlacedCell, result: WorkerResult, folder: Path, instance: int) -> _JudgedInstance:
     """Read an instance's evidence with its oneDNN log, keep it as evidence.json, and judge it."""
     file = folder / onednn_log(instance)
-    lines = stored.read_text(file, errors="replace").splitlines() if file.exists() else []
+    lines = stored.read_text(file, errors="replace").splitlines(keepends=True) if file.exists() else []
     log = onednn.parse(lines)
     summary = kernels.summarize(log, result.onednn_step_s)
     proof = None if result.evidence is None else gate.Proof(result.evidence, summary, result.quality)
@@ -227,6 +268,7 @@ def _judge_instance(placed: launch.PlacedCell, result: WorkerResult, folder: Pat
     return _JudgedInstance(
         mismatches=gate.check(replace(placed, placement=placed.placement.of_instance(instance)), proof),
         quality=quality.judge(result.quality, placed.cell.precision.tolerance),
+        saw_operators=result.evidence is not None and result.evidence.operators is not None,
         log=log,
         summary=summary,
     )
@@ -241,12 +283,14 @@ def _write_evidence(file: Path, proof: gate.Proof) -> None:
 def _judge_job(unfinished: Outcome, instances: Sequence[_JudgedInstance]) -> Outcome:
     """``unfinished`` with the verdicts of all instances: one that is wrong makes the job wrong."""
     failures = dict.fromkeys(str(mismatch) for instance in instances for mismatch in instance.mismatches)
+    saw_all = all(instance.saw_operators for instance in instances)
+    seen = EvidenceVerdict.OK if saw_all else EvidenceVerdict.UNOBSERVED
     wrong = [instance.quality for instance in instances if instance.quality != QualityVerdict.OK]
     return replace(
         unfinished,
         status=Status.FAILED if failures else Status.FINISHED,
         failure="; ".join(failures) or None,
-        evidence=EvidenceVerdict.MISMATCH if failures else EvidenceVerdict.OK,
+        evidence=EvidenceVerdict.MISMATCH if failures else seen,
         quality=wrong[0] if wrong else QualityVerdict.OK,
         isa=instances[0].summary.main_isa,
     )

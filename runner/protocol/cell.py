@@ -296,6 +296,8 @@ class Cell:
 # Derived from the declarations above; nothing else lists axes or settings.
 ENTRIES = {entry.key: entry for entry in entries(Cell)}
 AXES = tuple(key for key, entry in ENTRIES.items() if entry.declaration.role is Role.AXIS)
+# The axes that say what was worked on, and in which numbers: every table, picture and report repeats them.
+WORKED_ON = ("model", "batch_size", "sequence_length", "precision")
 SETTINGS = tuple(key for key, entry in ENTRIES.items() if entry.declaration.role is Role.SETTING)
 # The axes that name a cell when no axis distinguishes it: those that change how the model is run.
 MAIN_AXES = tuple(

@@ -160,6 +160,8 @@ class OperatorEvidence:
 
     compute: list[ComputeOperator]
     """Operators that do the arithmetic of a model, those that took longest first."""
+    left_out: Count
+    """Ranges that the profiler's trace has and nobody can read, because torch did not escape their labels."""
     image_layouts: Mapping[str, Count]
     """Operators on images by the memory format of their first tensor."""
     compiled_regions: Count
@@ -200,8 +202,8 @@ class Evidence:
 
     graph: GraphEvidence
     """Whether the model ran as a graph."""
-    operators: OperatorEvidence
-    """The operators that ran."""
+    operators: OperatorEvidence | None
+    """The operators that ran; None if the profiler failed or left nothing that can be read."""
     int8_recipe: str | None
     """The name of the recipe that quantized the model; None if nothing was quantized."""
     allocator: AllocatorEvidence

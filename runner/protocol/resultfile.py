@@ -112,7 +112,7 @@ class Captured:
     failure: str | None = None
     """Why it failed; None if it did not."""
     window: Window | None = None
-    """What the operating system counted in the captured iterations; None except for ``counters``."""
+    """What the operating system counted in the captured iterations; None if it failed, and for ``clean``."""
     note: str | None = None
     """What went wrong in it, although the capture has a result by other means; None if nothing did."""
     wall_s: Duration = 0.0

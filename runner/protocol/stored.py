@@ -21,12 +21,12 @@ from typing import Annotated, Any, TypeVar
 
 from runner.protocol.errors import FormatError, VersionError
 from runner.protocol.files import LIMIT_BYTES, LOG_BYTES, log_text, read_bytes, read_gzip, read_text
-from runner.protocol.strict_json import parse_json, read_json, shown, write_json
+from runner.protocol.strict_json import as_written, parse_json, read_json, shown, write_json
 
 __all__ = [
     "FIGURE_LIMIT", "LIMIT_BYTES", "LOG_BYTES", "Count", "Duration", "Figure", "FormatError", "Latency", "Range",
-    "Unfit", "VersionError", "fit", "log_text", "parse_json", "part", "read", "read_bytes", "read_gzip", "read_json",
-    "read_text", "shown", "typed", "write_json",
+    "Unfit", "VersionError", "as_written", "fit", "log_text", "parse_json", "part", "read", "read_bytes", "read_gzip",
+    "read_json", "read_text", "shown", "typed", "write_json",
 ]  # fmt: skip
 
 T = TypeVar("T")

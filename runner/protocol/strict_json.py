@@ -94,9 +94,18 @@ def shown(value: object) -> str:
     return text if len(text) <= 40 else f"{text[:37]}..."
 
 
+def _plain(value: Any) -> Any:
+    return dataclasses.asdict(value) if dataclasses.is_dataclass(value) and not isinstance(value, type) else value
+
+
+def as_written(value: Any) -> Any:
+    """``value`` (a dataclass or plain data) as it is in a JSON file; a number that is none stays one here."""
+    return json.loads(json.dumps(_plain(value)))
+
+
 def write_json(path: Path, value: Any) -> None:
     """Write ``value`` (a dataclass or plain data) whole or not at all: temporary name, then rename."""
-    data = dataclasses.asdict(value) if dataclasses.is_dataclass(value) and not isinstance(value, type) else value
+    data = _plain(value)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     with temporary.open("w", encoding="utf-8") as file:
         json.dump(data, file, indent=1, allow_nan=False)

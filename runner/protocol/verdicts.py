@@ -11,6 +11,8 @@ from enum import Enum
 OK = "ok"
 # The word in place of a word or figure that could not be observed; it is never assumed.
 UNOBSERVED = "unobserved"
+# What the tag of a capture says, before the reason, where its iterations are not like those that were timed.
+UNLIKE = "unlike the timed iterations"
 
 
 class Word(str, Enum):

@@ -16,6 +16,7 @@ from runner.analysis import effects
 from runner.analysis.cause import split
 from runner.analysis.ranking import Ranking, Row, cell_name, most_rounds
 from runner.analysis.verdict import verdict
+from runner.protocol.cell import ABSENT, WORKED_ON
 from runner.report import charts, escaping, notes, style, tables, terminal
 from runner.report.columns import Column, Mark, Place, columns, figure
 from runner.results import planfile
@@ -69,6 +70,7 @@ def write(ranking: Ranking, directory: Path, title: str, remarks: Sequence[str],
     facts = {
         "title": title,
         "remarks": remarks,
+        "work": _work(ranking.rows),
         **_result(ranking, origin),
         **_effects(ranking.rows, ranking.distinguishing),
         **_trust(ranking),
@@ -90,6 +92,13 @@ def write(ranking: Ranking, directory: Path, title: str, remarks: Sequence[str],
     }
     page = environment.get_template("report.html.j2").render(facts, **pictures)
     (directory / "report.html").write_text(page, encoding="utf-8")
+
+
+def _work(rows: Sequence[Row]) -> str:
+    """What all cells worked on, and in which numbers; what they differ in is in the table's columns."""
+    values = {axis: {row.labels.get(axis, ABSENT) for row in rows} for axis in WORKED_ON}
+    common = {axis: next(iter(of_cells)) for axis, of_cells in values.items() if len(of_cells) == 1}
+    return ", ".join(f"{axis} {value}" for axis, value in common.items() if value != ABSENT)
 
 
 def _result(ranking: Ranking, origin: Origin) -> dict[str, Any]:

@@ -11,9 +11,11 @@ from rich.console import Console
 from rich.markup import escape
 
 from runner.analysis import operators
-from runner.analysis.ranking import Ranking, cell_name, warning
+from runner.analysis.ranking import Ranking, Row, cell_name, warning
 from runner.capture.tables import read_table
+from runner.protocol.cell import INFERENCE
 from runner.protocol.errors import RunnerError
+from runner.protocol.verdicts import UNLIKE
 from runner.report import breakdown, data, escaping, html, notes, picture, tables, timeline
 from runner.report.columns import Place
 from runner.results import cells
@@ -87,11 +89,20 @@ def _explain_fastest(ranking: Ranking, directory: Path, title: str) -> list[str]
     rated = [row for row in ranking.rows if row.speedup is not None]
     baseline, fastest = next((row for row in rated if row.is_baseline), None), next(iter(rated), None)
     pair = [row for row in (baseline, fastest) if row is not None]
-    folders = [job_folder(directory, row.cell.cell_id, 0) for row in pair]
-    named = [(cell_name(row, ranking.distinguishing), folder) for row, folder in zip(pair, folders, strict=True)]
-    traces = [(name, _timeline_of(folder)) for name, folder in dict.fromkeys(named)]
-    timeline.draw(traces, directory / "timeline.png", title)
-    return [] if len(pair) < 2 or pair[0] is pair[1] else _compare_operators(named, directory)
+    named = [(cell_name(row, ranking.distinguishing), job_folder(directory, row.cell.cell_id, 0)) for row in pair]
+    is_alone = len(pair) < 2 or pair[0] is pair[1]
+    traces = [_traced(row, name, folder) for row, (name, folder) in zip(pair, named, strict=True)]
+    timeline.draw(traces[:1] if is_alone else traces, directory / "timeline.png", title)
+    return [] if is_alone else _compare_operators(named, directory)
+
+
+def _traced(row: Row, name: str, folder: Path) -> timeline.TracedCell:
+    """A cell with its trace, and with the reason in its capture's tag why its iterations are unlike the timed ones."""
+    trace = _timeline_of(folder)
+    tag = row.cell.captures.get(f"capture.{trace.parent.name}", "")
+    mark = tag.partition(f"{UNLIKE}: ")[2]
+    is_served = row.labels.get("scenario", INFERENCE) != INFERENCE
+    return timeline.TracedCell(name, trace, None if is_served else row.p50_ms, mark)
 
 
 def _compare_operators(cells: Sequence[tuple[str, Path]], directory: Path) -> list[str]:

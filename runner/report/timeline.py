@@ -1,8 +1,9 @@
-"""The last iteration of a few cells as a picture: time from left to right, each range below the one that called it."""
+"""A captured iteration of a few cells as a picture: time from left to right, each range below its caller."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,8 @@ from runner.protocol import stored
 from runner.protocol.stored import FormatError
 from runner.report import style
 
+# A captured iteration this many times as long as the median of the timed ones is marked.
+UNLIKE = 1.25
 # Categories of the profiler's events that are not ranges of the model.
 _NOT_WORK = ("python_function", "Trace", "overhead")
 
@@ -30,8 +33,8 @@ _STEP_COLOR, _OTHER_COLOR = style.LIGHT_GREY, style.DARK_GREY
 TraceRange = tuple[int, int, float, float, str]
 
 
-def last_step(events: Sequence[dict[str, Any]]) -> list[TraceRange]:
-    """(thread, depth, start in ms, length in ms, name) of the ranges of the last ``step_i`` in some trace events.
+def middle_step(events: Sequence[dict[str, Any]]) -> list[TraceRange]:
+    """(thread, depth, start in ms, length in ms, name) of the ranges of the ``step_i`` of median length.
 
     Threads are numbered from 0, the one that runs the steps; depth 0 is the step, or a range of another thread.
     """
@@ -40,10 +43,10 @@ def last_step(events: Sequence[dict[str, Any]]) -> list[TraceRange]:
     steps = [event for event in complete if STEP.fullmatch(event["name"])]
     if not steps:
         return []
-    last = max(steps, key=lambda event: event["ts"])
-    begin, end = last["ts"], last["ts"] + last["dur"]
+    middle = sorted(steps, key=lambda event: event["dur"])[(len(steps) - 1) // 2]
+    begin, end = middle["ts"], middle["ts"] + middle["dur"]
     inside = [event for event in complete if begin <= event["ts"] and event["ts"] + event["dur"] <= end + 1e-3]
-    threads = {last["tid"]: 0}
+    threads = {middle["tid"]: 0}
     open_until: dict[int, list[float]] = {}
     ranges: list[TraceRange] = []
     for event in sorted(inside, key=lambda event: (event["ts"], -event["dur"])):
@@ -79,12 +82,32 @@ def read(path: Path) -> list[dict[str, Any]]:
     return complete
 
 
-def draw(cells: Sequence[tuple[str, Path]], file: Path, title: str) -> None:
-    """Write an image of (name, trace file) pairs, one below the other on the same scale; nothing without an iteration.
+@dataclass(frozen=True)
+class TracedCell:
+    """A cell of which a captured iteration can be drawn."""
 
-    A file is ITT's timeline, or the gzipped trace of PyTorch's profiler, which is named in the cell's title.
-    """
-    steps = _last_steps(cells)
+    name: str
+    trace: Path
+    """The file of ITT's timeline, or the gzipped trace of PyTorch's profiler, which is named in the cell's title."""
+    p50_ms: float | None
+    """The median of the timed iterations, to set the captured one against; None behind a server."""
+    mark: str = ""
+    """Why its captured iterations are unlike the timed ones; empty if they are like them."""
+
+    def heading(self, captured_ms: float) -> str:
+        """The title of its picture: which iteration it is, and that it is unlike the timed ones if it is."""
+        source = "" if self.trace.suffix == ".json" else " (by PyTorch's profiler)"
+        times = f"an iteration of {captured_ms:.3g} ms"
+        if self.p50_ms is None:
+            return f"{self.name}{source}: {times}"
+        is_unlike = self.mark or captured_ms > UNLIKE * self.p50_ms
+        words = f"{self.name}{source}: {times}, the timed ones {self.p50_ms:.3g} ms (median)"
+        return f"{words}; UNLIKE THE TIMED ONES{f': {self.mark}' if self.mark else ''}" if is_unlike else words
+
+
+def draw(cells: Sequence[TracedCell], file: Path, title: str) -> None:
+    """Write an image of a captured iteration per cell, below each other on one scale; nothing without any."""
+    steps = _middle_steps(cells)
     if not steps:
         return
     longest = max(length for _, ranges in steps for _, _, _, length, _ in ranges)
@@ -110,14 +133,14 @@ def draw(cells: Sequence[tuple[str, Path]], file: Path, title: str) -> None:
     plt.close(figure)
 
 
-def _last_steps(cells: Sequence[tuple[str, Path]]) -> list[tuple[str, list[TraceRange]]]:
-    """The name and the last iteration of each cell that has a trace with one."""
+def _middle_steps(cells: Sequence[TracedCell]) -> list[tuple[str, list[TraceRange]]]:
+    """The heading and the iteration of median length of each cell that has a trace with one."""
     steps = []
-    for name, path in cells:
-        if path.exists():
-            ranges = [it for it in last_step(read(path)) if it[0] < _DEEPEST and it[1] < _DEEPEST]
+    for cell in cells:
+        if cell.trace.exists():
+            ranges = [it for it in middle_step(read(cell.trace)) if it[0] < _DEEPEST and it[1] < _DEEPEST]
             if ranges:
-                steps.append((name if path.suffix == ".json" else f"{name} (by PyTorch's profiler)", ranges))
+                steps.append((cell.heading(max(length for _, _, _, length, _ in ranges)), ranges))
     return steps
 
 

@@ -27,6 +27,7 @@ class Metric(Word):
     RUNNER_CPU = "selfaudit/runner_cpu_pct"
     CONTAMINATED_ROUNDS = "contamination/rounds"
     ONEDNN_COVERAGE = "onednn/coverage_pct"
+    PRIMITIVES = "onednn/primitives_per_iteration"
     COMPUTE_TIME = "onednn/compute_ms_per_iteration"
     REORDER_TIME = "onednn/reorder_ms_per_iteration"
     OTHER_PRIMITIVES_TIME = "onednn/other_ms_per_iteration"

@@ -58,17 +58,16 @@ def _of_window(window: Window, latencies_s: Sequence[float]) -> dict[str, float]
 
 
 def evidence_figures(kernels: Summary, quality: Quality | None) -> dict[str, float]:
-    """The figures of oneDNN's log of one iteration and of the comparison with fp32; shares in percent."""
+    """The figures of oneDNN's log per iteration and of the comparison with fp32; shares in percent."""
     reorder_s, compute_s = kernels.seconds_in("reorder"), kernels.seconds_in(*COMPUTE)
     figures = {
         Metric.ONEDNN_COVERAGE: 100 * kernels.coverage,
         Metric.COMPUTE_TIME: 1e3 * compute_s,
         Metric.OTHER_PRIMITIVES_TIME: 1e3 * kernels.seconds_in(*set(kernels.by_kind) - COMPUTE - {"reorder"}),
-        "onednn/primitives_per_iteration": kernels.calls,
+        Metric.PRIMITIVES: kernels.calls,
         Metric.REORDERS: kernels.reorders,
         Metric.ACTIVATION_REORDERS: kernels.reorders - kernels.weight_reorders,
         Metric.WEIGHT_REORDERS: kernels.weight_reorders,
-        Metric.REORDER_SIZE: 1e-6 * kernels.reorder_bytes,
         "onednn/reorder_pct": 100 * kernels.reorder_share,
         Metric.REORDER_TIME: 1e3 * reorder_s,
         Metric.FUSED: kernels.fused,
@@ -80,6 +79,8 @@ def evidence_figures(kernels: Summary, quality: Quality | None) -> dict[str, flo
         **{f"onednn/isa_{family}_pct": 100 * share for family, share in kernels.isa.items()},
         **{f"onednn/dtype_{dtype}_pct": 100 * share for dtype, share in kernels.dtypes.items() if dtype},
     }
+    if kernels.reorder_bytes is not None:
+        figures[Metric.REORDER_SIZE] = 1e-6 * kernels.reorder_bytes
     return figures | _of_quality(quality)
 
 

@@ -119,9 +119,9 @@ class CellRecord:
 
     @property
     def isa(self) -> str:
-        """The main instruction family; several joined by ``+`` if rounds differ, ``unobserved`` if no round saw one."""
-        families = {outcome.isa for outcome in self.outcomes}
-        return "+".join(sorted(families - {UNOBSERVED})) or UNOBSERVED
+        """The main instruction family; several joined by ``+`` if rounds differ, ``unobserved`` if most saw none."""
+        families = [outcome.isa for outcome in self.outcomes if outcome.isa != UNOBSERVED]
+        return "+".join(sorted(set(families))) if 2 * len(families) >= len(self.outcomes) else UNOBSERVED
 
 
 _ROUND = re.compile(r"round-([0-9]{1,9})")

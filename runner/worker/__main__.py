@@ -14,6 +14,7 @@ import os  # noqa: E402 - the clock comes first: it dates the start of the proce
 import sys  # noqa: E402
 import traceback  # noqa: E402
 from collections.abc import Callable  # noqa: E402
+from dataclasses import replace  # noqa: E402
 from pathlib import Path  # noqa: E402
 from typing import Any  # noqa: E402
 
@@ -32,7 +33,10 @@ _CAPTURES_AT_MOST_S = 120.0
 
 
 def run(spec: JobSpec, folder: Path, instance: int, keep: Callable[[WorkerResult], None]) -> None:
-    """Run one pass, and hand its result to ``keep`` before any capture begins; the caller reports exceptions."""
+    """Run one pass, and hand its result to ``keep`` as soon as it is measured, and again when it is proved.
+
+    The caller reports exceptions.
+    """
     phases = Phases()
     with phases("import"):
         import torch
@@ -81,8 +85,8 @@ def run(spec: JobSpec, folder: Path, instance: int, keep: Callable[[WorkerResult
                 phases_s=phases.seconds,
                 started_at_s=_STARTED,
             )
+            keep(result)
             if spec.is_separate:
-                keep(result)
                 return
             log = folder / onednn_log(instance)
             keep(stages.prove(result, spec, subject, output, reference_file, log, phases))
@@ -113,22 +117,25 @@ def main(argv: list[str]) -> int:
     watch.mark_crashes()
     if len(argv) < 3:  # not when a person repeats a job whose runner is long gone
         watch.die_with(spec.runner_pid)
-    is_stored = False
+    stored: WorkerResult | None = None
 
     def keep(result: WorkerResult) -> None:
-        nonlocal is_stored
+        nonlocal stored
         write_json(result_path, result)
-        is_stored = True
+        stored = result
 
     try:
         run(spec, result_path.parent, instance, keep)
     except Exception as error:
         traceback.print_exc()
-        if is_stored:
+        if stored is not None and (stored.evidence is not None or spec.is_separate):
             return 1  # the measurement is complete: only a capture failed
         if len(spec.instances) > 1:
             (result_path.parent / f".failed-{instance}").touch()  # so that the others don't wait
-        write_json(result_path, failed(spec, error, _STARTED))
+        failure = failed(spec, error, _STARTED)
+        if stored is not None:  # what was measured stays in the file
+            failure = replace(stored, error=f"it measured, and could not prove what ran: {failure.error}")
+        write_json(result_path, failure)
         return 1
     return 0
 

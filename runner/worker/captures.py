@@ -22,7 +22,7 @@ from typing import Any
 
 import torch
 
-from runner.protocol.captures import CountersCapture, IttCapture, ProfilerCapture
+from runner.protocol.captures import CountersCapture, Iterations, IttCapture, ProfilerCapture
 from runner.protocol.jobfile import JobSpec
 from runner.protocol.resultfile import (
     CAPTURES_FILE,
@@ -31,10 +31,11 @@ from runner.protocol.resultfile import (
     NOT_SURVIVED,
     PROFILER_FOLDER,
     Captured,
+    Window,
     write_captures,
 )
 from runner.protocol.stopping import Rule
-from runner.worker import measure
+from runner.worker import chrome_trace, measure, surroundings
 from runner.worker.region import PerfControl
 
 Step = Callable[[], object]
@@ -57,7 +58,15 @@ def marked(step: Step) -> Step:
     return ranged
 
 
-def _itt(step: Step, settings: IttCapture, folder: Path) -> Captured:
+def _watched(iterate: Callable[[int], object], settings: Iterations, spec: JobSpec) -> tuple[list[float], Window]:
+    """The latency of each iteration of a capture in seconds, and what went on meanwhile on the cores of the job."""
+    # Captures are taken in the first instance.
+    open_window = measure.OpenWindow(spec.runner_pid, surroundings.cpus_to_watch(spec.instances[0], spec.instances))
+    seconds = measure.time_iterations(iterate, settings.iterations, settings.max_s)
+    return seconds, open_window.close()
+
+
+def _itt(step: Step, settings: IttCapture, folder: Path, spec: JobSpec) -> Captured:
     """ITT ranges of a few iterations and of the operators in them, which emit_itt() marks."""
     library = ctypes.CDLL(settings.library)
     ranged = marked(step)
@@ -65,17 +74,17 @@ def _itt(step: Step, settings: IttCapture, folder: Path) -> Captured:
     try:
         with emit_itt():
             step()  # names are registered when they are first used: not in an iteration that counts
-            seconds = measure.time_iterations(lambda _: ranged(), settings.iterations, settings.max_s)
+            seconds, window = _watched(lambda _: ranged(), settings, spec)
     finally:
         library.runner_itt_stop()
     if not library.runner_itt_connected():
         raise RuntimeError("nothing loaded the ITT collector: this build of torch has no ITT")
     if library.runner_itt_write(os.fsencode(folder / ITT_FILE)):
         raise OSError(f"{ITT_FILE} can't be written")
-    return Captured("itt", seconds)
+    return Captured("itt", seconds, window=window)
 
 
-def _profiler(step: Step, settings: ProfilerCapture, folder: Path) -> Captured:
+def _profiler(step: Step, settings: ProfilerCapture, folder: Path, spec: JobSpec) -> Captured:
     """PyTorch's profiler: its own table, the same as data, and its trace."""
     into = folder / PROFILER_FOLDER
     into.mkdir(exist_ok=True)
@@ -86,7 +95,7 @@ def _profiler(step: Step, settings: ProfilerCapture, folder: Path) -> Captured:
             step()
 
     with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU]) as profiler:
-        seconds = measure.time_iterations(recorded, settings.iterations, settings.max_s)
+        seconds, window = _watched(recorded, settings, spec)
     averages = profiler.key_averages()
     rows = [
         {
@@ -100,14 +109,16 @@ def _profiler(step: Step, settings: ProfilerCapture, folder: Path) -> Captured:
     (into / "ops.json").write_text(json.dumps(rows, indent=1), encoding="utf-8")
     table = averages.table(sort_by="self_cpu_time_total", row_limit=100)
     (into / "table.txt").write_text(table, encoding="utf-8")
+    profiler.export_chrome_trace(str(into / "trace.json"))
+    left_out = chrome_trace.pack(into / "trace.json")
+    note = f"{left_out} ranges left out of the trace: torch did not escape their labels" if left_out else None
     trace = into / "trace.json.gz"
-    profiler.export_chrome_trace(str(trace))
     size_mb = trace.stat().st_size / 1e6
     if size_mb > settings.max_trace_mb:
         trace.unlink()
         reason = f"The trace had {size_mb:.3g} MB; capture.profiler.max_trace_mb={settings.max_trace_mb:g}.\n"
         (into / "trace-left-out.txt").write_text(reason, encoding="utf-8")
-    return Captured("profiler", seconds)
+    return Captured("profiler", seconds, window=window, note=note)
 
 
 # Seconds that perf has to print its counts and end.
@@ -145,16 +156,16 @@ def _counters(step: Step, settings: CountersCapture, folder: Path, spec: JobSpec
     """What perf and getrusage(2) count in a few iterations; only the latter where perf fails."""
     once_s = measure.time_iterations(lambda _: step(), 1, 0.0)[0]
     fitting = max(1, min(settings.iterations, int(settings.max_s / max(once_s, 1e-9))))
-    note = None
+    note, cpus = None, surroundings.cpus_to_watch(spec.instances[0], spec.instances)
     if settings.perf:
         try:
             with _attached_perf(settings.perf, Path(spec.private), folder / COUNTERS_FILE) as region:
-                seconds, window = measure.measure(step, Rule(fitting), spec.runner_pid, region)
+                seconds, window = measure.measure(step, Rule(fitting), spec.runner_pid, region, cpus)
             return Captured("counters", seconds, window=window)
         except (RuntimeError, OSError) as error:
             traceback.print_exc()
             note = f"perf failed: {error}"
-    seconds, window = measure.measure(step, Rule(fitting), spec.runner_pid)
+    seconds, window = measure.measure(step, Rule(fitting), spec.runner_pid, cpus=cpus)
     return Captured("counters", seconds, window=window, note=note)
 
 
@@ -171,9 +182,9 @@ def _requested(step: Step, spec: JobSpec, folder: Path) -> Iterator[tuple[str, C
     if captures.counters is not None:
         yield "counters", partial(_counters, step, captures.counters, folder, spec)
     if captures.itt is not None:
-        yield "itt", partial(_itt, step, captures.itt, folder)
+        yield "itt", partial(_itt, step, captures.itt, folder, spec)
     if captures.profiler is not None:
-        yield "profiler", partial(_profiler, step, captures.profiler, folder)
+        yield "profiler", partial(_profiler, step, captures.profiler, folder, spec)
 
 
 def run(step: Step, spec: JobSpec, folder: Path) -> None:

@@ -9,6 +9,7 @@ import ctypes
 import os
 import re
 import sys
+import traceback
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -25,6 +26,7 @@ from runner.protocol.evidence import (
     GraphKind,
     IpexEvidence,
     OpenMPEvidence,
+    OperatorEvidence,
     ServingEvidence,
     TensorsEvidence,
     ThreadAffinity,
@@ -299,11 +301,19 @@ def _transparent_hugepages() -> str | None:
     return match[1] if match else None
 
 
+def _operators(subject: Subject) -> OperatorEvidence | None:
+    try:
+        return look.operators(lambda: subject.call(subject.module))
+    except Exception:  # the measurement stands; whatever went wrong, the operators are unobserved
+        traceback.print_exc()
+        return None
+
+
 def collect(subject: Subject, output: Any, grad_mode: str, serving: ServingEvidence | None) -> Evidence:
     """Everything the gate needs. Call it after the timed loop: it allocates, and runs one iteration."""
     return Evidence(
         graph=_graph(subject),
-        operators=look.operators(lambda: subject.call(subject.module)),
+        operators=_operators(subject),
         int8_recipe=subject.int8_recipe,
         allocator=_allocator(),
         openmp=_openmp(),

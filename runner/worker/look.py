@@ -7,7 +7,6 @@ of torch.compile); oneDNN's own log shows the instructions for which its kernels
 from __future__ import annotations
 
 import ctypes
-import json
 import os
 import re
 import sys
@@ -21,6 +20,7 @@ import torch
 
 from runner.protocol.captures import Steps
 from runner.protocol.evidence import ComputeOperator, OperatorEvidence
+from runner.worker import chrome_trace
 from runner.worker.measure import time_iterations
 
 # Operators that do the arithmetic of a model; the others move data, allocate or add up.
@@ -95,14 +95,18 @@ def _first_tensor(args: dict[str, Any]) -> tuple[str, str]:
 
 
 def operators(step: Callable[[], object]) -> OperatorEvidence:
-    """The operators of one iteration: runs ``step`` once under torch's profiler."""
+    """The operators of one iteration: runs ``step`` once under torch's profiler.
+
+    Raises:
+        ValueError: the profiler left nothing that can be read.
+    """
     with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU], record_shapes=True) as profiler:
         step()
     with tempfile.TemporaryDirectory(dir="/tmp") as folder:
         trace = Path(folder) / "trace.json"
         profiler.export_chrome_trace(str(trace))
-        events = json.loads(trace.read_text(encoding="utf-8"))["traceEvents"]
-    complete = [event for event in events if event.get("ph") == "X"]
+        events, left_out = chrome_trace.read(trace.read_bytes())
+    complete = [event for event in events if event.get("ph") == "X" and event.keys() >= {"name", "tid", "ts", "dur"}]
     working = [e for e in complete if e.get("cat") == "cpu_op" and not _NOT_COMPUTE.search(e["name"])]
     layouts: dict[str, int] = {}
     for event in working:
@@ -124,6 +128,7 @@ def operators(step: Callable[[], object]) -> OperatorEvidence:
             ComputeOperator(name, dtype or None, form or None, int(count), time_s)
             for (name, dtype, form), (count, time_s) in sorted(rows.items(), key=lambda item: -item[1][1])
         ],
+        left_out=left_out,
         image_layouts=dict(sorted(layouts.items())),
         compiled_regions=sum(event["name"].startswith("Torch-Compiled Region") for event in complete),
     )
@@ -175,7 +180,7 @@ def onednn(step: Callable[[], object], file: Path, steps: Steps) -> dict[str, li
 
             set_level(torch.backends.mkldnn.VERBOSE_ON_CREATION)
             try:
-                seconds[copy] = time_iterations(logged, steps.iterations, steps.max_s)
+                seconds[copy] = time_iterations(logged, steps.iterations, steps.max_s, steps.least)
             finally:
                 set_level(torch.backends.mkldnn.VERBOSE_OFF)
     del os.environ["ONEDNN_VERBOSE_TIMESTAMP"]

@@ -46,15 +46,15 @@ def timed_loop(iterate: Callable[[], object], rule: Rule) -> list[int]:
     return latencies_ns
 
 
-def time_iterations(iterate: Callable[[int], object], iterations: int, max_s: float) -> list[float]:
+def time_iterations(iterate: Callable[[int], object], iterations: int, max_s: float, least: int = 1) -> list[float]:
     """Call ``iterate`` with 0, 1, ... and return each call's latency in seconds.
 
-    There are ``iterations`` calls, or fewer, because none begins after ``max_s`` seconds; the first one always does.
+    There are ``iterations`` calls, or fewer, because none but the first ``least`` begins after ``max_s`` seconds.
     """
     clock = time.perf_counter
     begin = clock()
     latencies_s: list[float] = []
-    while not latencies_s or (len(latencies_s) < iterations and clock() - begin < max_s):
+    while len(latencies_s) < least or (len(latencies_s) < iterations and clock() - begin < max_s):
         start = clock()
         iterate(len(latencies_s))
         latencies_s.append(clock() - start)

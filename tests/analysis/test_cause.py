@@ -49,6 +49,26 @@ def test_arithmetic_that_moved_into_onednn_is_one_part() -> None:
     assert cause.main_cause(before, after) == "arithmetic moved into oneDNN (-82 of -80 ms)"
 
 
+@pytest.mark.parametrize(("ms", "isa"), [(9.3, "avx512"), (10.0, "unobserved")])
+def test_arithmetic_has_not_moved_where_both_cells_do_the_same_in_onednn(ms: float, isa: str) -> None:
+    # Twins of one model: oneDNN did 49.0 % of the baseline's iteration and 52.7 % of the other's.
+    before, after = (
+        cell(p50_ms, family, compute=4.9, reorder=0, other=0, primitives=5, reorders=0, fused=0)
+        for p50_ms, family in ((10.0, "unobserved"), (ms, isa))
+    )
+    causes = {row.main_cause for row in rank([before, after], before)}
+    assert causes == ({"-", "time outside oneDNN (-0.7 of -0.7 ms)"} if ms < 10 else {"-"})
+
+
+def test_reorders_that_came_are_no_arithmetic_that_moved_and_a_product_that_came_is() -> None:
+    before = cell(10.0, "unobserved", compute=4.9, reorder=0, other=0, primitives=5, reorders=0)
+    more_reorders = cell(11.0, "avx512", compute=5.6, reorder=1.0, other=0, primitives=8, reorders=3)
+    assert cause.main_cause(before, more_reorders) == "reorders per iteration 0 -> 3 (+1 of +1 ms)"
+    more_products = cell(9.0, "avx512", compute=5.0, reorder=0, other=0, primitives=7, reorders=0)
+    assert cause.main_cause(before, more_products) == "arithmetic moved into oneDNN (-1 of -1 ms)"
+    assert cause.main_cause(more_products, before) == "arithmetic moved out of oneDNN (+1 of +1 ms)"
+
+
 def test_without_a_count_that_differs_the_part_is_named_alone() -> None:
     before, after = cell(20, compute=10, reorder=0, other=0), cell(12, compute=3, reorder=0, other=0)
     assert cause.main_cause(before, after) == "time in convolution / matmul (-7 of -8 ms)"

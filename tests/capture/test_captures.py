@@ -71,7 +71,8 @@ def test_every_cell_has_every_capture_in_mlflow(channels: Ran, mlruns: Path) -> 
             kept = {Path(file.path).name for file in client.list_artifacts(run.info.run_id, folder)}
             assert name in kept, path
         for name in ("onednn", "itt", "profiler"):
-            assert run.data.tags[f"capture.{name}"] == "ok"
+            # On a machine that others use it may be marked as unlike the timed iterations.
+            assert run.data.tags[f"capture.{name}"].split("; ")[0] == "ok"
         for name in ("onednn", "itt", "profiler", "counters"):
             assert f"overhead/{name}_pct" in run.data.metrics
         assert run.data.tags["capture.counters"].split("; ")[0] == probe.perf_counters().source

@@ -89,11 +89,12 @@ def test_the_timeline_is_trace_events_from_the_first_step_on() -> None:
     assert all(event["ts"] >= 0 for event in complete)  # a worker thread's range before the first step is left out
     names = {event["tid"]: event["args"]["name"] for event in events if event["name"] == "thread_name"}
     assert names[7] == "iterations and operators"
-    # The picture takes the last step, with its threads and depths.
-    [step, conv] = timeline.last_step(events)
-    assert (step[0], step[1], step[4]) == (0, 0, "step_1")
+    # The picture takes the step of median length, of two the shorter one, with its threads and depths.
+    step, conv, *inner = timeline.middle_step([event for event in events if event.get("tid") == 7])
+    assert (step[0], step[1], step[4]) == (0, 0, "step_0")
     assert (conv[0], conv[1], conv[4]) == (0, 1, "aten::conv2d")
-    assert conv[2:4] == pytest.approx((1e-4, 3e-4))
+    assert conv[2:4] == pytest.approx((1e-4, 6e-4))
+    assert [(depth, name) for _, depth, _, _, name in inner] == [(2, "dnnl::convolution")]
 
 
 def test_without_steps_there_is_no_operator_and_an_empty_timeline() -> None:

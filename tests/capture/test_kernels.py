@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import csv
 import io
+import re
+from dataclasses import replace
 
 import pytest
 
 from runner.capture import kernel_tables, kernels
 from runner.capture.onednn import Log, parse
+from runner.results.metrics import evidence_figures
 from tests.conftest import ROOT
 
 DATA = ROOT / "tests/data/onednn-verbose"
@@ -50,6 +53,65 @@ def test_counts_are_a_step_whatever_number_of_steps_and_copies_were_logged() -> 
     assert sum(table["calls per iteration"]) == pytest.approx(one.calls)
     assert sum(table["ms per iteration"]) == pytest.approx(1e3 * one.seconds)
     assert set(table["copies"]) == {"torch"}
+
+
+def test_one_disturbed_iteration_of_three_moves_no_figure_and_no_table() -> None:
+    calm = [line for line in (DATA / "convrelu_eager.log").read_text().splitlines() if "exec" in line]
+    # The reorders of the second iteration took a second each.
+    disturbed = [re.sub(r",[\d.]+$", ",1000", line) if ",reorder," in line else line for line in calm]
+    header = [line for line in (DATA / "convrelu_eager.log").read_text().splitlines() if "info" in line]
+    marked = [(f"#### step {i} torch", *lines) for i, lines in enumerate((calm, disturbed, calm))]
+    log = parse([*header, *(line for group in marked for line in group)])
+    step_s = {"torch": [0.01, 9.0, 0.01]}
+    found = kernels.summarize(log, step_s)
+    expected = kernels.summarize(parse([*header, "#### step 0 torch", *calm]), {"torch": [0.01]})
+    assert replace(found, layouts=expected.layouts) == expected
+    figures = evidence_figures(found, None)
+    table = kernel_tables.by_primitive(log, step_s)
+    for kind in ("reorder", "convolution"):
+        rows = [i for i, name in enumerate(table["primitive"]) if name.startswith(f"{kind} ")]
+        assert sum(table["ms per iteration"][i] for i in rows) == pytest.approx(
+            figures[f"onednn/{kind}_ms_per_iteration"]
+        )
+        assert sum(table["calls per iteration"][i] for i in rows) == figures[f"onednn/{kind}_calls_per_iteration"]
+
+
+def reorder_of(dtypes: tuple[str, str], shape: str = "3x5") -> Log:
+    tensors = " ".join(f"{name}:{dtype}::blocked:ab::f0" for name, dtype in zip(("src", "dst"), dtypes, strict=True))
+    template = (
+        "operation,engine,primitive,implementation,prop_kind,memory_descriptors,attributes,auxiliary,problem_desc"
+    )
+    return parse(
+        [
+            f"onednn_verbose,v1,primitive,info,template:{template},exec_time",
+            f"onednn_verbose,v1,primitive,exec,cpu,reorder,jit:uni,undef,{tensors},,,{shape},0.1",
+        ]
+    )
+
+
+@pytest.mark.parametrize(
+    ("dtypes", "read_and_written"),
+    [
+        (("f32", "bf16"), 90),
+        (("f32", "s8"), 75),
+        # Fifteen halves of a byte are eight bytes.
+        (("f32", "s4"), 68),
+        (("u4", "f4_e2m1"), 16),
+        (("f8_e5m2", "f8_e4m3"), 30),
+        (("e8m0", "boolean"), 30),
+        (("f64", "f16"), 150),
+    ],
+)
+def test_a_reorder_s_bytes_are_those_of_its_element_types(dtypes: tuple[str, str], read_and_written: int) -> None:
+    assert kernels.summarize(reorder_of(dtypes), {}).reorder_bytes == read_and_written
+
+
+@pytest.mark.parametrize("log", [reorder_of(("f32", "f32"), "3x*"), reorder_of(("f32", "f32"), "3:5")])
+def test_a_reorder_whose_size_is_not_known_leaves_the_figure_out(log: Log) -> None:
+    assert len(log.primitives) == 1
+    found = kernels.summarize(log, {})
+    assert found.reorder_bytes is None
+    assert "onednn/reorder_mb_per_iteration" not in evidence_figures(found, None)
 
 
 def test_the_kinds_of_primitives_add_up_to_their_time() -> None:

@@ -296,6 +296,17 @@ def test_a_torn_line_is_kept_not_dropped() -> None:
     assert summary(log, 1.0).unparsed == 1
 
 
+def test_a_last_line_that_is_cut_off_in_its_time_is_torn() -> None:
+    recorded_lines = lines("convrelu_eager")
+    last = max(i for i, line in enumerate(recorded_lines) if "primitive,exec" in line)
+    text = "".join(f"{line}\n" for line in recorded_lines[: last + 1])
+    whole = parse(text.splitlines(keepends=True))
+    assert whole == parse(text.splitlines())
+    cut = parse(text[:-2].splitlines(keepends=True))
+    assert cut.unparsed == [text[:-2].splitlines()[-1]]
+    assert cut.lines == whole.lines
+
+
 def test_a_timestamp_is_no_column() -> None:
     plain = parse(lines("convrelu_eager")).primitives
     stamped = parse(

@@ -80,6 +80,13 @@ def test_a_graph_that_is_none_fails() -> None:
     assert axes_of("ptmalloc_off", "operators", "compiled_regions", value=1) == {"graph"}
 
 
+def test_operators_that_the_profiler_could_not_see_are_looked_for_elsewhere_and_never_assumed() -> None:
+    # oneDNN's log and the kind of the module are enough for these.
+    for name in ("ptmalloc_off", "ipex_channels_last", "ipex_int8_torchscript"):
+        assert axes_of(name, "operators", value=None) == set()
+    assert axes_of("bf16_compile", "operators", value=None) == {"graph"}
+
+
 def test_ipex_that_is_not_in_the_graph_fails() -> None:
     assert axes_of("ipex_int8_torchscript", "graph", "nodes", value={"aten::_convolution": 2}) == {"ipex"}
     assert axes_of("ipex_bf16_compile", "graph", "compiler", value="inductor") == {"ipex"}

@@ -154,7 +154,7 @@ def test_shapes_stand_side_by_side_with_what_computed_them_largest_change_first(
     for name, rows in (("ptmalloc", before), ("tcmalloc", after)):
         folder = job_folder(mlruns / "sweeps" / "20260101-000000-abcd", name, 0) / "onednn"
         folder.mkdir()
-        (folder / "trace.csv").write_text("\n".join((TRACE, *rows)))
+        (folder / "trace.csv").write_text("\n".join((TRACE, *rows, "")))
     out = shown(mlruns, "ptmalloc", "tcmalloc", capsys=capsys)
     table = [" ".join(line.split()) for line in out.partition("by shape")[2].splitlines()]
     assert table[2:5] == [

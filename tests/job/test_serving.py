@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
+from xml.etree import ElementTree
 
 import pytest
 
@@ -400,3 +401,62 @@ def test_a_worker_of_another_launcher_or_with_other_requests_fails(key: str, val
 def test_a_served_cell_without_evidence_of_serving_fails() -> None:
     proof = tampered("torchserve_jemalloc", "serving", value=None)
     assert [mismatch.axis for mismatch in gate.check(plan_of_recorded(), proof)] == ["serving"]
+
+
+@pytest.mark.parametrize("name", ["R&D", "a<b", 'the "fast" one', "it's", "${sys:user.home}", "Büro"])
+def test_log4j_finds_its_files_below_a_folder_of_any_name(name: str) -> None:
+    folder = Path("/home/x") / name / "logs"
+    root = ElementTree.fromstring(torchserve.log_configuration(folder))  # noqa: S314 - our own text
+    # Log4j replaces ${...} and takes the first of two dollar signs away.
+    files = {element.attrib["fileName"].replace("$$", "$") for element in root.iter("File")}
+    assert files == {f"{folder}/{log}.log" for log in ("ts_metrics", "model_metrics", "model_log")}
+
+
+def java_value(text: str) -> str:
+    """What java.util.Properties.load() makes of a value, for the escapes that the file may have."""
+    return (
+        text.removeprefix("\\ ")
+        .encode("latin-1")
+        .decode("unicode_escape")
+        .encode("utf-16", "surrogatepass")
+        .decode("utf-16")
+    )
+
+
+@pytest.mark.parametrize("name", ["R&D", "back\\slash", "\\u0041", "line\nbreak", "Büro", "日本", "🦊"])
+def test_java_reads_the_path_of_the_model_store_as_it_is(name: str, tmp_path: Path) -> None:
+    lines = torchserve.properties(replace(site(tmp_path), private=Path("/tmp") / name)).splitlines()
+    assert [java_value(line.partition("=")[2]) for line in lines if line.startswith("model_store=")] == [
+        f"/tmp/{name}/store"
+    ]
+
+
+def test_a_clock_that_was_set_below_a_generator_is_no_measurement() -> None:
+    ab, h2load = text("ab_requests.tsv").splitlines(keepends=True), text("h2load.tsv").splitlines(keepends=True)
+    fields = ab[7].split("\t")
+    back = "".join([*ab[:7], "\t".join([*fields[:4], "-3599990", fields[5]]), *ab[8:]])
+    with pytest.raises(load.LoadError, match="below 0: the clock was set back"):
+        load.read_ab(text("ab.txt"), back, 40)
+    start, status, _ = h2load[7].split()
+    with pytest.raises(load.LoadError, match="not above 0: the clock was set back"):
+        load.read_h2load("".join([*h2load[:7], f"{start}\t{status}\t-3599990\n", *h2load[8:]]), 40, 50.0)
+    measured = load.read_h2load(
+        "".join([*h2load[:7], f"{int(start) + 3600_000_000}\t200\t20000\n", *h2load[8:]]), 40, 50.0
+    )
+    with pytest.raises(load.LoadError, match="the clock was set"):
+        load.check_clock(measured, wall_s=1.0)
+    load.check_clock(load.read_h2load(text("h2load.tsv"), 40, 50.0), wall_s=1.0)
+
+
+def test_a_last_line_that_is_cut_off_in_its_digits_is_torn() -> None:
+    with pytest.raises(load.LoadError, match="cut off"):
+        load.read_h2load(text("h2load.tsv")[:-2], 40, 50.0)
+    with pytest.raises(load.LoadError, match="cut off"):
+        load.read_ab(text("ab.txt"), text("ab_requests.tsv")[:-2], 40)
+
+
+def test_a_time_below_zero_leaves_torchserve_s_figure_out() -> None:
+    log = text("metrics.log")
+    whole = torchserve.times(log, 40, 11)
+    before, _, after = log.rpartition("HandlerTime.ms:")
+    assert set(whole) - set(torchserve.times(f"{before}HandlerTime.ms:-{after}", 40, 11)) == {"serving/handler_ms"}

@@ -139,7 +139,7 @@ def test_an_open_loop_keeps_its_rate_and_captures_follow_the_load(run_cli: Runne
     figures = record.outcomes[0].figures
     assert figures["throughput/samples_per_s"] == pytest.approx(10, rel=0.3)
     assert abs(figures["load/late_ms"]) < 200
-    assert record.captures["capture.itt"] == record.captures["capture.onednn"] == "ok"
+    assert {record.captures[f"capture.{name}"].split("; ")[0] for name in ("itt", "onednn")} == {"ok"}
     assert (job / "itt" / "timeline.json").exists()
 
 

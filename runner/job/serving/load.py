@@ -18,6 +18,9 @@ CONTENT_TYPE = "application/octet-stream"
 # The names of the generators' files in the folder of the load.
 AB_REQUESTS, AB_PERCENTILES, H2LOAD_REQUESTS = "requests.tsv", "percentiles.csv", "h2load.tsv"
 
+# What a generator says may be longer than it ran by the rounding of its figures.
+_CLOCK_SLACK_S = 0.1
+
 
 class LoadError(ValueError):
     """The files that a generator left can't be read, or say that requests failed."""
@@ -92,7 +95,9 @@ def read_ab(printed: str, rows: str, requests: int) -> LoadResult:
             f"{int(complete)} of {requests} requests were answered, {failed} failed, {refused} by an error (non-2xx)"
         )
     try:
-        table = [line.split("\t") for line in rows.splitlines()[1:]]
+        table = [line.split("\t") for line in _whole_lines(rows)[1:]]
+        if any(int(row[4]) < 0 for row in table):
+            raise ValueError("a latency is below 0: the clock was set back meanwhile")
         # 0 stands for less than half a millisecond, and no latency is zero.
         timed = sorted((int(row[1]), max(int(row[4]), 0.5) / 1e3) for row in table)
     except (IndexError, ValueError) as error:
@@ -100,6 +105,17 @@ def read_ab(printed: str, rows: str, requests: int) -> LoadResult:
     if len(timed) != requests:
         raise LoadError(f"ab's file of requests has {len(timed)} of {requests}")
     return LoadResult(requests, wall_s, per_s, tuple(seconds for _, seconds in timed))
+
+
+def _whole_lines(text: str) -> list[str]:
+    """The lines of a file of which the last is whole: the digits of one that was cut off make another number.
+
+    Raises:
+        ValueError: the last line does not end.
+    """
+    if text and not text.endswith("\n"):
+        raise ValueError("its last line is cut off")
+    return text.splitlines()
 
 
 def period_ms(rate_per_s: float) -> int:
@@ -127,8 +143,10 @@ def read_h2load(rows: str, requests: int, rate_per_s: float) -> LoadResult:
     """
     try:
         table = sorted(
-            (int(start), int(status), int(took)) for start, status, took in map(str.split, rows.splitlines())
+            (int(start), int(status), int(took)) for start, status, took in map(str.split, _whole_lines(rows))
         )
+        if any(took <= 0 and status >= 0 for _, status, took in table):
+            raise ValueError("a latency is not above 0: the clock was set back meanwhile")
     except ValueError as error:
         raise LoadError(f"h2load's file of requests can't be read: {error}") from error
     failed = sum(status < 0 for _, status, _ in table)
@@ -142,6 +160,20 @@ def read_h2load(rows: str, requests: int, rate_per_s: float) -> LoadResult:
     period_us = 1000 * period_ms(rate_per_s)
     late_s = median(start - first - i * period_us for i, (start, _, _) in enumerate(table)) / 1e6
     return LoadResult(requests, wall_s, requests / wall_s, tuple(took / 1e6 for _, _, took in table), late_s)
+
+
+def check_clock(result: LoadResult, wall_s: float) -> None:
+    """Refuse what a generator measured while the clock of the day was set: both generators read that one.
+
+    Args:
+        wall_s: how long the generator ran, on a clock that nobody can set.
+
+    Raises:
+        LoadError: it says that it took longer than it ran.
+    """
+    longest_s = max(result.wall_s, *result.latencies_s)
+    if longest_s > wall_s + _CLOCK_SLACK_S:
+        raise LoadError(f"it ran for {wall_s:.3g} s and says {longest_s:.3g} s: the clock was set meanwhile")
 
 
 def percentile(latencies_s: tuple[float, ...], percent: float) -> float:

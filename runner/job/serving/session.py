@@ -313,6 +313,7 @@ class _Session:
                 result = load.read_ab(printed, _text(folder / load.AB_REQUESTS), requests)
             else:
                 result = load.read_h2load(_text(folder / load.H2LOAD_REQUESTS), requests, rate_per_s)
+            load.check_clock(result, ended.wall_s)
         except load.LoadError as error:
             raise ServingError(f"{name} requests: {error}; see {name}/ and {site.logs.name}/ of the job") from error
         return result, ended.cpu_s

@@ -17,6 +17,7 @@ from dataclasses import asdict
 from importlib import metadata
 from pathlib import Path
 from statistics import fmean
+from xml.sax.saxutils import quoteattr
 
 from runner.job.serving.load import CONTENT_TYPE
 from runner.job.serving.server import ServingError, Site
@@ -30,14 +31,16 @@ _ANSWER = Path("the server's answer")
 _INFERENCE, _MANAGEMENT, _METRICS, _GRPC_INFERENCE, _GRPC_MANAGEMENT = range(5)
 
 # 2026-11-24T01:02:03,004 - PredictionTime.ms:5.1|#ModelName:cell,Level:Model|#hostname:h,requestID:i,j,timestamp:1
-_LINE = re.compile(r" - (?P<name>QueueTime|HandlerTime|PredictionTime)\.\w+:(?P<value>[-\d.eE]+)\|#")
+_LINE = re.compile(
+    r" - (?P<name>QueueTime|HandlerTime|PredictionTime)\.\w+:(?P<value>-?\d{1,20}(\.\d{1,20})?(E-?\d{1,3})?)\|#"
+)
 _FIRST_REQUEST = re.compile(r"requestID:([^,]+),")
 _LOGS = ("ts_metrics.log", "model_metrics.log")
 
 # By default TorchServe writes a dozen lines per request into three places, and a job would keep them all. Ours keeps
 # metrics, the worker's output and warnings only.
 _FILE = """
-  <File name="{name}" fileName="{folder}/{name}.log"><PatternLayout pattern="{pattern}"/></File>"""
+  <File name="{name}" fileName={file}><PatternLayout pattern="{pattern}"/></File>"""
 _LOGGER = """
   <Logger name="{logger}" level="all" additivity="false"><AppenderRef ref="{name}"/></Logger>"""
 _FILES = {"TS_METRICS": "ts_metrics", "MODEL_METRICS": "model_metrics", "MODEL_LOG": "model_log"}
@@ -46,7 +49,9 @@ _FILES = {"TS_METRICS": "ts_metrics", "MODEL_METRICS": "model_metrics", "MODEL_L
 def log_configuration(folder: Path) -> str:
     """The content of log4j2.xml: metrics and the worker's output go to files in ``folder``, warnings to stdout."""
     plain = "%d{ISO8601} - %m%n"
-    files = "".join(_FILE.format(name=name, folder=folder, pattern=plain) for name in _FILES.values())
+    # In Log4j's configuration ${...} is replaced; a second dollar sign keeps the first.
+    paths = {name: quoteattr(str(folder / f"{name}.log").replace("${", "$${")) for name in _FILES.values()}
+    files = "".join(_FILE.format(name=name, file=file, pattern=plain) for name, file in paths.items())
     loggers = "".join(_LOGGER.format(logger=logger, name=name) for logger, name in _FILES.items())
     return f"""<?xml version="1.0" encoding="UTF-8"?>
 <Configuration>
@@ -88,7 +93,20 @@ def properties(site: Site) -> str:
         "cpu_launcher_enable": "true",
         "cpu_launcher_args": " ".join(site.launcher_args),
     }
-    return "".join(f"{key}={value}\n" for key, value in lines.items())
+    return "".join(f"{key}={_java_value(str(value))}\n" for key, value in lines.items())
+
+
+def _java_value(text: str) -> str:
+    """A value as java.util.Properties.load() reads it: the file is in ISO 8859-1, and a backslash begins an escape."""
+    units = memoryview(text.encode("utf-16-le", errors="surrogatepass")).cast("H")
+    escaped = "".join(_java_character(unit) for unit in units)
+    return f"\\{escaped}" if escaped.startswith(" ") else escaped
+
+
+def _java_character(unit: int) -> str:
+    """A unit of UTF-16."""
+    character = chr(unit)
+    return "\\\\" if character == "\\" else character if " " <= character <= "~" else f"\\u{unit:04x}"
 
 
 def manifest() -> str:
@@ -100,9 +118,9 @@ def manifest() -> str:
 def times(log: str, requests: int, batches: int) -> dict[str, float]:
     """Means: ``serving/queue_ms`` over the last requests, ``handler_ms`` and ``predict_ms`` over the last batches.
 
-    A figure is left out if the log has fewer requests or batches. The last request in the log is the order to end, the
-    only one after the measured requests that waited in the queue. Orders have no HandlerTime, and no request in common
-    with a batch that has one.
+    A figure is left out if the log has fewer requests or batches, or a time below 0, for which the server's clock was
+    set. The last request in the log is the order to end, the only one after the measured requests that waited in the
+    queue. Orders have no HandlerTime, and no request in common with a batch that has one.
     """
     logged: dict[str, list[tuple[str, float]]] = {"QueueTime": [], "HandlerTime": [], "PredictionTime": []}
     for line in log.splitlines():
@@ -116,7 +134,7 @@ def times(log: str, requests: int, batches: int) -> dict[str, float]:
         "serving/handler_ms": ([value for _, value in handled], batches),
         "serving/predict_ms": ([value for request, value in logged["PredictionTime"] if request in measured], batches),
     }
-    return {name: fmean(values) for name, (values, wanted) in means.items() if values and len(values) == wanted}
+    return {name: fmean(values) for name, (values, wanted) in means.items() if len(values) == wanted > 0 <= min(values)}
 
 
 def reason(log: str) -> str | None:
