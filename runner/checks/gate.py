@@ -16,6 +16,7 @@ from runner.launch import PlacedCell
 from runner.launch.xeon import MODULE as LAUNCHER
 from runner.machine.host import format_cpu_list
 from runner.protocol.evidence import Evidence, GraphKind, Quality, TensorsEvidence
+from runner.protocol.resultfile import Window
 from runner.protocol.verdicts import UNOBSERVED
 
 
@@ -29,6 +30,8 @@ class Proof:
     """The summary of oneDNN's log of a few iterations."""
     quality: Quality | None
     """How far its output is from fp32's; None if the worker did not compare them."""
+    window: Window | None = None
+    """What the operating system counted while it was timed; None if that is not known."""
 
 
 @dataclass(frozen=True)
@@ -317,6 +320,40 @@ def _check_work(placed: PlacedCell, proof: Proof) -> Iterator[Mismatch]:
         yield Mismatch("work", "inference_mode", evidence.grad_mode, "the worker is of another version")
 
 
+def _check_arithmetic(placed: PlacedCell, proof: Proof) -> Iterator[Mismatch]:
+    """An iteration does the model's arithmetic again: an answer that it remembered takes no time and is right."""
+    wanted = 0 if proof.quality is None else proof.quality.reference_operators
+    # Regions of torch.compile may compute in kernels of their own, which have no operator.
+    is_seen = proof.evidence.operators.compute or proof.evidence.operators.compiled_regions or proof.kernels.dtypes
+    if wanted and not is_seen:
+        yield Mismatch(
+            "work",
+            f"the model's arithmetic ({wanted} operators that compute in the fp32 reference)",
+            "none in an iteration",
+            "the model remembers its answers: it must compute them in every call",
+        )
+
+
+# Cores that a process may keep busy beyond its threads (an allocator's background thread), and the seconds by which the
+# kernel's count of a thread that is running may be late: one tick.
+_BUSY_BEYOND, _TICK_S = 0.25, 0.02
+
+
+def _check_busy(placed: PlacedCell, proof: Proof) -> Iterator[Mismatch]:
+    """No more threads compute than were asked for: the others' work may go on after the iteration."""
+    window, threads = proof.window, placed.placement.threads
+    if window is None:
+        return
+    used_s = window.user_s + window.system_s
+    if used_s > (threads + _BUSY_BEYOND) * window.wall_s + (threads + 1) * _TICK_S:
+        yield Mismatch(
+            "threads",
+            f"{threads}",
+            f"{used_s / window.wall_s:.1f} cores busy while the iterations were timed",
+            "the model starts threads of its own, whose work may go on after forward() has returned",
+        )
+
+
 def _check_serving(placed: PlacedCell, proof: Proof) -> Iterator[Mismatch]:
     """Behind a server: the worker that proves itself answered all requests, and was started by the launcher."""
     if not placed.cell.scenario.is_served:
@@ -352,6 +389,8 @@ CHECKS: tuple[Callable[[PlacedCell, Proof], Iterator[Mismatch]], ...] = (
     _check_precision,
     _check_graph,
     _check_work,
+    _check_arithmetic,
+    _check_busy,
     _check_serving,
 )
 
