@@ -326,12 +326,8 @@ def _check_arithmetic(placed: PlacedCell, proof: Proof) -> Iterator[Mismatch]:
     # Regions of torch.compile may compute in kernels of their own, which have no operator.
     is_seen = proof.evidence.operators.compute or proof.evidence.operators.compiled_regions or proof.kernels.dtypes
     if wanted and not is_seen:
-        yield Mismatch(
-            "work",
-            f"the model's arithmetic ({wanted} operators that compute in the fp32 reference)",
-            "none in an iteration",
-            "the model remembers its answers: it must compute them in every call",
-        )
+        asked = f"the model's arithmetic ({wanted} operators that compute in the fp32 reference)"
+        yield Mismatch("work", asked, "none in an iteration", "the model remembers answers; it must compute each")
 
 
 # Cores that a process may keep busy beyond its threads (an allocator's background thread), and the seconds by which the
@@ -342,16 +338,11 @@ _BUSY_BEYOND, _TICK_S = 0.25, 0.02
 def _check_busy(placed: PlacedCell, proof: Proof) -> Iterator[Mismatch]:
     """No more threads compute than were asked for: the others' work may go on after the iteration."""
     window, threads = proof.window, placed.placement.threads
-    if window is None:
-        return
-    used_s = window.user_s + window.system_s
-    if used_s > (threads + _BUSY_BEYOND) * window.wall_s + (threads + 1) * _TICK_S:
-        yield Mismatch(
-            "threads",
-            f"{threads}",
-            f"{used_s / window.wall_s:.1f} cores busy while the iterations were timed",
-            "the model starts threads of its own, whose work may go on after forward() has returned",
-        )
+    used_s = window.user_s + window.system_s if window else 0.0
+    if window and used_s > (threads + _BUSY_BEYOND) * window.wall_s + (threads + 1) * _TICK_S:
+        actual = f"{used_s / window.wall_s:.1f} cores busy while the iterations were timed"
+        cure = "the model has threads of its own, whose work may go on after forward() has returned"
+        yield Mismatch("threads", str(threads), actual, cure)
 
 
 def _check_serving(placed: PlacedCell, proof: Proof) -> Iterator[Mismatch]:
