@@ -12,12 +12,13 @@ from pathlib import PurePath
 from typing import Any
 
 from runner.capture.kernels import Summary
+from runner.checks.quality import judge
 from runner.launch import PlacedCell
 from runner.launch.xeon import MODULE as LAUNCHER
 from runner.machine.host import format_cpu_list
 from runner.protocol.evidence import Evidence, GraphKind, Quality, TensorsEvidence
 from runner.protocol.resultfile import Window
-from runner.protocol.verdicts import UNOBSERVED
+from runner.protocol.verdicts import UNOBSERVED, QualityVerdict
 
 
 @dataclass(frozen=True)
@@ -321,8 +322,9 @@ def _check_work(placed: PlacedCell, proof: Proof) -> Iterator[Mismatch]:
 
 
 def _check_arithmetic(placed: PlacedCell, proof: Proof) -> Iterator[Mismatch]:
-    """An iteration does the model's arithmetic again: an answer that it remembered takes no time and is right."""
-    wanted = 0 if proof.quality is None else proof.quality.reference_operators
+    """A right output took the model's arithmetic: an answer that it remembers is right, and takes no time."""
+    is_right = judge(proof.quality, placed.cell.precision.tolerance) == QualityVerdict.OK
+    wanted = proof.quality.reference_operators if proof.quality and is_right else 0
     # Regions of torch.compile may compute in kernels of their own, which have no operator.
     is_seen = proof.evidence.operators.compute or proof.evidence.operators.compiled_regions or proof.kernels.dtypes
     if wanted and not is_seen:

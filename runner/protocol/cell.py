@@ -243,6 +243,7 @@ class Cell:
         "reference; behind a server there is always one.",
         2,
         least=1,
+        most=1000,
         unit="input sets",
         is_work=True,
     )

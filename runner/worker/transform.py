@@ -98,16 +98,20 @@ def _ipex_optimize(module: nn.Module, call: Call, dtype: torch.dtype, graph: str
     return optimized
 
 
+# In a name of our own, because torch's stubs don't export it.
+_TracerWarning: Any = torch.jit.TracerWarning  # type: ignore[attr-defined]
+
+
 @contextmanager
 def _noting_tracer_warnings(notes: list[str]) -> Iterator[None]:
     """Make a note of each place at which tracing may lose the model's control flow; warnings are printed as ever."""
     with warnings.catch_warnings(record=True) as caught:
-        warnings.simplefilter("always", torch.jit.TracerWarning)
+        warnings.simplefilter("always", _TracerWarning)
         yield
     places = {}
     for warning in caught:
         warnings.showwarning(warning.message, warning.category, warning.filename, warning.lineno)
-        if issubclass(warning.category, torch.jit.TracerWarning):
+        if issubclass(warning.category, _TracerWarning):
             places[f"{Path(warning.filename).name}:{warning.lineno}"] = str(warning.message).partition(" might")[0]
     if places:
         place, what = next(iter(places.items()))

@@ -1,9 +1,11 @@
 from __future__ import annotations
 
 import concurrent.futures
+import functools
 import itertools
 import os
 import time
+from typing import Any
 
 import pytest
 import torch
@@ -54,7 +56,12 @@ def test_a_sample_is_the_latency_of_its_own_call() -> None:
 @pytest.mark.parametrize("rule", [Rule(8), Rule(None, 0.001, 0.001)])
 def test_iterations_take_the_ring_in_turn_and_the_last_output_is_kept(rule: Rule) -> None:
     calls: list[str] = []
-    ring = [lambda name=name: calls.append(name) or len(calls) for name in "abc"]
+
+    def call_of(name: str) -> int:
+        calls.append(name)
+        return len(calls)
+
+    ring = [functools.partial(call_of, name) for name in "abc"]
     measured = measure.measure_ring(ring, rule, os.getpid(), keep=lambda output: ("kept", output))
     assert calls == [name for name, _ in zip(itertools.cycle("abc"), calls, strict=False)]
     assert measured.output == ("kept", len(measured.latencies_s))
@@ -93,7 +100,7 @@ def test_a_coroutine_is_refused_by_name() -> None:
 
 
 def test_a_copy_stays_as_it_was_and_shows_whether_the_output_did() -> None:
-    output = {"a": torch.tensor([1.0, float("nan")]), "b": [torch.zeros(2, dtype=torch.long)], "c": None}
+    output: dict[str, Any] = {"a": torch.tensor([1.0, float("nan")]), "b": [torch.zeros(2).long()], "c": None}
     copy = call.copied(output)
     assert call.is_same(output, copy)
     output["b"][0][1] = 7
