@@ -18,6 +18,7 @@ def main() -> None:
     parser.add_argument("model", choices=["resnet50", "conv_relu"])
     parser.add_argument("--batch-size", type=int, required=True)
     parser.add_argument("--ipex", choices=["off", "on"], default="off")
+    parser.add_argument("--inputs", type=int, default=2)
     parser.add_argument("--warmup", type=int, required=True)
     parser.add_argument("--iterations", type=int, required=True)
     options = parser.parse_args()
@@ -26,24 +27,28 @@ def main() -> None:
     if options.model == "resnet50":
         import torchvision
 
-        model, x = torchvision.models.resnet50(weights=None), torch.rand(options.batch_size, 3, 224, 224)
+        model, shape = torchvision.models.resnet50(weights=None), (options.batch_size, 3, 224, 224)
     else:
         model = nn.Sequential(nn.Conv2d(16, 33, 3, stride=2), nn.ReLU())
-        x = torch.rand(options.batch_size, 16, 50, 100)
+        shape = (options.batch_size, 16, 50, 100)
+    inputs = [torch.rand(shape) for _ in range(options.inputs)]
     model.eval()
     with torch.inference_mode():
         if options.ipex == "on":
             import intel_extension_for_pytorch as ipex
 
-            model = ipex.optimize(model, dtype=torch.float32, sample_input=(x,))
-        for _ in range(options.warmup):
-            model(x)
+            model = ipex.optimize(model, dtype=torch.float32, sample_input=(inputs[0],))
+        for i in range(options.warmup):
+            output = model(inputs[i % len(inputs)])
         print("warm", flush=True)
         latencies_ns = []
-        for _ in range(options.iterations):
+        for i in range(options.iterations):
+            x = inputs[i % len(inputs)]
             start = time.perf_counter_ns()
-            model(x)
+            output = model(x)
             latencies_ns.append(time.perf_counter_ns() - start)
+        if not output.isfinite().all():
+            raise ValueError("the last output is not finite")
     print(statistics.median(latencies_ns) / 1e9)
 
 

@@ -120,11 +120,14 @@ def main() -> int:
     parser.add_argument("--model", choices=["resnet50", "conv_relu"], default="resnet50")
     parser.add_argument("--batch-size", type=int, default=1)
     parser.add_argument("--allocator", choices=["ptmalloc", "tcmalloc", "jemalloc"], default="tcmalloc")
+    parser.add_argument("--inputs", type=int, default=2, help="input sets in turn (default: %(default)s)")
     parser.add_argument("--iterations", type=int, default=400)
     parser.add_argument("--times", type=int, default=5, help="number of pairs (default: %(default)s)")
     parser.add_argument("--turn-s", type=float, default=1.0, help="seconds per turn (default: %(default)s)")
     options = parser.parse_args()
-    loop = {"batch_size": options.batch_size, "warmup": 5, "iterations": options.iterations}
+    loop = {
+        "batch_size": options.batch_size, "inputs": options.inputs, "warmup": 5, "iterations": options.iterations,
+    }  # fmt: skip
     overrides = [f"model={options.model}", f"allocator={options.allocator}", *(f"{k}={v}" for k, v in loop.items())]
     words = [options.model, *(w for k, v in loop.items() for w in (f"--{k.replace('_', '-')}", str(v)))]
     name = "default" if options.allocator == "ptmalloc" else options.allocator

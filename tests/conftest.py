@@ -186,7 +186,7 @@ def lone_core(run_cli: Runner) -> Ran:
 # Faults of tests/models/misbehaving.py that need nothing special of their cell, ...
 FAULTS = (
     "raises", "killed", "segfaults", "exits", "tears", "comes_from_the_future", "sets_threads", "perturbed",
-    "makes_nan",
+    "makes_nan", "gives_up", "remembers", "answers_late", "promises",
 )  # fmt: skip
 # ... and those that do, each an exclusive cell; the last is the launcher's, which is told not to preload.
 FAULTY_CELLS = (
@@ -195,6 +195,8 @@ FAULTY_CELLS = (
     "{twin: [is_not_compiled, falls_back_to_eager], graph: compile, memory_format: channels_last}",
     "{twin: loses_channels_last, memory_format: channels_last}",
     "{twin: uncalibrated, precision: int8, memory_format: channels_last}",
+    "{twin: hides_its_scores, precision: bf16}",
+    "{twin: branches, graph: torchscript}",
     "{twin: behaves, allocator: jemalloc}",
 )
 

@@ -231,7 +231,7 @@ def take_result(file: Path) -> None:
     quality = judge_quality(result.quality, {"rel_l2": 1e-4, "cosine": 0.9})
     assert isinstance(quality, str)
     summary = kernels.summarize(onednn.parse(VERBOSE[0].splitlines()[:50]), result.onednn_step_s)
-    proof = gate.Proof(result.evidence, summary, result.quality) if result.evidence else None
+    proof = gate.Proof(result.evidence, summary, result.quality, result.window) if result.evidence else None
     write_json(file.with_name("evidence.json"), proof and asdict(proof))
     gate.check(PLANNED, proof)
     evidence_figures(summary, result.quality)

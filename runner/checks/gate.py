@@ -12,11 +12,13 @@ from pathlib import PurePath
 from typing import Any
 
 from runner.capture.kernels import Summary
+from runner.checks.quality import judge
 from runner.launch import PlacedCell
 from runner.launch.xeon import MODULE as LAUNCHER
 from runner.machine.host import format_cpu_list
 from runner.protocol.evidence import ComputeOperator, Evidence, GraphKind, Quality, TensorsEvidence
-from runner.protocol.verdicts import UNOBSERVED
+from runner.protocol.resultfile import Window
+from runner.protocol.verdicts import UNOBSERVED, QualityVerdict
 
 
 @dataclass(frozen=True)
@@ -29,6 +31,8 @@ class Proof:
     """The summary of oneDNN's log of a few iterations."""
     quality: Quality | None
     """How far its output is from fp32's; None if the worker did not compare them."""
+    window: Window | None = None
+    """What the operating system counted while it was timed; None if that is not known."""
 
 
 @dataclass(frozen=True)
@@ -322,6 +326,32 @@ def _check_work(placed: PlacedCell, proof: Proof) -> Iterator[Mismatch]:
         yield Mismatch("work", "inference_mode", evidence.grad_mode, "the worker is of another version")
 
 
+def _check_arithmetic(placed: PlacedCell, proof: Proof) -> Iterator[Mismatch]:
+    """A right output took the model's arithmetic: an answer that it remembers is right, and takes no time."""
+    is_right = judge(proof.quality, placed.cell.precision.tolerance) == QualityVerdict.OK
+    wanted = proof.quality.reference_operators if proof.quality and is_right else 0
+    # Regions of torch.compile may compute in kernels of their own, which have no operator.
+    is_seen = proof.evidence.operators.compute or proof.evidence.operators.compiled_regions or proof.kernels.dtypes
+    if wanted and not is_seen:
+        asked = f"the model's arithmetic ({wanted} operators that compute in the fp32 reference)"
+        yield Mismatch("work", asked, "none in an iteration", "the model remembers answers; it must compute each")
+
+
+# Cores that a process may keep busy beyond its threads (an allocator's background thread), and the seconds by which the
+# kernel's count of a thread that is running may be late: one tick.
+_BUSY_BEYOND, _TICK_S = 0.25, 0.02
+
+
+def _check_busy(placed: PlacedCell, proof: Proof) -> Iterator[Mismatch]:
+    """No more threads compute than were asked for: the others' work may go on after the iteration."""
+    window, threads = proof.window, placed.placement.threads
+    used_s = window.user_s + window.system_s if window else 0.0
+    if window and used_s > (threads + _BUSY_BEYOND) * window.wall_s + (threads + 1) * _TICK_S:
+        actual = f"{used_s / window.wall_s:.1f} cores busy while the iterations were timed"
+        cure = "the model has threads of its own, whose work may go on after forward() has returned"
+        yield Mismatch("threads", str(threads), actual, cure)
+
+
 def _check_serving(placed: PlacedCell, proof: Proof) -> Iterator[Mismatch]:
     """Behind a server: the worker that proves itself answered all requests, and was started by the launcher."""
     if not placed.cell.scenario.is_served:
@@ -357,6 +387,8 @@ CHECKS: tuple[Callable[[PlacedCell, Proof], Iterator[Mismatch]], ...] = (
     _check_precision,
     _check_graph,
     _check_work,
+    _check_arithmetic,
+    _check_busy,
     _check_serving,
 )
 

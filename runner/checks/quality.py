@@ -22,7 +22,7 @@ def judge(quality: Quality | None, tolerance: Mapping[str, float]) -> QualityFin
     if not quality.comparable:
         return (quality.why or "output that can't be compared")[:1000]
     if not quality.finite:
-        return "output with nan or inf"
+        return "output with nan or inf" + _place(quality, "finite")
     # (figure, its value, whether more of it is better, whether an output may have none)
     figures = (
         ("rel_l2", quality.rel_l2, False, False),
@@ -35,8 +35,13 @@ def judge(quality: Quality | None, tolerance: Mapping[str, float]) -> QualityFin
         if limit is None or (value is None and may_be_absent):
             continue
         if value is None:
-            return f"{name} is too large to be a number"
+            return f"{name} is too large to be a number" + _place(quality, name)
         # Written so that nan, which compares false with everything, does not pass.
         if not (value >= limit if more_is_better else value <= limit):
-            return f"{name} {value:.3g} is past the tolerance of {limit:g}"
+            return f"{name} {value:.3g} is past the tolerance of {limit:g}" + _place(quality, name)
     return QualityVerdict.OK
+
+
+def _place(quality: Quality, name: str) -> str:
+    """The part of the sentence that says where in the outputs the figure is worst."""
+    return f", of {quality.worst[name][:200]}" if name in quality.worst else ""

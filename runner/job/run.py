@@ -191,6 +191,7 @@ def _attempt(cell: Cell, config: Config, folder: Path, unfinished: Outcome) -> O
         captures={**tags, **_unobserved(results[0])},
         cost_s=cost_s,
         contamination=_judge_surroundings(results, folder),
+        notes=tuple(dict.fromkeys(note for result in results for note in result.notes)),
     )
     return _possible(outcome, unfinished)
 
@@ -262,7 +263,7 @@ def _judge_instance(placed: launch.PlacedCell, result: WorkerResult, folder: Pat
     lines = stored.read_text(file, errors="replace").splitlines(keepends=True) if file.exists() else []
     log = onednn.parse(lines)
     summary = kernels.summarize(log, result.onednn_step_s)
-    proof = None if result.evidence is None else gate.Proof(result.evidence, summary, result.quality)
+    proof = None if result.evidence is None else gate.Proof(result.evidence, summary, result.quality, result.window)
     if proof is not None:
         _write_evidence(folder / f"evidence{f'-{instance}' if instance else ''}.json", proof)
     return _JudgedInstance(

@@ -238,6 +238,15 @@ class Cell:
         least=0,
         unit="untimed iterations",
     )
+    inputs: int = setting(
+        "Input sets that the iterations take in turn, drawn from different seeds, each proved against its own "
+        "reference; behind a server there is always one.",
+        2,
+        least=1,
+        most=1000,
+        unit="input sets",
+        is_work=True,
+    )
     iterations: int | None = setting(
         "Timed iterations per process; null: until its median is known well enough.",
         None,

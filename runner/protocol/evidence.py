@@ -236,24 +236,32 @@ class Evidence:
 
 @dataclass(frozen=True)
 class Quality:
-    """How far a model's output is from the same model's in fp32, eager, on the same inputs."""
+    """How far a model's outputs are from the same model's in fp32, eager, on the same inputs: the worst decides."""
 
     comparable: bool
     """Whether the two outputs have the same shapes and hold numbers; every figure is None if not."""
     why: str | None
     """Why they can't be compared, in one sentence; None if they can."""
     finite: bool | None
-    """Whether neither output has nan or inf; None if they can't be compared."""
+    """Whether neither has nan, nor inf where the other has not the same; None if they can't be compared."""
     tensors: Count
-    """The number of tensors that were compared."""
+    """The number of tensors that were compared, per output."""
+    outputs: Count
+    """The number of outputs that were compared: of different iterations, and of every input set."""
+    reference_operators: Count
+    """Operators that compute in one iteration of the reference; 0 also where they were not counted."""
     dtypes: list[str]
     """The dtypes of the output's tensors."""
     max_abs_err: Figure | None
     """The largest absolute difference of two values; None if it is not finite."""
     rel_l2: Figure | None
-    """The norm of the difference over the norm of the reference; None if it is not finite."""
+    """The norm of the difference over the norm of the reference, of the tensor or the sample in which it is largest;
+    None if it is not finite."""
     cosine: Figure | None
-    """The cosine of the angle between the two, all values as one vector; None if it is not finite."""
+    """The cosine of the angle between the two, of the tensor in which it is smallest; None if it is not finite."""
     top1_match_pct: Figure | None
     """Percent of positions whose largest value over the last dimension has the same index, of the first tensor with
-    two or three dimensions; None if there is no such tensor."""
+    two or three dimensions, in the output where it is smallest; None if there is no such tensor."""
+    worst: Mapping[str, str]
+    """Figure -> the place in the outputs that decided it (``sample 3 of output['score'] in the last timed
+    iteration``); ``finite`` -> the place of a nan or inf that is wrong."""

@@ -13,8 +13,9 @@ from runner.protocol.stopping import Rule
 
 # History of the job and result files: 1 = first version; 2 = precision, memory format, graph, instances;
 # 3 = captures, several logged steps, passes of their own; 4 = when to stop, surroundings;
-# 5 = outcomes without MLflow's run ids; 6 = latencies_s, the cell itself; 7 = typed evidence, quality and captures.
-FORMAT = 7
+# 5 = outcomes without MLflow's run ids; 6 = latencies_s, the cell itself; 7 = typed evidence, quality and captures;
+# 8 = input sets, the worst of several outputs, notes.
+FORMAT = 8
 
 # Environment variables that tune allocators, OpenMP, MKL, oneDNN, torch's compilers, or load foreign code: what the
 # runner scrubs from the caller's environment, and what the worker reports of its own.
@@ -69,6 +70,11 @@ class JobSpec:
         # None of several instances stops early: the others would be timed without its load on the machine.
         target = cell.target_ci_pct if cell.instances == 1 else None
         return Rule(cell.iterations, cell.min_time_s or 0.0, cell.max_time_s or 0.0, target)
+
+    @property
+    def input_sets(self) -> int:
+        """How many input sets the iterations take in turn; the requests to a server are samples of one."""
+        return 1 if self.cell.scenario.is_served else self.cell.inputs
 
     @property
     def is_separate(self) -> bool:

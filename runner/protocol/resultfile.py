@@ -99,6 +99,8 @@ class WorkerResult:
     """How far the output is from the fp32 eager reference; None where there is no evidence either."""
     onednn_step_s: dict[str, list[Latency]] = field(default_factory=dict)
     """Copy of oneDNN (``torch``, ``ipex``) -> wall time of each iteration that it logged."""
+    notes: list[str] = field(default_factory=list)
+    """What a reader of the result must know and no check fails for: sentences."""
     format: int = FORMAT
 
 

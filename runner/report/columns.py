@@ -208,14 +208,15 @@ COLUMNS = (
     ),
     Column(
         "rel. error",
-        "The distance of the output from that of fp32 eager, relative to its length (L2 norm).",
+        "The distance of the output from that of fp32 eager, relative to its length (L2 norm), in the tensor or sample "
+        "in which it is largest.",
         _figure(Metric.RELATIVE_ERROR, ".1e"),
         frozenset({Place.SWEEP, Place.COMPARE, Place.MLFLOW}),
         Metric.RELATIVE_ERROR,
     ),
     Column(
         "max abs. error",
-        "The largest difference of one element of the output from that of fp32 eager.",
+        "The largest difference of one element of any output from that of fp32 eager.",
         _figure(Metric.LARGEST_ERROR, ".1e"),
         frozenset({Place.COMPARE}),
         Metric.LARGEST_ERROR,

@@ -37,6 +37,7 @@ def below(
     """
     notes = _first([note for row in rows for note in _of_cell(row, distinguishing)], "failed or wrong", _NAMED)
     notes += _contaminations(rows, distinguishing)
+    notes += _remarks(rows, distinguishing)
     notes += _shapes(rows, distinguishing, records or {})
     notes += _imprecise(rows, distinguishing)
     if any(row.answer.startswith("undecided") for row in rows):
@@ -93,6 +94,33 @@ def _contaminations(rows: Sequence[Row], distinguishing: Sequence[str]) -> list[
     if reruns:
         notes.append(f"{plural(reruns, 'contaminated attempt')} run again, and kept in the jobs' folders as attempt-N")
     return notes
+
+
+# Below this share of its threads a step hardly needs the CPU. A shorter window says nothing about it, because the
+# kernel counts in ticks.
+_IDLE_BELOW, _SHORTEST_WINDOW_MS = 0.6, 200.0
+
+
+def _remarks(rows: Sequence[Row], distinguishing: Sequence[str]) -> list[str]:
+    """The notes on what cells are, for which no check fails: what their workers noted, and idle cores."""
+    notes = []
+    for row in rows:
+        texts = [*row.cell.notes, *_idle_cores(row)]
+        if texts:
+            notes.append(f"{label(row.labels, distinguishing)}: {'; '.join(texts)}")
+    return _first(notes, "with notes like these")
+
+
+def _idle_cores(row: Row) -> list[str]:
+    """A note on a cell that barely uses its cores: it sleeps, waits, or leaves threads without work."""
+    figures = row.metrics
+    busy, threads = figures.get(Metric.CORES_BUSY), figures.get(Metric.THREADS)
+    if busy is None or not threads or row.cell.is_served:
+        return []
+    window_ms = figures.get(Metric.P50, 0.0) * figures.get(Metric.ITERATIONS, 0.0) / figures.get(Metric.PROCESSES, 1.0)
+    if busy >= _IDLE_BELOW * threads or window_ms < _SHORTEST_WINDOW_MS:
+        return []
+    return [f"{busy:.1f} of {threads:.0f} cores busy: its time is not that of arithmetic on all of them"]
 
 
 def _shapes(rows: Sequence[Row], distinguishing: Sequence[str], records: Mapping[str, CellRecord]) -> list[str]:

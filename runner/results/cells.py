@@ -35,7 +35,7 @@ FORMAT = "4"
 _STATE = ("cpus_allowed", "transparent_hugepages", "governor", "numa_balancing")
 _TEXTS = ("cell_id", "status", "failure", "evidence", "quality", "isa")
 # Columns that older files of this format lack: their cells have the defaults of CellRow.
-_LATER = ("contamination", "contaminated", "reruns", "jobs", "captures")
+_LATER = ("contamination", "contaminated", "reruns", "jobs", "captures", "notes")
 _MOST_VALUES = 50_000_000
 _ENDS = {end for ends in INTERVALS.values() for end in ends}
 
@@ -76,6 +76,8 @@ class CellRow:
     """How many of its jobs have ended."""
     captures: Mapping[str, str] = field(default_factory=dict)
     """The tags that say what became of its captures."""
+    notes: tuple[str, ...] = ()
+    """What a reader must know about it and no check fails for, in sentences."""
 
     @property
     def labels(self) -> dict[str, str]:
@@ -170,6 +172,7 @@ def cell_row(record: CellRecord, sweep: str, is_baseline: bool = False) -> CellR
         reruns=record.reruns,
         jobs=len(record.outcomes),
         captures=dict(record.captures),
+        notes=record.notes,
     )
 
 
@@ -195,6 +198,7 @@ def save(cells: Sequence[CellRow], origin: Origin, folder: Path, causes: Mapping
     columns: dict[str, Any] = {name: pa.array([getattr(cell, name) for cell in cells], pa.string()) for name in texts}
     columns["main_cause"] = pa.array([(causes or {}).get(cell.cell_id, "-") for cell in cells], pa.string())
     columns["contaminated"] = pa.array([list(cell.contaminated) for cell in cells], pa.list_(pa.int64()))
+    columns["notes"] = pa.array([list(cell.notes) for cell in cells], pa.list_(pa.string()))
     for name in ("reruns", "jobs"):
         columns[name] = pa.array([getattr(cell, name) for cell in cells], pa.int64())
     captures = [json.dumps(dict(cell.captures), sort_keys=True) for cell in cells]

@@ -10,7 +10,7 @@ from runner.capture.kernels import Summary
 from runner.capture.onednn import COMPUTE
 from runner.checks import contamination
 from runner.protocol.evidence import Quality
-from runner.protocol.resultfile import Window
+from runner.protocol.resultfile import Window, WorkerResult
 from runner.protocol.stopping import relative_width
 from runner.results.metric_names import Metric
 from runner.results.outcome import CellRecord
@@ -55,6 +55,10 @@ def _of_window(window: Window, latencies_s: Sequence[float]) -> dict[str, float]
         "selfaudit/launcher_cpu_pct": _scaled(window.launcher_cpu_s, 100 / window.wall_s),
     }
     return {name: value for name, value in figures.items() if value is not None}
+
+
+def _of_evidence(result: WorkerResult) -> dict[str, float]:
+    return {} if result.evidence is None else {Metric.THREADS: float(result.evidence.openmp.torch_threads)}
 
 
 def evidence_figures(kernels: Summary, quality: Quality | None) -> dict[str, float]:
@@ -161,8 +165,8 @@ def cell_metrics(record: CellRecord) -> dict[str, float]:
         Metric.CV: estimate.cv * 100,
         Metric.BETWEEN_PROCESSES: _scaled(estimate.process_spread, 100),
         Metric.PROCESS_CI95: _scaled(_median(map(relative_width, record.rounds)), 100),
-        "latency/iterations": float(estimate.iterations),
-        "latency/processes": float(estimate.processes),
+        Metric.ITERATIONS: float(estimate.iterations),
+        Metric.PROCESSES: float(estimate.processes),
         Metric.SAMPLES_PER_S: median(per_round.values()),
     }
     of_latency = {name: value for name, value in latency.items() if value is not None}
@@ -171,6 +175,7 @@ def cell_metrics(record: CellRecord) -> dict[str, float]:
         **of_latency,
         **_intervals(of_latency, record, batch_size),
         **_over_rounds([_of_window(window, latencies_s) for window, latencies_s in windows]),
+        **_over_rounds([_of_evidence(result) for result in finished.values()]),
         **_of_surroundings(record, [window for window, _ in windows]),
         **_over_rounds([dict(outcome.figures) for outcome in record.outcomes]),
         **{name: value for name, value in record.outcomes[0].figures.items() if name.startswith(CAPTURED)},

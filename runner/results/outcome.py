@@ -48,6 +48,8 @@ class Outcome:
     """The wall time of each phase of the runner and of the worker, in seconds."""
     contamination: Sequence[str] = ()
     """Who else was at work while the job was timed, see runner.checks.contamination; empty if nobody was seen."""
+    notes: Sequence[str] = ()
+    """What a reader of the result must know and no check fails for: see WorkerResult.notes."""
     attempts: Count = 1
     """The number of passes launched; those before the last failed or were contaminated, and are kept next to it."""
     format: int = FORMAT
@@ -106,6 +108,11 @@ class CellRecord:
     def contamination(self) -> dict[int, str]:
         """Number of each contaminated round -> why it is contaminated."""
         return {outcome.round: "; ".join(outcome.contamination) for outcome in self.outcomes if outcome.contamination}
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """The notes of all rounds, each once."""
+        return tuple(dict.fromkeys(note for outcome in self.outcomes for note in outcome.notes))
 
     @property
     def reruns(self) -> int:

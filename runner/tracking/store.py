@@ -249,6 +249,8 @@ class Store:
 def _tags(record: CellRecord, figures: dict[str, float]) -> dict[str, str]:
     """The tags of a cell whose rounds have ended."""
     tags = {Tag.EVIDENCE: record.evidence, Tag.QUALITY: record.quality, Tag.ISA: record.isa, **record.captures}
+    if record.notes:
+        tags[Tag.NOTES] = "; ".join(record.notes)
     tags[Tag.CONTAMINATED] = contamination.in_words(record.contamination, len(record.outcomes), figures)
     if record.failure:
         tags[Tag.FAILURE] = record.failure

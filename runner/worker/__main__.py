@@ -10,11 +10,13 @@ import time
 
 _STARTED = time.monotonic()
 
-import os  # noqa: E402 - the clock comes first: it dates the start of the process
+import itertools  # noqa: E402 - the clock comes first: it dates the start of the process
+import os  # noqa: E402
 import sys  # noqa: E402
 import traceback  # noqa: E402
 from collections.abc import Callable  # noqa: E402
 from dataclasses import replace  # noqa: E402
+from functools import partial  # noqa: E402
 from pathlib import Path  # noqa: E402
 from typing import Any  # noqa: E402
 
@@ -42,6 +44,8 @@ def run(spec: JobSpec, folder: Path, instance: int, keep: Callable[[WorkerResult
         import torch
 
         from runner.worker import captures, instances, measure, stages, surroundings
+        from runner.worker.call import copied
+        from runner.worker.distance import Observation
         from runner.worker.region import PerfControl
 
     barrier = instances.Barrier(folder, instance, len(spec.instances))
@@ -52,27 +56,36 @@ def run(spec: JobSpec, folder: Path, instance: int, keep: Callable[[WorkerResult
                 stages.reference_in_child(spec, reference_file)
         # After the fork: a child would wait for ever for faulthandler's thread, which it does not have.
         watch.say_where_it_hangs(spec.deadline_s)
-        subject = stages.prepare(spec, phases)
+        subject = stages.prepare(spec, phases, reference_file)
+        # A ring of the input sets, made before anything is timed: an iteration takes the next one.
+        ring = tuple(partial(call, subject.module) for call in subject.calls)
+        turns = itertools.cycle(ring)
 
         def iterate() -> Any:
-            return subject.call(subject.module)
+            return next(turns)()
 
         # Inference mode is the same in every cell, and recorded as evidence.
         with torch.inference_mode():
             with phases("warmup"):
                 # torch.compile compiles in the first call, TorchScript in the first two: neither may be timed.
-                for _ in range(max(spec.cell.warmup, 2)):
-                    output = iterate()
+                warmup = max(spec.cell.warmup, 2)
+                for number in range(warmup):
+                    output = ring[number % len(ring)]()
+                warm = Observation("the last warm-up iteration", (warmup - 1) % len(ring), copied(output))
+                del output
             barrier.wait("warm")
-            timed, region = iterate, None
+            timed: measure.Ring = ring
+            region = None
             if spec.region is not None:
                 region = PerfControl(spec.region.ctl, spec.region.ack)
             elif spec.marked:
-                timed, region = captures.marked(iterate), captures.emit_itt()
+                timed, region = (captures.marked(iterate),), captures.emit_itt()
             # The CPUs come from the job file: an OpenMP runtime may have bound this thread to a single one.
             cpus = surroundings.cpus_to_watch(spec.instances[instance], spec.instances)
             with phases("measure"):
-                latencies_s, window = measure.measure(timed, spec.rule, spec.runner_pid, region, cpus)
+                measured = measure.measure_ring(timed, spec.rule, spec.runner_pid, region, cpus, stages.keep_at_return)
+            if not spec.is_separate:
+                stages.refuse_late_work(measured.output, len(spec.instances) == 1)
             # Keep up the load while the other instances are still measuring.
             barrier.announce("measured")
             while not barrier.all_reached("measured"):
@@ -80,8 +93,8 @@ def run(spec: JobSpec, folder: Path, instance: int, keep: Callable[[WorkerResult
             result = WorkerResult(
                 cell_id=spec.cell_id,
                 round=spec.round,
-                latencies_s=latencies_s,
-                window=window,
+                latencies_s=measured.latencies_s,
+                window=measured.window,
                 phases_s=phases.seconds,
                 started_at_s=_STARTED,
             )
@@ -89,7 +102,10 @@ def run(spec: JobSpec, folder: Path, instance: int, keep: Callable[[WorkerResult
             if spec.is_separate:
                 return
             log = folder / onednn_log(instance)
-            keep(stages.prove(result, spec, subject, output, reference_file, log, phases))
+            last = (len(measured.latencies_s) - 1) % len(ring)
+            timed_output = Observation("the last timed iteration", last, measured.output[1])
+            observations = [timed_output, warm, *stages.observe_after(subject)]
+            keep(stages.prove(result, spec, subject, observations, reference_file, log, phases))
             if instance == 0:
                 captures.run(iterate, spec, folder)
             barrier.announce("captured")

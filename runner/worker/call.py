@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import concurrent.futures
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -52,6 +53,11 @@ class Call:
         args, kwargs = pytree.tree_map_only(torch.Tensor, change, (self.args, dict(self.kwargs or {})))
         return Call(tuple(args), kwargs)
 
+    def with_tensors(self, tensors: Sequence[torch.Tensor]) -> Call:
+        """A copy of the call with other tensors, in the order of `tensors`."""
+        others = iter(tensors)
+        return self.map(lambda _: next(others))
+
     def positional(self, module: nn.Module) -> tuple[Any, ...]:
         """All arguments by position, for tools that take no keywords; arguments that were left out get their defaults.
 
@@ -73,6 +79,57 @@ class Call:
                     "FX can't do; make it a named, positional argument of forward()"
                 )
         return tuple(bound.arguments[name] for name in names if signature.parameters[name].kind not in by_keyword)
+
+
+def checked(output: Any) -> Any:
+    """The output, unless it is only a promise of one.
+
+    Raises:
+        TypeError: a part of it is a future, a generator or a coroutine, whose work is not done when forward() returns.
+    """
+    for leaf in pytree.tree_leaves(output):
+        is_future = isinstance(leaf, (concurrent.futures.Future, torch._C.Future))
+        if is_future or isinstance(leaf, Iterator) or inspect.isawaitable(leaf) or inspect.isasyncgen(leaf):
+            raise TypeError(
+                f"forward() returned a {type(leaf).__name__}: its work is not done when forward() returns, so that it "
+                "can't be timed; return tensors"
+            )
+    return output
+
+
+def copied(output: Any) -> Any:
+    """A copy of an output, which nothing that runs later changes.
+
+    Raises:
+        TypeError: see `checked`.
+    """
+    return pytree.tree_map_only(torch.Tensor, torch.clone, checked(output))
+
+
+def is_same(output: Any, copy: Any) -> bool:
+    """Whether the tensors of an output hold the same values as when it was copied; a nan is the same as a nan."""
+    pairs = zip(flat(output), flat(copy), strict=True)
+    return all(torch.equal(a, b) or torch.equal(a[a == a], b[b == b]) for a, b in pairs)
+
+
+def places(output: Any) -> list[str]:
+    """What each tensor of `flat` is called: ``output``, ``output['score']``, ``output[0][1]``."""
+    tensors = flat(output)
+    names = list(_places(output, "output"))
+    if len(names) == len(tensors):
+        return names
+    return [f"tensor {number + 1} of the output" for number in range(len(tensors))]
+
+
+def _places(value: Any, name: str) -> Iterator[str]:
+    if isinstance(value, torch.Tensor):
+        yield name
+    elif isinstance(value, Mapping):
+        for key, inner in value.items():
+            yield from _places(inner, f"{name}[{key!r:.40}]")
+    elif isinstance(value, Sequence) and not isinstance(value, str):
+        for index, inner in enumerate(value):
+            yield from _places(inner, f"{name}[{index}]")
 
 
 def flat(value: Any) -> list[torch.Tensor]:

@@ -41,6 +41,12 @@ _DTYPES = {
     "signed char": "int8",
 }
 
+
+def is_compute(name: str) -> bool:
+    """Whether an operator of this name does arithmetic of a model."""
+    return bool(_COMPUTE.search(name)) and not _NOT_COMPUTE.search(name)
+
+
 # A partition of IPEX's int8 graph is named after what it replaces: dequantizing both operands, then the operator.
 _INT8_PARTITION = "dequantize+dequantize+"
 

@@ -10,28 +10,37 @@ import resource
 import time
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from runner.protocol.resultfile import Window
 from runner.protocol.stopping import GROWTH, MIN_ITERATIONS, Rule, enough
 from runner.worker import surroundings
 
+Ring = Sequence[Callable[[], object]]
+"""Calls that the iterations make in turn: one per input set."""
 
-def timed_loop(iterate: Callable[[], object], rule: Rule) -> list[int]:
-    """Call ``iterate`` as often as the rule says and return each call's latency in nanoseconds (CLOCK_MONOTONIC).
 
-    Between two calls there are a list append and two comparisons, outside both time stamps; now and then the latencies
-    are sorted there, to see whether they are enough.
+def timed_loop(ring: Ring, rule: Rule) -> tuple[list[int], object]:
+    """Make the calls of the ring in turn, as often as the rule says.
+
+    Returns each call's latency in nanoseconds (CLOCK_MONOTONIC), and what the last one returned, which is not copied.
+    Between two calls there are a list append, two comparisons and an index into the ring, outside both time stamps; now
+    and then the latencies are sorted there, to see whether they are enough. The output of the call before is freed
+    within the time of a call, as it would be in anybody's loop.
     """
     clock = time.perf_counter_ns
     latencies_ns: list[int] = []
-    record = latencies_ns.append
+    record, count = latencies_ns.append, len(ring)
+    output: object = None
     if rule.iterations is not None:
-        for _ in range(rule.iterations):
+        for number in range(rule.iterations):
+            iterate = ring[number % count]
             start = clock()
-            iterate()
+            output = iterate()
             record(clock() - start)
-        return latencies_ns
+        return latencies_ns, output
     begin = clock()
     earliest, latest = begin + int(rule.min_time_s * 1e9), begin + int(rule.max_time_s * 1e9)
     look = MIN_ITERATIONS
@@ -40,10 +49,11 @@ def timed_loop(iterate: Callable[[], object], rule: Rule) -> list[int]:
             if enough(latencies_ns, rule.target_ci_pct):
                 break
             look = int(GROWTH * len(latencies_ns))
+        iterate = ring[len(latencies_ns) % count]
         start = clock()
-        iterate()
+        output = iterate()
         record(clock() - start)
-    return latencies_ns
+    return latencies_ns, output
 
 
 def time_iterations(iterate: Callable[[int], object], iterations: int, max_s: float, least: int = 1) -> list[float]:
@@ -122,13 +132,20 @@ class OpenWindow:
         self._peak_is_ours = _reset_rss_peak()
         self._reading = surroundings.read(cpus) if cpus else None
         self._cpu_s = _cpu_seconds(self._runner), _cpu_seconds(self._launchers)
-        self._usage = resource.getrusage(resource.RUSAGE_SELF)
+        self._wall_s = 0.0
+        self._usage = self._usage_after = resource.getrusage(resource.RUSAGE_SELF)
         self._start_ns = time.perf_counter_ns()
 
+    def end(self) -> None:
+        """End the window: what follows is not counted, although the peak of the memory may be read later."""
+        self._wall_s = (time.perf_counter_ns() - self._start_ns) / 1e9
+        self._usage_after = resource.getrusage(resource.RUSAGE_SELF)
+
     def close(self) -> Window:
-        """End the window, and return its counters."""
-        wall_s = (time.perf_counter_ns() - self._start_ns) / 1e9
-        before, after = self._usage, resource.getrusage(resource.RUSAGE_SELF)
+        """The counters of the window, which ends here unless it has ended."""
+        if not self._wall_s:
+            self.end()
+        wall_s, before, after = self._wall_s, self._usage, self._usage_after
         runner_s, launcher_s = _cpu_seconds(self._runner), _cpu_seconds(self._launchers)
         changes = None
         if self._reading:
@@ -152,6 +169,40 @@ class OpenWindow:
         )
 
 
+@dataclass(frozen=True)
+class Measured:
+    """What a timed loop left."""
+
+    latencies_s: list[float]
+    window: Window
+    output: Any
+    """What the last iteration returned, as ``keep`` kept it."""
+
+
+def measure_ring(
+    ring: Ring,
+    rule: Rule,
+    runner_pid: int,
+    region: AbstractContextManager[object] | None = None,
+    cpus: Sequence[int] = (),
+    keep: Callable[[Any], Any] = lambda output: None,
+) -> Measured:
+    """Run the timed loop over a ring.
+
+    Args:
+        ring: its calls are the iterations. rule: when to stop. runner_pid: the runner, whose CPU time is counted as
+        well. region: a context that is entered right before the loop and left right after it, such as perf's region.
+        cpus: the CPUs on which the work of others is counted, see surroundings.cpus_to_watch(); empty: it is not
+        counted. keep: what is made of the last output, as the first thing after the loop.
+    """
+    open_window = OpenWindow(runner_pid, cpus)
+    with region or nullcontext():
+        latencies_ns, output = timed_loop(ring, rule)
+    open_window.end()
+    output = keep(output)
+    return Measured([latency / 1e9 for latency in latencies_ns], open_window.close(), output)
+
+
 def measure(
     iterate: Callable[[], object],
     rule: Rule,
@@ -159,16 +210,6 @@ def measure(
     region: AbstractContextManager[object] | None = None,
     cpus: Sequence[int] = (),
 ) -> tuple[list[float], Window]:
-    """Run the timed loop, and return each iteration's latency in seconds and the counters of the loop's window.
-
-    Args:
-        iterate: a call of it is an iteration. rule: when to stop. runner_pid: the runner, whose CPU time is counted as
-        well. region: a context that is entered right before the loop and left right after it, such as perf's region.
-        cpus: the CPUs on which the work of others is counted, see surroundings.cpus_to_watch(); empty: it is not
-        counted.
-    """
-    open_window = OpenWindow(runner_pid, cpus)
-    with region or nullcontext():
-        latencies_ns = timed_loop(iterate, rule)
-    window = open_window.close()
-    return [latency / 1e9 for latency in latencies_ns], window
+    """The latencies and the window of a timed loop over one call; the arguments are those of `measure_ring`."""
+    measured = measure_ring((iterate,), rule, runner_pid, region, cpus)
+    return measured.latencies_s, measured.window

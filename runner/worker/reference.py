@@ -1,24 +1,71 @@
-"""The numerical guard: what the untouched model computes in fp32, and how far the measured one is from it.
+"""The numerical guard: what the untouched model computes in fp32, in a process of its own.
 
-The reference is computed in a forked child that ends before the model under test is built, so that
-neither its memory nor its threads are part of what is measured.
+``runner.worker.distance`` says how far the measured one is from it. The reference is computed in a forked child that
+ends before the model under test is built, so that neither its memory nor its threads are part of what is measured.
 """
 
 from __future__ import annotations
 
 import os
+import time
 import traceback
 from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
+from torch import nn
+from torch.utils._python_dispatch import TorchDispatchMode
 
-from runner.protocol.evidence import Quality
-from runner.protocol.stored import FIGURE_LIMIT
-from runner.worker import watch
+from runner.worker import look, watch
+from runner.worker.call import Call, flat
+
+# What threads of the model's own may still write into an output belongs to the reference; the measured model is
+# judged by what forward() has returned.
+_SETTLES_S = 0.02
 
 
-def compute_in_child(compute: Callable[[], list[torch.Tensor]], file: Path, deadline_s: float) -> bool:
+@dataclass(frozen=True)
+class Reference:
+    """What the model computes in fp32, eager, for every input set."""
+
+    outputs: list[list[torch.Tensor]]
+    """The tensors of each input set's output, in the order of the model's."""
+    further_inputs: list[list[torch.Tensor]]
+    """The tensors of every input set but the first, as they were built."""
+    operators: int
+    """Operators that compute in one iteration."""
+
+
+class _Counter(TorchDispatchMode):
+    """Counts the operators that compute; changes nothing in what they do."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.operators = 0
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        self.operators += look.is_compute(func.name())
+        return func(*args, **(kwargs or {}))
+
+
+def compute(module: nn.Module, calls: Sequence[Call]) -> Reference:
+    """The reference of an untouched module on some input sets."""
+    # Copied before the first call: a model may change its inputs in place.
+    further_inputs = [[tensor.clone() for tensor in call.tensors()] for call in calls[1:]]
+    outputs, operators = [], 0
+    with torch.inference_mode():
+        for call in calls:
+            with _Counter() as counter:
+                output = call(module)
+            time.sleep(_SETTLES_S)
+            outputs.append([tensor.clone() for tensor in flat(output)])
+            operators = operators or counter.operators
+    return Reference(outputs, further_inputs, operators)
+
+
+def compute_in_child(compute: Callable[[], Reference], file: Path, deadline_s: float) -> bool:
     """Compute in a forked child that saves to ``file``; returns whether it worked. Its traceback goes to stderr.
 
     The child ends with this process. It reports by itself where it hangs, because a fork takes no other threads along.
@@ -33,7 +80,7 @@ def compute_in_child(compute: Callable[[], list[torch.Tensor]], file: Path, dead
         try:
             watch.die_with(parent)
             watch.say_where_it_hangs(deadline_s)
-            torch.save(compute(), file)
+            save(compute(), file)
             status = 0
         except BaseException:
             traceback.print_exc()
@@ -45,59 +92,11 @@ def compute_in_child(compute: Callable[[], list[torch.Tensor]], file: Path, dead
     return wait_status == 0 and file.exists()
 
 
-def load(file: Path) -> list[torch.Tensor]:
-    """The reference's outputs, in the order of the model's."""
-    tensors: list[torch.Tensor] = torch.load(file, weights_only=True)
-    return tensors
+def save(reference: Reference, file: Path) -> None:
+    """Leave the reference in a file."""
+    torch.save(asdict(reference), file)
 
 
-def compare(outputs: Sequence[torch.Tensor], reference: Sequence[torch.Tensor]) -> Quality:
-    """How far ``outputs`` are from ``reference``, over all tensors of a model's output."""
-    dtypes = sorted({str(tensor.dtype).removeprefix("torch.") for tensor in outputs})
-    shapes, wanted = [list(tensor.shape) for tensor in outputs], [list(tensor.shape) for tensor in reference]
-    if shapes != wanted:
-        return _incomparable(f"output of shapes {shapes} instead of fp32's {wanted}", dtypes)
-    pairs = [
-        (a.detach().to(torch.float64).cpu(), b.to(torch.float64))
-        for a, b in zip(outputs, reference, strict=True)
-        if not b.is_complex()
-    ]
-    if not pairs:
-        return _incomparable("output without a tensor of numbers that could be compared", dtypes)
-    a = torch.cat([pair[0].flatten() for pair in pairs])
-    b = torch.cat([pair[1].flatten() for pair in pairs])
-    finite = bool(torch.isfinite(a).all() and torch.isfinite(b).all())
-    classes = next(((x, y) for x, y in pairs if x.dim() in (2, 3) and x.shape[-1] > 1), None)
-    norm = float(b.norm())
-    return Quality(
-        comparable=True,
-        why=None,
-        finite=finite,
-        tensors=len(pairs),
-        dtypes=dtypes,
-        max_abs_err=_bounded(float((a - b).abs().max())),
-        rel_l2=_bounded(float((a - b).norm()) / (norm or 1.0)),
-        cosine=_bounded(float(torch.nn.functional.cosine_similarity(a, b, dim=0)) if norm else 1.0),
-        top1_match_pct=(
-            float((classes[0].argmax(-1) == classes[1].argmax(-1)).double().mean()) * 100 if classes else None
-        ),
-    )
-
-
-def _bounded(figure: float) -> float | None:
-    """The figure, or None where a result file could not hold it."""
-    return figure if abs(figure) <= FIGURE_LIMIT else None
-
-
-def _incomparable(reason: str, dtypes: list[str]) -> Quality:
-    return Quality(
-        comparable=False,
-        why=reason,
-        finite=None,
-        tensors=0,
-        dtypes=dtypes,
-        max_abs_err=None,
-        rel_l2=None,
-        cosine=None,
-        top1_match_pct=None,
-    )
+def load(file: Path) -> Reference:
+    """The reference that `save` left."""
+    return Reference(**torch.load(file, weights_only=True))

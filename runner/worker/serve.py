@@ -27,7 +27,8 @@ from runner.protocol.jobfile import BEGIN, END, read_spec  # noqa: E402
 from runner.protocol.resultfile import WorkerResult, failed, onednn_log  # noqa: E402
 from runner.protocol.stored import write_json  # noqa: E402
 from runner.worker import captures, measure, stages, surroundings, watch  # noqa: E402
-from runner.worker.call import flat  # noqa: E402
+from runner.worker.call import checked, copied, flat  # noqa: E402
+from runner.worker.distance import Observation  # noqa: E402
 from runner.worker.phases import Phases  # noqa: E402
 from runner.worker.transform import inputs  # noqa: E402
 
@@ -70,10 +71,10 @@ class Handler:
                     f"scenario=torchserve: an input of shape {list(tensor.shape)} has no batch of "
                     f"{spec.cell.batch_size} in its first dimension, so that it can't be put together from requests"
                 )
-        self._subject = stages.prepare(spec, self._phases)
+        self._subject = stages.prepare(spec, self._phases, self._reference)
         with torch.inference_mode(), self._phases("warmup"):
             for _ in range(2):  # TorchScript and IPEX prepare themselves in the first two calls
-                self._subject.call(self._subject.module)
+                checked(self._subject.call(self._subject.module))
         self._begin()
         Path(spec.request).write_bytes(self._encode(0))
 
@@ -156,7 +157,7 @@ class Handler:
         )
         subject.call = inputs(spec, self._decode([bytearray(self._encode(i)) for i in range(spec.cell.batch_size)]))
         with torch.inference_mode():
-            output = subject.call(subject.module)
+            observations = [Observation("an iteration after the load", 0, copied(subject.call(subject.module)))]
             result = WorkerResult(
                 cell_id=spec.cell_id,
                 round=spec.round,
@@ -165,7 +166,7 @@ class Handler:
                 started_at_s=_STARTED,
             )
             log = folder / onednn_log(0)
-            proven = stages.prove(result, spec, subject, output, self._reference, log, self._phases, serving)
+            proven = stages.prove(result, spec, subject, observations, self._reference, log, self._phases, serving)
             write_json(self._result_path, proven)
             captures.run(lambda: subject.call(subject.module), spec, folder)
         self._reference.unlink()

@@ -8,7 +8,8 @@ from __future__ import annotations
 import importlib
 import random
 import sys
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -19,10 +20,11 @@ from torch import nn
 from runner.protocol.evidence import ServingEvidence
 from runner.protocol.jobfile import JobSpec
 from runner.protocol.resultfile import WorkerResult
-from runner.worker import evidence, look, reference
-from runner.worker.call import Call, flat
+from runner.worker import distance, evidence, look, reference
+from runner.worker.call import Call, copied, is_same
+from runner.worker.distance import Observation
 from runner.worker.phases import Phases
-from runner.worker.transform import Subject, transform
+from runner.worker.transform import Subject, inputs, transform
 
 
 def _resolve(target: str) -> Callable[..., Any]:
@@ -43,11 +45,19 @@ def build(spec: JobSpec, seed: int) -> tuple[nn.Module, Call]:
     return module.eval(), Call.of(inputs)
 
 
-def _reference(spec: JobSpec) -> list[torch.Tensor]:
-    """Outputs of the model as it was built: fp32, eager, with its inputs as they were built."""
+# Seeds of further input sets begin here: above every seed of a cell, and below 2**32, which is numpy's limit.
+_FURTHER_SEEDS = 25 * 10**8
+
+
+def _further_inputs(spec: JobSpec) -> list[Call]:
+    """The input sets after the first; the weights that the model's callable makes with them are dropped."""
+    return [build(spec, _FURTHER_SEEDS + spec.cell.seed + number)[1] for number in range(1, spec.input_sets)]
+
+
+def _reference(spec: JobSpec) -> reference.Reference:
+    """What the model computes as it was built: fp32, eager, with its inputs as they were built."""
     module, call = build(spec, spec.cell.seed)
-    with torch.inference_mode():
-        return flat(call(module))
+    return reference.compute(module, [call, *_further_inputs(spec)])
 
 
 def reference_in_child(spec: JobSpec, file: Path) -> None:
@@ -62,37 +72,101 @@ def reference_in_child(spec: JobSpec, file: Path) -> None:
         raise RuntimeError("the fp32 eager reference could not be computed; its traceback is in stderr.log")
 
 
-def prepare(spec: JobSpec, phases: Phases) -> Subject:
-    """The model as the cell asks for it, with its inputs."""
+def prepare(spec: JobSpec, phases: Phases, reference_file: Path) -> Subject:
+    """The model as the cell asks for it, with its inputs.
+
+    Args:
+        reference_file: holds the further input sets, so that building the model for each of them leaves no trace in
+            this process; a pass that has none makes them.
+    """
     with phases("build"):
         module, call = build(spec, spec.cell.seed)
+        further = _stored_inputs(call, reference_file) if reference_file.exists() else _further_inputs(spec)
         batches = spec.cell.precision.calibration_batches if spec.cell.precision.name == "int8" else 0
         calibration = [build(spec, spec.cell.seed + 1 + i)[1] for i in range(batches)]
     with phases("transform"), torch.no_grad():
-        return transform(spec, module, call, calibration)
+        subject = transform(spec, module, call, calibration)
+        subject.further = [inputs(spec, call) for call in further]
+    return subject
+
+
+def _stored_inputs(first: Call, file: Path) -> list[Call]:
+    """The further input sets that the reference was computed with, as calls like the first."""
+    calls = []
+    for tensors in reference.load(file).further_inputs:
+        if len(tensors) != len(first.tensors()):
+            raise ValueError("the model's callable returns more or fewer tensors with another seed; use inputs=1")
+        calls.append(first.with_tensors(tensors))
+    return calls
+
+
+def keep_at_return(output: Any) -> tuple[Any, Any]:
+    """An output and its copy, made as soon as forward() has returned."""
+    return output, copied(output)
+
+
+# How long an output is watched for values that appear after forward() has returned: until the process rests, and at
+# most for the second time.
+_LOOK_S, _LOOK_AT_MOST_S = 0.02, 0.5
+# A process that rests uses less of a core than this.
+_RESTS_BELOW = 0.1
+
+
+def refuse_late_work(kept: tuple[Any, Any], is_alone: bool) -> None:
+    """Refuse an output that changed after forward() had returned; call it before any further iteration.
+
+    Args:
+        is_alone: whether there is time to watch it: other instances need the load of this one.
+
+    Raises:
+        RuntimeError: it did.
+    """
+    end = time.monotonic() + _LOOK_AT_MOST_S
+    while is_alone and time.monotonic() < end:
+        used_s = time.process_time()
+        time.sleep(_LOOK_S)
+        if time.process_time() - used_s < _RESTS_BELOW * _LOOK_S:
+            break
+    output, copy = kept
+    if not is_same(output, copy):
+        raise RuntimeError(
+            "the output changed after forward() had returned: work goes on that is not timed; forward() must wait for "
+            "all of it"
+        )
+
+
+def observe_after(subject: Subject) -> list[Observation]:
+    """An output of every input set, after the timed loop."""
+    return [
+        Observation("an iteration after the timed ones", number, copied(call(subject.module)))
+        for number, call in enumerate(subject.calls)
+    ]
 
 
 def prove(
     result: WorkerResult,
     spec: JobSpec,
     subject: Subject,
-    output: Any,
+    observations: Sequence[Observation],
     reference_file: Path,
     onednn_log: Path,
     phases: Phases,
     serving: ServingEvidence | None = None,
 ) -> WorkerResult:
-    """The result with its proof: how far the output is from fp32's, what the process is, and what oneDNN ran.
+    """The result with its proof: how far the outputs are from fp32's, what the process is, and what oneDNN ran.
 
     Call it in inference mode, after the measuring: it allocates, and runs further iterations.
 
     Args:
+        observations: the outputs to compare, the most telling one first.
         serving: what a worker behind a server counted; None without a server.
     """
     with phases("quality"):
-        quality = reference.compare(flat(output), reference.load(reference_file))
+        quality = distance.compare_all(observations, reference.load(reference_file), spec.cell.batch_size)
     with phases("evidence"):
-        observed = evidence.collect(subject, output, "inference_mode", serving)
+        observed = evidence.collect(subject, observations[0].output, "inference_mode", serving)
     with phases("onednn"):
         step_s = look.onednn(lambda: subject.call(subject.module), onednn_log, spec.onednn)
-    return replace(result, quality=quality, evidence=observed, onednn_step_s=step_s)
+    return replace(
+        result, quality=quality, evidence=observed, onednn_step_s=step_s, notes=[*result.notes, *subject.notes]
+    )

@@ -5,8 +5,11 @@ A new axis that changes the model adds one function here and one check in ``runn
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -32,6 +35,15 @@ class Subject:
     """The number of operations in each graph that was handed to the compiler."""
     compiler: str | None = None
     """The compiler that was called with these graphs (``ipex``, ``inductor``); None if none was."""
+    further: Sequence[Call] = ()
+    """The other input sets, as the cell asks for them."""
+    notes: list[str] = field(default_factory=list)
+    """What a reader of the result must know: see WorkerResult.notes."""
+
+    @property
+    def calls(self) -> tuple[Call, ...]:
+        """Every input set, in the order in which iterations take them."""
+        return (self.call, *self.further)
 
 
 def inputs(spec: JobSpec, call: Call) -> Call:
@@ -86,6 +98,30 @@ def _ipex_optimize(module: nn.Module, call: Call, dtype: torch.dtype, graph: str
     return optimized
 
 
+# In a name of our own, because torch's stubs don't export it.
+_TracerWarning: Any = torch.jit.TracerWarning  # type: ignore[attr-defined]
+
+
+@contextmanager
+def _noting_tracer_warnings(notes: list[str]) -> Iterator[None]:
+    """Make a note of each place at which tracing may lose the model's control flow; warnings are printed as ever."""
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always", _TracerWarning)
+        yield
+    places = {}
+    for warning in caught:
+        warnings.showwarning(warning.message, warning.category, warning.filename, warning.lineno)
+        if issubclass(warning.category, _TracerWarning):
+            places[f"{Path(warning.filename).name}:{warning.lineno}"] = str(warning.message).partition(" might")[0]
+    if places:
+        place, what = next(iter(places.items()))
+        more = f" and {len(places) - 1} more" if len(places) > 1 else ""
+        notes.append(
+            "TorchScript may compute another function on other inputs: the trace keeps what the example inputs chose "
+            f"at {place}{more} (TracerWarning: {what})"
+        )
+
+
 def _apply_graph(spec: JobSpec, subject: Subject) -> None:
     if spec.cell.graph.name == "torchscript":
         example: dict[str, Any] = (
@@ -93,7 +129,8 @@ def _apply_graph(spec: JobSpec, subject: Subject) -> None:
             if not subject.call.kwargs
             else {"example_kwarg_inputs": dict(subject.call.kwargs)}
         )
-        traced = torch.jit.trace(subject.module, strict=False, check_trace=False, **example)
+        with _noting_tracer_warnings(subject.notes):
+            traced = torch.jit.trace(subject.module, strict=False, check_trace=False, **example)
         subject.module = torch.jit.freeze(traced.eval())
     elif spec.cell.graph.name == "compile":
         import torch._inductor.config as inductor

@@ -12,6 +12,7 @@ import pytest
 from runner.checks.gate import check
 from runner.launch import PlacedCell, Placement
 from runner.protocol.cell import Allocator, Graph, Precision
+from runner.protocol.resultfile import Window
 from runner.protocol.stored import FormatError
 from tests.checks.recorded import data_of, proof_of, tampered
 from tests.conftest import CELL
@@ -223,6 +224,28 @@ def test_evidence_without_a_field_is_refused_by_the_name_of_the_field(path: tupl
     del place[path[-1]]
     with pytest.raises(FormatError, match=f"evidence.{'.'.join(path)} is missing"):
         proof_of(data)
+
+
+def test_an_iteration_without_the_models_arithmetic_fails() -> None:
+    data = data_of("ptmalloc_off")
+    data["operators"]["compute"], data["onednn"]["dtypes"] = [], {}
+    assert [m.axis for m in check(PTMALLOC_OFF, proof_of(data))] == ["work"]
+    data["quality"]["reference_operators"] = 0  # the model has none
+    assert check(PTMALLOC_OFF, proof_of(data)) == ()
+
+
+@pytest.mark.parametrize(
+    ("wall_s", "busy_s", "axes"),
+    [
+        (3.0, 5.9, []),  # two threads
+        (3.0, 6.5, []),  # with an allocator's thread beside them
+        (3.0, 7.5, ["threads"]),
+        (0.001, 0.03, []),  # the kernel counts in ticks
+    ],
+)
+def test_more_busy_cores_than_threads_fail(wall_s: float, busy_s: float, axes: list[str]) -> None:
+    proof = replace(proof_of(data_of("ptmalloc_off")), window=Window(wall_s, 0, 0, 0, 0, busy_s, 0.0, None, None, None))
+    assert [m.axis for m in check(PTMALLOC_OFF, proof)] == axes
 
 
 def test_a_worker_without_proof_has_not_run_as_asked() -> None:

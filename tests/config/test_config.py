@@ -92,6 +92,7 @@ def test_a_sound_configuration_passes() -> None:
         ("threads", -2),
         ("node", -1),
         ("seed", -1),
+        ("inputs", 0),
         ("instances", 0),
         ("cores_per_instance", 0),
         ("sequence_length", 0),

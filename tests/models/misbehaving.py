@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import atexit
+import concurrent.futures
 import itertools
 import os
 import signal
 import sys
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -174,6 +176,86 @@ def loses_channels_last(batch_size: int) -> Any:
     """Activations that go back to channels first on the way."""
     module, inputs = _tiny(batch_size)
     return LosesChannelsLast(module), inputs
+
+
+# -- lies: what is timed is not what is right ------------------------------------------------------------
+
+
+def _answers(answer: Callable[[nn.Module, torch.Tensor], Any], batch_size: int) -> Any:
+    """The tiny model, whose answer is another one's."""
+    module, inputs = models.tiny(batch_size)
+
+    class Answers(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.inner = module
+
+        def forward(self, x: torch.Tensor) -> Any:
+            return answer(self.inner, x)
+
+    return Answers(), inputs
+
+
+def gives_up(batch_size: int) -> Any:
+    """Zeros from the tenth call on: right in the warm-up, and wrong when it is timed."""
+    calls = itertools.count(1)
+    return _answers(lambda module, x: module(x) if next(calls) < 10 else torch.zeros(len(x), 10), batch_size)
+
+
+def remembers(batch_size: int) -> Any:
+    """Computes each answer once."""
+    answers: dict[int, torch.Tensor] = {}
+
+    def answer(module: nn.Module, x: torch.Tensor) -> torch.Tensor:
+        if x.data_ptr() not in answers:
+            answers[x.data_ptr()] = module(x)
+        return answers[x.data_ptr()]
+
+    return _answers(answer, batch_size)
+
+
+def answers_late(batch_size: int) -> Any:
+    """Returns before it has computed anything."""
+
+    def answer(module: nn.Module, x: torch.Tensor) -> torch.Tensor:
+        output = torch.zeros(len(x), 10)
+
+        def work() -> None:
+            with torch.inference_mode():
+                output.copy_(module(x))
+
+        threading.Timer(0.005, work).start()
+        return output
+
+    return _answers(answer, batch_size)
+
+
+def promises(batch_size: int) -> Any:
+    """Returns a future."""
+    executors: list[concurrent.futures.Executor] = []
+
+    def answer(module: nn.Module, x: torch.Tensor) -> Any:
+        if not executors:
+            executors.append(concurrent.futures.ThreadPoolExecutor(1))
+        return executors[0].submit(module, x)
+
+    return _answers(answer, batch_size)
+
+
+def hides_its_scores(batch_size: int) -> Any:
+    """In bf16 its small output is wrong altogether, beside a large one that is right."""
+
+    def answer(module: nn.Module, x: torch.Tensor) -> Any:
+        scores = module(x)
+        return {"boxes": 1000 * scores, "scores": (scores + 1000) - 1000}
+
+    return _answers(answer, batch_size)
+
+
+def branches(batch_size: int) -> Any:
+    """Takes another branch on the second input set, whose seed is odd."""
+    module, (images,) = _answers(lambda module, x: module(x) if x.mean() > 0 else -module(x), batch_size)
+    return module, (images.abs() * (-1 if torch.initial_seed() % 2 else 1),)
 
 
 # -- death during a capture ------------------------------------------------------------------------------

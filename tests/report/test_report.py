@@ -8,7 +8,7 @@ import pytest
 from rich.console import Console
 
 from runner.analysis import cause, expected
-from runner.analysis.ranking import Row, pick_baseline, warning
+from runner.analysis.ranking import Row, pick_baseline, rank, warning
 from runner.protocol.errors import RunnerError
 from runner.protocol.resultfile import Surroundings, Window
 from runner.report import notes, picture, tables, terminal
@@ -145,6 +145,24 @@ def test_with_one_round_nothing_is_decided_and_no_interval_is_made_up() -> None:
     rows = ranked([SLOW, FAST], "ptmalloc").rows
     assert [row.answer for row in rows] == ["-", "-"]
     assert "latency/ci95_low_ms" not in cell_metrics(FAST)
+
+
+def test_a_cell_that_hardly_uses_its_cores_gets_a_note() -> None:
+    waiting = cell(1.0)
+    busy = {"cpu/threads": 2.0, "latency/iterations": 1000.0, "latency/processes": 2.0}
+    for cores, expected_note in ((0.1, True), (1.0, True), (1.9, False)):
+        [row] = rank([replace(waiting, metrics={**waiting.metrics, **busy, "cpu/cores_busy": cores})], None)
+        texts = [note for note in notes.below([row], ["allocator"]) if f"{cores} of 2 cores busy" in note]
+        assert bool(texts) == expected_note
+    short = {**waiting.metrics, **busy, "cpu/cores_busy": 0.1, "latency/iterations": 100.0}
+    [row] = rank([replace(waiting, metrics=short)], None)
+    assert not [note for note in notes.below([row], ["allocator"]) if "cores busy" in note]
+
+
+def test_what_a_worker_noted_is_below_the_table_by_the_name_of_its_cell() -> None:
+    noted = replace(QUICK, outcomes=[replace(outcome, notes=["the trace may lie"]) for outcome in QUICK.outcomes])
+    assert noted.notes == ("the trace may lie",)
+    assert [note for note in notes_of(STEADY, noted) if note.endswith(": the trace may lie")]
 
 
 def test_a_wrong_or_failed_cell_is_no_part_of_the_comparisons() -> None:

@@ -103,6 +103,7 @@ def test_a_figure_or_setting_that_a_cell_lacks_stays_absent(tmp_path: Path) -> N
     )  # fmt: skip
     other = replace(base, cell_id="b", is_baseline=False, settings={}, metrics={"y": 2.0}, medians_s=())
     other = replace(other, contamination="busy", contaminated=(1,), reruns=2, jobs=2, captures={"itt": "ok"})
+    other = replace(other, notes=("a, b", "c"))
     folder = tmp_path / "s"
     folder.mkdir()
     known = cells.Origin("s", "h", {"governor": "-"}, {"torch": "1"})
@@ -115,7 +116,7 @@ def test_a_file_from_before_a_column_is_read_without_it(sweep: Path) -> None:
     assert record is not None
     write([record], sweep)
     table = pq.read_table(sweep / CELLS_FILE)
-    later = ["contamination", "contaminated", "reruns", "jobs", "captures", "metric.contamination/rounds"]
+    later = ["contamination", "contaminated", "reruns", "jobs", "captures", "notes", "metric.contamination/rounds"]
     pq.write_table(table.drop_columns(later), sweep / CELLS_FILE)
     (row,) = cells.read([sweep]).rows
     assert (row.contamination, row.contaminated_rounds, row.contaminated, row.captures) == ("", 0, (), {})

@@ -1,53 +1,112 @@
 from __future__ import annotations
 
+import concurrent.futures
+import functools
 import itertools
 import os
 import time
+from typing import Any
 
 import pytest
 import torch
 from torch import nn
 
 from runner.protocol.stopping import MIN_ITERATIONS, Rule
-from runner.worker import evidence, measure, models
+from runner.worker import call, evidence, measure, models
 
 
 def test_the_timed_loop_runs_exactly_the_iterations_asked_for() -> None:
     calls: list[int] = []
-    samples = measure.timed_loop(lambda: calls.append(1), Rule(7, min_time_s=99, max_time_s=99))
+    samples = measure.timed_loop((lambda: calls.append(1),), Rule(7, min_time_s=99, max_time_s=99))[0]
     assert len(calls) == len(samples) == 7
 
 
 def test_a_pass_whose_median_stays_uncertain_ends_at_its_longest_time() -> None:
     naps = itertools.cycle([0.004, 0.02])
     start = time.perf_counter()
-    samples = measure.timed_loop(lambda: time.sleep(next(naps)), Rule(None, 0.1, 0.4, target_ci_pct=1))
+    samples = measure.timed_loop((lambda: time.sleep(next(naps)),), Rule(None, 0.1, 0.4, target_ci_pct=1))[0]
     assert 0.4 <= time.perf_counter() - start < 3
     assert len(samples) <= 40
 
 
 def test_a_pass_whose_median_is_known_ends_before_its_longest_time_but_not_before_its_shortest() -> None:
     start = time.perf_counter()
-    measure.timed_loop(lambda: time.sleep(0.002), Rule(None, 0.3, 60, target_ci_pct=50))
+    measure.timed_loop((lambda: time.sleep(0.002),), Rule(None, 0.3, 60, target_ci_pct=50))
     assert 0.3 <= time.perf_counter() - start < 30
 
 
 def test_without_a_target_a_pass_lasts_its_longest_time() -> None:
     start = time.perf_counter()
-    measure.timed_loop(lambda: time.sleep(0.002), Rule(None, 0.1, 0.5))
+    measure.timed_loop((lambda: time.sleep(0.002),), Rule(None, 0.1, 0.5))
     assert time.perf_counter() - start >= 0.5
 
 
 def test_the_timed_loop_never_stops_before_its_floor() -> None:
     short = Rule(None, 0.001, 0.001, target_ci_pct=99)
-    assert len(measure.timed_loop(lambda: time.sleep(0.02), short)) == MIN_ITERATIONS
+    assert len(measure.timed_loop((lambda: time.sleep(0.02),), short)[0]) == MIN_ITERATIONS
 
 
 def test_a_sample_is_the_latency_of_its_own_call() -> None:
     naps = iter([0.01, 0.05, 0.01])
-    samples = measure.timed_loop(lambda: time.sleep(next(naps)), Rule(3))
+    samples = measure.timed_loop((lambda: time.sleep(next(naps)),), Rule(3))[0]
     assert samples[1] > 0.05e9
     assert samples[0] < samples[1] > samples[2]
+
+
+@pytest.mark.parametrize("rule", [Rule(8), Rule(None, 0.001, 0.001)])
+def test_iterations_take_the_ring_in_turn_and_the_last_output_is_kept(rule: Rule) -> None:
+    calls: list[str] = []
+
+    def call_of(name: str) -> int:
+        calls.append(name)
+        return len(calls)
+
+    ring = [functools.partial(call_of, name) for name in "abc"]
+    measured = measure.measure_ring(ring, rule, os.getpid(), keep=lambda output: ("kept", output))
+    assert calls == [name for name, _ in zip(itertools.cycle("abc"), calls, strict=False)]
+    assert measured.output == ("kept", len(measured.latencies_s))
+
+
+def test_what_is_kept_of_the_last_output_is_not_counted_in_the_window() -> None:
+    size = 64 << 20
+    measured = measure.measure_ring(
+        (lambda: None,), Rule(10), os.getpid(), keep=lambda _: len(bytes(bytearray(b"x") * size))
+    )
+    assert measured.output == size
+    assert measured.window.minor_faults < 1000
+
+
+@pytest.mark.parametrize(
+    ("promise", "name"),
+    [
+        (concurrent.futures.Future(), "Future"),
+        ({"later": (torch.ones(1), torch.futures.Future())}, "Future"),
+        ((torch.ones(1) for _ in range(2)), "generator"),
+        (map(abs, [torch.ones(1)]), "map"),
+    ],
+)
+def test_a_promise_of_an_output_is_refused_by_name(promise: object, name: str) -> None:
+    with pytest.raises(TypeError, match=f"returned a {name}"):
+        call.copied(promise)
+
+
+def test_a_coroutine_is_refused_by_name() -> None:
+    async def forward() -> None: ...
+
+    coroutine = forward()
+    with pytest.raises(TypeError, match="returned a coroutine"):
+        call.copied([coroutine])
+    coroutine.close()
+
+
+def test_a_copy_stays_as_it_was_and_shows_whether_the_output_did() -> None:
+    output: dict[str, Any] = {"a": torch.tensor([1.0, float("nan")]), "b": [torch.zeros(2).long()], "c": None}
+    copy = call.copied(output)
+    assert call.is_same(output, copy)
+    output["b"][0][1] = 7
+    assert not call.is_same(output, copy)
+    assert copy["b"][0][1] == 0
+    assert call.places(output) == ["output['a']", "output['b'][0]"]
 
 
 def test_the_window_counts_page_faults_of_the_timed_region_only() -> None:
