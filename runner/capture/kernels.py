@@ -35,6 +35,8 @@ class Summary:
     """Instruction family -> share of the time of the primitives that compute."""
     dtypes: Mapping[str, float]
     """Source dtype -> share of the time of the primitives that compute."""
+    fpmath: Mapping[str, float]
+    """Precision below float32 that primitives were allowed -> share of the time of the primitives that compute."""
     kernel: str
     """The implementation that computed longest; empty if none computed."""
     calls: float
@@ -104,6 +106,7 @@ def summarize(log: Log, step_s: Mapping[str, Sequence[float]]) -> Summary:
         by_kind={kind: (per_iteration(kinds[kind]), seconds.get(kind, 0.0)) for kind in sorted(kinds)},
         isa=_shares(_sums((p.family, p.seconds) for p in compute), compute_s),
         dtypes=_shares(_sums((p.dtype, p.seconds) for p in compute), compute_s),
+        fpmath=_shares(_sums((p.fpmath, p.seconds) for p in compute if p.fpmath), compute_s),
         kernel=max(implementations, key=lambda name: implementations[name], default=""),
         calls=per_iteration(log.primitives),
         reorders=per_iteration(reorders),

@@ -68,6 +68,14 @@ def _check_allocator(placed: PlacedCell, proof: Proof) -> Iterator[Mismatch]:
                 f"the launcher did not preload the library; {_READ_LOGS}",
             )
             return
+    answering = sorted(name for name, version in actual.answers.items() if version is not None)
+    if answering != [allocator.library]:
+        yield Mismatch(
+            "allocator",
+            f"a library that answers as {allocator.library} alone ({allocator.name})",
+            f"{actual.malloc}, which answers as {' and '.join(answering) or 'no allocator that is known'}",
+            "the file has another allocator's name; install the library anew",
+        )
     if allocator.library in placed.libraries and actual.malloc != str(placed.libraries[allocator.library]):
         yield Mismatch(
             "allocator",
@@ -245,6 +253,14 @@ def _check_precision(placed: PlacedCell, proof: Proof) -> Iterator[Mismatch]:
             yield Mismatch(
                 "precision", f"{wanted} arithmetic", f"{dtypes} (of the time of {witness})", "parts of it ran otherwise"
             )
+    if precision.name == "fp32":
+        for mode, share in proof.kernels.fpmath.items():
+            yield Mismatch(
+                "precision",
+                "float32 arithmetic",
+                f"attr-fpmath:{mode} ({share:.0%} of the time of onednn)",
+                "the model's code, or a variable that it sets, allows oneDNN less than float32",
+            )
     yield from _check_error(placed, proof.quality)
 
 
@@ -294,6 +310,10 @@ def _check_memory_format(placed: PlacedCell, proof: Proof) -> Iterator[Mismatch]
         )
 
 
+# The values of settings that allow nothing less than float32 inside float32 operations.
+_ALL_OF_FLOAT32 = frozenset({"none", "ieee", "False", "FP32"})
+
+
 def _check_work(placed: PlacedCell, proof: Proof) -> Iterator[Mismatch]:
     """Every cell does the work that was asked for: this batch, in inference mode, with float32 products in float32."""
     evidence = proof.evidence
@@ -313,6 +333,14 @@ def _check_work(placed: PlacedCell, proof: Proof) -> Iterator[Mismatch]:
             f"torch.set_float32_matmul_precision({evidence.float32_matmul_precision!r})",
             "the model's code sets it: leave it at 'highest'",
         )
+    for name, value in evidence.float32_settings.items():
+        if value not in _ALL_OF_FLOAT32:
+            yield Mismatch(
+                "precision",
+                "float32 products in float32",
+                f"{name} = {value}",
+                "the model's code sets it, for the reference as well: leave it as it is by default",
+            )
     if evidence.grad_mode != "inference_mode":
         yield Mismatch("work", "inference_mode", evidence.grad_mode, "the worker is of another version")
 

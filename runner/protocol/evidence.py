@@ -26,6 +26,9 @@ class AllocatorEvidence:
     """The file that owns the live ``free`` symbol; None if no library defines it."""
     posix_memalign: str | None
     """The file that owns the live ``posix_memalign`` symbol; None if no library defines it."""
+    answers: Mapping[str, str | None]
+    """Allocator -> the version that the file which owns ``malloc`` gives for it, by functions that no other allocator
+    has; None where that file has no such functions."""
     jemalloc: Mapping[str, Setting | None] | None
     """Effective settings by their mallctl(3) names, None where one can't be read; None if jemalloc is not live."""
     glibc_maps_large_blocks: bool | None
@@ -218,8 +221,13 @@ class Evidence:
     """The mode of gradients in which the model was called (``inference_mode``)."""
     float32_matmul_precision: str
     """torch.get_float32_matmul_precision(): anything but ``highest`` allows bfloat16 inside float32 products."""
+    float32_settings: Mapping[str, str]
+    """Setting -> value, for all others that can allow less than float32 inside float32 operations, in torch and in
+    IPEX; one that this version does not have is not named."""
     environment: Mapping[str, str]
     """Environment variables that tune allocators, OpenMP, oneDNN or torch: see runner.protocol.jobfile.TUNING."""
+    inherited: Mapping[str, str]
+    """What this process inherited that an ordinary one has not (``nice``, limits): see runner.protocol.inherited."""
     transparent_hugepages: str | None
     """The kernel's mode (``always``, ``madvise``, ``never``); None if the kernel has none."""
     versions: VersionEvidence

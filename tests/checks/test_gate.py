@@ -93,6 +93,11 @@ def test_arithmetic_in_another_precision_fails_by_either_witness() -> None:
     assert axes_of("bf16_compile", "tensors", "weights", "dtypes", value={"float32": 3}) == {"precision"}
 
 
+def test_only_an_fp32_cell_must_compute_in_all_of_float32_in_onednn() -> None:
+    assert axes_of("bf16_compile", "onednn", "fpmath", value={"bf16": 1.0}) == set()
+    assert axes_of("ptmalloc_off", "onednn", "fpmath", value={"bf16": 0.01}) == {"precision"}
+
+
 def test_an_error_as_small_as_fp32s_is_no_lower_precision() -> None:
     assert axes_of("bf16_compile", "quality", "rel_l2", value=3e-7) == {"precision"}
     assert axes_of("int8_eager", "quality", "rel_l2", value=0.0) == {"precision"}
@@ -146,6 +151,9 @@ TAMPERED: list[tuple[str, tuple[str, ...], Any]] = [
     ("allocator", ("allocator", "jemalloc", "opt.background_thread"), False),
     ("allocator", ("allocator", "jemalloc", "opt.metadata_thp"), "disabled"),
     ("allocator", ("allocator", "jemalloc"), None),
+    ("allocator", ("allocator", "answers"), {}),
+    ("allocator", ("allocator", "answers", "jemalloc"), None),
+    ("allocator", ("allocator", "answers", "tcmalloc"), "gperftools 2.10"),
     ("openmp", ("openmp", "owner"), "/project/.venv/lib/libiomp5.so"),
     ("openmp", ("openmp", "owner"), None),
     ("threads", ("openmp", "torch_threads"), 1),
@@ -167,6 +175,11 @@ TAMPERED: list[tuple[str, tuple[str, ...], Any]] = [
     ("batch_size", ("tensors", "inputs", "shapes"), None),
     ("precision", ("tensors", "inputs", "dtypes"), {"bfloat16": 1}),
     ("precision", ("tensors", "weights", "dtypes"), {"float32": 3, "float64": 1}),
+    ("precision", ("float32_matmul_precision",), "medium"),
+    ("precision", ("float32_settings", "ipex.get_fp32_math_mode()"), "BF32"),
+    ("precision", ("float32_settings",), {"torch.backends.mkldnn.matmul.fp32_precision": "bf16"}),
+    ("precision", ("float32_settings",), {"torch.backends.fp32_precision": "unreadable: both old and new are set"}),
+    ("precision", ("onednn", "fpmath"), {"bf16": 0.7}),
     ("memory_format", ("operators", "image_layouts"), {"channels_last": 5}),
     ("graph", ("graph", "kind"), "torchscript"),
     ("work", ("grad_mode",), "grad"),
@@ -195,11 +208,17 @@ def test_what_was_not_observed_is_not_assumed(axis: str, name: str, path: tuple[
     assert axes_of(name, *path, value=None) == {axis}
 
 
+OPEN = {
+    "answers", "dtypes", "environment", "float32_settings", "image_layouts", "inherited", "jemalloc", "memory_formats",
+    "modules_by_type", "reference_layouts",
+}  # fmt: skip
+
+
 def fields_of(data: dict[str, Any], *path: str) -> Iterator[tuple[str, ...]]:
     """The path of each field of recorded evidence, outside the tables whose names are open."""
     for name, value in data.items():
         yield (*path, name)
-        is_open = name in ("environment", "jemalloc", "dtypes", "memory_formats", "image_layouts", "modules_by_type")
+        is_open = name in OPEN
         if isinstance(value, dict) and not is_open:
             yield from fields_of(value, *path, name)
 

@@ -8,6 +8,7 @@ import os
 import signal
 import sys
 import time
+import tracemalloc
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -174,6 +175,30 @@ def loses_channels_last(batch_size: int) -> Any:
     """Activations that go back to channels first on the way."""
     module, inputs = _tiny(batch_size)
     return LosesChannelsLast(module), inputs
+
+
+# -- less than float32, and state of the process that is not seen --------------------------------------
+
+
+def allows_bf32(batch_size: int) -> Any:
+    """float32 that IPEX may compute in bfloat16."""
+    import intel_extension_for_pytorch as ipex
+
+    ipex.set_fp32_math_mode(mode=ipex.FP32MathMode.BF32, device="cpu")
+    return _tiny(batch_size)
+
+
+def allows_bf32_by_a_variable(batch_size: int) -> Any:
+    """float32 that oneDNN may compute in bfloat16, as its variable says before its first primitive."""
+    os.environ["ONEDNN_DEFAULT_FPMATH_MODE"] = "BF16"
+    return _tiny(batch_size)
+
+
+def demands_a_plain_python(batch_size: int) -> Any:
+    """Nothing is wrong with it, unless Python traces or debugs."""
+    if sys.flags.dev_mode or tracemalloc.is_tracing():
+        raise RuntimeError("Python is not itself")
+    return _tiny(batch_size)
 
 
 # -- death during a capture ------------------------------------------------------------------------------
