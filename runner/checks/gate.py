@@ -7,53 +7,22 @@ observed (None) is never as asked.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import PurePath
 from typing import Any
 
-from runner.capture.kernels import Summary
+from runner.checks import memory_format
+from runner.checks.proof import Mismatch as Mismatch
+from runner.checks.proof import Proof as Proof
+from runner.checks.proof import shown
 from runner.launch import PlacedCell
 from runner.launch.xeon import MODULE as LAUNCHER
 from runner.machine.host import format_cpu_list
-from runner.protocol.evidence import Evidence, GraphKind, Quality, TensorsEvidence
+from runner.protocol.evidence import GraphKind, Quality, TensorsEvidence
 from runner.protocol.verdicts import UNOBSERVED
-
-
-@dataclass(frozen=True)
-class Proof:
-    """Everything that shows what one worker ran."""
-
-    evidence: Evidence
-    """What the worker read back about itself."""
-    kernels: Summary
-    """The summary of oneDNN's log of a few iterations."""
-    quality: Quality | None
-    """How far its output is from fp32's; None if the worker did not compare them."""
-
-
-@dataclass(frozen=True)
-class Mismatch:
-    """One thing that did not run as asked."""
-
-    axis: str
-    """The axis or setting that was asked for."""
-    asked: str
-    """What was asked for."""
-    actual: str
-    """What ran instead, or ``unobserved``."""
-    cure: str
-    """What to do next, or what may have caused it."""
-
-    def __str__(self) -> str:
-        return f"{self.axis}: asked for {self.asked}, found {self.actual}; {self.cure}"
-
 
 _ALLOCATOR_FILE = {"glibc": ("libc.so", "libc-"), "jemalloc": ("libjemalloc.so",), "tcmalloc": ("libtcmalloc.so",)}
 _READ_LOGS = "see stderr.log of the job for what the launcher printed"
-
-
-def _shown(value: object) -> str:
-    return UNOBSERVED if value is None else str(value)
 
 
 def _check_allocator(placed: PlacedCell, proof: Proof) -> Iterator[Mismatch]:
@@ -64,7 +33,7 @@ def _check_allocator(placed: PlacedCell, proof: Proof) -> Iterator[Mismatch]:
             yield Mismatch(
                 "allocator",
                 f"{symbol} of {allocator.library} ({allocator.name})",
-                _shown(file),
+                shown(file),
                 f"the launcher did not preload the library; {_READ_LOGS}",
             )
             return
@@ -80,7 +49,7 @@ def _check_allocator(placed: PlacedCell, proof: Proof) -> Iterator[Mismatch]:
         yield Mismatch(
             "allocator",
             str(placed.libraries[allocator.library]),
-            _shown(actual.malloc),
+            shown(actual.malloc),
             "another copy of the library was loaded first",
         )
     for name, value in allocator.env.items():
@@ -101,7 +70,7 @@ def _check_settings(name: str, expect: Mapping[str, Any], actual: Mapping[str, A
             yield Mismatch(
                 "allocator",
                 f"{prefix}{key} = {wanted} ({name})",
-                _shown(value),
+                shown(value),
                 "the allocator did not take its settings from the environment",
             )
 
@@ -110,7 +79,7 @@ def _check_openmp(placed: PlacedCell, proof: Proof) -> Iterator[Mismatch]:
     wanted = "libiomp5" if placed.cell.openmp == "intel" else "libgomp"
     file = proof.evidence.openmp.owner
     if file is None or not PurePath(file).name.startswith(wanted):
-        yield Mismatch("openmp", f"{wanted} ({placed.cell.openmp})", _shown(file), _READ_LOGS)
+        yield Mismatch("openmp", f"{wanted} ({placed.cell.openmp})", shown(file), _READ_LOGS)
 
 
 def _check_threads(placed: PlacedCell, proof: Proof) -> Iterator[Mismatch]:
@@ -118,7 +87,7 @@ def _check_threads(placed: PlacedCell, proof: Proof) -> Iterator[Mismatch]:
     for name, threads in (("torch_threads", openmp.torch_threads), ("max_threads", openmp.max_threads)):
         if threads != wanted:
             yield Mismatch(
-                "threads", str(wanted), f"{name} = {_shown(threads)}", "something set the thread count meanwhile"
+                "threads", str(wanted), f"{name} = {shown(threads)}", "something set the thread count meanwhile"
             )
 
 
@@ -151,7 +120,7 @@ def _check_memory_node(placed: PlacedCell, proof: Proof) -> Iterator[Mismatch]:
         yield Mismatch(
             "node",
             f"memory policy {wanted}",
-            _shown(policy),
+            shown(policy),
             "numactl did not bind; launcher.task_manager=taskset does without",
         )
 
@@ -170,7 +139,7 @@ def _check_ipex(placed: PlacedCell, proof: Proof) -> Iterator[Mismatch]:
     nothing = "IPEX has nothing to optimize in this model: leave the cell out"
     if cell.graph.name == "compile":
         if graph.compiler != "ipex" or not graph.graphs:
-            actual = f"compiled by {_shown(graph.compiler)}, graphs {_shown(graph.graphs)}"
+            actual = f"compiled by {shown(graph.compiler)}, graphs {shown(graph.graphs)}"
             yield Mismatch("ipex", "on", actual, nothing)
     elif cell.precision.name == "int8":
         # The recipe replaces no module: its work is in the graph, as partitions of oneDNN Graph.
@@ -193,9 +162,9 @@ def _check_graph(placed: PlacedCell, proof: Proof) -> Iterator[Mismatch]:
         if not any(graph.graphs or ()) or not regions:
             yield Mismatch("graph", wanted, "no compiled region ran", "torch.compile fell back to eager")
         if graph.graph_breaks != 0 and placed.cell.graph.fullgraph:
-            yield Mismatch("graph", wanted, f"{_shown(graph.graph_breaks)} graph breaks", "parts of it ran as eager")
+            yield Mismatch("graph", wanted, f"{shown(graph.graph_breaks)} graph breaks", "parts of it ran as eager")
         if graph.cache_hits != 0:
-            actual = f"{_shown(graph.cache_hits)} cache hits"
+            actual = f"{shown(graph.cache_hits)} cache hits"
             yield Mismatch("graph", "an empty cache", actual, "something shared its cache")
     elif graph.kind is GraphKind.EAGER and regions:
         yield Mismatch("graph", wanted, f"{regions} compiled regions", "the model compiles itself")
@@ -279,37 +248,6 @@ def _check_error(placed: PlacedCell, quality: Quality | None) -> Iterator[Mismat
         )
 
 
-def _check_memory_format(placed: PlacedCell, proof: Proof) -> Iterator[Mismatch]:
-    """Inputs, then the activations on the way: by operators, else by the output, else by oneDNN's convolutions."""
-    wanted, evidence = placed.cell.memory_format, proof.evidence
-    if "channels_last" not in placed.cell.model.memory_formats:
-        return
-    inputs = set(evidence.tensors.inputs.memory_formats) - {"either"}
-    if inputs - {wanted}:
-        yield Mismatch(
-            "memory_format", f"inputs {wanted}", ", ".join(sorted(inputs)), "the model's inputs stayed as is"
-        )
-    witnesses = (
-        evidence.operators.image_layouts,
-        evidence.tensors.outputs.memory_formats,
-        proof.kernels.layouts,
-    )
-    for witness in witnesses:
-        counts = {layout: n for layout, n in witness.items() if layout in ("channels_first", "channels_last")}
-        if counts:
-            if counts.get(wanted, 0) < 0.9 * sum(counts.values()):
-                layouts = ", ".join(f"{n} {layout}" for layout, n in sorted(counts.items()))
-                yield Mismatch("memory_format", f"activations {wanted}", layouts, "it was lost on the way")
-            return
-    if not inputs:
-        yield Mismatch(
-            "memory_format",
-            wanted,
-            "nothing with four dimensions",
-            "a model without images says memory_formats: [channels_first] in its file",
-        )
-
-
 # The values of settings that allow nothing less than float32 inside float32 operations.
 _ALL_OF_FLOAT32 = frozenset({"none", "ieee", "False", "FP32"})
 
@@ -376,7 +314,7 @@ CHECKS: tuple[Callable[[PlacedCell, Proof], Iterator[Mismatch]], ...] = (
     _check_cores,
     _check_memory_node,
     _check_ipex,
-    _check_memory_format,
+    memory_format.check,
     _check_precision,
     _check_graph,
     _check_work,

@@ -205,6 +205,9 @@ class Evidence:
     """Whether the model ran as a graph."""
     operators: OperatorEvidence
     """The operators that ran."""
+    reference_layouts: Mapping[str, Count]
+    """Operators on images of the fp32 eager reference by the memory format of their first tensor: what the model does
+    by itself where nothing was converted."""
     int8_recipe: str | None
     """The name of the recipe that quantized the model; None if nothing was quantized."""
     allocator: AllocatorEvidence

@@ -213,11 +213,18 @@ def _float32_settings() -> dict[str, str]:
     return settings
 
 
-def collect(subject: Subject, output: Any, grad_mode: str, serving: ServingEvidence | None) -> Evidence:
+def collect(
+    subject: Subject,
+    output: Any,
+    reference_layouts: dict[str, int],
+    grad_mode: str,
+    serving: ServingEvidence | None,
+) -> Evidence:
     """Everything the gate needs. Call it after the timed loop: it allocates, and runs one iteration."""
     return Evidence(
         graph=_graph(subject),
         operators=look.operators(lambda: subject.call(subject.module)),
+        reference_layouts=reference_layouts,
         int8_recipe=subject.int8_recipe,
         allocator=allocator.observe(),
         openmp=_openmp(),

@@ -10,6 +10,7 @@ import os
 import traceback
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import torch
 
@@ -18,7 +19,16 @@ from runner.protocol.stored import FIGURE_LIMIT
 from runner.worker import watch
 
 
-def compute_in_child(compute: Callable[[], list[torch.Tensor]], file: Path, deadline_s: float) -> bool:
+class Reference(NamedTuple):
+    """What the model is by itself: fp32, eager, with nothing converted."""
+
+    outputs: list[torch.Tensor]
+    """Its outputs, in the order of the model's."""
+    image_layouts: dict[str, int]
+    """Its operators on images by the memory format of their first tensor."""
+
+
+def compute_in_child(compute: Callable[[], Reference], file: Path, deadline_s: float) -> bool:
     """Compute in a forked child that saves to ``file``; returns whether it worked. Its traceback goes to stderr.
 
     The child ends with this process. It reports by itself where it hangs, because a fork takes no other threads along.
@@ -33,7 +43,7 @@ def compute_in_child(compute: Callable[[], list[torch.Tensor]], file: Path, dead
         try:
             watch.die_with(parent)
             watch.say_where_it_hangs(deadline_s)
-            torch.save(compute(), file)
+            torch.save(compute()._asdict(), file)
             status = 0
         except BaseException:
             traceback.print_exc()
@@ -45,10 +55,9 @@ def compute_in_child(compute: Callable[[], list[torch.Tensor]], file: Path, dead
     return wait_status == 0 and file.exists()
 
 
-def load(file: Path) -> list[torch.Tensor]:
-    """The reference's outputs, in the order of the model's."""
-    tensors: list[torch.Tensor] = torch.load(file, weights_only=True)
-    return tensors
+def load(file: Path) -> Reference:
+    """The reference that compute_in_child() left."""
+    return Reference(**torch.load(file, weights_only=True))
 
 
 def compare(outputs: Sequence[torch.Tensor], reference: Sequence[torch.Tensor]) -> Quality:

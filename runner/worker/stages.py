@@ -43,11 +43,13 @@ def build(spec: JobSpec, seed: int) -> tuple[nn.Module, Call]:
     return module.eval(), Call.of(inputs)
 
 
-def _reference(spec: JobSpec) -> list[torch.Tensor]:
-    """Outputs of the model as it was built: fp32, eager, with its inputs as they were built."""
+def _reference(spec: JobSpec) -> reference.Reference:
+    """The model as it was built: fp32, eager, with its inputs as they were built."""
     module, call = build(spec, spec.cell.seed)
+    outputs: list[torch.Tensor] = []
     with torch.inference_mode():
-        return flat(call(module))
+        observed = look.operators(lambda: outputs.extend(flat(call(module))))
+    return reference.Reference(outputs, dict(observed.image_layouts))
 
 
 def reference_in_child(spec: JobSpec, file: Path) -> None:
@@ -90,9 +92,10 @@ def prove(
         serving: what a worker behind a server counted; None without a server.
     """
     with phases("quality"):
-        quality = reference.compare(flat(output), reference.load(reference_file))
+        untouched = reference.load(reference_file)
+        quality = reference.compare(flat(output), untouched.outputs)
     with phases("evidence"):
-        observed = evidence.collect(subject, output, "inference_mode", serving)
+        observed = evidence.collect(subject, output, untouched.image_layouts, "inference_mode", serving)
     with phases("onednn"):
         step_s = look.onednn(lambda: subject.call(subject.module), onednn_log, spec.onednn)
     return replace(result, quality=quality, evidence=observed, onednn_step_s=step_s)

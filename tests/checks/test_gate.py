@@ -127,6 +127,34 @@ def test_channels_last_lost_on_the_way_fails() -> None:
     }
 
 
+PERMUTING = {"channels_first": 4, "channels_last": 85}
+
+
+def test_a_model_that_permutes_by_itself_is_held_to_its_own_layout() -> None:
+    data = data_of("ptmalloc_off")
+    data["operators"]["image_layouts"] = PERMUTING
+    assert [m.axis for m in check(RECORDED["ptmalloc_off"], proof_of(data))] == ["memory_format"]
+    data["reference_layouts"] = PERMUTING
+    assert check(RECORDED["ptmalloc_off"], proof_of(data)) == ()
+    data["operators"]["image_layouts"] = {"channels_last": 89}
+    assert [m.axis for m in check(RECORDED["ptmalloc_off"], proof_of(data))] == ["memory_format"]
+
+
+def test_a_conversion_of_ours_that_was_lost_is_not_the_model_s_own_layout() -> None:
+    data = data_of("ipex_channels_last")
+    data["operators"]["image_layouts"] = data["reference_layouts"] = {"channels_first": 14}
+    assert [m.axis for m in check(RECORDED["ipex_channels_last"], proof_of(data))] == ["memory_format"]
+
+
+def test_weights_in_the_other_memory_format_fail() -> None:
+    assert axes_of("ptmalloc_off", "tensors", "weights", "memory_formats", value={"channels_last": 2}) == {
+        "memory_format"
+    }
+    assert axes_of(
+        "bf16_compile", "tensors", "weights", "memory_formats", value={"channels_first": 1, "either": 1}
+    ) == {"memory_format"}
+
+
 def test_without_operators_on_images_onednns_convolutions_tell_the_memory_format() -> None:
     data = data_of("ipex_channels_last")
     data["operators"]["image_layouts"] = {}

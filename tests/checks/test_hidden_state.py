@@ -61,3 +61,17 @@ def test_python_s_variables_do_not_reach_the_worker_and_priority_and_limits_are_
     }
     assert records_of(plain)[0].cell_id != records_of(nice)[0].cell_id
     assert json.loads((nice.sweep / "host.json").read_text())["inherited"] == inherited
+
+
+def test_models_that_permute_by_themselves_pass_in_both_memory_formats(run_cli: Runner) -> None:
+    ran = run_cli(
+        "-m", "model._target_=permuting.${twin}", "twin=convnext,swin", "memory_format=channels_first,channels_last",
+        "capture=[]", "batch_size=2", "warmup=2", "iterations=3", "rounds=1",
+        "hydra.sweeper.include=[{twin: channels_last_weights, memory_format: channels_first}]",
+        "model=tiny", env=MODELS,
+    )  # fmt: skip
+    failures = {(r.axes["twin"], r.axes["memory_format"]): r.failure for r in records_of(ran)}
+    lie = failures.pop(("channels_last_weights", "channels_first"))
+    assert set(failures.values()) == {None}
+    assert len(failures) == 4
+    assert "memory_format: asked for weights channels_first, found channels_last" in (lie or "")

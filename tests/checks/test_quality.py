@@ -134,8 +134,13 @@ def test_outputs_of_a_shipped_model_depend_on_its_inputs() -> None:
 
 def test_the_reference_is_computed_in_another_process(tmp_path: Path) -> None:
     file = tmp_path / "r.pt"
-    assert reference.compute_in_child(lambda: [torch.tensor([float(os.getpid())])], file, 0.0)
-    assert reference.load(file)[0].item() != os.getpid()
+
+    def compute() -> reference.Reference:
+        return reference.Reference([torch.tensor([float(os.getpid())])], {"channels_first": 3})
+
+    assert reference.compute_in_child(compute, file, 0.0)
+    assert reference.load(file).outputs[0].item() != os.getpid()
+    assert reference.load(file).image_layouts == {"channels_first": 3}
 
 
 def test_a_reference_that_fails_is_told(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
