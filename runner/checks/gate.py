@@ -18,7 +18,7 @@ from runner.checks.proof import shown
 from runner.launch import PlacedCell
 from runner.launch.xeon import MODULE as LAUNCHER
 from runner.machine.host import format_cpu_list
-from runner.protocol.evidence import GraphKind, Quality, TensorsEvidence
+from runner.protocol.evidence import CallEvidence, GraphKind, Quality, TensorsEvidence
 from runner.protocol.verdicts import UNOBSERVED
 
 _ALLOCATOR_FILE = {"glibc": ("libc.so", "libc-"), "jemalloc": ("libjemalloc.so",), "tcmalloc": ("libtcmalloc.so",)}
@@ -248,6 +248,28 @@ def _check_error(placed: PlacedCell, quality: Quality | None) -> Iterator[Mismat
         )
 
 
+def _check_batch_size(wanted: int, tensors: CallEvidence) -> Iterator[Mismatch]:
+    """As the model's callable counts samples; else one dimension of an input, or the length of a list, is the batch."""
+    shapes = tensors.inputs.shapes or []
+    if tensors.samples is not None:
+        if tensors.samples != wanted:
+            yield Mismatch(
+                "batch_size",
+                str(wanted),
+                f"{tensors.samples} samples, as the model's callable counts them",
+                "the model's callable must honour batch_size: throughput is computed from it",
+            )
+    elif wanted not in {size for shape in shapes for size in shape} | set(tensors.lengths):
+        sizes = " and ".join("x".join(map(str, shape)) for shape in shapes[:4] if shape)
+        yield Mismatch(
+            "batch_size",
+            str(wanted),
+            f"inputs of {sizes or 'no batch'}",
+            "the model's callable must honour batch_size, from which throughput is computed; where no dimension of its "
+            "inputs is the batch, it returns the number of samples in them as a third value",
+        )
+
+
 # The values of settings that allow nothing less than float32 inside float32 operations.
 _ALL_OF_FLOAT32 = frozenset({"none", "ieee", "False", "FP32"})
 
@@ -255,14 +277,7 @@ _ALL_OF_FLOAT32 = frozenset({"none", "ieee", "False", "FP32"})
 def _check_work(placed: PlacedCell, proof: Proof) -> Iterator[Mismatch]:
     """Every cell does the work that was asked for: this batch, in inference mode, with float32 products in float32."""
     evidence = proof.evidence
-    batches = {shape[0] for shape in evidence.tensors.inputs.shapes or () if shape}
-    if placed.cell.batch_size not in batches:
-        yield Mismatch(
-            "batch_size",
-            str(placed.cell.batch_size),
-            f"inputs of {', '.join(map(str, sorted(batches))) or 'no batch'}",
-            "the model's callable must honour batch_size: throughput is computed from it",
-        )
+    yield from _check_batch_size(placed.cell.batch_size, evidence.tensors)
     if evidence.float32_matmul_precision != "highest":
         # oneDNN then computes float32 products in bf16, in the reference as well, and names them f32.
         yield Mismatch(

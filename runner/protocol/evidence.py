@@ -133,6 +133,10 @@ class TensorsEvidence:
 class CallEvidence:
     """The tensors of one call of the model."""
 
+    samples: Count | None
+    """The number of samples in the inputs, as the model's callable counts them; None if it does not say."""
+    lengths: list[Count]
+    """The length of each list of tensors among the inputs, and the number of sequences in each packed one."""
     inputs: TensorsEvidence
     """What the model was given."""
     weights: TensorsEvidence

@@ -14,7 +14,8 @@ from runner.protocol.stopping import Rule
 # History of the job and result files: 1 = first version; 2 = precision, memory format, graph, instances;
 # 3 = captures, several logged steps, passes of their own; 4 = when to stop, surroundings;
 # 5 = outcomes without MLflow's run ids; 6 = latencies_s, the cell itself; 7 = typed evidence, quality and captures;
-# 8 = the allocator's own answers, settings of float32, what the worker inherited.
+# 8 = the allocator's own answers, settings of float32, what the worker inherited, the model's own
+# layouts, samples.
 FORMAT = 8
 
 # Environment variables that tune allocators, OpenMP, MKL, oneDNN, torch's compilers, that make Python trace, debug or

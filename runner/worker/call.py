@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import nn
+from torch.nn.utils.rnn import PackedSequence
 from torch.utils import _pytree as pytree
 
 
@@ -18,21 +19,32 @@ class Call:
 
     args: tuple[Any, ...] = ()
     kwargs: Mapping[str, Any] | None = None
+    samples: int | None = None
+    """The number of samples in the arguments, as the model's callable counts them; None if it does not say."""
 
     @classmethod
-    def of(cls, inputs: Any) -> Call:
+    def of(cls, inputs: Any, samples: Any = None) -> Call:
         """Make a call from the inputs that a model's callable returns: a tensor, a tuple (or list) of positional
         arguments, or a dict of keyword arguments.
 
+        Args:
+            inputs: the second value that the callable returns.
+            samples: the third value, which is optional: how many samples the inputs hold.
+
         Raises:
-            TypeError: the inputs are none of these, or hold no tensor.
+            TypeError: the inputs are none of these, or hold no tensor; the number of samples is not a whole number.
         """
+        if samples is not None and (not isinstance(samples, int) or samples < 1):
+            raise TypeError(
+                f"the third value that a model's callable returns is the number of samples in its inputs, a whole "
+                f"number, not {samples!r:.40}"
+            )
         if isinstance(inputs, torch.Tensor):
-            call = cls((inputs,))
+            call = cls((inputs,), samples=samples)
         elif isinstance(inputs, Mapping):
-            call = cls((), dict(inputs))
+            call = cls((), dict(inputs), samples)
         elif isinstance(inputs, (tuple, list)):
-            call = cls(tuple(inputs))
+            call = cls(tuple(inputs), samples=samples)
         else:
             raise TypeError(f"example inputs must be a tensor, a tuple or a dict, not {type(inputs).__name__}")
         if not call.tensors():
@@ -50,7 +62,12 @@ class Call:
     def map(self, change: Callable[[torch.Tensor], torch.Tensor]) -> Call:
         """A copy of the call, in which ``change`` has replaced every tensor."""
         args, kwargs = pytree.tree_map_only(torch.Tensor, change, (self.args, dict(self.kwargs or {})))
-        return Call(tuple(args), kwargs)
+        return Call(tuple(args), kwargs, self.samples)
+
+    def lengths(self) -> list[int]:
+        """How many samples each part of the arguments holds that holds one per entry: lists of tensors (or of dicts or
+        tuples of them), and packed sequences."""
+        return list(_lengths((self.args, dict(self.kwargs or {})), is_argument=False))
 
     def positional(self, module: nn.Module) -> tuple[Any, ...]:
         """All arguments by position, for tools that take no keywords; arguments that were left out get their defaults.
@@ -73,6 +90,16 @@ class Call:
                     "FX can't do; make it a named, positional argument of forward()"
                 )
         return tuple(bound.arguments[name] for name in names if signature.parameters[name].kind not in by_keyword)
+
+
+def _lengths(value: Any, is_argument: bool = True) -> Iterator[int]:
+    if isinstance(value, PackedSequence):
+        yield int(value.batch_sizes[0])  # how many sequences have a first step: all of them
+    elif isinstance(value, (list, tuple, Mapping)):
+        if is_argument and isinstance(value, list) and flat(value):
+            yield len(value)
+        for inner in value.values() if isinstance(value, Mapping) else value:
+            yield from _lengths(inner)
 
 
 def flat(value: Any) -> list[torch.Tensor]:

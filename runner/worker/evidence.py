@@ -109,6 +109,8 @@ def _described(tensors: list[torch.Tensor], with_shapes: bool = True) -> Tensors
 
 def _tensors(subject: Subject, output: Any) -> CallEvidence:
     return CallEvidence(
+        samples=subject.call.samples,
+        lengths=subject.call.lengths(),
         inputs=_described(subject.call.tensors()),
         weights=_described(list(subject.eager.parameters()), with_shapes=False),
         outputs=_described(flat(output)),

@@ -127,6 +127,33 @@ def test_channels_last_lost_on_the_way_fails() -> None:
     }
 
 
+@pytest.mark.parametrize(
+    ("shapes", "lengths", "samples"),
+    [
+        ([[35, 2, 40]], [], None),
+        ([[3, 320, 320], [3, 320, 320]], [2], None),
+        ([[17, 40], [5]], [2], None),
+        ([[17, 40], [5]], [], 2),
+        ([[4, 3, 16, 16]], [], 2),
+    ],
+)
+def test_a_batch_is_a_dimension_the_length_of_a_list_or_what_the_callable_counts(
+    shapes: list[list[int]], lengths: list[int], samples: int | None
+) -> None:
+    data = data_of("ptmalloc_off")
+    data["tensors"]["inputs"]["shapes"] = shapes
+    data["tensors"] |= {"lengths": lengths, "samples": samples}
+    assert check(RECORDED["ptmalloc_off"], proof_of(data)) == ()
+
+
+def test_inputs_without_a_batch_ask_for_the_number_of_samples() -> None:
+    data = data_of("ptmalloc_off")
+    data["tensors"]["inputs"]["shapes"] = [[17, 40], [5]]
+    [mismatch] = check(RECORDED["ptmalloc_off"], proof_of(data))
+    assert str(mismatch).startswith("batch_size: asked for 2, found inputs of 17x40 and 5; the model's callable must")
+    assert str(mismatch).endswith("it returns the number of samples in them as a third value")
+
+
 PERMUTING = {"channels_first": 4, "channels_last": 85}
 
 
@@ -201,6 +228,7 @@ TAMPERED: list[tuple[str, tuple[str, ...], Any]] = [
     ("batch_size", ("tensors", "inputs", "shapes"), [[4, 3, 16, 16]]),
     ("batch_size", ("tensors", "inputs", "shapes"), []),
     ("batch_size", ("tensors", "inputs", "shapes"), None),
+    ("batch_size", ("tensors", "samples"), 3),
     ("precision", ("tensors", "inputs", "dtypes"), {"bfloat16": 1}),
     ("precision", ("tensors", "weights", "dtypes"), {"float32": 3, "float64": 1}),
     ("precision", ("float32_matmul_precision",), "medium"),

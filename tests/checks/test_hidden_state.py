@@ -75,3 +75,15 @@ def test_models_that_permute_by_themselves_pass_in_both_memory_formats(run_cli: 
     assert set(failures.values()) == {None}
     assert len(failures) == 4
     assert "memory_format: asked for weights channels_first, found channels_last" in (lie or "")
+
+
+def test_a_batch_that_is_not_the_first_dimension_is_measured_or_asked_for(run_cli: Runner) -> None:
+    ran = run_cli(
+        "-m", "model._target_=batches.${twin}", "twin=time_first,packed,images_in_a_list,counted,uncounted",
+        "batch_size=8", "capture=[]", *TINY, "model.memory_formats=[channels_first]", env=MODELS,
+    )  # fmt: skip
+    failures = {record.axes["twin"]: record.failure for record in records_of(ran)}
+    asked = failures.pop("uncounted") or ""
+    assert failures == {"time_first": None, "packed": None, "images_in_a_list": None, "counted": None}
+    assert "batch_size: asked for 8, found inputs of 160 and 7" in asked
+    assert "it returns the number of samples in them as a third value" in asked

@@ -144,7 +144,7 @@ def test_the_reference_is_computed_in_another_process(tmp_path: Path) -> None:
 
 
 def test_a_reference_that_fails_is_told(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
-    def fails() -> list[torch.Tensor]:
+    def fails() -> reference.Reference:
         raise ValueError("no such thing")
 
     assert not reference.compute_in_child(fails, tmp_path / "r.pt", 0.0)
@@ -155,9 +155,9 @@ def test_a_model_that_kills_the_reference_kills_the_worker_alike(tmp_path: Path)
     pid = os.fork()
     if pid == 0:
 
-        def dies() -> list[torch.Tensor]:
+        def dies() -> reference.Reference:
             os.kill(os.getpid(), signal.SIGKILL)
-            return []
+            return reference.Reference([], {})
 
         reference.compute_in_child(dies, tmp_path / "r.pt", 0.0)
         os._exit(0)
