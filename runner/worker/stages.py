@@ -44,7 +44,7 @@ def build(spec: JobSpec, seed: int) -> tuple[nn.Module, Call]:
     cell = spec.cell
     sequence = {} if cell.sequence_length is None else {"sequence_length": cell.sequence_length}
     returned = _resolve(cell.model.target)(batch_size=cell.batch_size, **cell.model.kwargs, **sequence)
-    if not isinstance(returned, tuple) or len(returned) not in (2, 3):
+    if not isinstance(returned, (tuple, list)) or len(returned) not in (2, 3):
         raise TypeError(
             "a model's callable returns a module, its inputs and, if need be, the number of samples in them"
         )
