@@ -43,7 +43,7 @@ def _check_inputs_and_weights(tensors: CallEvidence, wanted: str) -> Iterator[Mi
         )
     weights = set(tensors.weights.memory_formats) & set(_FORMATS) - {wanted}
     if weights:
-        yield Mismatch("memory_format", f"weights {wanted}", *weights, "the model's code converts them")
+        yield Mismatch("memory_format", f"weights {wanted}", ", ".join(weights), "the model's code converts them")
 
 
 def check(placed: PlacedCell, proof: Proof) -> Iterator[Mismatch]:

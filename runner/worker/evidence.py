@@ -11,6 +11,7 @@ import re
 import sys
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -205,11 +206,13 @@ def _float32_settings() -> dict[str, str]:
         place = backends
         for part in name.split(".")[2:]:
             place = getattr(place, part, None)
-        if hasattr(place, "fp32_precision"):
-            settings[f"{name}.fp32_precision"] = _readable(lambda place=place: place.fp32_precision)
+        # Not hasattr(): it reads the setting, which torch may refuse.
+        value = _readable(partial(getattr, place, "fp32_precision", None))
+        if value != "None":
+            settings[f"{name}.fp32_precision"] = value
     if not settings and hasattr(backends.mkldnn, "allow_tf32"):
         settings["torch.backends.mkldnn.allow_tf32"] = _readable(lambda: backends.mkldnn.allow_tf32)
-    ipex = sys.modules.get("intel_extension_for_pytorch")
+    ipex: Any = sys.modules.get("intel_extension_for_pytorch")
     if hasattr(ipex, "get_fp32_math_mode"):
         settings["ipex.get_fp32_math_mode()"] = _readable(lambda: ipex.get_fp32_math_mode(device="cpu").name)
     return settings

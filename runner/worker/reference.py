@@ -43,7 +43,7 @@ def compute_in_child(compute: Callable[[], Reference], file: Path, deadline_s: f
         try:
             watch.die_with(parent)
             watch.say_where_it_hangs(deadline_s)
-            torch.save(compute()._asdict(), file)
+            save(compute(), file)
             status = 0
         except BaseException:
             traceback.print_exc()
@@ -55,8 +55,13 @@ def compute_in_child(compute: Callable[[], Reference], file: Path, deadline_s: f
     return wait_status == 0 and file.exists()
 
 
+def save(reference: Reference, file: Path) -> None:
+    """Leave the reference in a file."""
+    torch.save(reference._asdict(), file)
+
+
 def load(file: Path) -> Reference:
-    """The reference that compute_in_child() left."""
+    """The reference that `save` left."""
     return Reference(**torch.load(file, weights_only=True))
 
 

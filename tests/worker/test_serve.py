@@ -16,7 +16,7 @@ from runner.protocol.captures import Steps
 from runner.protocol.cell import Model, Precision
 from runner.protocol.jobfile import BEGIN, END, JobSpec
 from runner.protocol.resultfile import read_result
-from runner.worker import serve, stages, watch
+from runner.worker import reference, serve, stages, watch
 from runner.worker.transform import inputs
 from tests.conftest import CELL
 
@@ -53,7 +53,7 @@ def ranges(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     monkeypatch.setattr(watch, "die_with", lambda pid: None)
     monkeypatch.setattr(watch, "mark_crashes", lambda: None)
     # Not in a child: torch has long started threads in this process.
-    monkeypatch.setattr(stages, "reference_in_child", lambda spec, file: torch.save(stages._reference(spec), file))
+    monkeypatch.setattr(stages, "reference_in_child", lambda spec, file: reference.save(stages._reference(spec), file))
     return pushed
 
 
