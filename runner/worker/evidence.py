@@ -195,23 +195,25 @@ def _readable(read: Callable[[], Any]) -> str:
         return f"unreadable: {str(error)[:200]}"
 
 
+_NO_SUCH = str(None)
+
+
 def _float32_settings() -> dict[str, str]:
     """Every setting that can allow less than float32 inside float32 operations, by the name under which it is set.
 
     torch 2.9 has fp32_precision for each kind of operation, which replaces allow_tf32; reading both is an error there.
     """
-    backends: Any = torch.backends
+    # Not hasattr(): it reads the setting, which torch may refuse.
     settings = {}
     for name in ("torch.backends", *(f"torch.backends.mkldnn{part}" for part in ("", ".matmul", ".conv", ".rnn"))):
-        place = backends
+        place: Any = torch.backends
         for part in name.split(".")[2:]:
             place = getattr(place, part, None)
-        # Not hasattr(): it reads the setting, which torch may refuse.
-        value = _readable(partial(getattr, place, "fp32_precision", None))
-        if value != "None":
-            settings[f"{name}.fp32_precision"] = value
-    if not settings and hasattr(backends.mkldnn, "allow_tf32"):
-        settings["torch.backends.mkldnn.allow_tf32"] = _readable(lambda: backends.mkldnn.allow_tf32)
+        settings[f"{name}.fp32_precision"] = _readable(partial(getattr, place, "fp32_precision", None))
+    settings = {name: value for name, value in settings.items() if value != _NO_SUCH}
+    tf32 = _readable(partial(getattr, torch.backends.mkldnn, "allow_tf32", None)) if not settings else _NO_SUCH
+    if tf32 != _NO_SUCH:  # nor does a build that only knows the CPU have a value
+        settings["torch.backends.mkldnn.allow_tf32"] = tf32
     ipex: Any = sys.modules.get("intel_extension_for_pytorch")
     if hasattr(ipex, "get_fp32_math_mode"):
         settings["ipex.get_fp32_math_mode()"] = _readable(lambda: ipex.get_fp32_math_mode(device="cpu").name)

@@ -37,14 +37,22 @@ def test_a_library_called_libtcmalloc_that_is_jemalloc_fails_by_name(run_cli: Ru
 
 
 def test_float32_that_may_be_less_fails_by_the_name_of_what_allows_it(run_cli: Runner) -> None:
-    ran = run_cli(
-        "-m", "model._target_=misbehaving.${twin}", "twin=allows_bf32_by_a_variable",
-        "hydra.sweeper.include=[{twin: allows_bf32, ipex: on}]", "capture=[]", *TINY, env=MODELS,
-    )  # fmt: skip
-    failures = {record.axes["twin"]: record.failure or "" for record in records_of(ran)}
-    assert "precision: asked for float32" in failures["allows_bf32"]
-    assert "ipex.get_fp32_math_mode() = BF32" in failures["allows_bf32"]
-    assert "attr-fpmath:bf16" in failures["allows_bf32_by_a_variable"]
+    ran = run_cli("model._target_=misbehaving.allows_bf32", "ipex=on", "capture=[]", *TINY, env=MODELS)
+    [record] = records_of(ran)
+    assert "precision: asked for float32 products in float32, found ipex.get_fp32_math_mode() = BF32" in (
+        record.failure or ""
+    )
+
+
+def test_float32_that_onednn_may_round_fails_by_onednn_s_own_log(run_cli: Runner, tmp_path: Path) -> None:
+    # A file that each Python of this user runs, before torch is imported; the caller's own variable is scrubbed.
+    variable = "import os\nos.environ['ONEDNN_DEFAULT_FPMATH_MODE'] = 'BF16'\n"
+    (tmp_path / "sitecustomize.py").write_text(variable)
+    ran = run_cli("capture=[]", *TINY, env={"PYTHONPATH": str(tmp_path)})
+    [record] = records_of(ran)
+    assert "precision: asked for float32 arithmetic, found attr-fpmath:bf16 (100% of the time of onednn)" in (
+        record.failure or ""
+    )
 
 
 def test_python_s_variables_do_not_reach_the_worker_and_priority_and_limits_are_told(run_cli: Runner) -> None:

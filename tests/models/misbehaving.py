@@ -188,12 +188,6 @@ def allows_bf32(batch_size: int) -> Any:
     return _tiny(batch_size)
 
 
-def allows_bf32_by_a_variable(batch_size: int) -> Any:
-    """float32 that oneDNN may compute in bfloat16, as its variable says before its first primitive."""
-    os.environ["ONEDNN_DEFAULT_FPMATH_MODE"] = "BF16"
-    return _tiny(batch_size)
-
-
 def demands_a_plain_python(batch_size: int) -> Any:
     """Nothing is wrong with it, unless Python traces or debugs."""
     if sys.flags.dev_mode or tracemalloc.is_tracing():
