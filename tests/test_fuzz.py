@@ -164,6 +164,7 @@ HOST = {
     "host_id": "here", "hostname": "h", "cpu_model": "CPU", "cpus": [{"cpu": 0}], "cpus_allowed": "0-1", "isa": ["a"],
     "memory_gib": 8, "hypervisor": True, "governor": None, "transparent_hugepages": "madvise", "kernel": "6.1",
     "numa_balancing": "0", "libc": "glibc-2.36", "python": "3.11.7", "versions": {"torch": "2.8.0", "x": None},
+    "inherited": {"nice": "5"},
 }  # fmt: skip
 SWEEP = ledger.SweepEntry("s", "adhoc", "python -m runner", "here", "c0ffee", False, ["ipex"], ["-m"], "/", "", "1.2")
 ENTRY = ledger.CellEntry("id", "key", axes(), {"seed": "0"}, "python -m runner", {"torch": "2.8.0"})

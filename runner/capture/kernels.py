@@ -38,6 +38,8 @@ class Summary:
     """Instruction family -> share of the time of the primitives that compute."""
     dtypes: Mapping[str, float]
     """Source dtype -> share of the time of the primitives that compute."""
+    fpmath: Mapping[str, float]
+    """Precision below float32 that primitives were allowed -> share of the time of the primitives that compute."""
     kernel: str
     """The implementation that computed longest; empty if none computed."""
     calls: float
@@ -85,6 +87,8 @@ class Group:
     kind: str
     implementation: str
     dtype: str
+    fpmath: str
+    """The precision below float32 that they were allowed; empty if none."""
     is_fused: bool
     """Whether they computed a post-op as well."""
     lays_out_weights: bool
@@ -101,10 +105,10 @@ def groups(log: Log, step_s: Mapping[str, Sequence[float]]) -> list[Group]:
         step_s: copy of oneDNN -> wall time of each iteration that it logged.
     """
     weights = _weights(log.primitives)
-    times: dict[tuple[str, str, str, str, bool, bool], dict[int, list[float]]] = {}
+    times: dict[tuple[str, str, str, str, str, bool, bool], dict[int, list[float]]] = {}
     for p, step in _within(log.primitives, step_s):
         lays_out_weights = p.kind == "reorder" and _lays_out_weights(p, weights)
-        key = p.copy, p.kind, p.implementation, p.dtype, bool(p.post_ops), lays_out_weights
+        key = p.copy, p.kind, p.implementation, p.dtype, p.fpmath, bool(p.post_ops), lays_out_weights
         times.setdefault(key, {}).setdefault(step, []).append(p.seconds)
     return [
         Group(
@@ -151,6 +155,7 @@ def summarize(log: Log, step_s: Mapping[str, Sequence[float]]) -> Summary:
         by_kind={kind: (calls[kind], seconds[kind]) for kind in sorted(calls)},
         isa=_shares(_sums((isa_family(group.implementation), group.seconds) for group in compute), compute_s),
         dtypes=_shares(_sums((group.dtype, group.seconds) for group in compute), compute_s),
+        fpmath=_shares(_sums((group.fpmath, group.seconds) for group in compute if group.fpmath), compute_s),
         kernel=max(implementations, key=lambda name: implementations[name], default=""),
         calls=_calls(alike),
         reorders=_calls(reorders),

@@ -98,6 +98,13 @@ class Primitive:
         return _DTYPES.get(source.dtype, source.dtype) if source else ""
 
     @property
+    def fpmath(self) -> str:
+        """The least precision that float32 arithmetic in it may have (``bf16``); empty where it must be float32's."""
+        # attr-fpmath:bf16, or attr-fpmath:bf16:true where that holds for integers too; strict is not printed.
+        mode = re.search(r"attr-fpmath:(\w+)", self.attributes)
+        return mode[1] if mode and mode[1] != "strict" else ""
+
+    @property
     def family(self) -> str:
         """The instruction family of the implementation: see isa_family()."""
         return isa_family(self.implementation)

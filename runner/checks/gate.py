@@ -7,57 +7,23 @@ observed (None) is never as asked.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import PurePath
 from typing import Any
 
-from runner.capture.kernels import Summary
+from runner.checks import memory_format
+from runner.checks.proof import Mismatch as Mismatch
+from runner.checks.proof import Proof as Proof
+from runner.checks.proof import shown
 from runner.checks.quality import judge
 from runner.launch import PlacedCell
 from runner.launch.xeon import MODULE as LAUNCHER
 from runner.machine.host import format_cpu_list
-from runner.protocol.evidence import ComputeOperator, Evidence, GraphKind, Quality, TensorsEvidence
-from runner.protocol.resultfile import Window
+from runner.protocol.evidence import CallEvidence, ComputeOperator, GraphKind, Quality, TensorsEvidence
 from runner.protocol.verdicts import UNOBSERVED, QualityVerdict
-
-
-@dataclass(frozen=True)
-class Proof:
-    """Everything that shows what one worker ran."""
-
-    evidence: Evidence
-    """What the worker read back about itself."""
-    kernels: Summary
-    """The summary of oneDNN's log of a few iterations."""
-    quality: Quality | None
-    """How far its output is from fp32's; None if the worker did not compare them."""
-    window: Window | None = None
-    """What the operating system counted while it was timed; None if that is not known."""
-
-
-@dataclass(frozen=True)
-class Mismatch:
-    """One thing that did not run as asked."""
-
-    axis: str
-    """The axis or setting that was asked for."""
-    asked: str
-    """What was asked for."""
-    actual: str
-    """What ran instead, or ``unobserved``."""
-    cure: str
-    """What to do next, or what may have caused it."""
-
-    def __str__(self) -> str:
-        return f"{self.axis}: asked for {self.asked}, found {self.actual}; {self.cure}"
-
 
 _ALLOCATOR_FILE = {"glibc": ("libc.so", "libc-"), "jemalloc": ("libjemalloc.so",), "tcmalloc": ("libtcmalloc.so",)}
 _READ_LOGS = "see stderr.log of the job for what the launcher printed"
-
-
-def _shown(value: object) -> str:
-    return UNOBSERVED if value is None else str(value)
 
 
 def _check_allocator(placed: PlacedCell, proof: Proof) -> Iterator[Mismatch]:
@@ -68,15 +34,23 @@ def _check_allocator(placed: PlacedCell, proof: Proof) -> Iterator[Mismatch]:
             yield Mismatch(
                 "allocator",
                 f"{symbol} of {allocator.library} ({allocator.name})",
-                _shown(file),
+                shown(file),
                 f"the launcher did not preload the library; {_READ_LOGS}",
             )
             return
+    answering = sorted(name for name, version in actual.answers.items() if version is not None)
+    if answering != [allocator.library]:
+        yield Mismatch(
+            "allocator",
+            f"a library that answers as {allocator.library} alone ({allocator.name})",
+            f"{actual.malloc}, which answers as {' and '.join(answering) or 'no allocator that is known'}",
+            "the file has another allocator's name; install the library anew",
+        )
     if allocator.library in placed.libraries and actual.malloc != str(placed.libraries[allocator.library]):
         yield Mismatch(
             "allocator",
             str(placed.libraries[allocator.library]),
-            _shown(actual.malloc),
+            shown(actual.malloc),
             "another copy of the library was loaded first",
         )
     for name, value in allocator.env.items():
@@ -97,7 +71,7 @@ def _check_settings(name: str, expect: Mapping[str, Any], actual: Mapping[str, A
             yield Mismatch(
                 "allocator",
                 f"{prefix}{key} = {wanted} ({name})",
-                _shown(value),
+                shown(value),
                 "the allocator did not take its settings from the environment",
             )
 
@@ -106,7 +80,7 @@ def _check_openmp(placed: PlacedCell, proof: Proof) -> Iterator[Mismatch]:
     wanted = "libiomp5" if placed.cell.openmp == "intel" else "libgomp"
     file = proof.evidence.openmp.owner
     if file is None or not PurePath(file).name.startswith(wanted):
-        yield Mismatch("openmp", f"{wanted} ({placed.cell.openmp})", _shown(file), _READ_LOGS)
+        yield Mismatch("openmp", f"{wanted} ({placed.cell.openmp})", shown(file), _READ_LOGS)
 
 
 def _check_threads(placed: PlacedCell, proof: Proof) -> Iterator[Mismatch]:
@@ -114,7 +88,7 @@ def _check_threads(placed: PlacedCell, proof: Proof) -> Iterator[Mismatch]:
     for name, threads in (("torch_threads", openmp.torch_threads), ("max_threads", openmp.max_threads)):
         if threads != wanted:
             yield Mismatch(
-                "threads", str(wanted), f"{name} = {_shown(threads)}", "something set the thread count meanwhile"
+                "threads", str(wanted), f"{name} = {shown(threads)}", "something set the thread count meanwhile"
             )
 
 
@@ -147,7 +121,7 @@ def _check_memory_node(placed: PlacedCell, proof: Proof) -> Iterator[Mismatch]:
         yield Mismatch(
             "node",
             f"memory policy {wanted}",
-            _shown(policy),
+            shown(policy),
             "numactl did not bind; launcher.task_manager=taskset does without",
         )
 
@@ -166,7 +140,7 @@ def _check_ipex(placed: PlacedCell, proof: Proof) -> Iterator[Mismatch]:
     nothing = "IPEX has nothing to optimize in this model: leave the cell out"
     if cell.graph.name == "compile":
         if graph.compiler != "ipex" or not graph.graphs:
-            actual = f"compiled by {_shown(graph.compiler)}, graphs {_shown(graph.graphs)}"
+            actual = f"compiled by {shown(graph.compiler)}, graphs {shown(graph.graphs)}"
             yield Mismatch("ipex", "on", actual, nothing)
     elif cell.precision.name == "int8":
         # The recipe replaces no module: its work is in the graph, as partitions of oneDNN Graph.
@@ -190,9 +164,9 @@ def _check_graph(placed: PlacedCell, proof: Proof) -> Iterator[Mismatch]:
         if not any(graph.graphs or ()) or not regions:
             yield Mismatch("graph", wanted, "no compiled region ran", "torch.compile fell back to eager")
         if graph.graph_breaks != 0 and placed.cell.graph.fullgraph:
-            yield Mismatch("graph", wanted, f"{_shown(graph.graph_breaks)} graph breaks", "parts of it ran as eager")
+            yield Mismatch("graph", wanted, f"{shown(graph.graph_breaks)} graph breaks", "parts of it ran as eager")
         if graph.cache_hits != 0:
-            actual = f"{_shown(graph.cache_hits)} cache hits"
+            actual = f"{shown(graph.cache_hits)} cache hits"
             yield Mismatch("graph", "an empty cache", actual, "something shared its cache")
     elif graph.kind is GraphKind.EAGER and regions:
         yield Mismatch("graph", wanted, f"{regions} compiled regions", "the model compiles itself")
@@ -254,6 +228,14 @@ def _check_precision(placed: PlacedCell, proof: Proof) -> Iterator[Mismatch]:
             yield Mismatch(
                 "precision", f"{wanted} arithmetic", f"{dtypes} (of the time of {witness})", "parts of it ran otherwise"
             )
+    if precision.name == "fp32":
+        for mode, share in proof.kernels.fpmath.items():
+            yield Mismatch(
+                "precision",
+                "float32 arithmetic",
+                f"attr-fpmath:{mode} ({share:.0%} of the time of onednn)",
+                "the model's code, or a variable that it sets, allows oneDNN less than float32",
+            )
     yield from _check_error(placed, proof.quality)
 
 
@@ -272,48 +254,36 @@ def _check_error(placed: PlacedCell, quality: Quality | None) -> Iterator[Mismat
         )
 
 
-def _check_memory_format(placed: PlacedCell, proof: Proof) -> Iterator[Mismatch]:
-    """Inputs, then the activations on the way: by operators, else by the output, else by oneDNN's convolutions."""
-    wanted, evidence = placed.cell.memory_format, proof.evidence
-    if "channels_last" not in placed.cell.model.memory_formats:
-        return
-    inputs = set(evidence.tensors.inputs.memory_formats) - {"either"}
-    if inputs - {wanted}:
+def _check_batch_size(wanted: int, tensors: CallEvidence) -> Iterator[Mismatch]:
+    """As the model's callable counts samples; else one dimension of an input, or the length of a list, is the batch."""
+    shapes = tensors.inputs.shapes or []
+    if tensors.samples is not None:
+        if tensors.samples != wanted:
+            yield Mismatch(
+                "batch_size",
+                str(wanted),
+                f"{tensors.samples} samples, as the model's callable counts them",
+                "the model's callable must honour batch_size: throughput is computed from it",
+            )
+    elif wanted not in {size for shape in shapes for size in shape} | set(tensors.lengths):
+        sizes = " and ".join("x".join(map(str, shape)) for shape in shapes[:4] if shape)
         yield Mismatch(
-            "memory_format", f"inputs {wanted}", ", ".join(sorted(inputs)), "the model's inputs stayed as is"
+            "batch_size",
+            str(wanted),
+            f"inputs of {sizes or 'no batch'}",
+            "the model's callable must honour batch_size, from which throughput is computed; where no dimension of its "
+            "inputs is the batch, it returns the number of samples in them as a third value",
         )
-    witnesses = (
-        evidence.operators.image_layouts if evidence.operators else {},
-        evidence.tensors.outputs.memory_formats,
-        proof.kernels.layouts,
-    )
-    for witness in witnesses:
-        counts = {layout: n for layout, n in witness.items() if layout in ("channels_first", "channels_last")}
-        if counts:
-            if counts.get(wanted, 0) < 0.9 * sum(counts.values()):
-                layouts = ", ".join(f"{n} {layout}" for layout, n in sorted(counts.items()))
-                yield Mismatch("memory_format", f"activations {wanted}", layouts, "it was lost on the way")
-            return
-    if not inputs:
-        yield Mismatch(
-            "memory_format",
-            wanted,
-            "nothing with four dimensions",
-            "a model without images says memory_formats: [channels_first] in its file",
-        )
+
+
+# The values of settings that allow nothing less than float32 inside float32 operations.
+_ALL_OF_FLOAT32 = frozenset({"none", "ieee", "False", "FP32"})
 
 
 def _check_work(placed: PlacedCell, proof: Proof) -> Iterator[Mismatch]:
     """Every cell does the work that was asked for: this batch, in inference mode, with float32 products in float32."""
     evidence = proof.evidence
-    batches = {shape[0] for shape in evidence.tensors.inputs.shapes or () if shape}
-    if placed.cell.batch_size not in batches:
-        yield Mismatch(
-            "batch_size",
-            str(placed.cell.batch_size),
-            f"inputs of {', '.join(map(str, sorted(batches))) or 'no batch'}",
-            "the model's callable must honour batch_size: throughput is computed from it",
-        )
+    yield from _check_batch_size(placed.cell.batch_size, evidence.tensors)
     if evidence.float32_matmul_precision != "highest":
         # oneDNN then computes float32 products in bf16, in the reference as well, and names them f32.
         yield Mismatch(
@@ -322,6 +292,14 @@ def _check_work(placed: PlacedCell, proof: Proof) -> Iterator[Mismatch]:
             f"torch.set_float32_matmul_precision({evidence.float32_matmul_precision!r})",
             "the model's code sets it: leave it at 'highest'",
         )
+    for name, value in evidence.float32_settings.items():
+        if value not in _ALL_OF_FLOAT32:
+            yield Mismatch(
+                "precision",
+                "float32 products in float32",
+                f"{name} = {value}",
+                "the model's code sets it, for the reference as well: leave it as it is by default",
+            )
     if evidence.grad_mode != "inference_mode":
         yield Mismatch("work", "inference_mode", evidence.grad_mode, "the worker is of another version")
 
@@ -331,7 +309,8 @@ def _check_arithmetic(placed: PlacedCell, proof: Proof) -> Iterator[Mismatch]:
     is_right = judge(proof.quality, placed.cell.precision.tolerance) == QualityVerdict.OK
     wanted = proof.quality.reference_operators if proof.quality and is_right else 0
     # Regions of torch.compile may compute in kernels of their own, which have no operator.
-    is_seen = proof.evidence.operators.compute or proof.evidence.operators.compiled_regions or proof.kernels.dtypes
+    operators = proof.evidence.operators
+    is_seen = (operators and (operators.compute or operators.compiled_regions)) or proof.kernels.dtypes
     if wanted and not is_seen:
         asked = f"the model's arithmetic ({wanted} operators that compute in the fp32 reference)"
         yield Mismatch("work", asked, "none in an iteration", "the model remembers answers; it must compute each")
@@ -383,7 +362,7 @@ CHECKS: tuple[Callable[[PlacedCell, Proof], Iterator[Mismatch]], ...] = (
     _check_cores,
     _check_memory_node,
     _check_ipex,
-    _check_memory_format,
+    memory_format.check,
     _check_precision,
     _check_graph,
     _check_work,

@@ -17,6 +17,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+from runner.protocol import inherited
 from runner.protocol.errors import RunnerError
 
 
@@ -270,5 +271,6 @@ def fingerprint() -> dict[str, Any]:
         "numa_balancing": _read("/proc/sys/kernel/numa_balancing"),
         "libc": "-".join(platform.libc_ver()),
         "python": platform.python_version(),
+        "inherited": inherited.read(),
         "versions": {name: version_of(name) for name in _DISTRIBUTIONS},
     }

@@ -26,6 +26,9 @@ class AllocatorEvidence:
     """The file that owns the live ``free`` symbol; None if no library defines it."""
     posix_memalign: str | None
     """The file that owns the live ``posix_memalign`` symbol; None if no library defines it."""
+    answers: Mapping[str, str | None]
+    """Allocator -> the version that the file which owns ``malloc`` gives for it, by functions that no other allocator
+    has; None where that file has no such functions."""
     jemalloc: Mapping[str, Setting | None] | None
     """Effective settings by their mallctl(3) names, None where one can't be read; None if jemalloc is not live."""
     glibc_maps_large_blocks: bool | None
@@ -130,6 +133,10 @@ class TensorsEvidence:
 class CallEvidence:
     """The tensors of one call of the model."""
 
+    samples: Count | None
+    """The number of samples in the inputs, as the model's callable counts them; None if it does not say."""
+    lengths: list[Count]
+    """The length of each list of tensors among the inputs, and the number of sequences in each packed one."""
     inputs: TensorsEvidence
     """What the model was given."""
     weights: TensorsEvidence
@@ -204,6 +211,9 @@ class Evidence:
     """Whether the model ran as a graph."""
     operators: OperatorEvidence | None
     """The operators that ran; None if the profiler failed or left nothing that can be read."""
+    reference_layouts: Mapping[str, Count]
+    """Operators on images of the fp32 eager reference by the memory format of their first tensor: what the model does
+    by itself where nothing was converted."""
     int8_recipe: str | None
     """The name of the recipe that quantized the model; None if nothing was quantized."""
     allocator: AllocatorEvidence
@@ -220,8 +230,13 @@ class Evidence:
     """The mode of gradients in which the model was called (``inference_mode``)."""
     float32_matmul_precision: str
     """torch.get_float32_matmul_precision(): anything but ``highest`` allows bfloat16 inside float32 products."""
+    float32_settings: Mapping[str, str]
+    """Setting -> value, for all others that can allow less than float32 inside float32 operations, in torch and in
+    IPEX; one that this version does not have is not named."""
     environment: Mapping[str, str]
     """Environment variables that tune allocators, OpenMP, oneDNN or torch: see runner.protocol.jobfile.TUNING."""
+    inherited: Mapping[str, str]
+    """What this process inherited that an ordinary one has not (``nice``, limits): see runner.protocol.inherited."""
     transparent_hugepages: str | None
     """The kernel's mode (``always``, ``madvise``, ``never``); None if the kernel has none."""
     versions: VersionEvidence

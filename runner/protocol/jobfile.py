@@ -14,13 +14,18 @@ from runner.protocol.stopping import Rule
 # History of the job and result files: 1 = first version; 2 = precision, memory format, graph, instances;
 # 3 = captures, several logged steps, passes of their own; 4 = when to stop, surroundings;
 # 5 = outcomes without MLflow's run ids; 6 = latencies_s, the cell itself; 7 = typed evidence, quality and captures;
-# 8 = input sets, the worst of several outputs, notes.
-FORMAT = 8
+# 8 = input sets, the worst of several outputs, notes;
+# 9 = the allocator's own answers, settings of float32, what the worker inherited, the model's own layouts, samples.
+FORMAT = 9
 
-# Environment variables that tune allocators, OpenMP, MKL, oneDNN, torch's compilers, or load foreign code: what the
-# runner scrubs from the caller's environment, and what the worker reports of its own.
+# Environment variables that tune allocators, OpenMP, MKL, oneDNN, torch's compilers, that make Python trace, debug or
+# run otherwise, or load foreign code: what the runner scrubs from the caller's environment, and what the worker reports
+# of its own. Others of Python's decide what is loaded (PYTHONPATH), or are part of a cell's identity.
 TUNING = re.compile(
-    r"LD_PRELOAD|LD_AUDIT|LD_BIND_NOW|PYTHONMALLOC"
+    r"LD_PRELOAD|LD_AUDIT|LD_BIND_NO[WT]|LD_DEBUG.*|LD_PROFILE.*|LD_TRACE_.*|LD_SHOW_AUXV|LD_DYNAMIC_WEAK"
+    r"|PYTHON(?:MALLOC|MALLOCSTATS|TRACEMALLOC|DEVMODE|ASYNCIODEBUG|FAULTHANDLER|PROFILEIMPORTTIME|PERFSUPPORT|DEBUG"
+    r"|INSPECT|VERBOSE|THREADDEBUG|DUMPREFS|DUMPREFSFILE|SHOWREFCOUNT|NODEBUGRANGES|EXECUTABLE)"
+    r"|PYTHON_(?:GIL|JIT|PERF_JIT_SUPPORT|CPU_COUNT|FROZEN_MODULES|PRESITE|UOPS.*|OPT_CACHE|TLBC|THREAD_.*|CONTEXT_.*)"
     r"|MALLOC_.*|JE_MALLOC_CONF|GLIBC_TUNABLES|TCMALLOC_.*|HEAPPROFILE|HEAPCHECK|CPUPROFILE|THP_.*"
     r"|OMP_.*|KMP_.*|GOMP_.*|MKL_.*|MKLDNN_.*|ONEDNN_.*|DNNL_.*|OPENBLAS_.*"
     r"|TORCH_(?!HOME$).*|TORCHINDUCTOR_.*|TORCHDYNAMO_.*|PYTORCH_.*|IPEX_.*|ATEN_.*|LRU_CACHE_CAPACITY"

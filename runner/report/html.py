@@ -249,6 +249,7 @@ def _host(machine: planfile.Host) -> list[tuple[str, str]]:
         "python": "Python",
     }
     values = [(word, getattr(machine, key)) for key, word in words.items()]
+    values += [(f"inherited {name}", value) for name, value in machine.inherited.items()]
     present = [(word, value) for word, value in values if value not in (None, ())]
     return [(word, ", ".join(map(str, v)) if isinstance(v, list) else str(v)) for word, v in present]
 

@@ -122,7 +122,7 @@ class Origin:
     sweep: str
     host_id: str
     state: Mapping[str, str]
-    """Settings of the machine that change times."""
+    """Settings of the machine that change times, and what the sweep inherited from its caller."""
     versions: Mapping[str, str]
     """The versions of Python, libc and the distributions; ABSENT where not installed."""
     level: planfile.Level = LEVEL
@@ -144,7 +144,7 @@ def origin(folder: Path) -> Origin:
     return Origin(
         folder.name,
         host.host_id,
-        {name: getattr(host, name) or ABSENT for name in _STATE},
+        {**{name: getattr(host, name) or ABSENT for name in _STATE}, **host.inherited},
         {name: version or ABSENT for name, version in versions.items()},
         LEVEL if level is None else level,
     )

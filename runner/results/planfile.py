@@ -65,6 +65,8 @@ class Host:
     libc: str | None = None
     python: str | None = None
     versions: Mapping[str, str | None] = field(default_factory=dict)
+    inherited: Mapping[str, str] = field(default_factory=dict)
+    """What the sweep inherited from its caller that an ordinary process has not: see runner.protocol.inherited."""
 
 
 def read_plan(sweep: Path) -> StoredPlan:

@@ -66,6 +66,7 @@ def _machine_identity() -> Mapping[str, str]:
         "cpu": fingerprint["cpu_model"],
         "kernel": fingerprint["kernel"],
         **{name: str(fingerprint[name]) for name in ("transparent_hugepages", "governor", "numa_balancing")},
+        **fingerprint["inherited"],
     }
 
 

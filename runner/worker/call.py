@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 from torch import nn
+from torch.nn.utils.rnn import PackedSequence
 from torch.utils import _pytree as pytree
 
 
@@ -19,21 +20,32 @@ class Call:
 
     args: tuple[Any, ...] = ()
     kwargs: Mapping[str, Any] | None = None
+    samples: int | None = None
+    """The number of samples in the arguments, as the model's callable counts them; None if it does not say."""
 
     @classmethod
-    def of(cls, inputs: Any) -> Call:
+    def of(cls, inputs: Any, samples: Any = None) -> Call:
         """Make a call from the inputs that a model's callable returns: a tensor, a tuple (or list) of positional
         arguments, or a dict of keyword arguments.
 
+        Args:
+            inputs: the second value that the callable returns.
+            samples: the third value, which is optional: how many samples the inputs hold.
+
         Raises:
-            TypeError: the inputs are none of these, or hold no tensor.
+            TypeError: the inputs are none of these, or hold no tensor; the number of samples is not a whole number.
         """
+        if samples is not None and (not isinstance(samples, int) or samples < 1):
+            raise TypeError(
+                f"the third value that a model's callable returns is the number of samples in its inputs, a whole "
+                f"number, not {samples!r:.40}"
+            )
         if isinstance(inputs, torch.Tensor):
-            call = cls((inputs,))
+            call = cls((inputs,), samples=samples)
         elif isinstance(inputs, Mapping):
-            call = cls((), dict(inputs))
+            call = cls((), dict(inputs), samples)
         elif isinstance(inputs, (tuple, list)):
-            call = cls(tuple(inputs))
+            call = cls(tuple(inputs), samples=samples)
         else:
             raise TypeError(f"example inputs must be a tensor, a tuple or a dict, not {type(inputs).__name__}")
         if not call.tensors():
@@ -51,7 +63,12 @@ class Call:
     def map(self, change: Callable[[torch.Tensor], torch.Tensor]) -> Call:
         """A copy of the call, in which ``change`` has replaced every tensor."""
         args, kwargs = pytree.tree_map_only(torch.Tensor, change, (self.args, dict(self.kwargs or {})))
-        return Call(tuple(args), kwargs)
+        return Call(tuple(args), kwargs, self.samples)
+
+    def lengths(self) -> list[int]:
+        """How many samples each part of the arguments holds that holds one per entry: lists of tensors (or of dicts or
+        tuples of them), and packed sequences."""
+        return list(_lengths((self.args, dict(self.kwargs or {})), is_argument=False))
 
     def with_tensors(self, tensors: Sequence[torch.Tensor]) -> Call:
         """A copy of the call with other tensors, in the order of `tensors`."""
@@ -130,6 +147,16 @@ def _places(value: Any, name: str) -> Iterator[str]:
     elif isinstance(value, Sequence) and not isinstance(value, str):
         for index, inner in enumerate(value):
             yield from _places(inner, f"{name}[{index}]")
+
+
+def _lengths(value: Any, is_argument: bool = True) -> Iterator[int]:
+    if isinstance(value, PackedSequence):
+        yield int(value.batch_sizes[0])  # how many sequences have a first step: all of them
+    elif isinstance(value, (list, tuple, Mapping)):
+        if is_argument and isinstance(value, list) and flat(value):
+            yield len(value)
+        for inner in value.values() if isinstance(value, Mapping) else value:
+            yield from _lengths(inner)
 
 
 def flat(value: Any) -> list[torch.Tensor]:

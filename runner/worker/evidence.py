@@ -10,16 +10,18 @@ import os
 import re
 import sys
 import traceback
+from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import nn
 
+from runner.protocol import inherited
 from runner.protocol.evidence import (
     AffinityEvidence,
-    AllocatorEvidence,
     CallEvidence,
     Evidence,
     GraphEvidence,
@@ -33,126 +35,10 @@ from runner.protocol.evidence import (
     VersionEvidence,
 )
 from runner.protocol.jobfile import TUNING
-from runner.worker import look, surroundings
+from runner.worker import allocator, look, surroundings
 from runner.worker.call import flat
+from runner.worker.symbols import owner
 from runner.worker.transform import Subject
-
-
-class _DlInfo(ctypes.Structure):
-    """Dl_info of dladdr(3)."""
-
-    _fields_ = [
-        ("file", ctypes.c_char_p),
-        ("base", ctypes.c_void_p),
-        ("name", ctypes.c_char_p),
-        ("address", ctypes.c_void_p),
-    ]
-
-
-def owner(symbol: str) -> str | None:
-    """File of the library whose ``symbol`` wins in this process's global scope; None if none defines it.
-
-    Mapped is not live: two allocators can be mapped at once, and only the first in the search order serves.
-    """
-    process = ctypes.CDLL(None)
-    try:
-        address = ctypes.cast(getattr(process, symbol), ctypes.c_void_p)
-    except AttributeError:
-        return None
-    info = _DlInfo()
-    dladdr = process.dladdr
-    dladdr.argtypes = [ctypes.c_void_p, ctypes.c_void_p]
-    if not dladdr(address, ctypes.byref(info)) or not info.file:
-        return None
-    return os.path.realpath(os.fsdecode(info.file))
-
-
-def _mallctl(name: str, kind: Any) -> Any:
-    """A setting as jemalloc itself reports it (mallctl(3)); None if the live allocator is not jemalloc."""
-    try:
-        call = ctypes.CDLL(None).mallctl
-    except AttributeError:
-        return None
-    value = kind()
-    size = ctypes.c_size_t(ctypes.sizeof(value))
-    if call(name.encode(), ctypes.byref(value), ctypes.byref(size), None, ctypes.c_size_t(0)):
-        return None
-    return value.value.decode() if isinstance(value.value, bytes) else value.value
-
-
-_JEMALLOC_SETTINGS: dict[str, Any] = {
-    "version": ctypes.c_char_p,
-    "opt.dirty_decay_ms": ctypes.c_ssize_t,
-    "opt.muzzy_decay_ms": ctypes.c_ssize_t,
-    "opt.oversize_threshold": ctypes.c_size_t,
-    "opt.background_thread": ctypes.c_bool,
-    "opt.metadata_thp": ctypes.c_char_p,
-    "opt.thp": ctypes.c_char_p,
-    "opt.retain": ctypes.c_bool,
-    "arenas.narenas": ctypes.c_uint,
-}
-
-
-_MALLINFO = (
-    "arena", "ordblks", "smblks", "hblks", "hblkhd", "usmblks", "fsmblks", "uordblks", "fordblks", "keepcost",
-)  # fmt: skip
-
-
-class _Mallinfo2(ctypes.Structure):
-    """struct mallinfo2 of mallinfo(3), glibc 2.33 and later."""
-
-    _fields_ = [(name, ctypes.c_size_t) for name in _MALLINFO]
-
-
-class _Mallinfo(ctypes.Structure):
-    """struct mallinfo of mallinfo(3): its byte counts overflow, its count of mapped blocks does not."""
-
-    _fields_ = [(name, ctypes.c_int) for name in _MALLINFO]
-
-
-# Past what a heap of smaller freed blocks could hold in one piece (glibc trims its top at 64 MiB by default), and below
-# the threshold that ptmalloc_tuned sets. Never touched, so it costs address space only.
-_LARGE_BLOCK_BYTES = 2 << 30
-
-
-def _glibc_maps_large_blocks() -> bool | None:
-    """Whether glibc serves a large block by a fresh mmap (its default) or from the heap (tuned): tried, not read.
-
-    None when it can't be tried (no mallinfo, no address space).
-    """
-    libc = ctypes.CDLL(None)
-    for name, kind in (("mallinfo2", _Mallinfo2), ("mallinfo", _Mallinfo)):
-        info = getattr(libc, name, None)
-        if info is not None:
-            info.restype = kind
-            break
-    else:
-        return None
-    libc.malloc.restype = ctypes.c_void_p
-    libc.malloc.argtypes = [ctypes.c_size_t]
-    libc.free.argtypes = [ctypes.c_void_p]
-    before = info().hblks
-    block = libc.malloc(_LARGE_BLOCK_BYTES)
-    if not block:
-        return None
-    mapped = info().hblks > before
-    libc.free(block)
-    return bool(mapped)
-
-
-def _allocator() -> AllocatorEvidence:
-    malloc = owner("malloc")
-    is_jemalloc = _mallctl("version", ctypes.c_char_p) is not None
-    is_glibc = not is_jemalloc and malloc is not None and Path(malloc).name.startswith("libc")
-    maps = Path("/proc/self/maps").read_text()
-    return AllocatorEvidence(
-        malloc=malloc,
-        free=owner("free"),
-        posix_memalign=owner("posix_memalign"),
-        jemalloc={name: _mallctl(name, kind) for name, kind in _JEMALLOC_SETTINGS.items()} if is_jemalloc else None,
-        glibc_maps_large_blocks=_glibc_maps_large_blocks() if is_glibc else None,
-        mapped=sorted(set(re.findall(r"/\S*lib(?:tcmalloc|jemalloc|mimalloc)\S*", maps))),
-    )
 
 
 def _openmp() -> OpenMPEvidence:
@@ -226,6 +112,8 @@ def _described(tensors: list[torch.Tensor], with_shapes: bool = True) -> Tensors
 
 def _tensors(subject: Subject, output: Any) -> CallEvidence:
     return CallEvidence(
+        samples=subject.call.samples,
+        lengths=subject.call.lengths(),
         inputs=_described(subject.call.tensors()),
         weights=_described(list(subject.eager.parameters()), with_shapes=False),
         outputs=_described(flat(output)),
@@ -309,20 +197,62 @@ def _operators(subject: Subject) -> OperatorEvidence | None:
         return None
 
 
-def collect(subject: Subject, output: Any, grad_mode: str, serving: ServingEvidence | None) -> Evidence:
+def _readable(read: Callable[[], Any]) -> str:
+    """A setting as text. A torch that has old and new settings of one thing refuses to read those that disagree."""
+    try:
+        return str(read())
+    except RuntimeError as error:
+        return f"unreadable: {str(error)[:200]}"
+
+
+_NO_SUCH = str(None)
+
+
+def _float32_settings() -> dict[str, str]:
+    """Every setting that can allow less than float32 inside float32 operations, by the name under which it is set.
+
+    torch 2.9 has fp32_precision for each kind of operation, which replaces allow_tf32; reading both is an error there.
+    """
+    # Not hasattr(): it reads the setting, which torch may refuse.
+    settings = {}
+    for name in ("torch.backends", *(f"torch.backends.mkldnn{part}" for part in ("", ".matmul", ".conv", ".rnn"))):
+        place: Any = torch.backends
+        for part in name.split(".")[2:]:
+            place = getattr(place, part, None)
+        settings[f"{name}.fp32_precision"] = _readable(partial(getattr, place, "fp32_precision", None))
+    settings = {name: value for name, value in settings.items() if value != _NO_SUCH}
+    tf32 = _readable(partial(getattr, torch.backends.mkldnn, "allow_tf32", None)) if not settings else _NO_SUCH
+    if tf32 != _NO_SUCH:  # nor does a build that only knows the CPU have a value
+        settings["torch.backends.mkldnn.allow_tf32"] = tf32
+    ipex: Any = sys.modules.get("intel_extension_for_pytorch")
+    if hasattr(ipex, "get_fp32_math_mode"):
+        settings["ipex.get_fp32_math_mode()"] = _readable(lambda: ipex.get_fp32_math_mode(device="cpu").name)
+    return settings
+
+
+def collect(
+    subject: Subject,
+    output: Any,
+    reference_layouts: dict[str, int],
+    grad_mode: str,
+    serving: ServingEvidence | None,
+) -> Evidence:
     """Everything the gate needs. Call it after the timed loop: it allocates, and runs one iteration."""
     return Evidence(
         graph=_graph(subject),
         operators=_operators(subject),
+        reference_layouts=reference_layouts,
         int8_recipe=subject.int8_recipe,
-        allocator=_allocator(),
+        allocator=allocator.observe(),
         openmp=_openmp(),
         affinity=_affinity(),
         ipex=_ipex(subject.eager),
         tensors=_tensors(subject, output),
         grad_mode=grad_mode,
-        float32_matmul_precision=torch.get_float32_matmul_precision(),
+        float32_matmul_precision=_readable(torch.get_float32_matmul_precision),
+        float32_settings=_float32_settings(),
         environment={name: value for name, value in sorted(os.environ.items()) if TUNING.fullmatch(name)},
+        inherited=inherited.read(),
         transparent_hugepages=_transparent_hugepages(),
         versions=VersionEvidence(
             python=sys.version.split()[0],

@@ -47,6 +47,11 @@ def is_compute(name: str) -> bool:
     return bool(_COMPUTE.search(name)) and not _NOT_COMPUTE.search(name)
 
 
+def is_on_images(name: str) -> bool:
+    """Whether an operator of this name works on images, whose memory format is that of the activations."""
+    return bool(_IMAGE.search(name))
+
+
 # A partition of IPEX's int8 graph is named after what it replaces: dequantizing both operands, then the operator.
 _INT8_PARTITION = "dequantize+dequantize+"
 

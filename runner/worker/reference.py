@@ -36,17 +36,23 @@ class Reference:
     """The tensors of every input set but the first, as they were built."""
     operators: int
     """Operators that compute in one iteration."""
+    image_layouts: dict[str, int]
+    """Operators on images by the memory format of their first tensor: what the model does by itself."""
 
 
 class _Counter(TorchDispatchMode):
-    """Counts the operators that compute; changes nothing in what they do."""
+    """Counts the operators that compute, and the layouts of those on images; changes nothing in what they do."""
 
     def __init__(self) -> None:
         super().__init__()
         self.operators = 0
+        self.image_layouts: dict[str, int] = {}
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         self.operators += look.is_compute(func.name())
+        image = next((arg for arg in args if isinstance(arg, torch.Tensor)), None)
+        if image is not None and look.is_on_images(func.name()) and (form := look.layout(image.shape, image.stride())):
+            self.image_layouts[form] = self.image_layouts.get(form, 0) + 1
         return func(*args, **(kwargs or {}))
 
 
@@ -54,15 +60,17 @@ def compute(module: nn.Module, calls: Sequence[Call]) -> Reference:
     """The reference of an untouched module on some input sets."""
     # Copied before the first call: a model may change its inputs in place.
     further_inputs = [[tensor.clone() for tensor in call.tensors()] for call in calls[1:]]
-    outputs, operators = [], 0
+    outputs: list[list[torch.Tensor]] = []
+    counters: list[_Counter] = []
     with torch.inference_mode():
         for call in calls:
             with _Counter() as counter:
                 output = call(module)
             time.sleep(_SETTLES_S)
             outputs.append([tensor.clone() for tensor in flat(output)])
-            operators = operators or counter.operators
-    return Reference(outputs, further_inputs, operators)
+            counters.append(counter)
+    first = counters[0]
+    return Reference(outputs, further_inputs, first.operators, dict(sorted(first.image_layouts.items())))
 
 
 def compute_in_child(compute: Callable[[], Reference], file: Path, deadline_s: float) -> bool:

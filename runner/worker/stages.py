@@ -34,15 +34,24 @@ def _resolve(target: str) -> Callable[..., Any]:
 
 
 def build(spec: JobSpec, seed: int) -> tuple[nn.Module, Call]:
-    """(module in evaluation mode, Call): the same for the same seed, in any process."""
+    """(module in evaluation mode, Call): the same for the same seed, in any process.
+
+    Raises:
+        TypeError: the model's callable does not return what docs/your_model.md says.
+    """
     random.seed(seed)
     if "numpy" in sys.modules:
         sys.modules["numpy"].random.seed(seed)
     torch.manual_seed(seed)
     cell = spec.cell
     sequence = {} if cell.sequence_length is None else {"sequence_length": cell.sequence_length}
-    module, inputs = _resolve(cell.model.target)(batch_size=cell.batch_size, **cell.model.kwargs, **sequence)
-    return module.eval(), Call.of(inputs)
+    returned = _resolve(cell.model.target)(batch_size=cell.batch_size, **cell.model.kwargs, **sequence)
+    if not isinstance(returned, (tuple, list)) or len(returned) not in (2, 3):
+        raise TypeError(
+            "a model's callable returns a module, its inputs and, if need be, the number of samples in them"
+        )
+    module, *call = returned
+    return module.eval(), Call.of(*call)
 
 
 # Seeds of further input sets begin here: above every seed of a cell, and below 2**32, which is numpy's limit.
@@ -162,9 +171,10 @@ def prove(
         serving: what a worker behind a server counted; None without a server.
     """
     with phases("quality"):
-        quality = distance.compare_all(observations, reference.load(reference_file), spec.cell.batch_size)
+        untouched = reference.load(reference_file)
+        quality = distance.compare_all(observations, untouched, spec.cell.batch_size)
     with phases("evidence"):
-        observed = evidence.collect(subject, observations[0].output, "inference_mode", serving)
+        observed = evidence.collect(subject, observations[0].output, untouched.image_layouts, "inference_mode", serving)
     with phases("onednn"):
         step_s = look.onednn(lambda: subject.call(subject.module), onednn_log, spec.onednn)
     return replace(

@@ -101,6 +101,11 @@ def test_arithmetic_in_another_precision_fails_by_either_witness() -> None:
     assert axes_of("bf16_compile", "tensors", "weights", "dtypes", value={"float32": 3}) == {"precision"}
 
 
+def test_only_an_fp32_cell_must_compute_in_all_of_float32_in_onednn() -> None:
+    assert axes_of("bf16_compile", "onednn", "fpmath", value={"bf16": 1.0}) == set()
+    assert axes_of("ptmalloc_off", "onednn", "fpmath", value={"bf16": 0.01}) == {"precision"}
+
+
 def test_an_error_as_small_as_fp32s_is_no_lower_precision() -> None:
     assert axes_of("bf16_compile", "quality", "rel_l2", value=3e-7) == {"precision"}
     assert axes_of("int8_eager", "quality", "rel_l2", value=0.0) == {"precision"}
@@ -130,6 +135,61 @@ def test_channels_last_lost_on_the_way_fails() -> None:
     }
 
 
+@pytest.mark.parametrize(
+    ("shapes", "lengths", "samples"),
+    [
+        ([[35, 2, 40]], [], None),
+        ([[3, 320, 320], [3, 320, 320]], [2], None),
+        ([[17, 40], [5]], [2], None),
+        ([[17, 40], [5]], [], 2),
+        ([[4, 3, 16, 16]], [], 2),
+    ],
+)
+def test_a_batch_is_a_dimension_the_length_of_a_list_or_what_the_callable_counts(
+    shapes: list[list[int]], lengths: list[int], samples: int | None
+) -> None:
+    data = data_of("ptmalloc_off")
+    data["tensors"]["inputs"]["shapes"] = shapes
+    data["tensors"] |= {"lengths": lengths, "samples": samples}
+    assert check(RECORDED["ptmalloc_off"], proof_of(data)) == ()
+
+
+def test_inputs_without_a_batch_ask_for_the_number_of_samples() -> None:
+    data = data_of("ptmalloc_off")
+    data["tensors"]["inputs"]["shapes"] = [[17, 40], [5]]
+    [mismatch] = check(RECORDED["ptmalloc_off"], proof_of(data))
+    assert str(mismatch).startswith("batch_size: asked for 2, found inputs of 17x40 and 5; the model's callable must")
+    assert str(mismatch).endswith("it returns the number of samples in them as a third value")
+
+
+PERMUTING = {"channels_first": 4, "channels_last": 85}
+
+
+def test_a_model_that_permutes_by_itself_is_held_to_its_own_layout() -> None:
+    data = data_of("ptmalloc_off")
+    data["operators"]["image_layouts"] = PERMUTING
+    assert [m.axis for m in check(RECORDED["ptmalloc_off"], proof_of(data))] == ["memory_format"]
+    data["reference_layouts"] = PERMUTING
+    assert check(RECORDED["ptmalloc_off"], proof_of(data)) == ()
+    data["operators"]["image_layouts"] = {"channels_last": 89}
+    assert [m.axis for m in check(RECORDED["ptmalloc_off"], proof_of(data))] == ["memory_format"]
+
+
+def test_a_conversion_of_ours_that_was_lost_is_not_the_model_s_own_layout() -> None:
+    data = data_of("ipex_channels_last")
+    data["operators"]["image_layouts"] = data["reference_layouts"] = {"channels_first": 14}
+    assert [m.axis for m in check(RECORDED["ipex_channels_last"], proof_of(data))] == ["memory_format"]
+
+
+def test_weights_in_the_other_memory_format_fail() -> None:
+    assert axes_of("ptmalloc_off", "tensors", "weights", "memory_formats", value={"channels_last": 2}) == {
+        "memory_format"
+    }
+    assert axes_of(
+        "bf16_compile", "tensors", "weights", "memory_formats", value={"channels_first": 1, "either": 1}
+    ) == {"memory_format"}
+
+
 def test_without_operators_on_images_onednns_convolutions_tell_the_memory_format() -> None:
     data = data_of("ipex_channels_last")
     data["operators"]["image_layouts"] = {}
@@ -154,6 +214,9 @@ TAMPERED: list[tuple[str, tuple[str, ...], Any]] = [
     ("allocator", ("allocator", "jemalloc", "opt.background_thread"), False),
     ("allocator", ("allocator", "jemalloc", "opt.metadata_thp"), "disabled"),
     ("allocator", ("allocator", "jemalloc"), None),
+    ("allocator", ("allocator", "answers"), {}),
+    ("allocator", ("allocator", "answers", "jemalloc"), None),
+    ("allocator", ("allocator", "answers", "tcmalloc"), "gperftools 2.10"),
     ("openmp", ("openmp", "owner"), "/project/.venv/lib/libiomp5.so"),
     ("openmp", ("openmp", "owner"), None),
     ("threads", ("openmp", "torch_threads"), 1),
@@ -173,8 +236,14 @@ TAMPERED: list[tuple[str, tuple[str, ...], Any]] = [
     ("batch_size", ("tensors", "inputs", "shapes"), [[4, 3, 16, 16]]),
     ("batch_size", ("tensors", "inputs", "shapes"), []),
     ("batch_size", ("tensors", "inputs", "shapes"), None),
+    ("batch_size", ("tensors", "samples"), 3),
     ("precision", ("tensors", "inputs", "dtypes"), {"bfloat16": 1}),
     ("precision", ("tensors", "weights", "dtypes"), {"float32": 3, "float64": 1}),
+    ("precision", ("float32_matmul_precision",), "medium"),
+    ("precision", ("float32_settings", "ipex.get_fp32_math_mode()"), "BF32"),
+    ("precision", ("float32_settings",), {"torch.backends.mkldnn.matmul.fp32_precision": "bf16"}),
+    ("precision", ("float32_settings",), {"torch.backends.fp32_precision": "unreadable: both old and new are set"}),
+    ("precision", ("onednn", "fpmath"), {"bf16": 0.7}),
     ("memory_format", ("operators", "image_layouts"), {"channels_last": 5}),
     ("graph", ("graph", "kind"), "torchscript"),
     ("work", ("grad_mode",), "grad"),
@@ -203,11 +272,17 @@ def test_what_was_not_observed_is_not_assumed(axis: str, name: str, path: tuple[
     assert axes_of(name, *path, value=None) == {axis}
 
 
+OPEN = {
+    "answers", "dtypes", "environment", "float32_settings", "image_layouts", "inherited", "jemalloc", "memory_formats",
+    "modules_by_type", "reference_layouts",
+}  # fmt: skip
+
+
 def fields_of(data: dict[str, Any], *path: str) -> Iterator[tuple[str, ...]]:
     """The path of each field of recorded evidence, outside the tables whose names are open."""
     for name, value in data.items():
         yield (*path, name)
-        is_open = name in ("environment", "jemalloc", "dtypes", "memory_formats", "image_layouts", "modules_by_type")
+        is_open = name in OPEN
         if isinstance(value, dict) and not is_open:
             yield from fields_of(value, *path, name)
 

@@ -302,6 +302,12 @@ OTHER_ENV = {**CELL.settings, "allocator.env": "MALLOC_CONF=b:2"}
             "governor performance (a) and powersave (b)",
             "host",
         ),
+        (
+            replace(HERE, state={**HERE.state, "nice": "5"}),
+            CELL.settings,
+            "nice - (a) and 5 (b)",
+            "host",
+        ),
         (OTHER_TORCH, CELL.settings, "torch 2.8.0 (a) and 2.9.0 (b)", "versions"),
         (HERE, OTHER_SEED, "seed 0 (a) and 7 (b)", "settings"),
         (HERE, OTHER_ENV, "allocator.env of jemalloc MALLOC_CONF=a:1 (a) and MALLOC_CONF=b:2 (b)", "settings"),

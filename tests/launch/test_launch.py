@@ -226,10 +226,14 @@ def test_everything_that_tunes_a_cell_is_scrubbed_and_recorded() -> None:
     leaks = dict.fromkeys(
         ("LD_PRELOAD", "MALLOC_CONF", "MALLOC_ARENA_MAX", "OMP_NUM_THREADS", "KMP_BLOCKTIME", "GOMP_CPU_AFFINITY",
          "MKL_NUM_THREADS", "ONEDNN_VERBOSE", "DNNL_MAX_CPU_ISA", "TORCHINDUCTOR_FREEZING", "GLIBC_TUNABLES",
-         "TCMALLOC_RELEASE_RATE", "ATEN_CPU_CAPABILITY", "INTEL_LIBITTNOTIFY64"), "1",
+         "TCMALLOC_RELEASE_RATE", "ATEN_CPU_CAPABILITY", "INTEL_LIBITTNOTIFY64",
+         "PYTHONDEVMODE", "PYTHONTRACEMALLOC", "PYTHONASYNCIODEBUG", "PYTHONPROFILEIMPORTTIME", "PYTHONFAULTHANDLER",
+         "PYTHONMALLOC", "PYTHONMALLOCSTATS", "PYTHONINSPECT", "PYTHON_GIL", "PYTHON_JIT", "LD_BIND_NOT", "LD_DEBUG"),
+        "1",
     )  # fmt: skip
-    kept, scrubbed = environment.scrub({**leaks, "HOME": "/h", "PYTHONPATH": "/p", "PATH": "/bin"})
-    assert kept == {"HOME": "/h", "PYTHONPATH": "/p", "PATH": "/bin"}
+    others = {"HOME": "/h", "PYTHONPATH": "/p", "PATH": "/bin", "PYTHONHASHSEED": "0", "LD_LIBRARY_PATH": "/l"}
+    kept, scrubbed = environment.scrub({**leaks, **others})
+    assert kept == others
     assert scrubbed == leaks
 
 

@@ -10,6 +10,7 @@ import signal
 import sys
 import threading
 import time
+import tracemalloc
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -256,6 +257,24 @@ def branches(batch_size: int) -> Any:
     """Takes another branch on the second input set, whose seed is odd."""
     module, (images,) = _answers(lambda module, x: module(x) if x.mean() > 0 else -module(x), batch_size)
     return module, (images.abs() * (-1 if torch.initial_seed() % 2 else 1),)
+
+
+# -- less than float32, and state of the process that is not seen --------------------------------------
+
+
+def allows_bf32(batch_size: int) -> Any:
+    """float32 that IPEX may compute in bfloat16."""
+    import intel_extension_for_pytorch as ipex
+
+    ipex.set_fp32_math_mode(mode=ipex.FP32MathMode.BF32, device="cpu")
+    return _tiny(batch_size)
+
+
+def demands_a_plain_python(batch_size: int) -> Any:
+    """Nothing is wrong with it, unless Python traces or debugs."""
+    if sys.flags.dev_mode or tracemalloc.is_tracing():
+        raise RuntimeError("Python is not itself")
+    return _tiny(batch_size)
 
 
 # -- death during a capture ------------------------------------------------------------------------------

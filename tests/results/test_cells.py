@@ -29,6 +29,11 @@ HOST = {
 }
 
 
+def test_what_a_sweep_inherited_is_part_of_its_origin(tmp_path: Path) -> None:
+    write_json(tmp_path / "host.json", {**HOST, "inherited": {"nice": "5"}})
+    assert cells.origin(tmp_path).state["nice"] == "5"
+
+
 @pytest.fixture
 def sweep(tmp_path: Path) -> Path:
     """ptmalloc at 20 ms, tcmalloc at 12 ms, and jemalloc, which failed; files of the jobs only."""

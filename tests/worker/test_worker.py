@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from runner.protocol.stopping import MIN_ITERATIONS, Rule
-from runner.worker import call, evidence, measure, models
+from runner.worker import call, evidence, measure, models, symbols
 
 
 def test_the_timed_loop_runs_exactly_the_iterations_asked_for() -> None:
@@ -142,10 +142,10 @@ def test_ancestors_below_the_runner_exclude_the_runner() -> None:
 
 
 def test_the_owner_of_malloc_is_a_file_that_exists() -> None:
-    found = evidence.owner("malloc")
+    found = symbols.owner("malloc")
     assert found is not None
     assert os.path.exists(found)  # noqa: PTH110 - a string from dladdr
-    assert evidence.owner("no_such_symbol_anywhere") is None
+    assert symbols.owner("no_such_symbol_anywhere") is None
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,97 @@
+"""Lies that only the process itself can tell, planted and caught through the real worker."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from runner.launch import libraries
+from tests.conftest import MODELS, TINY, Ran, Runner, records_of
+
+pytestmark = pytest.mark.slow
+
+
+def evidence_of(ran: Ran) -> dict[str, Any]:
+    """The evidence of the sweep's only job."""
+    [file] = ran.sweep.glob("cells/*/round-0/evidence.json")
+    data: dict[str, Any] = json.loads(file.read_text())
+    return data
+
+
+def test_a_library_called_libtcmalloc_that_is_jemalloc_fails_by_name(run_cli: Runner, tmp_path: Path) -> None:
+    jemalloc = libraries.find("jemalloc", libraries.search_path({}, sys.executable))
+    if jemalloc is None:
+        pytest.skip("jemalloc is not installed")
+    (tmp_path / "lib").mkdir()
+    shutil.copy(jemalloc, tmp_path / "lib/libtcmalloc.so.4.5.10")
+    ran = run_cli("allocator=tcmalloc", "capture=[]", *TINY, env={"VIRTUAL_ENV": str(tmp_path)})
+    [record] = records_of(ran)
+    assert ran.status == 1
+    assert "allocator: asked for a library that answers as tcmalloc alone (tcmalloc), found" in (record.failure or "")
+    assert "libtcmalloc.so.4.5.10, which answers as jemalloc" in (record.failure or "")
+
+
+def test_float32_that_may_be_less_fails_by_the_name_of_what_allows_it(run_cli: Runner) -> None:
+    ran = run_cli("model._target_=misbehaving.allows_bf32", "ipex=on", "capture=[]", *TINY, env=MODELS)
+    [record] = records_of(ran)
+    assert "precision: asked for float32 products in float32, found ipex.get_fp32_math_mode() = BF32" in (
+        record.failure or ""
+    )
+
+
+def test_float32_that_onednn_may_round_fails_by_onednn_s_own_log(run_cli: Runner, tmp_path: Path) -> None:
+    # A file that each Python of this user runs, before torch is imported; the caller's own variable is scrubbed.
+    variable = "import os\nos.environ['ONEDNN_DEFAULT_FPMATH_MODE'] = 'BF16'\n"
+    (tmp_path / "sitecustomize.py").write_text(variable)
+    ran = run_cli("capture=[]", *TINY, env={"PYTHONPATH": str(tmp_path)})
+    [record] = records_of(ran)
+    assert "precision: asked for float32 arithmetic, found attr-fpmath:bf16 (100% of the time of onednn)" in (
+        record.failure or ""
+    )
+
+
+def test_python_s_variables_do_not_reach_the_worker_and_priority_and_limits_are_told(run_cli: Runner) -> None:
+    words = ("model._target_=misbehaving.demands_a_plain_python", "capture=[]", *TINY)
+    traced = {**MODELS, "PYTHONDEVMODE": "1", "PYTHONTRACEMALLOC": "5", "PYTHONFAULTHANDLER": "1"}
+    plain = run_cli(*words, env=traced)
+    nice = run_cli(*words, prefix=["nice", "-n", "5", "prlimit", f"--data={2**36}"], env=MODELS)
+    assert plain.status == nice.status == 0, plain.out + plain.err + nice.out + nice.err
+    assert not any(name.startswith("PYTHON") for name in evidence_of(plain)["environment"])
+    usual, inherited = evidence_of(plain)["inherited"], evidence_of(nice)["inherited"]
+    assert {name: value for name, value in inherited.items() if name not in usual} == {
+        "nice": "5",
+        "limit of data segment": "65536 MiB",
+    }
+    assert records_of(plain)[0].cell_id != records_of(nice)[0].cell_id
+    assert json.loads((nice.sweep / "host.json").read_text())["inherited"] == inherited
+
+
+def test_models_that_permute_by_themselves_pass_in_both_memory_formats(run_cli: Runner) -> None:
+    ran = run_cli(
+        "-m", "model._target_=permuting.${twin}", "twin=convnext,swin", "memory_format=channels_first,channels_last",
+        "capture=[]", "batch_size=2", "warmup=2", "iterations=3", "rounds=1",
+        "hydra.sweeper.include=[{twin: channels_last_weights, memory_format: channels_first}]",
+        "model=tiny", env=MODELS,
+    )  # fmt: skip
+    failures = {(r.axes["twin"], r.axes["memory_format"]): r.failure for r in records_of(ran)}
+    lie = failures.pop(("channels_last_weights", "channels_first"))
+    assert set(failures.values()) == {None}
+    assert len(failures) == 4
+    assert "memory_format: asked for weights channels_first, found channels_last" in (lie or "")
+
+
+def test_a_batch_that_is_not_the_first_dimension_is_measured_or_asked_for(run_cli: Runner) -> None:
+    ran = run_cli(
+        "-m", "model._target_=batches.${twin}", "twin=time_first,packed,images_in_a_list,counted,uncounted",
+        "batch_size=8", "capture=[]", *TINY, "model.memory_formats=[channels_first]", env=MODELS,
+    )  # fmt: skip
+    failures = {record.axes["twin"]: record.failure for record in records_of(ran)}
+    asked = failures.pop("uncounted") or ""
+    assert failures == {"time_first": None, "packed": None, "images_in_a_list": None, "counted": None}
+    assert "batch_size: asked for 8, found inputs of 160 and 7" in asked
+    assert "it returns the number of samples in them as a third value" in asked

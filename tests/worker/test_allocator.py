@@ -1,0 +1,61 @@
+"""Allocators are recognized by what they answer, whatever their files are called."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from runner.launch import libraries
+from runner.worker import allocator, symbols
+from tests.conftest import ROOT
+
+FOLDERS = libraries.search_path({}, sys.executable)
+
+
+def answers_under(preload: Path) -> dict[str, str | None]:
+    """Allocator -> what the file that owns malloc answers, in a process that preloads this library."""
+    code = (
+        "import json; from runner.worker import allocator, symbols;"
+        " print(json.dumps(allocator.answers_of(symbols.owner('malloc'))))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, env={"LD_PRELOAD": str(preload)}, capture_output=True, text=True,
+        check=True,
+    )  # fmt: skip
+    answers: dict[str, str | None] = json.loads(done.stdout)
+    return answers
+
+
+@pytest.mark.parametrize("stem", ["jemalloc", "tcmalloc"])
+def test_an_allocator_answers_as_itself_alone_under_any_name(stem: str, tmp_path: Path) -> None:
+    file = libraries.find(stem, FOLDERS)
+    if file is None:
+        pytest.skip(f"lib{stem} is not installed")
+    other = tmp_path / "libother.so"
+    shutil.copy(file, other)
+    link = tmp_path / "liblink.so"
+    link.symlink_to(file)
+    for path in (file, other, link):
+        answers = answers_under(path)
+        assert [name for name, version in answers.items() if version] == [stem]
+
+
+def test_without_a_preloaded_library_glibc_answers_alone() -> None:
+    malloc = symbols.owner("malloc")
+    assert malloc is not None
+    assert [name for name, version in allocator.answers_of(malloc).items() if version] == ["glibc"]
+
+
+def test_a_function_is_a_file_s_own_only_if_that_file_defines_it() -> None:
+    libc, libm = symbols.owner("malloc"), symbols.owner("cos")
+    assert libc is not None
+    assert libm is not None
+    assert symbols.function_in(libc, "malloc") is not None
+    assert symbols.function_in(libm, "cos") is not None
+    assert symbols.function_in(libm, "malloc") is None
+    assert symbols.function_in("/no/such/file.so", "malloc") is None
