@@ -112,13 +112,17 @@ def _remarks(rows: Sequence[Row], distinguishing: Sequence[str]) -> list[str]:
 
 
 def _idle_cores(row: Row) -> list[str]:
-    """A note on a cell that barely uses its cores: it sleeps, waits, or leaves threads without work."""
+    """A note on a cell that barely uses its cores: it sleeps, waits, or leaves threads without work.
+
+    What others took of the cores was not left idle.
+    """
     figures = row.metrics
     busy, threads = figures.get(Metric.CORES_BUSY), figures.get(Metric.THREADS)
     if busy is None or not threads or row.cell.is_served:
         return []
     window_ms = figures.get(Metric.P50, 0.0) * figures.get(Metric.ITERATIONS, 0.0) / figures.get(Metric.PROCESSES, 1.0)
-    if busy >= _IDLE_BELOW * threads or window_ms < _SHORTEST_WINDOW_MS:
+    others = sum(figures.get(f"contamination/{name}_pct", 0.0) for name in ("foreign_cpu", "steal")) / 100
+    if busy + others >= _IDLE_BELOW * threads or window_ms < _SHORTEST_WINDOW_MS:
         return []
     return [f"{busy:.1f} of {threads:.0f} cores busy: its time is not that of arithmetic on all of them"]
 

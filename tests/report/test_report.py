@@ -154,9 +154,10 @@ def test_a_cell_that_hardly_uses_its_cores_gets_a_note() -> None:
         [row] = rank([replace(waiting, metrics={**waiting.metrics, **busy, "cpu/cores_busy": cores})], None)
         texts = [note for note in notes.below([row], ["allocator"]) if f"{cores} of 2 cores busy" in note]
         assert bool(texts) == expected_note
-    short = {**waiting.metrics, **busy, "cpu/cores_busy": 0.1, "latency/iterations": 100.0}
-    [row] = rank([replace(waiting, metrics=short)], None)
-    assert not [note for note in notes.below([row], ["allocator"]) if "cores busy" in note]
+    idle = {**waiting.metrics, **busy, "cpu/cores_busy": 0.1}
+    for change in ({"latency/iterations": 100.0}, {"contamination/foreign_cpu_pct": 150.0}):
+        [row] = rank([replace(waiting, metrics={**idle, **change})], None)
+        assert not [note for note in notes.below([row], ["allocator"]) if "cores busy" in note]
 
 
 def test_what_a_worker_noted_is_below_the_table_by_the_name_of_its_cell() -> None:
