@@ -7,10 +7,10 @@ over them, and every figure and table is a sum of these medians, so that a figur
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from math import prod
 from statistics import mean, median
 
 from runner.capture.onednn import COMPUTE, MOSTLY, Log, Primitive, isa_family
@@ -114,7 +114,7 @@ def groups(log: Log, step_s: Mapping[str, Sequence[float]]) -> list[Group]:
         Group(
             *key,
             seconds=median_over([sum(seconds) for seconds in by_step.values()], _iterations(key[0], step_s)),
-            calls=median_over([len(seconds) for seconds in by_step.values()], _iterations(key[0], step_s)),
+            calls=median_over([float(len(seconds)) for seconds in by_step.values()], _iterations(key[0], step_s)),
         )
         for key, by_step in times.items()
     ]
@@ -171,11 +171,11 @@ def summarize(log: Log, step_s: Mapping[str, Sequence[float]]) -> Summary:
 
 
 def _seconds(alike: Iterable[Group]) -> float:
-    return sum(group.seconds for group in alike)
+    return math.fsum(group.seconds for group in alike)
 
 
 def _calls(alike: Iterable[Group]) -> float:
-    return sum(group.calls for group in alike)
+    return math.fsum(group.calls for group in alike)
 
 
 def _sums(pairs: Iterable[tuple[str, float]]) -> dict[str, float]:
@@ -241,7 +241,7 @@ def _size(reorder: Primitive) -> int | None:
     bits = [_bits(tensor.dtype) for tensor in reorder.tensors.values()]
     if not _DIMENSIONS.fullmatch(reorder.shape) or any(width is None for width in bits):
         return None
-    elements = prod(int(size) for size in reorder.shape.split("x"))
+    elements = math.prod(int(size) for size in reorder.shape.split("x"))
     return sum(-(-elements * (width or 0) // 8) for width in bits)
 
 

@@ -98,7 +98,7 @@ def _work(rows: Sequence[Row]) -> str:
     """What all cells worked on, and in which numbers; what they differ in is in the table's columns."""
     values = {axis: {row.labels.get(axis, ABSENT) for row in rows} for axis in WORKED_ON}
     common = {axis: next(iter(of_cells)) for axis, of_cells in values.items() if len(of_cells) == 1}
-    return ", ".join(f"{axis} {value}" for axis, value in common.items() if value != ABSENT)
+    return ", ".join(f"{axis} {value}" for axis, value in common.items() if value not in (ABSENT, "none"))
 
 
 def _result(ranking: Ranking, origin: Origin) -> dict[str, Any]:

@@ -117,7 +117,7 @@ def test_every_table_says_which_work_it_is_of(tmp_path: Path) -> None:
     )
 
 
-def test_a_range_that_the_profiler_s_trace_lacks_is_told_in_its_tag(tmp_path: Path) -> None:
+def test_a_range_that_the_profiler_s_trace_lacks_is_counted_in_its_tag(tmp_path: Path) -> None:
     (tmp_path / "profiler").mkdir()
     (tmp_path / "profiler" / "ops.json").write_text("[]")
     note = "2 ranges left out of the trace: torch did not escape their labels"

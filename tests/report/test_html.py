@@ -310,3 +310,12 @@ def test_a_file_that_can_not_be_drawn_is_said_and_costs_no_other(
     said = sweep_end.leave(ranking_of(*GRID), tmp_path, "title")
     assert "timeline.png or operators.csv could not be written: KeyError: 'odd'" in said
     assert {"comparison.csv", "cells.parquet", "comparison.png", "report.html"} <= {p.name for p in tmp_path.iterdir()}
+
+
+def test_the_report_s_heading_says_what_all_cells_worked_on(tmp_path: Path) -> None:
+    page, _ = written(tmp_path, ranking_of(BASE, FAST))
+    heading = page.partition("</header>")[0]
+    assert "model tiny, batch_size 4, sequence_length x, precision x" in heading
+    # What they differ in is in the table's columns.
+    large = noisy_record("ptmalloc", 10.0, 10.1, 9.9, model="large")
+    assert '<p class="soft">batch_size 4, ' in written(tmp_path, ranking_of(BASE, large))[0].partition("</header>")[0]

@@ -18,7 +18,7 @@ from runner.report import sweep_end
 from runner.results import cells
 from runner.results.outcome import OUTCOME_FILE, CellRecord, job_folder, read_cell
 from runner.results.sweeps import CELLS_FILE
-from tests.builders import NO_REORDERS, ONEDNN_FIGURES, ranked, store_cell
+from tests.builders import NO_REORDERS, ONEDNN_FIGURES, ranked, record_of_medians, store_cell
 
 HOST = {
     "host_id": "here",
@@ -183,3 +183,18 @@ def test_a_cell_can_win_when_it_was_measured_and_its_output_is_right(
     metrics: dict[str, float], quality: str | None, right: bool
 ) -> None:
     assert cells.is_right(metrics, quality) is right
+
+
+@pytest.mark.parametrize(
+    ("isa_of_rounds", "isa"),
+    [
+        (("avx512", "unobserved", "unobserved"), "unobserved"),
+        (("avx512", "avx512", "unobserved"), "avx512"),
+        (("avx512", "unobserved"), "avx512"),
+        (("avx512", "avx2"), "avx2+avx512"),
+    ],
+)
+def test_a_cell_s_instructions_are_those_of_most_of_its_rounds(isa_of_rounds: tuple[str, ...], isa: str) -> None:
+    made = record_of_medians("a", *[0.01] * len(isa_of_rounds))
+    outcomes = [replace(outcome, isa=seen) for outcome, seen in zip(made.outcomes, isa_of_rounds, strict=True)]
+    assert replace(made, outcomes=outcomes).isa == isa

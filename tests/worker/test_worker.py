@@ -5,6 +5,7 @@ import functools
 import itertools
 import os
 import time
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -12,7 +13,7 @@ import torch
 from torch import nn
 
 from runner.protocol.stopping import MIN_ITERATIONS, Rule
-from runner.worker import call, evidence, measure, models, symbols
+from runner.worker import call, evidence, look, measure, models, symbols
 
 
 def test_the_timed_loop_runs_exactly_the_iterations_asked_for() -> None:
@@ -170,3 +171,19 @@ def test_the_shipped_models_run_on_their_own_inputs(factory: object, shape: tupl
     assert isinstance(module, nn.Module)
     with torch.inference_mode():
         assert module(*inputs).shape == shape
+
+
+def test_a_profiler_that_fails_leaves_the_operators_unobserved(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def fails(step: object) -> None:
+        raise RuntimeError("no profiler here")
+
+    monkeypatch.setattr(look, "operators", fails)
+    assert evidence._operators(SimpleNamespace(call=None, module=None)) is None  # type: ignore[arg-type]
+    assert "no profiler here" in capsys.readouterr().err
+
+
+def test_slow_iterations_are_still_as_many_as_a_median_needs() -> None:
+    assert len(measure.time_iterations(lambda _: time.sleep(0.01), 5, max_s=0.001)) == 1
+    assert len(measure.time_iterations(lambda _: time.sleep(0.01), 5, max_s=0.001, least=3)) == 3
