@@ -3,13 +3,14 @@ from __future__ import annotations
 import itertools
 import os
 import time
+from pathlib import Path
 
 import pytest
 import torch
 from torch import nn
 
 from runner.protocol.stopping import MIN_ITERATIONS, Rule
-from runner.worker import evidence, measure, models
+from runner.worker import captures, evidence, measure, models
 
 
 def test_the_timed_loop_runs_exactly_the_iterations_asked_for() -> None:
@@ -111,3 +112,18 @@ def test_the_shipped_models_run_on_their_own_inputs(factory: object, shape: tupl
     assert isinstance(module, nn.Module)
     with torch.inference_mode():
         assert module(*inputs).shape == shape
+
+
+def test_perf_beside_a_worker_runs_in_the_locale_c_and_with_the_systems_allocator(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("LC_ALL", "de_DE.UTF-8")
+    monkeypatch.setenv("LD_PRELOAD", "")
+    script = f"cd {tmp_path} && echo $LC_ALL ${{LD_PRELOAD-unset}} > new && mv new env"
+    (tmp_path / "perf").write_text(f"#!/bin/sh\n{script}\n")
+    (tmp_path / "perf").chmod(0o755)
+    with captures._attached_perf([str(tmp_path / "perf")], tmp_path, tmp_path / "counts"):
+        end = time.monotonic() + 30
+        while not (tmp_path / "env").exists() and time.monotonic() < end:
+            time.sleep(0.01)
+    assert (tmp_path / "env").read_text() == "C unset\n"
