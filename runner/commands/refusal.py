@@ -57,7 +57,7 @@ def explain(error: Exception) -> str | None:
         if sentence is not None:
             return sentence
         if isinstance(cause, OverrideParseException):
-            return _unreadable(cause.override, str(cause))
+            return _grammar_problem(cause.override, str(cause))
     return " ".join(str(error).split())
 
 
@@ -122,7 +122,7 @@ def _translate(text: str) -> str | None:
 _SAFE = re.compile(r"[\w\s/\-+.$%*@?|:\\]", re.ASCII)
 
 
-def _unreadable(word: str, text: str) -> str:
+def _grammar_problem(word: str, text: str) -> str:
     """What is wrong in an argument that Hydra's grammar can't read, and how to write it.
 
     Args:

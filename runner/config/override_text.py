@@ -26,10 +26,10 @@ def quoted(value: object) -> str:
     """A text in quotes that Hydra and OmegaConf read back as it is."""
     # OmegaConf takes ${ for the beginning of an interpolation, and half of the backslashes before it for escapes.
     literal = _INTERPOLATION.sub(lambda match: match[1] * 2 + "\\${", str(value))
-    return f'"{_QUOTES.sub(_escaped, literal)}"'
+    return f'"{_QUOTES.sub(_escape, literal)}"'
 
 
-def _escaped(match: re.Match[str]) -> str:
+def _escape(match: re.Match[str]) -> str:
     return match[1] * 2 + ('\\"' if match[2] else "")
 
 

@@ -87,13 +87,13 @@ def place_cell(cell: Cell, machine: Machine, caller: Mapping[str, str], python: 
     impossible = why_not(cell, machine.isa)
     if impossible:
         raise UnplaceableError(impossible)
-    placement = _bound(place(cell, machine.topology, machine.task_manager), cell.launcher.task_manager, machine)
+    placement = _bind(place(cell, machine.topology, machine.task_manager), cell.launcher.task_manager, machine)
     _check_installed(cell, machine)
     files = libraries.find_for_cell(cell, libraries.search_path(caller, python))
     return PlacedCell(cell, placement, files, tuple(_notes(placement, cell.launcher.task_manager, machine)))
 
 
-def _bound(placement: Placement, wanted: str, machine: Machine) -> Placement:
+def _bind(placement: Placement, wanted: str, machine: Machine) -> Placement:
     """The placement with the task manager that the cell wants, or that works on its node.
 
     Raises:

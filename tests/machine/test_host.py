@@ -121,22 +121,22 @@ def test_a_caller_with_e_cores_alone_gets_them(tmp_path: Path) -> None:
 
 def answers(monkeypatch: pytest.MonkeyPatch, outputs: Mapping[str, execute.Output]) -> list[tuple[str, ...]]:
     """Let numactl answer for each node; returns the list of what it is asked."""
-    asked: list[tuple[str, ...]] = []
+    questions: list[tuple[str, ...]] = []
 
     def answer(argv: Sequence[str]) -> execute.Output:
-        asked.append(tuple(argv))
+        questions.append(tuple(argv))
         return outputs[argv[argv.index("-m") + 1]]
 
     monkeypatch.setattr(execute, "run_short", answer)
-    return asked
+    return questions
 
 
 def test_a_caller_on_the_second_node_has_numactl_asked_about_that_node(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    asked = answers(monkeypatch, {"1": execute.Output(0, "", "")})
+    questions = answers(monkeypatch, {"1": execute.Output(0, "", "")})
     assert unbound_nodes(read_topology(two_sockets(tmp_path), frozenset({2, 3, 6, 7}))) == {}
-    assert asked == [("numactl", "-C", "2", "-m", "1", "true")]
+    assert questions == [("numactl", "-C", "2", "-m", "1", "true")]
 
 
 def test_a_node_without_memory_is_named_and_numactl_is_not_asked(
@@ -144,9 +144,9 @@ def test_a_node_without_memory_is_named_and_numactl_is_not_asked(
 ) -> None:
     root = two_sockets(tmp_path)
     (root / "devices/system/node/has_memory").write_text("1\n")
-    asked = answers(monkeypatch, {"1": execute.Output(0, "", "")})
+    questions = answers(monkeypatch, {"1": execute.Output(0, "", "")})
     assert unbound_nodes(read_topology(root, frozenset(range(8)))) == {0: "node 0 has no memory"}
-    assert len(asked) == 1
+    assert len(questions) == 1
 
 
 @pytest.mark.parametrize(

@@ -5,6 +5,7 @@ import functools
 import itertools
 import os
 import time
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -13,7 +14,7 @@ import torch
 from torch import nn
 
 from runner.protocol.stopping import MIN_ITERATIONS, Rule
-from runner.worker import call, evidence, look, measure, models, symbols
+from runner.worker import call, captures, evidence, look, measure, models, symbols
 
 
 def test_the_timed_loop_runs_exactly_the_iterations_asked_for() -> None:
@@ -187,3 +188,18 @@ def test_a_profiler_that_fails_leaves_the_operators_unobserved(
 def test_slow_iterations_are_still_as_many_as_a_median_needs() -> None:
     assert len(measure.time_iterations(lambda _: time.sleep(0.01), 5, max_s=0.001)) == 1
     assert len(measure.time_iterations(lambda _: time.sleep(0.01), 5, max_s=0.001, least=3)) == 3
+
+
+def test_perf_beside_a_worker_runs_in_the_locale_c_and_with_the_systems_allocator(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("LC_ALL", "de_DE.UTF-8")
+    monkeypatch.setenv("LD_PRELOAD", "")
+    script = f"cd {tmp_path} && echo $LC_ALL ${{LD_PRELOAD-unset}} > new && mv new env"
+    (tmp_path / "perf").write_text(f"#!/bin/sh\n{script}\n")
+    (tmp_path / "perf").chmod(0o755)
+    with captures._attached_perf([str(tmp_path / "perf")], tmp_path, tmp_path / "counts"):
+        end = time.monotonic() + 30
+        while not (tmp_path / "env").exists() and time.monotonic() < end:
+            time.sleep(0.01)
+    assert (tmp_path / "env").read_text() == "C unset\n"

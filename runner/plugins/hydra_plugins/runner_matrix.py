@@ -155,7 +155,7 @@ class MatrixSweeper(Sweeper):  # type: ignore[misc]  # Hydra's plugins are untyp
             try:
                 overrides += parser.parse_overrides(choices.as_hydra_wants([f"{key}={_as_text(value)}"]))
             except (HydraException, RunnerError) as error:
-                raise RunnerError(_unreadable(where, value, error)) from error
+                raise RunnerError(_params_problem(where, value, error)) from error
         return overrides
 
     def _experiment_file(self) -> str:
@@ -203,7 +203,7 @@ def _as_text(value: Any) -> str:
     return value if isinstance(value, str) else override_text.text_of(value)
 
 
-def _unreadable(where: str, value: Any, error: Exception) -> str:
+def _params_problem(where: str, value: Any, error: Exception) -> str:
     if isinstance(value, str):
         return f"{where}: {value!r} can't be read as Hydra's text; write a list if it is one value: [{value!r}]"
     return f"{where}: {value!r} can't be read: {' '.join(str(error).split())}"
