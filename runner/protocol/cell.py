@@ -231,8 +231,8 @@ class Cell:
         None,
     )
     warmup: int = setting(
-        "Untimed iterations before the timed ones; at least 2 are run, in which TorchScript, torch.compile and IPEX "
-        "prepare themselves.",
+        "Untimed iterations before the timed ones; at least 2, in which TorchScript, torch.compile and IPEX prepare "
+        "themselves, and one per input set are run.",
         3,
         absent="null",
         least=0,

@@ -68,7 +68,7 @@ def run(spec: JobSpec, folder: Path, instance: int, keep: Callable[[WorkerResult
         with torch.inference_mode():
             with phases("warmup"):
                 # torch.compile compiles in the first call, TorchScript in the first two: neither may be timed.
-                warmup = max(spec.cell.warmup, 2)
+                warmup = max(spec.cell.warmup, 2, len(ring))
                 for number in range(warmup):
                     output = ring[number % len(ring)]()
                 warm = Observation("the last warm-up iteration", (warmup - 1) % len(ring), copied(output))

@@ -102,6 +102,10 @@ def _ipex_optimize(module: nn.Module, call: Call, dtype: torch.dtype, graph: str
 _TracerWarning: Any = torch.jit.TracerWarning  # type: ignore[attr-defined]
 
 
+# Code whose values are meant to be constants of the trace: the scales of int8.
+_MEANT_AS_CONSTANTS = ("/intel_extension_for_pytorch/", "/torch/ao/")
+
+
 @contextmanager
 def _noting_tracer_warnings(notes: list[str]) -> Iterator[None]:
     """Make a note of each place at which tracing may lose the model's control flow; warnings are printed as ever."""
@@ -111,7 +115,8 @@ def _noting_tracer_warnings(notes: list[str]) -> Iterator[None]:
     places = {}
     for warning in caught:
         warnings.showwarning(warning.message, warning.category, warning.filename, warning.lineno)
-        if issubclass(warning.category, _TracerWarning):
+        is_meant = any(part in warning.filename for part in _MEANT_AS_CONSTANTS)
+        if issubclass(warning.category, _TracerWarning) and not is_meant:
             places[f"{Path(warning.filename).name}:{warning.lineno}"] = str(warning.message).partition(" might")[0]
     if places:
         place, what = next(iter(places.items()))
