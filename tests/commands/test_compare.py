@@ -10,7 +10,7 @@ import re
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
-from time import perf_counter
+from time import process_time
 from typing import Any
 
 import numpy as np
@@ -409,9 +409,9 @@ def test_a_cell_that_lacks_a_figure_of_the_front_is_not_on_it() -> None:
     assert {row.cell.cell_id: row.on_front for row in group.rows} == {rows[0].cell_id: True, rows[1].cell_id: False}
 
 
-def test_two_thousand_cells_take_less_than_two_seconds(tmp_path: Path, show: Show) -> None:
+def test_two_thousand_cells_take_less_than_two_seconds_of_cpu_time(tmp_path: Path, show: Show) -> None:
     write_sweep(2_000, tmp_path)
-    started = perf_counter()
+    started = process_time()
     out = show()
-    assert perf_counter() - started < 2
+    assert process_time() - started < 2
     assert "allocator=tcmalloc  ipex=on" in out
