@@ -194,8 +194,9 @@ def tracked() -> list[Path]:
 
 
 def test_no_committed_file_names_a_registry_or_a_folder_of_one_machine() -> None:
-    host = re.compile(r"index-url|https?://[^ ]*/(simple|packages)/|(^|[^A-Za-z.])/work/|/root/", re.M)
-    files = [file for file in tracked() if file.suffix not in {".png", ".svg"} and file.name != Path(__file__).name]
+    # The brackets keep this file, which is read too, from naming what it looks for.
+    host = re.compile(r"index[-]url|https?://[^ ]*/(simple|packages)/|(^|[^A-Za-z.])/(work)/|/(root)/", re.M)
+    files = [file for file in tracked() if file.suffix not in {".png", ".svg"}]
     assert not [file.name for file in files if file.is_file() and host.search(file.read_text(errors="replace"))]
 
 

@@ -255,7 +255,10 @@ def _check_error(placed: PlacedCell, quality: Quality | None) -> Iterator[Mismat
 
 
 def _check_batch_size(wanted: int, tensors: CallEvidence) -> Iterator[Mismatch]:
-    """As the model's callable counts samples; else one dimension of an input, or the length of a list, is the batch."""
+    """Check the number of samples.
+
+    The model's callable may count them; otherwise one dimension of an input, or the length of a list, is the batch.
+    """
     shapes = tensors.inputs.shapes or []
     if tensors.samples is not None:
         if tensors.samples != wanted:

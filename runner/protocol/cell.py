@@ -40,7 +40,7 @@ class Model:
 
 @dataclass(frozen=True)
 class Allocator:
-    """Whose malloc, and with which settings: both are the axis."""
+    """An allocator and its settings: the two together are a value of the axis."""
 
     name: str
     library: str = detail("The library that must own malloc.", choices=("glibc", "jemalloc", "tcmalloc"))

@@ -18,7 +18,7 @@ Setting = bool | int | str
 
 @dataclass(frozen=True)
 class AllocatorEvidence:
-    """Whose memory functions are live in this process, and with which settings."""
+    """The allocator whose memory functions are live in this process, and its settings."""
 
     malloc: str | None
     """The file that owns the live ``malloc`` symbol; None if no library defines it."""
@@ -108,7 +108,7 @@ class GraphEvidence:
     nodes: Mapping[str, Count] | None
     """Nodes by kind of the graph that ran last; None if the module is not TorchScript."""
     compiler: str | None
-    """Whose backend torch.compile called (``inductor``, ``ipex``); None if it called none."""
+    """The backend that torch.compile called (``inductor``, ``ipex``); None if it called none."""
     graphs: list[Count] | None
     """The number of operations in each graph that torch.compile handed over; None if the module is not compiled."""
     graph_breaks: Count | None
@@ -217,7 +217,7 @@ class Evidence:
     int8_recipe: str | None
     """The name of the recipe that quantized the model; None if nothing was quantized."""
     allocator: AllocatorEvidence
-    """Whose malloc is live."""
+    """The allocator that is live."""
     openmp: OpenMPEvidence
     """Which OpenMP library is live."""
     affinity: AffinityEvidence

@@ -49,7 +49,7 @@ def is_compute(name: str) -> bool:
 
 def is_on_images(name: str) -> bool:
     """Whether an operator of this name works on images, whose memory format is that of the activations."""
-    return bool(_IMAGE.search(name))
+    return bool(_IMAGE.search(name)) and not _NOT_COMPUTE.search(name)
 
 
 # A partition of IPEX's int8 graph is named after what it replaces: dequantizing both operands, then the operator.
@@ -118,15 +118,15 @@ def operators(step: Callable[[], object]) -> OperatorEvidence:
         profiler.export_chrome_trace(str(trace))
         events, left_out = chrome_trace.read(trace.read_bytes())
     complete = [event for event in events if event.get("ph") == "X" and event.keys() >= {"name", "tid", "ts", "dur"}]
-    working = [e for e in complete if e.get("cat") == "cpu_op" and not _NOT_COMPUTE.search(e["name"])]
+    called = [event for event in complete if event.get("cat") == "cpu_op"]
     layouts: dict[str, int] = {}
-    for event in working:
-        if _IMAGE.search(event["name"]):
+    for event in called:
+        if is_on_images(event["name"]):
             form = _first_tensor(event.get("args", {}))[1]
             if form:
                 layouts[form] = layouts.get(form, 0) + 1
     rows: dict[tuple[str, str, str], list[float]] = {}
-    for event in _innermost([e for e in working if _COMPUTE.search(e["name"])]):
+    for event in _innermost([event for event in called if is_compute(event["name"])]):
         dtype, form = _first_tensor(event.get("args", {}))
         if not dtype and "sgemm" in event["name"].lower():
             dtype = "float32"  # the s in MKL's sgemm
