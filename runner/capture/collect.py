@@ -97,8 +97,7 @@ def collect(
     findings.recorded.update(recorded)
     # Iterations at the same moment and with the same heap as the captured ones; the timed ones if there are none.
     steps = recorded["clean"].step_s if "clean" in recorded else []
-    # Behind a server the latencies are of requests, not of iterations.
-    if steps and (clean.window is None or clean.window.generator_cpu_s is None):
+    if steps and not clean.is_served:
         findings.figures["captures/drift_pct"] = overhead_pct(steps, clean.latencies_s)
     near = steps or clean.latencies_s
     if conf.onednn is not None:
@@ -137,15 +136,12 @@ def _onednn(
     into.mkdir(exist_ok=True)
     (into / "trace.csv").write_text(kernel_tables.trace(log, work), encoding="utf-8")
     write_table(into / "by_primitive.json", kernel_tables.by_primitive(log, clean.onednn_step_s), work)
-    # Either IPEX's copy or torch's does most of an iteration's work: the cost is that of the one that logged more.
-    logged = [seconds for seconds in clean.onednn_step_s.values() if seconds]
-    if not logged:
+    if not clean.logged_s:
         raise FormatError("no iteration was logged")
-    slowest = max(logged, key=median)
     tags = {"capture.onednn": OK if not log.unparsed else f"{len(log.unparsed)} lines could not be read"}
     if kernel:
         tags["onednn.kernel"] = kernel
-    return Findings({"overhead/onednn_pct": overhead_pct(slowest, near)}, tags)
+    return Findings({"overhead/onednn_pct": overhead_pct(clean.logged_s, near)}, tags)
 
 
 def _itt(folder: Path, captured: Captured, work: Mapping[str, str]) -> Findings:

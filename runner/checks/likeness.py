@@ -44,11 +44,8 @@ def marked(tags: Mapping[str, str], captured: Mapping[str, Captured], result: Wo
         captured: capture -> its iterations.
         result: the timing pass.
     """
-    # Behind a server the latencies are of requests, not of iterations.
-    is_served = result.window is not None and result.window.generator_cpu_s is not None
-    latencies_s = [] if is_served else result.latencies_s
-    logged = [seconds for seconds in result.onednn_step_s.values() if seconds]
-    everything = {**captured, "onednn": Captured("onednn", max(logged, key=median, default=[]))}
+    latencies_s = [] if result.is_served else result.latencies_s
+    everything = {**captured, "onednn": Captured("onednn", result.logged_s)}
     marked_tags = dict(tags)
     for name, capture in everything.items():
         tag = tags.get(f"capture.{name}", _NOTHING[0])

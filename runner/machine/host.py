@@ -17,7 +17,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from runner.protocol import inherited
+from runner.protocol import inherited, kernel
 from runner.protocol.errors import RunnerError
 
 
@@ -196,13 +196,6 @@ def isa() -> frozenset[str]:
     return frozenset(cpuinfo().get("flags", "").split())
 
 
-def _read(path: str) -> str | None:
-    try:
-        return Path(path).read_text().strip()
-    except OSError:
-        return None
-
-
 def version_of(distribution: str) -> str | None:
     """The installed version of a Python distribution, without importing it; None if it is not installed."""
     try:
@@ -266,9 +259,9 @@ def fingerprint() -> dict[str, Any]:
         "cpus_allowed": format_cpu_list(tuple(sorted(topology.allowed))),
         "isa": [flag for flag in relevant_flags if flag in flags],
         "hypervisor": "hypervisor" in flags,
-        "transparent_hugepages": _read("/sys/kernel/mm/transparent_hugepage/enabled"),
-        "governor": _read("/sys/devices/system/cpu/cpu0/cpufreq/scaling_governor"),
-        "numa_balancing": _read("/proc/sys/kernel/numa_balancing"),
+        "transparent_hugepages": kernel.text(Path("/sys/kernel/mm/transparent_hugepage/enabled")),
+        "governor": kernel.text(Path("/sys/devices/system/cpu/cpu0/cpufreq/scaling_governor")),
+        "numa_balancing": kernel.text(Path("/proc/sys/kernel/numa_balancing")),
         "libc": "-".join(platform.libc_ver()),
         "python": platform.python_version(),
         "inherited": inherited.read(),

@@ -12,6 +12,8 @@ import resource
 from collections.abc import Iterator
 from pathlib import Path
 
+from runner.protocol import kernel
+
 # sched(7); SCHED_OTHER is the ordinary one.
 _CLASSES = {1: "fifo", 2: "round robin", 3: "batch", 5: "idle", 6: "deadline"}
 _PR_GET_THP_DISABLE = 42
@@ -38,18 +40,11 @@ def read(proc: Path = Path("/proc"), cgroups: Path = Path("/sys/fs/cgroup")) -> 
         "nice": _nice(),
         "scheduling class": _scheduling_class(),
         "transparent huge pages": _huge_pages(),
-        "personality": _personality(_text(proc / "self/personality")),
-        **{f"limit of {name}": value for name, value in _limits(_text(proc / "sys/kernel/threads-max"))},
-        "CPU quota": cpu_quota(_text(proc / "self/cgroup"), cgroups),
+        "personality": _personality(kernel.text(proc / "self/personality") or ""),
+        **{f"limit of {name}": value for name, value in _limits(kernel.text(proc / "sys/kernel/threads-max") or "")},
+        "CPU quota": cpu_quota(kernel.text(proc / "self/cgroup") or "", cgroups),
     }
     return {name: value for name, value in properties.items() if value}
-
-
-def _text(file: Path) -> str:
-    try:
-        return file.read_text(encoding="ascii").strip()
-    except (OSError, ValueError):
-        return ""
 
 
 def _nice() -> str:
@@ -94,25 +89,16 @@ def cpu_quota(membership: str, cgroups: Path) -> str:
         membership: the text of /proc/self/cgroup (cgroups(7)), version 1 or 2.
         cgroups: where control groups are mounted.
     """
-    quotas = []
-    for line in membership.splitlines():
-        _, controllers, path = line.split(":", 2)
-        if controllers and "cpu" not in controllers.split(","):
-            continue
-        root = cgroups / "cpu" if controllers else cgroups
-        own = root / path.lstrip("/")
-        for folder in (own, *own.parents):
-            if folder.is_relative_to(root):
-                quotas.append(_quota_of(folder))
+    quotas = [_quota_of(group) for groups in kernel.cpu_groups(membership, cgroups) for group in groups]
     smallest = min((quota for quota in quotas if quota), default=0.0)
     return f"{smallest:g} CPUs" if smallest else ""
 
 
 def _quota_of(group: Path) -> float:
     """The quota of one control group in CPUs; 0 if it has none."""
-    words = _text(group / "cpu.max").split()
+    words = (kernel.text(group / "cpu.max") or "").split()
     if not words:
-        words = [_text(group / "cpu.cfs_quota_us"), _text(group / "cpu.cfs_period_us")]
+        words = [kernel.text(group / f"cpu.cfs_{name}_us") or "" for name in ("quota", "period")]
     if len(words) != 2 or not all(word.isdigit() for word in words) or int(words[1]) == 0:
         return 0.0
     return int(words[0]) / int(words[1])

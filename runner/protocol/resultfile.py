@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from dataclasses import dataclass, field
 from pathlib import Path
+from statistics import median
 
 from runner.protocol import stored
 from runner.protocol.evidence import Evidence, Quality
@@ -102,6 +103,17 @@ class WorkerResult:
     notes: list[str] = field(default_factory=list)
     """What a reader of the result must know and no check fails for: sentences."""
     format: int = FORMAT
+
+    @property
+    def is_served(self) -> bool:
+        """Whether the model was behind a server: the latencies are of requests then, not of iterations."""
+        return self.window is not None and self.window.generator_cpu_s is not None
+
+    @property
+    def logged_s(self) -> list[float]:
+        """Wall time of each iteration that oneDNN logged: of the copy (IPEX's or torch's) whose iterations took
+        longest, because it does most of an iteration's work; empty if none was logged."""
+        return max(filter(None, self.onednn_step_s.values()), key=median, default=[])
 
 
 @dataclass(frozen=True)

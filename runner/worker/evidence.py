@@ -19,7 +19,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from runner.protocol import inherited
+from runner.protocol import inherited, kernel
 from runner.protocol.evidence import (
     AffinityEvidence,
     CallEvidence,
@@ -181,10 +181,7 @@ def _graph(subject: Subject) -> GraphEvidence:
 
 
 def _transparent_hugepages() -> str | None:
-    try:
-        text = Path("/sys/kernel/mm/transparent_hugepage/enabled").read_text()
-    except OSError:
-        return None
+    text = kernel.text(Path("/sys/kernel/mm/transparent_hugepage/enabled")) or ""
     match = re.search(r"\[(\w+)\]", text)
     return match[1] if match else None
 

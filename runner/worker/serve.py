@@ -131,8 +131,7 @@ class Handler:
             offset += count * like.element_size()
         if any(len(body) != offset for body in bodies):
             raise ValueError(f"a request must have {offset} bytes, the tensors of one sample")
-        batch = iter(stacked)
-        return self._samples.map(lambda _: next(batch))
+        return self._samples.with_tensors(stacked)
 
     def _begin(self) -> None:
         """Start counting."""

@@ -14,6 +14,7 @@ from pathlib import Path
 from statistics import fmean
 from typing import TypeVar
 
+from runner.protocol import kernel
 from runner.protocol.resultfile import Surroundings
 
 _Number = TypeVar("_Number", int, float)
@@ -121,21 +122,14 @@ def cpus_to_watch(own: Sequence[int], instances: Iterable[Sequence[int]]) -> tup
     assigned = {cpu for cpus in instances for cpu in cpus}
     result = set(own)
     for cpu in own:
-        siblings = _text(_CPUS / f"cpu{cpu}/topology/thread_siblings_list")
+        siblings = kernel.text(_CPUS / f"cpu{cpu}/topology/thread_siblings_list")
         result |= cpu_list(siblings or "") - assigned
     return tuple(sorted(result))
 
 
-def _text(file: Path) -> str | None:
-    try:
-        return file.read_text(encoding="ascii")
-    except (OSError, ValueError):
-        return None
-
-
 def _number(file: Path) -> int | None:
-    text = _text(file)
-    return int(text) if text and text.strip().isdigit() else None
+    text = kernel.text(file)
+    return int(text) if text and text.isdigit() else None
 
 
 def _frequency_hz(cpus: Sequence[int]) -> float | None:
@@ -159,21 +153,16 @@ def quota_files(membership: str) -> list[Path]:
     Args:
         membership: the text of /proc/self/cgroup (cgroups(7)), version 1 or 2.
     """
-    for line in membership.splitlines():
-        _, controllers, path = line.split(":", 2)
-        names = controllers.split(",")
-        if not controllers or "cpu" in names:
-            root = _CGROUPS / "cpu" if controllers else _CGROUPS
-            own = root / path.lstrip("/")
-            folders = [folder for folder in (own, *own.parents) if folder.is_relative_to(root)]
-            if any((folder / "cpu.stat").exists() for folder in folders):
-                return [folder / "cpu.stat" for folder in folders]
+    for groups in kernel.cpu_groups(membership, _CGROUPS):
+        files = [group / "cpu.stat" for group in groups]
+        if any(file.exists() for file in files):
+            return files
     return []
 
 
 def _quota_s() -> float | None:
-    files = quota_files(_text(Path("/proc/self/cgroup")) or "")
-    times_s = [throttled_s(text) for file in files if (text := _text(file))]
+    files = quota_files(kernel.text(Path("/proc/self/cgroup")) or "")
+    times_s = [throttled_s(text) for file in files if (text := kernel.text(file))]
     readings = [value for value in times_s if value is not None]
     return sum(readings) if readings else None
 
@@ -182,15 +171,15 @@ def read(cpus: Sequence[int]) -> Reading:
     """Read every counter for these CPUs; this takes about a millisecond."""
     pressure: dict[str, float] = {}
     for name in ("cpu", "memory", "io"):
-        pressure |= stalls_s(name, _text(_PRESSURE / name) or "")
-    stat = cpu_times(_text(Path("/proc/stat")) or "", set(cpus))
+        pressure |= stalls_s(name, kernel.text(_PRESSURE / name) or "")
+    stat = cpu_times(kernel.text(Path("/proc/stat")) or "", set(cpus))
     return Reading(
         at_s=time.monotonic(),
         cpus=stat,
         pressure_s=pressure,
         frequency_hz=_frequency_hz(cpus),
         throttle_events=_throttle_events(cpus),
-        memory=memory_events(_text(Path("/proc/vmstat")) or ""),
+        memory=memory_events(kernel.text(Path("/proc/vmstat")) or ""),
         quota_s=_quota_s(),
     )
 

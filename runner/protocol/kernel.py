@@ -1,0 +1,30 @@
+"""What the kernel says in procfs, sysfs and control groups, for the runner and the worker alike."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+
+def text(file: Path) -> str | None:
+    """The text of such a file, without white space around it; None if there is none to read."""
+    try:
+        return file.read_text(encoding="ascii").strip()
+    except (OSError, ValueError):
+        return None
+
+
+def cpu_groups(membership: str, cgroups: Path) -> Iterator[list[Path]]:
+    """The folders of a control group for CPUs, each followed by those that contain it, for every hierarchy.
+
+    Args:
+        membership: the text of /proc/self/cgroup (cgroups(7)), version 1 or 2.
+        cgroups: where control groups are mounted.
+    """
+    for line in membership.splitlines():
+        _, controllers, path = line.split(":", 2)
+        if controllers and "cpu" not in controllers.split(","):
+            continue
+        root = cgroups / "cpu" if controllers else cgroups
+        own = root / path.lstrip("/")
+        yield [folder for folder in (own, *own.parents) if folder.is_relative_to(root)]
