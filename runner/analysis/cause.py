@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from runner.protocol.cell import ABSENT
+from runner.protocol.verdicts import UNOBSERVED
 from runner.results.cells import CellRow
 from runner.results.metric_names import Metric
 
@@ -26,7 +27,6 @@ _UNLIKE = 1.25
 # Arithmetic has moved into oneDNN or out of it where oneDNN's share of an iteration changed by this much: those of
 # twins of one model differ by a few hundredths.
 _MOVED = 0.2
-_UNOBSERVED = "unobserved"
 
 
 class Say(Protocol):
@@ -62,7 +62,7 @@ def _counts(metric: str, word: str, least: float, more_is_slower: bool = True) -
 def _kernels(slow: CellRow, fast: CellRow, change_ms: float | None = None) -> str | None:
     """The change of oneDNN's instructions, or else of its implementations; None where it did too little to show."""
     isa = slow.isa, fast.isa
-    if _UNOBSERVED in isa:
+    if UNOBSERVED in isa:
         return None
     if isa[0] != isa[1]:
         return f"kernels {isa[0]} -> {isa[1]}"
@@ -227,9 +227,9 @@ def _moved_arithmetic(before: CellRow, after: CellRow) -> str | None:
     It is not enough that oneDNN did more than half of one iteration and less than half of the other, because a share of
     49 % and one of 53 % are the same work: the number of primitives must have changed as well, or the share by far.
     """
-    if (before.isa == _UNOBSERVED) == (after.isa == _UNOBSERVED):
+    if (before.isa == UNOBSERVED) == (after.isa == UNOBSERVED):
         return None
-    into = before.isa == _UNOBSERVED
+    into = before.isa == UNOBSERVED
     fewer, more = (before, after) if into else (after, before)
     least, most = _primitives(fewer), _primitives(more)
     has_more = least is not None and most is not None and most - least >= 1 and most >= _OTHER * least

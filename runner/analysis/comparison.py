@@ -14,9 +14,9 @@ from runner.analysis import cause, pareto_front
 from runner.analysis.comparability import MEASURING, SETTINGS, differences
 from runner.analysis.effects import largest_first
 from runner.analysis.noise import Noise
-from runner.analysis.ranking import WORK, Labels, Row, rank, warning
+from runner.analysis.ranking import Labels, Row, rank, warning
 from runner.matrix.rules import matches
-from runner.protocol.cell import ABSENT, AXES
+from runner.protocol.cell import ABSENT, AXES, WORK
 from runner.protocol.errors import RunnerError
 from runner.results.cells import LEVEL, CellRow, Cells
 from runner.results.metric_names import Metric

@@ -6,7 +6,8 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from runner.analysis.ranking import WORK, Row
+from runner.analysis.ranking import Row
+from runner.protocol.cell import WORK
 from runner.stats.effects import Effect, design, main_effects
 
 

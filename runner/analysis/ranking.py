@@ -13,8 +13,7 @@ from runner.analysis import pareto_front
 from runner.analysis.cause import main_cause
 from runner.config import names
 from runner.matrix.rules import check_rule, matches
-from runner.protocol.cell import WORK as WORK
-from runner.protocol.cell import worded
+from runner.protocol.cell import WORK, worded
 from runner.protocol.errors import RunnerError
 from runner.results.cells import LEVEL, CellRow, cell_row
 from runner.results.outcome import CellRecord

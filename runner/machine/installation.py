@@ -27,20 +27,25 @@ EXPERIMENTS = _shipped("experiments")
 OWN_FOLDERS = "RUNNER_EXPERIMENTS"
 
 
-def own_folders(text: str) -> list[Path]:
-    """The folders that a value of RUNNER_EXPERIMENTS names, without those that are not there and the shipped one."""
+def own_folders(text: str | None = None) -> list[Path]:
+    """The folders that a value of RUNNER_EXPERIMENTS names, without those that are not there and the shipped one.
+
+    Args:
+        text: the value; None for the one in this process's environment.
+    """
+    text = os.environ.get(OWN_FOLDERS, "") if text is None else text
     folders = [Path(name).resolve() for name in text.split(os.pathsep) if name]
     return [folder for folder in dict.fromkeys(folders) if folder.is_dir() and folder != EXPERIMENTS]
 
 
 def search_path() -> list[Path]:
     """The folders in which options find their files, in the order in which Hydra looks."""
-    return [CONF, *own_folders(os.environ.get(OWN_FOLDERS, "")), EXPERIMENTS]
+    return [CONF, *own_folders(), EXPERIMENTS]
 
 
 def search_options() -> list[str]:
     """The options of the command line that make another process look in the same folders of the user's own."""
-    folders = own_folders(os.environ.get(OWN_FOLDERS, ""))
+    folders = own_folders()
     return [word for folder in folders for word in ("--config-dir", str(folder))]
 
 

@@ -1,1 +1,1 @@
-"""What a cell is, how its axes and settings are declared, and which combinations can't work. Pure."""
+"""Many cells: their product, the rules on them, the order of rounds, and which combinations can't work. Pure."""

@@ -158,7 +158,7 @@ class Cell:
     """
 
     model: Model = axis("The model that is run.", is_group=True, is_work=True)
-    allocator: Allocator = axis("Whose malloc, and with which settings.", is_group=True)
+    allocator: Allocator = axis("The allocator that serves malloc, with its settings.", is_group=True)
     ipex: str = axis(
         "Whether Intel Extension for PyTorch (IPEX) optimizes the model.", is_group=True, choices=("off", "on")
     )

@@ -13,6 +13,7 @@ from enum import Enum, auto
 from runner import stats
 from runner.analysis.cause import count
 from runner.analysis.ranking import Row, most_rounds, warning
+from runner.protocol.verdicts import OK
 from runner.results.metric_names import Metric, Tag
 from runner.results.metrics import INTERVALS
 
@@ -114,7 +115,7 @@ def _speedup_interval(row: Row) -> str:
 
 
 def _output(row: Row) -> str:
-    return "-" if row.p50_ms is None else "ok" if row.is_right else "WRONG"
+    return "-" if row.p50_ms is None else OK if row.is_right else "WRONG"
 
 
 def _output_mark(row: Row) -> Mark:
@@ -126,7 +127,7 @@ def _evidence(row: Row) -> str:
 
 
 def _evidence_mark(row: Row) -> Mark:
-    return Mark.GOOD if _evidence(row) == "ok" else Mark.BAD
+    return Mark.GOOD if _evidence(row) == OK else Mark.BAD
 
 
 def has_rounds(rows: Sequence[Row]) -> bool:

@@ -17,8 +17,9 @@ from runner.analysis.cause import split
 from runner.analysis.ranking import Ranking, Row, cell_name, most_rounds
 from runner.analysis.verdict import verdict
 from runner.protocol.cell import ABSENT, WORKED_ON
+from runner.protocol.verdicts import OK
 from runner.report import charts, escaping, notes, style, tables, terminal
-from runner.report.columns import Column, Mark, Place, columns, figure
+from runner.report.columns import Column, Mark, Place, columns, figure, interval_text
 from runner.results import planfile
 from runner.results.metric_names import Metric
 from runner.results.metrics import RUNNER_CPU_LIMIT_PCT
@@ -175,7 +176,7 @@ def _line(row: Row, shown: Sequence[Column], widest: float, distinguishing: Sequ
         "failed": bool(row.cell.failure),
         "wrong": row.is_wrong,
         "speedup": "-" if row.speedup is None else f"{row.speedup:.2f}x",
-        "interval": "" if interval is None else f"{interval.low:.2f}x to {interval.high:.2f}x",
+        "interval": "" if interval is None else interval_text(interval),
         "bar": None if row.speedup is None else round(100 * row.speedup / widest, 2),
         "ends": interval and [round(min(100 * end / widest, 100.0), 2) for end in (interval.low, interval.high)],
         "one": round(100 / widest, 2),
@@ -213,7 +214,7 @@ def _signs(row: Row) -> list[tuple[str, str, bool]]:
     """(heading, figure, whether it is marked) of evidence, output, and the signs that others were at work."""
     evidence, failure = row.cell.evidence, row.cell.failure
     quality = "-" if row.p50_ms is None else row.cell.quality
-    words = [("evidence", evidence, evidence != "ok"), ("output", quality, quality not in ("ok", "-"))]
+    words = [("evidence", evidence, evidence != OK), ("output", quality, quality not in (OK, "-"))]
     figures = [
         (heading, figure(row.metrics, metric, form), limit is not None and row.metrics.get(metric, 0.0) > limit)
         for metric, heading, form, limit in _SIGNS

@@ -61,7 +61,7 @@ def is_running(sweep: Path) -> bool:
 
 def newest_sweep_of(mlruns: Path, arguments: Sequence[str]) -> Path | None:
     """The newest sweep of this command line that is not running, which ``resume=true`` continues; None if none is."""
-    line, folders = _comparable(arguments), own_folders(os.environ.get(OWN_FOLDERS, ""))
+    line, folders = _comparable(arguments), own_folders()
     for sweep in sorted((mlruns / "sweeps").glob("*"), reverse=True):
         try:
             state = ledger.read_sweep(sweep)

@@ -11,7 +11,6 @@ from xml.etree import ElementTree
 
 import pytest
 
-from runner.analysis.ranking import WORK
 from runner.checks import gate
 from runner.config.captures import CaptureConf, ToplevCaptureConf
 from runner.config.limits import check
@@ -21,7 +20,7 @@ from runner.job.serving.server import PORTS, Site
 from runner.launch import PlacedCell, Placement, xeon
 from runner.machine import servers
 from runner.matrix.support import why_not
-from runner.protocol.cell import ABSENT, Allocator, Graph, Launcher, Load, Scenario
+from runner.protocol.cell import ABSENT, WORK, Allocator, Graph, Launcher, Load, Scenario
 from runner.protocol.errors import RunnerError
 from runner.protocol.jobfile import JobSpec
 from tests.checks.recorded import data_of, proof_of, tampered

@@ -8,7 +8,6 @@ the user's own may not have the name of one in conf/.
 from __future__ import annotations
 
 import itertools
-import os
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -166,15 +165,11 @@ class Yaml12Source(ConfigSource):  # type: ignore[misc]  # Hydra's plugins are u
         """
         if Path(self.path) != installation.CONF or "/" not in config_path:
             return
-        for folder in _own_folders():
+        for folder in installation.own_folders():
             own = folder / path.relative_to(installation.CONF.resolve())
             if own.is_file() and not own.samefile(path):
                 option = f"{config_path.rpartition('/')[0]}={path.stem}"
                 raise RunnerError(f"{option}: both {own} and {path} have this name; rename yours")
-
-
-def _own_folders() -> list[Path]:
-    return installation.own_folders(os.environ.get(installation.OWN_FOLDERS, ""))
 
 
 def _package(text: str) -> str | None:
@@ -201,6 +196,6 @@ class OurFolders(SearchPathPlugin):  # type: ignore[misc]
         for element in search_path.get_path():
             if element.provider == "main" and "://" not in element.path:
                 element.path = f"{_SCHEME}://{element.path}"
-        for folder in _own_folders():
+        for folder in installation.own_folders():
             search_path.append("own", f"{_SCHEME}://{folder}")
         search_path.append("experiments", f"{_SCHEME}://{installation.EXPERIMENTS}")
