@@ -11,11 +11,14 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from itertools import pairwise
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 import pytest
 
+from runner.job.serving.load import H2LOAD_REQUESTS, percentile
 from runner.results.outcome import job_folder
 from tests.conftest import MODELS, ROOT, Ran, Runner, invoke, records_of
 
@@ -147,9 +150,23 @@ def test_the_highest_rate_under_a_limit_of_p99_is_searched(run_cli: Runner) -> N
     words = [word for word in SHORT if not word.startswith("scenario.requests")]
     ran = run_cli(*words, "scenario.requests=200", "load=h2load", "load.p99_limit_ms=400")
     assert ran.status == 0, ran.out + ran.err
-    [record] = records_of(ran)
+    [record], [job] = records_of(ran), jobs_of(ran)
     rate = record.outcomes[0].figures["load/rate_at_p99_limit_per_s"]
-    assert record.outcomes[0].figures["throughput/samples_per_s"] == pytest.approx(rate, rel=0.2)
+    # Whether a rate is held depends on what else the machine does; which rate is the highest does not.
+    good = {offered_rate(trial): p99_ms(trial) <= 400 for trial in job.glob("search-*")}
+    assert rate == pytest.approx(max(tried for tried, is_good in good.items() if is_good), rel=0.1)
+    assert rate == pytest.approx(offered_rate(job / "load"), rel=0.1)
+
+
+def offered_rate(folder: Path) -> float:
+    """The requests per second that h2load started, by its own file of requests."""
+    starts = sorted(int(line.split()[0]) for line in (folder / H2LOAD_REQUESTS).read_text().splitlines())
+    return 1e6 / median(after - before for before, after in pairwise(starts))
+
+
+def p99_ms(folder: Path) -> float:
+    took_us = [int(line.split()[2]) for line in (folder / H2LOAD_REQUESTS).read_text().splitlines()]
+    return percentile(tuple(us / 1e6 for us in took_us), 99) * 1e3
 
 
 # -- failures: each with its reason, and nothing left running --------------------------------------------
