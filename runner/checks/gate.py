@@ -11,7 +11,7 @@ from dataclasses import asdict
 from pathlib import PurePath
 from typing import Any
 
-from runner.checks import memory_format
+from runner.checks import cache, memory_format
 from runner.checks.proof import Mismatch as Mismatch
 from runner.checks.proof import Proof as Proof
 from runner.checks.proof import shown
@@ -366,6 +366,7 @@ CHECKS: tuple[Callable[[PlacedCell, Proof], Iterator[Mismatch]], ...] = (
     _check_memory_node,
     _check_ipex,
     memory_format.check,
+    cache.check,
     _check_precision,
     _check_graph,
     _check_work,

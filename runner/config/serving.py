@@ -38,6 +38,11 @@ def check(cell: Cell, port: int | None, captures: CaptureConf) -> None:
             raise RunnerError(
                 f"{key}={value:g}: it belongs to the timed loop, and {name} measures scenario.requests; leave it out"
             )
+    if cell.cache != "warm":
+        raise RunnerError(
+            f"cache={cell.cache}: behind a server nothing can be done between two requests; use cache=warm, or "
+            "scenario=inference"
+        )
     if captures.toplev is not None or (captures.itt is not None and captures.itt.vtune):
         raise RunnerError(
             f"capture with toplev or VTune: they launch the cell again around the timed loop, which {name} does not "

@@ -247,6 +247,13 @@ class Cell:
         unit="input sets",
         is_work=True,
     )
+    cache: str = setting(
+        "What the CPU's caches hold before a timed iteration: warm is what the iteration before left; cold is nothing "
+        "of use, because they are overwritten. Behind a server they are always warm.",
+        "warm",
+        choices=("warm", "cold"),
+        is_work=True,
+    )
     iterations: int | None = setting(
         "Timed iterations per process; null: until its median is known well enough.",
         None,

@@ -14,6 +14,15 @@ def text(file: Path) -> str | None:
         return None
 
 
+def status_bytes(field: str, file: Path) -> int | None:
+    """A field, in kB, of a file such as /proc/meminfo or /proc/self/status (proc(5)), in bytes; None without it."""
+    for line in (text(file) or "").splitlines():
+        name, _, value = line.partition(":")
+        if name == field:
+            return int(value.split()[0]) * 1024
+    return None
+
+
 def cpu_groups(membership: str, cgroups: Path) -> Iterator[list[Path]]:
     """The folders of a control group for CPUs, each followed by those that contain it, for every hierarchy.
 

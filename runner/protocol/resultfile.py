@@ -10,7 +10,7 @@ from statistics import median
 from runner.protocol import stored
 from runner.protocol.evidence import Evidence, Quality
 from runner.protocol.jobfile import FORMAT, JobSpec
-from runner.protocol.stored import Count, Duration, Latency, write_json
+from runner.protocol.stored import Count, Duration, Figure, Latency, write_json
 
 # What the first instance's captures leave in the job's folder; the runner reads them and makes tables of them.
 CAPTURES_FILE = "captures.json"
@@ -76,6 +76,12 @@ class Window:
     """What else went on in the machine; None where it was not watched."""
     generator_cpu_s: Duration | None = None
     """CPU time of the load generator on the watched CPUs, which the runner adds; None without a server."""
+    rss_growth_bytes: Figure | None = None
+    """By how much the resident set is larger after the window than before; None if the kernel does not say."""
+    cache_bytes: Count | None = None
+    """The size of all caches of the process's CPUs together; None where they were left as they were."""
+    overwritten_bytes: Count = 0
+    """What was written before each iteration to overwrite the caches; 0 where they were left as they were."""
 
 
 @dataclass(frozen=True)

@@ -43,7 +43,7 @@ def run(spec: JobSpec, folder: Path, instance: int, keep: Callable[[WorkerResult
     with phases("import"):
         import torch
 
-        from runner.worker import captures, instances, measure, stages, surroundings
+        from runner.worker import caches, captures, instances, measure, remarks, stages, surroundings
         from runner.worker.call import copied
         from runner.worker.distance import Observation
         from runner.worker.region import PerfControl
@@ -60,6 +60,10 @@ def run(spec: JobSpec, folder: Path, instance: int, keep: Callable[[WorkerResult
         # A ring of the input sets, made before anything is timed: an iteration takes the next one.
         ring = tuple(partial(call, subject.module) for call in subject.calls)
         turns = itertools.cycle(ring)
+        untouched = remarks.InputsBefore.of(subject.calls)
+        # Not in passes for programs around them: these would count the overwriting as work of the model.
+        is_cold = spec.cell.cache == "cold" and not spec.is_separate
+        overwrite = caches.Overwrite(spec.instances[instance]) if is_cold else None
 
         def iterate() -> Any:
             return next(turns)()
@@ -83,9 +87,14 @@ def run(spec: JobSpec, folder: Path, instance: int, keep: Callable[[WorkerResult
             # The CPUs come from the job file: an OpenMP runtime may have bound this thread to a single one.
             cpus = surroundings.cpus_to_watch(spec.instances[instance], spec.instances)
             with phases("measure"):
-                measured = measure.measure_ring(timed, spec.rule, spec.runner_pid, region, cpus, stages.keep_at_return)
+                measured = measure.measure_ring(
+                    timed, spec.rule, spec.runner_pid, region, cpus, stages.keep_at_return, overwrite
+                )
+            notes = [overwrite.note] if overwrite else []
+            window = caches.told(measured.window, overwrite)
             if not spec.is_separate:
-                stages.refuse_late_work(measured.output, len(spec.instances) == 1)
+                notes += stages.watch_after(measured.output, len(spec.instances) == 1)
+                notes += untouched.changed(subject.calls)
             # Keep up the load while the other instances are still measuring.
             barrier.announce("measured")
             while not barrier.all_reached("measured"):
@@ -94,9 +103,10 @@ def run(spec: JobSpec, folder: Path, instance: int, keep: Callable[[WorkerResult
                 cell_id=spec.cell_id,
                 round=spec.round,
                 latencies_s=measured.latencies_s,
-                window=measured.window,
+                window=window,
                 phases_s=phases.seconds,
                 started_at_s=_STARTED,
+                notes=notes,
             )
             keep(result)
             if spec.is_separate:

@@ -125,8 +125,11 @@ def copied(output: Any) -> Any:
 
 def is_same(output: Any, copy: Any) -> bool:
     """Whether the tensors of an output hold the same values as when it was copied; a nan is the same as a nan."""
-    pairs = zip(flat(output), flat(copy), strict=True)
-    return all(torch.equal(a, b) or torch.equal(a[a == a], b[b == b]) for a, b in pairs)
+    tensors, copies = flat(output), flat(copy)
+    return len(tensors) == len(copies) and all(
+        torch.equal(a, b) or (a.shape == b.shape and torch.equal(a[a == a], b[b == b]))
+        for a, b in zip(tensors, copies, strict=True)
+    )
 
 
 def places(output: Any) -> list[str]:

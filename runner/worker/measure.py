@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from runner.protocol import kernel
 from runner.protocol.resultfile import Window
 from runner.protocol.stopping import GROWTH, MIN_ITERATIONS, Rule, enough
 from runner.worker import surroundings
@@ -22,13 +23,13 @@ Ring = Sequence[Callable[[], object]]
 """Calls that the iterations make in turn: one per input set."""
 
 
-def timed_loop(ring: Ring, rule: Rule) -> tuple[list[int], object]:
+def timed_loop(ring: Ring, rule: Rule, before: Callable[[], object] | None = None) -> tuple[list[int], object]:
     """Make the calls of the ring in turn, as often as the rule says.
 
     Returns each call's latency in nanoseconds (CLOCK_MONOTONIC), and what the last one returned, which is not copied.
-    Between two calls there are a list append, two comparisons and an index into the ring, outside both time stamps; now
-    and then the latencies are sorted there, to see whether they are enough. The output of the call before is freed
-    within the time of a call, as it would be in anybody's loop.
+    Between two calls there are a list append, three comparisons and an index into the ring, outside both time stamps,
+    with ``before`` if there is one; now and then the latencies are sorted there, to see whether they are enough. The
+    output of the call before is freed within the time of a call, as it would be in anybody's loop.
     """
     clock = time.perf_counter_ns
     latencies_ns: list[int] = []
@@ -37,6 +38,8 @@ def timed_loop(ring: Ring, rule: Rule) -> tuple[list[int], object]:
     if rule.iterations is not None:
         for number in range(rule.iterations):
             iterate = ring[number % count]
+            if before is not None:
+                before()
             start = clock()
             output = iterate()
             record(clock() - start)
@@ -50,6 +53,8 @@ def timed_loop(ring: Ring, rule: Rule) -> tuple[list[int], object]:
                 break
             look = int(GROWTH * len(latencies_ns))
         iterate = ring[len(latencies_ns) % count]
+        if before is not None:
+            before()
         start = clock()
         output = iterate()
         record(clock() - start)
@@ -115,11 +120,9 @@ def _reset_rss_peak() -> bool:
     return True
 
 
-def _rss_peak_bytes() -> int | None:
-    for line in Path("/proc/self/status").read_text().splitlines():
-        if line.startswith("VmHWM:"):
-            return int(line.split()[1]) * 1024
-    return None
+def _rss_bytes(field: str = "VmRSS") -> int | None:
+    """The resident set now, or its peak (``VmHWM``)."""
+    return kernel.status_bytes(field, Path("/proc/self/status"))
 
 
 class OpenWindow:
@@ -130,6 +133,7 @@ class OpenWindow:
         self._runner, self._cpus = [runner_pid], cpus
         self._launchers = ancestors_below(runner_pid)
         self._peak_is_ours = _reset_rss_peak()
+        self._rss = _rss_bytes()
         self._reading = surroundings.read(cpus) if cpus else None
         self._cpu_s = _cpu_seconds(self._runner), _cpu_seconds(self._launchers)
         self._wall_s = 0.0
@@ -151,6 +155,8 @@ class OpenWindow:
         if self._reading:
             changes = surroundings.difference(self._reading, surroundings.read(self._cpus), self._cpus)
 
+        rss = _rss_bytes()
+
         def used(end: float | None, begin: float | None) -> float | None:
             return None if end is None or begin is None else end - begin
 
@@ -162,7 +168,8 @@ class OpenWindow:
             involuntary_switches=after.ru_nivcsw - before.ru_nivcsw,
             user_s=after.ru_utime - before.ru_utime,
             system_s=after.ru_stime - before.ru_stime,
-            rss_peak_bytes=_rss_peak_bytes() if self._peak_is_ours else None,
+            rss_peak_bytes=_rss_bytes("VmHWM") if self._peak_is_ours else None,
+            rss_growth_bytes=used(rss, self._rss),
             runner_cpu_s=used(runner_s, self._cpu_s[0]),
             launcher_cpu_s=used(launcher_s, self._cpu_s[1]),
             surroundings=changes,
@@ -186,6 +193,7 @@ def measure_ring(
     region: AbstractContextManager[object] | None = None,
     cpus: Sequence[int] = (),
     keep: Callable[[Any], Any] = lambda output: None,
+    before: Callable[[], object] | None = None,
 ) -> Measured:
     """Run the timed loop over a ring.
 
@@ -193,11 +201,12 @@ def measure_ring(
         ring: its calls are the iterations. rule: when to stop. runner_pid: the runner, whose CPU time is counted as
         well. region: a context that is entered right before the loop and left right after it, such as perf's region.
         cpus: the CPUs on which the work of others is counted, see surroundings.cpus_to_watch(); empty: it is not
-        counted. keep: what is made of the last output, as the first thing after the loop.
+        counted. keep: what is made of the last output, as the first thing after the loop. before: what is called before
+        each iteration, untimed.
     """
     open_window = OpenWindow(runner_pid, cpus)
     with region or nullcontext():
-        latencies_ns, output = timed_loop(ring, rule)
+        latencies_ns, output = timed_loop(ring, rule, before)
     open_window.end()
     output = keep(output)
     return Measured([latency / 1e9 for latency in latencies_ns], open_window.close(), output)

@@ -19,7 +19,7 @@ from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from runner.worker import look, watch
-from runner.worker.call import Call, flat
+from runner.worker.call import Call, flat, is_same
 
 # What threads of the model's own may still write into an output belongs to the reference; the measured model is
 # judged by what forward() has returned.
@@ -34,6 +34,8 @@ class Reference:
     """The tensors of each input set's output, in the order of the model's."""
     further_inputs: list[list[torch.Tensor]]
     """The tensors of every input set but the first, as they were built."""
+    repeated: list[torch.Tensor]
+    """The output of a second run on the first input set; empty if it is the same, bit by bit."""
     operators: int
     """Operators that compute in one iteration."""
     image_layouts: dict[str, int]
@@ -60,6 +62,7 @@ def compute(module: nn.Module, calls: Sequence[Call]) -> Reference:
     """The reference of an untouched module on some input sets."""
     # Copied before the first call: a model may change its inputs in place.
     further_inputs = [[tensor.clone() for tensor in call.tensors()] for call in calls[1:]]
+    again = calls[0].map(torch.clone)
     outputs: list[list[torch.Tensor]] = []
     counters: list[_Counter] = []
     with torch.inference_mode():
@@ -69,8 +72,12 @@ def compute(module: nn.Module, calls: Sequence[Call]) -> Reference:
             time.sleep(_SETTLES_S)
             outputs.append([tensor.clone() for tensor in flat(output)])
             counters.append(counter)
+        repeated = again(module)
+        time.sleep(_SETTLES_S)
+        # Copied as the others are: what is saved must not be a view of anything larger.
+        second = [] if is_same(repeated, outputs[0]) else [tensor.clone() for tensor in flat(repeated)]
     first = counters[0]
-    return Reference(outputs, further_inputs, first.operators, dict(sorted(first.image_layouts.items())))
+    return Reference(outputs, further_inputs, second, first.operators, dict(sorted(first.image_layouts.items())))
 
 
 def compute_in_child(compute: Callable[[], Reference], file: Path, deadline_s: float) -> bool:

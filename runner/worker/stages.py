@@ -20,7 +20,7 @@ from torch import nn
 from runner.protocol.evidence import ServingEvidence
 from runner.protocol.jobfile import JobSpec
 from runner.protocol.resultfile import WorkerResult
-from runner.worker import distance, evidence, look, reference
+from runner.worker import distance, evidence, look, reference, remarks
 from runner.worker.call import Call, copied, is_same
 from runner.worker.distance import Observation
 from runner.worker.phases import Phases
@@ -121,20 +121,30 @@ _LOOK_S, _LOOK_AT_MOST_S = 0.02, 0.5
 _RESTS_BELOW = 0.1
 
 
-def refuse_late_work(kept: tuple[Any, Any], is_alone: bool) -> None:
+def watch_after(kept: tuple[Any, Any], is_alone: bool) -> list[str]:
     """Refuse an output that changed after forward() had returned; call it before any further iteration.
 
     Args:
         is_alone: whether there is time to watch it: other instances need the load of this one.
 
+    Returns:
+        A note if the process never came to rest: OpenMP's threads wait actively for 0.2 s at most.
+
     Raises:
-        RuntimeError: it did.
+        RuntimeError: the output changed.
     """
-    end = time.monotonic() + _LOOK_AT_MOST_S
-    while is_alone and time.monotonic() < end:
+    begin, notes = time.monotonic(), []
+    while is_alone:
         used_s = time.process_time()
         time.sleep(_LOOK_S)
-        if time.process_time() - used_s < _RESTS_BELOW * _LOOK_S:
+        used_s = time.process_time() - used_s
+        if used_s < _RESTS_BELOW * _LOOK_S:
+            break
+        if time.monotonic() > begin + _LOOK_AT_MOST_S:
+            notes.append(
+                f"{used_s / _LOOK_S:.1f} cores stay busy when no iteration runs: a thread of the model's own works "
+                "beside the iterations"
+            )
             break
     output, copy = kept
     if not is_same(output, copy):
@@ -142,6 +152,7 @@ def refuse_late_work(kept: tuple[Any, Any], is_alone: bool) -> None:
             "the output changed after forward() had returned: work goes on that is not timed; forward() must wait for "
             "all of it"
         )
+    return notes
 
 
 def observe_after(subject: Subject) -> list[Observation]:
@@ -177,6 +188,11 @@ def prove(
         observed = evidence.collect(subject, observations[0].output, untouched.image_layouts, "inference_mode", serving)
     with phases("onednn"):
         step_s = look.onednn(lambda: subject.call(subject.module), onednn_log, spec.onednn)
-    return replace(
-        result, quality=quality, evidence=observed, onednn_step_s=step_s, notes=[*result.notes, *subject.notes]
-    )
+    iterations = len(result.latencies_s) or (serving.batches if serving else 0)
+    notes = [
+        *result.notes,
+        *subject.notes,
+        *remarks.growing_memory(result.window, iterations),
+        *remarks.randomness(untouched),
+    ]
+    return replace(result, quality=quality, evidence=observed, onednn_step_s=step_s, notes=notes)

@@ -6,6 +6,7 @@ import json
 import shutil
 import sys
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 import pytest
@@ -95,3 +96,30 @@ def test_a_batch_that_is_not_the_first_dimension_is_measured_or_asked_for(run_cl
     assert failures == {"time_first": None, "packed": None, "images_in_a_list": None, "counted": None}
     assert "batch_size: asked for 8, found inputs of 160 and 7" in asked
     assert "it returns the number of samples in them as a third value" in asked
+
+
+def test_how_a_model_behaves_is_noted_where_no_check_fails_for_it(run_cli: Runner) -> None:
+    noted = {
+        "changes_its_inputs": "the model changes its inputs in place (tensor 1 of them)",
+        "draws": "the model is random or remembers earlier calls: two runs of the untouched fp32 model",
+        "keeps_what_it_allocates": "memory grows: +8",
+        "spins": "cores stay busy when no iteration runs",
+    }
+    targets = ",".join(f"misbehaving.{target}" for target in ("behaves", *noted))
+    ran = run_cli("-m", f"model._target_={targets}", "capture=[]", *TINY, "iterations=40", env=MODELS)
+    found = {record.labels["model._target_"].partition(".")[2]: record.notes for record in records_of(ran)}
+    assert found.pop("behaves") == ()
+    assert found.keys() == noted.keys()
+    for target, wanted in noted.items():
+        assert [note for note in found[target] if wanted in note], found[target]
+
+
+def test_cold_caches_are_overwritten_before_each_iteration_and_named_by_the_result(run_cli: Runner) -> None:
+    ran = run_cli("cache=warm,cold", "iterations=20", "capture=[]", *TINY)
+    assert ran.status == 0, ran.out + ran.err
+    warm, cold = sorted(records_of(ran), key=lambda record: record.labels["cache"], reverse=True)
+    assert (warm.labels["cache"], cold.labels["cache"]) == ("warm", "cold")
+    assert warm.notes == ()
+    assert cold.notes[0].startswith("cache=cold: before each timed iteration")
+    # A model of 16 x 16 pixels fits into any cache: what it takes longer is what the memory took.
+    assert median(cold.rounds[0]) > 1.5 * median(warm.rounds[0])

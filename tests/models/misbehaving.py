@@ -262,6 +262,49 @@ def branches(batch_size: int) -> Any:
 # -- less than float32, and state of the process that is not seen --------------------------------------
 
 
+def changes_its_inputs(batch_size: int) -> Any:
+    """Right outputs, and inputs that are half of what they were: eager relu does not scale them back."""
+
+    def halves(inner: nn.Module, x: torch.Tensor) -> torch.Tensor:
+        answer: torch.Tensor = inner(x)
+        x.mul_(0.5)
+        return answer
+
+    return _answers(halves, batch_size)
+
+
+def draws(batch_size: int) -> Any:
+    """A little noise, by which two right outputs differ."""
+    return _answers(lambda inner, x: inner(x) + 1e-3 * torch.randn(batch_size, 10), batch_size)
+
+
+def keeps_what_it_allocates(batch_size: int) -> Any:
+    """A right output; 8 MB more of memory that is kept and used each time."""
+    kept: list[torch.Tensor] = []
+
+    def keeps(inner: nn.Module, x: torch.Tensor) -> Any:
+        kept.append(torch.ones(2 * 10**6))
+        return inner(x)
+
+    return _answers(keeps, batch_size)
+
+
+def spins(batch_size: int) -> Any:
+    """A right output, and from the first call of the measuring process on a thread that never rests."""
+    module, inputs = _tiny(batch_size)
+
+    def spin() -> None:
+        while True:
+            pass
+
+    def once(*_: Any) -> None:
+        if not any(thread.name == "spins" for thread in threading.enumerate()):
+            threading.Thread(target=spin, name="spins", daemon=True).start()
+
+    module.register_forward_pre_hook(once)
+    return module, inputs
+
+
 def allows_bf32(batch_size: int) -> Any:
     """float32 that IPEX may compute in bfloat16."""
     import intel_extension_for_pytorch as ipex
