@@ -15,7 +15,7 @@ from statistics import fmean, stdev
 
 from scipy import stats  # type: ignore[import-untyped]
 
-from benchmarks.harness import rows_of, sweep_argv, timed, workplace
+from benchmarks.harness import only_job, sweep_argv, timed, workplace
 
 CELL = ("model=resnet50", "batch_size=4", "memory_format=channels_last", "ipex=on", "allocator=tcmalloc")
 ALL = "capture=[onednn,itt,profiler,counters,toplev]"
@@ -43,8 +43,8 @@ def main() -> int:
         for number in range(2 if options.quick else options.times):
             # Each of the two goes first every other time.
             for captures in sorted(p50_ms, reverse=bool(number % 2)):
-                done = timed(sweep_argv([*CELL, captures, "warmup=5", "iterations=50"], mlruns))
-                [row] = rows_of(done.out)
+                done = timed(sweep_argv([*CELL, captures, "warmup=5", "iterations=50", "rounds=1"], mlruns))
+                row = only_job(done.out)
                 p50_ms[captures].append(float(row["latency/p50_ms"]))
             off, on = (values[-1] for values in p50_ms.values())
             print(f"{number + 1}: off {off:.2f} ms, on {on:.2f} ms, on / off {on / off:.3f}", flush=True)

@@ -13,7 +13,7 @@ import sys
 from itertools import product
 from statistics import median
 
-from benchmarks.harness import ipexrun, rows_of, sweep_argv, timed, workplace
+from benchmarks.harness import check_jobs, ipexrun, rows_of, sweep_argv, timed, workplace
 
 RATIO_LIMIT = 0.5
 OWN_LIMIT_S = 3.0
@@ -34,15 +34,17 @@ def main() -> int:
     loop_s, sweep_s, own_s = [], [], []
     with workplace() as (mlruns, private):
         # MLflow creates its database once per results folder and not per sweep: this is not compared.
-        timed(sweep_argv(["model=tiny", "iterations=1"], mlruns))
+        timed(sweep_argv(["model=tiny", "iterations=1", "rounds=1", "capture=[]"], mlruns))
         for number in range(times):
             mode_s = dict.fromkeys(modes, 0.0)
             for allocator, mode in cells:
                 program = ["conv_relu", "--ipex", mode, *words]
                 mode_s[mode] += timed(*ipexrun(ALLOCATORS[allocator], program, private)).wall_s
             # The loop captures nothing, so the sweep captures nothing either.
-            axes = ["model=conv_relu", f"allocator={','.join(ALLOCATORS)}", f"ipex={','.join(modes)}", "capture=[]"]
-            done = timed(sweep_argv([*axes, *(f"{k}={v}" for k, v in loop.items())], mlruns))
+            axes = ["model=conv_relu", f"allocator={','.join(ALLOCATORS)}", f"ipex={','.join(modes)}"]
+            settings = ["capture=[]", "rounds=1", *(f"{k}={v}" for k, v in loop.items())]
+            done = timed(sweep_argv([*axes, *settings], mlruns))
+            check_jobs(done.out, len(cells))
             rows = rows_of(done.out)
             alive_s = sum(float(row["cost/job_s"]) - float(row["cost/launch_s"]) for row in rows)
             loop_s.append(sum(mode_s.values()) / len(cells))

@@ -57,6 +57,23 @@ def rows_of(out: str) -> list[dict[str, str]]:
         return list(csv.DictReader(file))
 
 
+def only_job(out: str) -> dict[str, str]:
+    """The row of the only cell of the sweep that printed ``out``, which ran as a single job.
+
+    A benchmark that believes itself to compare single jobs must not compare five rounds with one.
+    """
+    [row] = rows_of(out)
+    check_jobs(out, 1)
+    return row
+
+
+def check_jobs(out: str, jobs: int) -> None:
+    """End the benchmark unless the sweep that printed ``out`` had this many jobs, by which its time is divided."""
+    match = re.search(r"= (\d+) jobs? on ", out)
+    if not match or int(match[1]) != jobs:
+        sys.exit(f"{out}\n{jobs} jobs were meant to run")
+
+
 def ipexrun(allocator: str, program: Sequence[str], private: Path) -> tuple[list[str], dict[str, str]]:
     """The argv and environment of bare.py under plain ipexrun, with the cores and the library that the runner would
     use."""
