@@ -18,6 +18,7 @@ from runner import launch
 from runner.capture import probe
 from runner.config.captures import CaptureConf, IterationsConf
 from runner.config.schema import Config
+from runner.job import references
 from runner.launch import environment
 from runner.machine import execute, processes, servers
 from runner.machine.capabilities import this_machine
@@ -37,6 +38,7 @@ from runner.protocol.errors import RunnerError
 from runner.protocol.jobfile import JobSpec
 from runner.protocol.resultfile import WorkerResult, read_result, result_file
 from runner.protocol.stored import FormatError, write_json
+from runner.results import ledger
 from runner.results.outcome import RESULT_FILE
 
 # (argv, job, private folder) -> the command that wraps argv in another program, and the job that it then does.
@@ -71,7 +73,8 @@ def spec_of(placed: launch.PlacedCell, config: Config, result_path: Path, captur
     """The job file of a cell's timing pass, with the captures that follow the timed loop in the same process."""
     cell, placement = placed.cell, placed.placement
     evidence_log = LATER_EVIDENCE_LOG if config.sweep.round else EVIDENCE_LOG
-    return JobSpec(
+    sweep = Path(config.sweep.directory)
+    spec = JobSpec(
         cell_id=config.sweep.cell_id,
         round=config.sweep.round,
         cell=cell,
@@ -82,6 +85,8 @@ def spec_of(placed: launch.PlacedCell, config: Config, result_path: Path, captur
         onednn=evidence_log if captures.onednn is None else _steps(captures.onednn),
         captures=_captures_of(captures),
     )
+    identity = ledger.read_cell(sweep, spec.cell_id).identity
+    return replace(spec, reference=str(references.kept_file(sweep, cell, identity, spec.input_sets)))
 
 
 def _steps(settings: IterationsConf) -> Steps:

@@ -65,6 +65,9 @@ class JobSpec:
     """The time on CLOCK_MONOTONIC at which the runner stops the job; 0 if it never does."""
     private: str = ""
     """The job's private folder: its path is short and has no commas, and it is removed after the job."""
+    reference: str = ""
+    """The file that keeps the fp32 reference for all jobs of the sweep with this model, seed and inputs, made by the
+    first of them; empty if the worker computes one for itself."""
     request: str = ""
     """The file in which a worker behind a server leaves the body of a request for the load generator; else empty."""
     format: int = FORMAT

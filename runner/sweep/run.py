@@ -21,6 +21,7 @@ from rich.markup import escape
 from runner.analysis import expected, noise
 from runner.analysis.ranking import rank_sweep
 from runner.config.schema import Config
+from runner.job import references
 from runner.machine import checkout, disk, host, lock, processes, stop_signals
 from runner.machine.installation import PACKAGE, search_options
 from runner.matrix.rules import check_rule
@@ -176,6 +177,7 @@ class _Sweep:
         }
         status = Status.KILLED if is_interrupted else Status.FAILED if has_failed else Status.FINISHED
         ledger.end(folder, ledger.End(status, figures, causes))
+        references.forget(folder)
         notes, links = [*changes, *published, *floor.lines], {}
         try:
             links = self.record.finish(folder)

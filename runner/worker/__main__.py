@@ -10,7 +10,8 @@ import time
 
 _STARTED = time.monotonic()
 
-import itertools  # noqa: E402 - the clock comes first: it dates the start of the process
+import ctypes  # noqa: E402 - the clock comes first: it dates the start of the process
+import itertools  # noqa: E402
 import os  # noqa: E402
 import sys  # noqa: E402
 import traceback  # noqa: E402
@@ -49,11 +50,11 @@ def run(spec: JobSpec, folder: Path, instance: int, keep: Callable[[WorkerResult
         from runner.worker.region import PerfControl
 
     barrier = instances.Barrier(folder, instance, len(spec.instances))
-    reference_file = folder / f".reference-{os.getpid()}.pt"
+    reference_file = own = stages.own_reference(folder)
     try:
         if not spec.is_separate:
             with phases("reference"):
-                stages.reference_in_child(spec, reference_file)
+                reference_file = stages.reference_in_child(spec, folder)
         # After the fork: a child would wait for ever for faulthandler's thread, which it does not have.
         watch.say_where_it_hangs(spec.deadline_s)
         subject = stages.prepare(spec, phases, reference_file)
@@ -124,7 +125,7 @@ def run(spec: JobSpec, folder: Path, instance: int, keep: Callable[[WorkerResult
             while instance and time.monotonic() < end and not barrier.has_reached("captured", 0):
                 iterate()
     finally:
-        reference_file.unlink(missing_ok=True)
+        own.unlink(missing_ok=True)
 
 
 def main(argv: list[str]) -> int:
@@ -166,5 +167,19 @@ def main(argv: list[str]) -> int:
     return 0
 
 
+def leave(status: int, is_separate: bool) -> None:
+    """End the process without taking apart what the kernel frees anyway: torch and IPEX need up to two seconds for it.
+
+    Args:
+        is_separate: whether a program around the process may have something of its own to do at a regular exit.
+    """
+    if is_separate:
+        sys.exit(status)
+    sys.stdout.flush()
+    sys.stderr.flush()
+    ctypes.CDLL(None).fflush(None)
+    os._exit(status)
+
+
 if __name__ == "__main__":
-    sys.exit(main(sys.argv))
+    leave(main(sys.argv), read_spec(Path(sys.argv[1])).is_separate)

@@ -111,7 +111,8 @@ def operators(step: Callable[[], object]) -> OperatorEvidence:
     Raises:
         ValueError: the profiler left nothing that can be read.
     """
-    with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU], record_shapes=True) as profiler:
+    # Not torch.profiler.profile: the first use of that imports 869 modules of inductor, which takes most of a second.
+    with torch.autograd.profiler.profile(use_kineto=True, record_shapes=True) as profiler:
         step()
     with tempfile.TemporaryDirectory(dir="/tmp") as folder:
         trace = Path(folder) / "trace.json"

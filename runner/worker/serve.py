@@ -52,7 +52,7 @@ class Handler:
         watch.die_with(self._spec.runner_pid)
         self._phases = Phases()
         self._phases.seconds["import"] = _IMPORT_S
-        self._reference = self._result_path.parent / f".reference-{os.getpid()}.pt"
+        self._own_reference = stages.own_reference(self._result_path.parent)
         try:
             self._prepare()
         except Exception as error:
@@ -62,7 +62,7 @@ class Handler:
     def _prepare(self) -> None:
         spec = self._spec
         with self._phases("reference"):
-            stages.reference_in_child(spec, self._reference)
+            self._reference = stages.reference_in_child(spec, self._result_path.parent)
         watch.say_where_it_hangs(spec.deadline_s)
         _, self._samples = stages.build(spec, spec.cell.seed)
         for tensor in self._samples.tensors():
@@ -168,11 +168,11 @@ class Handler:
             proven = stages.prove(result, spec, subject, observations, self._reference, log, self._phases, serving)
             write_json(self._result_path, proven)
             captures.run(lambda: subject.call(subject.module), spec, folder)
-        self._reference.unlink()
+        self._own_reference.unlink(missing_ok=True)
 
     def _fail(self, error: Exception) -> None:
         """Write the error to the result file, where the runner reads it; the first one stays."""
         traceback.print_exc()
-        self._reference.unlink(missing_ok=True)
+        self._own_reference.unlink(missing_ok=True)
         if not self._result_path.exists():
             write_json(self._result_path, failed(self._spec, error, _STARTED))

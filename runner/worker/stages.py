@@ -6,6 +6,7 @@ Apart from the loop (``__main__``) and from the server's handler (``serve``), wh
 from __future__ import annotations
 
 import importlib
+import os
 import random
 import sys
 import time
@@ -69,16 +70,33 @@ def _reference(spec: JobSpec) -> reference.Reference:
     return reference.compute(module, [call, *_further_inputs(spec)])
 
 
-def reference_in_child(spec: JobSpec, file: Path) -> None:
-    """Compute the fp32 eager reference in a forked child, and leave it in ``file``.
+def reference_in_child(spec: JobSpec, folder: Path) -> Path:
+    """The file with the fp32 eager reference: the one that the sweep keeps, or else computed in a forked child.
+
+    Args:
+        folder: where a reference goes that the sweep doesn't keep; `forget` removes it.
 
     Raises:
         RuntimeError: it could not be computed.
         Exception: whatever the model's callable raises, if the model can't be built.
     """
-    if not reference.compute_in_child(lambda: _reference(spec), file, spec.deadline_s):
+    kept = Path(spec.reference) if spec.reference else None
+    if kept is not None and kept.exists():
+        return kept
+    own = own_reference(folder)
+    if not reference.compute_in_child(lambda: _reference(spec), own, spec.deadline_s):
         build(spec, spec.cell.seed)
         raise RuntimeError("the fp32 eager reference could not be computed; its traceback is in stderr.log")
+    if kept is None:
+        return own
+    kept.parent.mkdir(exist_ok=True)
+    # Whole or not at all: another instance may look for it now.
+    return own.replace(kept)
+
+
+def own_reference(folder: Path) -> Path:
+    """The file with a reference that only this process uses."""
+    return folder / f".reference-{os.getpid()}.pt"
 
 
 def prepare(spec: JobSpec, phases: Phases, reference_file: Path) -> Subject:

@@ -53,7 +53,13 @@ def ranges(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     monkeypatch.setattr(watch, "die_with", lambda pid: None)
     monkeypatch.setattr(watch, "mark_crashes", lambda: None)
     # Not in a child: torch has long started threads in this process.
-    monkeypatch.setattr(stages, "reference_in_child", lambda spec, file: reference.save(stages._reference(spec), file))
+
+    def reference_here(spec: JobSpec, folder: Path) -> Path:
+        file = stages.own_reference(folder)
+        reference.save(stages._reference(spec), file)
+        return file
+
+    monkeypatch.setattr(stages, "reference_in_child", reference_here)
     return pushed
 
 

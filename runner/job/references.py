@@ -1,0 +1,34 @@
+"""Where a sweep keeps the fp32 references of its models: computed by the first job that needs one, for all others."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+
+from runner.protocol.cell import Cell
+
+FOLDER = "references"
+# Parts of a cell's identity that don't change what a model computes in fp32: where it runs, and whose malloc it uses.
+_NO_PART = ("placement", "lib")
+
+
+def kept_file(sweep: Path, cell: Cell, identity: Mapping[str, str], input_sets: int) -> Path:
+    """The file for the reference of a cell's model: the same for all cells whose model, seed and inputs are the same.
+
+    Args:
+        sweep: the sweep's folder.
+        identity: what else the cell's results depend on, see runner.sweep.identity.
+    """
+    model = cell.model
+    asked = [model.target, dict(model.kwargs), cell.batch_size, cell.sequence_length, cell.seed, input_sets]
+    of_code = {name: value for name, value in identity.items() if not name.startswith(_NO_PART)}
+    text = json.dumps([asked, of_code], sort_keys=True, default=str)
+    return sweep / FOLDER / f"{hashlib.sha256(text.encode()).hexdigest()[:12]}.pt"
+
+
+def forget(sweep: Path) -> None:
+    """Remove a sweep's references: with the sweep their use ends, and they can be computed again."""
+    shutil.rmtree(sweep / FOLDER, ignore_errors=True)
