@@ -34,7 +34,6 @@ from runner.analysis import noise
 from runner.capture import counters, itt, kernel_tables, kernels, onednn, toplev
 from runner.capture.tables import read_table, read_trace, write_table
 from runner.checks import gate
-from runner.checks.contamination import figures, judge
 from runner.checks.quality import judge as judge_quality
 from runner.commands import compare, explain, refusal
 from runner.config.names import visible
@@ -45,6 +44,7 @@ from runner.machine import lock
 from runner.machine.capabilities import this_machine
 from runner.machine.host import parse_cpu_list
 from runner.protocol import stored
+from runner.protocol.contamination import figures, judge
 from runner.protocol.errors import RunnerError
 from runner.protocol.jobfile import read_spec
 from runner.protocol.resultfile import (

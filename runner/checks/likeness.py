@@ -10,7 +10,7 @@ import math
 from collections.abc import Mapping, Sequence
 from statistics import median
 
-from runner.checks import contamination
+from runner.protocol import contamination
 from runner.protocol.resultfile import Captured, WorkerResult
 from runner.protocol.verdicts import UNLIKE
 

@@ -15,13 +15,13 @@ from pathlib import Path
 from runner import launch
 from runner.capture import kernels, onednn
 from runner.capture.collect import collect
-from runner.checks import contamination, gate, likeness, quality
+from runner.checks import gate, likeness, quality
 from runner.config.captures import CaptureConf
 from runner.config.schema import Config
 from runner.job import passes, separate_passes
 from runner.job.serving import session as serving
 from runner.machine import disk, lock
-from runner.protocol import stored
+from runner.protocol import contamination, stored
 from runner.protocol.cell import WORKED_ON, Cell
 from runner.protocol.errors import RunnerError, StorageError
 from runner.protocol.resultfile import OTHER_FAILED, WorkerResult, onednn_log

@@ -10,13 +10,14 @@ from runner.protocol import stored
 from runner.protocol.captures import EVIDENCE_LOG, Captures, Region, Steps
 from runner.protocol.cell import Cell
 from runner.protocol.stopping import Rule
+from runner.protocol.stored import Count
 
 # History of the job and result files: 1 = first version; 2 = precision, memory format, graph, instances;
 # 3 = captures, several logged steps, passes of their own; 4 = when to stop, surroundings;
 # 5 = outcomes without MLflow's run ids; 6 = latencies_s, the cell itself; 7 = typed evidence, quality and captures;
 # 8 = input sets, the worst of several outputs, notes;
 # 9 = the allocator's own answers, settings of float32, what the worker inherited, the model's own layouts, samples;
-# 10 = cold caches, growth of memory.
+# 10 = cold caches, growth of memory, loops that were disturbed and run again.
 FORMAT = 10
 
 # Environment variables that tune allocators, OpenMP, MKL, oneDNN, torch's compilers, that make Python trace, debug or
@@ -65,6 +66,8 @@ class JobSpec:
     """The time on CLOCK_MONOTONIC at which the runner stops the job; 0 if it never does."""
     private: str = ""
     """The job's private folder: its path is short and has no commas, and it is removed after the job."""
+    repeats: Count = 0
+    """How often the timed loop is run again in the same process if others disturbed it."""
     reference: str = ""
     """The file that keeps the fp32 reference for all jobs of the sweep with this model, seed and inputs, made by the
     first of them; empty if the worker computes one for itself."""

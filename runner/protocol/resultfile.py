@@ -108,6 +108,8 @@ class WorkerResult:
     """Copy of oneDNN (``torch``, ``ipex``) -> wall time of each iteration that it logged."""
     notes: list[str] = field(default_factory=list)
     """What a reader of the result must know and no check fails for: sentences."""
+    disturbed: list[Window] = field(default_factory=list)
+    """The windows of the loops before, which others disturbed and which were run again; their latencies don't count."""
     format: int = FORMAT
 
     @property

@@ -8,7 +8,7 @@ from statistics import median
 from runner import stats
 from runner.capture.kernels import Summary
 from runner.capture.onednn import COMPUTE
-from runner.checks import contamination
+from runner.protocol import contamination
 from runner.protocol.evidence import Quality
 from runner.protocol.resultfile import Window, WorkerResult
 from runner.protocol.stopping import relative_width

@@ -47,7 +47,7 @@ class Outcome:
     cost_s: Mapping[str, Duration] = field(default_factory=dict)
     """The wall time of each phase of the runner and of the worker, in seconds."""
     contamination: Sequence[str] = ()
-    """Who else was at work while the job was timed, see runner.checks.contamination; empty if nobody was seen."""
+    """Who else was at work while the job was timed, see runner.protocol.contamination; empty if nobody was seen."""
     notes: Sequence[str] = ()
     """What a reader of the result must know and no check fails for: see WorkerResult.notes."""
     attempts: Count = 1

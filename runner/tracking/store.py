@@ -12,7 +12,7 @@ from collections.abc import Iterable
 from contextlib import AbstractContextManager
 from pathlib import Path
 
-from runner.checks import contamination
+from runner.protocol import contamination
 from runner.protocol.verdicts import EvidenceVerdict, Status
 from runner.results import ledger
 from runner.results.cells import is_right

@@ -1,7 +1,7 @@
 """What else the machine did while a pass measured: counters of the kernel, read right before and right after it.
 
 This file knows the files of /proc and /sys and their formats, every one of which may be missing; measure.py times.
-Nothing is judged here: see runner.checks.contamination.
+Nothing is judged here: see runner.protocol.contamination.
 """
 
 from __future__ import annotations

@@ -5,6 +5,8 @@ import functools
 import itertools
 import os
 import time
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -13,6 +15,7 @@ import pytest
 import torch
 from torch import nn
 
+from runner.protocol.resultfile import Surroundings, Window
 from runner.protocol.stopping import MIN_ITERATIONS, Rule
 from runner.worker import call, captures, evidence, look, measure, models, symbols
 
@@ -109,6 +112,22 @@ def test_a_copy_stays_as_it_was_and_shows_whether_the_output_did() -> None:
     assert not call.is_same(output, copy)
     assert copy["b"][0][1] == 0
     assert call.places(output) == ["output['a']", "output['b'][0]"]
+
+
+def test_a_disturbed_loop_is_run_again_in_the_same_process_and_the_last_one_counts() -> None:
+    calm = Window(2.0, 0, 0, 0, 0, 3.9, 0.1, None, 0.0, 0.0)
+    stolen = Surroundings([0, 1], 0.02, 4.0, 1.0, {}, None, None, None, None, None, None, 0)
+    disturbed = replace(calm, surroundings=stolen)
+
+    def loops(*windows: Window) -> Callable[[], measure.Measured]:
+        left = iter(windows)
+        return lambda: measure.Measured([1.0], next(left), None)
+
+    measured, before = measure.measure_again(loops(disturbed, calm, calm), times=2)
+    assert (measured.window, before) == (calm, [disturbed])
+    measured, before = measure.measure_again(loops(disturbed, disturbed, disturbed, calm), times=2)
+    assert (measured.window, before) == (disturbed, [disturbed, disturbed])
+    assert measure.measure_again(loops(disturbed), times=0)[1] == []
 
 
 def test_the_window_counts_page_faults_of_the_timed_region_only() -> None:

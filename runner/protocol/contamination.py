@@ -1,5 +1,7 @@
 """Was somebody else at work while a pass measured? Judged from what the worker read around the timed loop. Pure.
 
+The worker applies this rule to measure again at once, and the runner to say what a result is worth.
+
 Who is to blame. CPU time counts as others' after the job's own has been subtracted: its worker, launcher (with a
 server's frontend), load generator and runner, each by its own exact clock. The kernel's threads count as others, even
 where they work for the job. Steal is due to the hypervisor, quota to the cgroup and throttling to heat: the job chooses

@@ -16,7 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from mlflow.tracking import MlflowClient
 
-from runner.checks import contamination
+from runner.protocol import contamination
 from runner.protocol.resultfile import Surroundings, Window
 from runner.protocol.stopping import Rule
 from runner.results.outcome import attempt_folders, job_folder
