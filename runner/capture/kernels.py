@@ -13,6 +13,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import mean, median
 
+from runner.capture import flop
 from runner.capture.onednn import COMPUTE, MOSTLY, Log, Primitive, isa_family
 from runner.capture.steps import median_over
 from runner.protocol.verdicts import UNOBSERVED
@@ -34,6 +35,8 @@ class Summary:
     """The primitives' time over a logged iteration's wall time, printing included; above 1 if primitives nest."""
     by_kind: Mapping[str, tuple[float, float]]
     """Kind (``convolution``, ``reorder``) -> (calls, seconds)."""
+    flop: Mapping[str, float | None]
+    """Kind that computes -> floating-point operations; None where those of one primitive can't be counted."""
     isa: Mapping[str, float]
     """Instruction family -> share of the time of the primitives that compute."""
     dtypes: Mapping[str, float]
@@ -153,6 +156,7 @@ def summarize(log: Log, step_s: Mapping[str, Sequence[float]]) -> Summary:
         seconds=total,
         coverage=total / wall_s if wall_s else 0.0,
         by_kind={kind: (calls[kind], seconds[kind]) for kind in sorted(calls)},
+        flop=_flop(log, step_s),
         isa=_shares(_sums((isa_family(group.implementation), group.seconds) for group in compute), compute_s),
         dtypes=_shares(_sums((group.dtype, group.seconds) for group in compute), compute_s),
         fpmath=_shares(_sums((group.fpmath, group.seconds) for group in compute if group.fpmath), compute_s),
@@ -168,6 +172,22 @@ def summarize(log: Log, step_s: Mapping[str, Sequence[float]]) -> Summary:
         layouts=_layouts(log.primitives),
         unparsed=len(log.unparsed),
     )
+
+
+def _flop(log: Log, step_s: Mapping[str, Sequence[float]]) -> dict[str, float | None]:
+    """Kind that computes -> an iteration's floating-point operations, medians over the iterations of each copy."""
+    counted: dict[tuple[str, str], dict[int, list[float | None]]] = {}
+    for p, step in _within(log.primitives, step_s):
+        if p.kind in COMPUTE:
+            counted.setdefault((p.kind, p.copy), {}).setdefault(step, []).append(flop.of_primitive(p.kind, p.shape))
+    sums: dict[str, float | None] = {}
+    for (kind, copy), by_step in sorted(counted.items()):
+        known = [[of_one for of_one in of_step if of_one is not None] for of_step in by_step.values()]
+        is_whole = list(map(len, known)) == list(map(len, by_step.values()))
+        before = sums.get(kind, 0.0)
+        of_copy = median_over(list(map(math.fsum, known)), _iterations(copy, step_s))
+        sums[kind] = before + of_copy if is_whole and before is not None else None
+    return sums
 
 
 def _seconds(alike: Iterable[Group]) -> float:

@@ -11,16 +11,15 @@ from dataclasses import asdict
 from pathlib import PurePath
 from typing import Any
 
-from runner.checks import cache, memory_format
+from runner.checks import arithmetic, cache, memory_format
 from runner.checks.proof import Mismatch as Mismatch
 from runner.checks.proof import Proof as Proof
 from runner.checks.proof import shown
-from runner.checks.quality import judge
 from runner.launch import PlacedCell
 from runner.launch.xeon import MODULE as LAUNCHER
 from runner.machine.host import format_cpu_list
 from runner.protocol.evidence import CallEvidence, ComputeOperator, GraphKind, Quality, TensorsEvidence
-from runner.protocol.verdicts import UNOBSERVED, QualityVerdict
+from runner.protocol.verdicts import UNOBSERVED
 
 _ALLOCATOR_FILE = {"glibc": ("libc.so", "libc-"), "jemalloc": ("libjemalloc.so",), "tcmalloc": ("libtcmalloc.so",)}
 _READ_LOGS = "see stderr.log of the job for what the launcher printed"
@@ -307,18 +306,6 @@ def _check_work(placed: PlacedCell, proof: Proof) -> Iterator[Mismatch]:
         yield Mismatch("work", "inference_mode", evidence.grad_mode, "the worker is of another version")
 
 
-def _check_arithmetic(placed: PlacedCell, proof: Proof) -> Iterator[Mismatch]:
-    """A right output took the model's arithmetic: an answer that it remembers is right, and takes no time."""
-    is_right = judge(proof.quality, placed.cell.precision.tolerance) == QualityVerdict.OK
-    wanted = proof.quality.reference_operators if proof.quality and is_right else 0
-    # Regions of torch.compile may compute in kernels of their own, which have no operator.
-    operators = proof.evidence.operators
-    is_seen = (operators and (operators.compute or operators.compiled_regions)) or proof.kernels.dtypes
-    if wanted and not is_seen:
-        asked = f"the model's arithmetic ({wanted} operators that compute in the fp32 reference)"
-        yield Mismatch("work", asked, "none in an iteration", "the model remembers answers; it must compute each")
-
-
 # Cores that a process may keep busy beyond its threads (an allocator's background thread), and the seconds by which the
 # kernel's count of a thread that is running may be late: one tick.
 _BUSY_BEYOND, _TICK_S = 0.25, 0.02
@@ -370,7 +357,7 @@ CHECKS: tuple[Callable[[PlacedCell, Proof], Iterator[Mismatch]], ...] = (
     _check_precision,
     _check_graph,
     _check_work,
-    _check_arithmetic,
+    arithmetic.check,
     _check_busy,
     _check_serving,
 )

@@ -159,6 +159,8 @@ class ComputeOperator:
     """The number of calls in one iteration."""
     time_s: Duration
     """Seconds that these calls took together, profiler included."""
+    flop: Figure | None
+    """Floating-point operations of these calls; None if they don't follow from the shapes that the profiler has."""
 
 
 @dataclass(frozen=True)
@@ -265,6 +267,8 @@ class Quality:
     """The number of outputs that were compared: of different iterations, and of every input set."""
     reference_operators: Count
     """Operators that compute in one iteration of the reference; 0 also where they were not counted."""
+    reference_flop: Figure | None
+    """Floating-point operations in one iteration of the reference; None where not all of them can be counted."""
     dtypes: list[str]
     """The dtypes of the output's tensors."""
     max_abs_err: Figure | None

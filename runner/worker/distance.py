@@ -34,14 +34,15 @@ class Observation:
 def compare_all(observations: Sequence[Observation], reference: Reference, batch_size: int) -> Quality:
     """How far the worst of these outputs is from the reference's of the same input set; the first one is described."""
     qualities = []
+    of_reference: dict[str, Any] = {"reference_operators": reference.operators, "reference_flop": reference.flop}
     for seen in observations:
         tensors, wanted = flat(seen.output), reference.outputs[seen.input_set]
         quality = compare(tensors, wanted, places(seen.output), batch_size)
         place = f"{seen.iteration}, input set {seen.input_set + 1}"
         if not quality.comparable:
-            return replace(quality, why=f"{quality.why}, in {place}", reference_operators=reference.operators)
+            return replace(quality, why=f"{quality.why}, in {place}", **of_reference)
         qualities.append(replace(quality, worst={name: f"{of} in {place}" for name, of in quality.worst.items()}))
-    return replace(_worst(qualities), outputs=len(qualities), reference_operators=reference.operators)
+    return replace(_worst(qualities), outputs=len(qualities), **of_reference)
 
 
 def _worst(qualities: Sequence[Quality]) -> Quality:
@@ -104,6 +105,7 @@ def compare(
         tensors=len(errors),
         outputs=1,
         reference_operators=0,
+        reference_flop=None,
         dtypes=dtypes,
         max_abs_err=_bounded(absolute.max_abs_err),
         rel_l2=_bounded(relative.rel_l2),
@@ -191,6 +193,7 @@ def _incomparable(reason: str, dtypes: list[str]) -> Quality:
         tensors=0,
         outputs=0,
         reference_operators=0,
+        reference_flop=None,
         dtypes=dtypes,
         max_abs_err=None,
         rel_l2=None,

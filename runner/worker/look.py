@@ -13,6 +13,7 @@ import sys
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,7 @@ import torch
 
 from runner.protocol.captures import Steps
 from runner.protocol.evidence import ComputeOperator, OperatorEvidence
-from runner.worker import chrome_trace
+from runner.worker import chrome_trace, flop
 from runner.worker.measure import time_iterations
 
 # Operators that do the arithmetic of a model; the others move data, allocate or add up.
@@ -105,6 +106,28 @@ def _first_tensor(args: dict[str, Any]) -> tuple[str, str]:
     return "", ""
 
 
+@dataclass
+class _Calls:
+    """Calls that are alike, added up."""
+
+    count: int = 0
+    time_s: float = 0.0
+    flop: float | None = 0.0
+
+    def add(self, event: dict[str, Any]) -> None:
+        self.count += 1
+        self.time_s += event["dur"] * 1e-6
+        shapes = [dims if all(isinstance(size, int) for size in dims) else () for dims in _dims(event)]
+        of_call = flop.of_operator(event["name"], shapes)
+        self.flop = None if self.flop is None or of_call is None else self.flop + of_call
+
+
+def _dims(event: dict[str, Any]) -> list[list[Any]]:
+    """The shape of each argument; a list of tensors has a list of shapes."""
+    dims: list[list[Any]] = event.get("args", {}).get("Input Dims", [])
+    return dims
+
+
 def operators(step: Callable[[], object]) -> OperatorEvidence:
     """The operators of one iteration: runs ``step`` once under torch's profiler.
 
@@ -126,19 +149,17 @@ def operators(step: Callable[[], object]) -> OperatorEvidence:
             form = _first_tensor(event.get("args", {}))[1]
             if form:
                 layouts[form] = layouts.get(form, 0) + 1
-    rows: dict[tuple[str, str, str], list[float]] = {}
+    rows: dict[tuple[str, str, str], _Calls] = {}
     for event in _innermost([event for event in called if is_compute(event["name"])]):
         dtype, form = _first_tensor(event.get("args", {}))
         if not dtype and "sgemm" in event["name"].lower():
             dtype = "float32"  # the s in MKL's sgemm
         key = (event["name"], "int8" if event["name"].startswith(_INT8_PARTITION) else dtype, form)
-        row = rows.setdefault(key, [0, 0.0])
-        row[0] += 1
-        row[1] += event["dur"] * 1e-6
+        rows.setdefault(key, _Calls()).add(event)
     return OperatorEvidence(
         compute=[
-            ComputeOperator(name, dtype or None, form or None, int(count), time_s)
-            for (name, dtype, form), (count, time_s) in sorted(rows.items(), key=lambda item: -item[1][1])
+            ComputeOperator(name, dtype or None, form or None, calls.count, calls.time_s, calls.flop)
+            for (name, dtype, form), calls in sorted(rows.items(), key=lambda item: -item[1].time_s)
         ],
         left_out=left_out,
         image_layouts=dict(sorted(layouts.items())),

@@ -18,7 +18,7 @@ import torch
 from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from runner.worker import look, watch
+from runner.worker import flop, look, watch
 from runner.worker.call import Call, flat, is_same
 
 # What threads of the model's own may still write into an output belongs to the reference; the measured model is
@@ -38,6 +38,8 @@ class Reference:
     """The output of a second run on the first input set; empty if it is the same, bit by bit."""
     operators: int
     """Operators that compute in one iteration."""
+    flop: float | None
+    """Floating-point operations in one iteration; None if one of the operators that compute can't be counted."""
     image_layouts: dict[str, int]
     """Operators on images by the memory format of their first tensor: what the model does by itself."""
 
@@ -48,14 +50,21 @@ class _Counter(TorchDispatchMode):
     def __init__(self) -> None:
         super().__init__()
         self.operators = 0
+        self.flop: float | None = 0.0
         self.image_layouts: dict[str, int] = {}
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        self.operators += look.is_compute(func.name())
         image = next((arg for arg in args if isinstance(arg, torch.Tensor)), None)
         if image is not None and look.is_on_images(func.name()) and (form := look.layout(image.shape, image.stride())):
             self.image_layouts[form] = self.image_layouts.get(form, 0) + 1
-        return func(*args, **(kwargs or {}))
+        output = func(*args, **(kwargs or {}))
+        if look.is_compute(func.name()):
+            self.operators += 1
+            shapes = [arg.shape if isinstance(arg, torch.Tensor) else () for arg in args]
+            shape = output.shape if isinstance(output, torch.Tensor) else None
+            flop_of_call = flop.of_operator(func.name(), shapes, shape)
+            self.flop = None if self.flop is None or flop_of_call is None else self.flop + flop_of_call
+        return output
 
 
 def compute(module: nn.Module, calls: Sequence[Call]) -> Reference:
@@ -77,7 +86,8 @@ def compute(module: nn.Module, calls: Sequence[Call]) -> Reference:
         # Copied as the others are: what is saved must not be a view of anything larger.
         second = [] if is_same(repeated, outputs[0]) else [tensor.clone() for tensor in flat(repeated)]
     first = counters[0]
-    return Reference(outputs, further_inputs, second, first.operators, dict(sorted(first.image_layouts.items())))
+    layouts = dict(sorted(first.image_layouts.items()))
+    return Reference(outputs, further_inputs, second, first.operators, first.flop, layouts)
 
 
 def compute_in_child(compute: Callable[[], Reference], file: Path, deadline_s: float) -> bool:
