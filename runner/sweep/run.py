@@ -181,7 +181,9 @@ class _Sweep:
             links = self.record.finish(folder)
         except UnavailableError as error:
             has_failed = True
-            notes.append(f"not in MLflow: {error}. Nothing is lost; record it later: python -m runner import {folder}")
+            notes.append(
+                f"not in MLflow: {error}. Nothing is lost; record it later: python -m runner import {shlex.quote(str(folder))}"
+            )
         sweep_end.show(self.console, ranking, notes, folder, mlruns, links)
         return INTERRUPTED if is_interrupted else SOME_FAILED if has_failed else ALL_RAN
 
