@@ -70,7 +70,7 @@ def _settings(cells: Cells) -> list[Difference]:
     for (name, owner), by_sweep in values_of.items():
         texts = {sweep: ",".join(sorted(values)) or "empty" for sweep, values in by_sweep.items()}
         if len(set(texts.values())) > 1:
-            different.append(Difference(SETTINGS, f"{name} of {owner}" if "." in name else name, texts))
+            different.append(Difference(SETTINGS, f"{name} of {owner}" if owner and "." in name else name, texts))
     return different
 
 
