@@ -81,20 +81,25 @@ class Handler:
         """Answer each request of a batch; called by TorchServe.
 
         Raises:
-            Exception: whatever the model raised: TorchServe answers 503, and the result file says why.
+            Exception: whatever went wrong with an order: TorchServe answers 503, and the result file says why. A
+                request that can't be answered ends the worker.
         """
         start = time.perf_counter()
         # By itself TorchServe leaves the phrase of "HTTP/1.1 200 OK" out, and h2load then sees no status.
         context.set_all_response_status(200, "OK")
         bodies = [row["body"] for row in rows]
+        order = bytes(bodies[0]) if len(bodies) == 1 and len(bodies[0]) <= len(BEGIN) else b""
         try:
-            order = bytes(bodies[0]) if len(bodies) == 1 and len(bodies[0]) <= len(BEGIN) else b""
             if order in (BEGIN, END):
                 self._begin() if order == BEGIN else self._end()
                 return ["done"]
             answers = self._answer(bodies)
         except Exception as error:
             self._fail(error)
+            if order not in (BEGIN, END):
+                # Nothing can be measured any more, and ab waits for some answers until its time is over where others
+                # were 503. The runner ends the load with the worker.
+                watch.end_this_process()
             raise
         context.metrics.add_time("HandlerTime", round(1e3 * (time.perf_counter() - start), 2), None, "ms")
         return answers

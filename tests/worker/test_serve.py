@@ -52,6 +52,7 @@ def ranges(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     monkeypatch.setattr(serve, "_itt_api", recorder)
     monkeypatch.setattr(watch, "die_with", lambda pid: None)
     monkeypatch.setattr(watch, "mark_crashes", lambda: None)
+    monkeypatch.setattr(watch, "end_this_process", lambda: pushed.append("the worker ends"))
     # Not in a child: torch has long started threads in this process.
     monkeypatch.setattr(stages, "reference_in_child", lambda spec, file: reference.save(stages._reference(spec), file))
     return pushed
@@ -109,6 +110,7 @@ def test_a_proof_that_fails_leaves_what_was_measured(
         handler.handle(rows(END), context)
     result = read_result(tmp_path / "result.json")
     assert result.error == "it measured, and could not prove what ran: RuntimeError: no profiler here"
+    assert "the worker ends" not in ranges
     assert result.window is not None
     assert result.phases_s["measure"] == result.window.wall_s
 
@@ -139,6 +141,7 @@ def test_a_body_that_is_no_sample_is_an_error_and_on_record(tmp_path: Path, rang
     with pytest.raises(ValueError, match=r"."):
         handler.handle(rows(body), context)
     assert "ValueError" in str(read_result(tmp_path / "result.json").error)
+    assert ranges[-1] == "the worker ends"
 
 
 def test_an_input_without_a_batch_can_not_be_served(tmp_path: Path, ranges: list[str]) -> None:
