@@ -107,7 +107,7 @@ def test_a_model_that_waits_is_told_by_its_idle_cores(honest: Ran) -> None:
     busy = cell_metrics(record)["cpu/cores_busy"]
     assert busy < 0.5
     # Cores that others used meanwhile were not idle.
-    is_told = f"memory_format=channels_first: {busy:.1f} of " in honest.out
+    is_told = f"model._target_=honest.odd: {busy:.1f} of " in honest.out
     assert is_told or record.outcomes[0].contamination
 
 
