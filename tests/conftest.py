@@ -186,7 +186,7 @@ def lone_core(run_cli: Runner) -> Ran:
 # Faults of tests/models/misbehaving.py that need nothing special of their cell, ...
 FAULTS = (
     "raises", "killed", "segfaults", "exits", "tears", "comes_from_the_future", "sets_threads", "perturbed",
-    "makes_nan", "gives_up", "remembers", "remembers_most", "answers_late", "promises",
+    "makes_nan", "gives_up", "remembers", "remembers_most", "answers_late", "promises", "channels_last_weights",
 )  # fmt: skip
 # ... and those that do, each an exclusive cell; the last is the launcher's, which is told not to preload.
 FAULTY_CELLS = (

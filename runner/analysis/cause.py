@@ -11,6 +11,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Protocol
 
+from runner.capture.steps import UNLIKE_FACTOR
 from runner.protocol.cell import ABSENT
 from runner.protocol.verdicts import UNOBSERVED
 from runner.results.cells import CellRow
@@ -22,8 +23,6 @@ WORTH_EXPLAINING = 0.05
 _OTHER = 1.2
 # A part that explains less of the difference than this is not its main cause.
 _MAIN = 0.25
-# A logged iteration whose primitives took this many times as long as a whole clean iteration was disturbed.
-_UNLIKE = 1.25
 # Arithmetic has moved into oneDNN or out of it where oneDNN's share of an iteration changed by this much: those of
 # twins of one model differ by a few hundredths.
 _MOVED = 0.2
@@ -132,7 +131,7 @@ def split(cell: CellRow) -> dict[str, float]:
         return {}
     times = {part.name: cell.metrics[part.metric] for part in _PRIMITIVES}
     total = sum(times.values())
-    if total > _UNLIKE * cell.p50_ms:
+    if total > UNLIKE_FACTOR * cell.p50_ms:
         return {}
     scale = min(1.0, cell.p50_ms / total) if total else 1.0
     return {name: ms * scale for name, ms in times.items()} | {_OUTSIDE.name: max(cell.p50_ms - total, 0.0)}

@@ -5,13 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
-from runner.protocol.cell import ABSENT
-from runner.protocol.cell import SETTINGS as SETTINGS_OF_CELLS
+from runner.protocol.cell import ABSENT, owner_of
 from runner.protocol.errors import RunnerError
 from runner.results.cells import Cells, Origin
 
-# The settings that belong to no axis: how a cell is measured.
-MEASURING = tuple(key for key in SETTINGS_OF_CELLS if "." not in key)
 # Packages that do not run in a measured iteration.
 _OUTSIDE = {"mlflow", "hydra-core", "numpy"}
 HOST, VERSIONS, SETTINGS = "host", "versions", "settings"
@@ -62,18 +59,18 @@ def _settings(cells: Cells) -> list[Difference]:
     values_of: dict[tuple[str, str], dict[str, set[str]]] = {}
     names = dict.fromkeys(name for row in cells.rows for name in row.settings)
     for name in names:
-        axis = name.partition(".")[0]
+        axis = owner_of(name)
         if axis == "model":
             continue  # another model is other work, which is ranked separately
         for row in cells.rows:
-            owner = "" if name in MEASURING else row.axes.get(axis, "")
+            owner = row.axes.get(axis, "") if axis else ""
             values = values_of.setdefault((name, owner), {}).setdefault(row.sweep, set())
             values.add(row.settings.get(name, ABSENT))
     different = []
     for (name, owner), by_sweep in values_of.items():
         texts = {sweep: ",".join(sorted(values)) or "empty" for sweep, values in by_sweep.items()}
         if len(set(texts.values())) > 1:
-            different.append(Difference(SETTINGS, f"{name} of {owner}" if owner else name, texts))
+            different.append(Difference(SETTINGS, f"{name} of {owner}" if owner and "." in name else name, texts))
     return different
 
 

@@ -11,11 +11,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from runner.analysis import cause, pareto_front
-from runner.analysis.comparability import MEASURING, SETTINGS, differences
+from runner.analysis.comparability import SETTINGS, differences
 from runner.analysis.effects import largest_first
 from runner.analysis.noise import Noise
 from runner.analysis.ranking import Labels, Row, rank, warning
-from runner.matrix.rules import matches
+from runner.matrix.rules import distinguishing_axes, matches
 from runner.protocol.cell import ABSENT, AXES, WORK
 from runner.protocol.errors import RunnerError
 from runner.results.cells import LEVEL, CellRow, Cells
@@ -99,8 +99,9 @@ def compare(
     Raises:
         RunnerError: no right cell is a baseline as asked for.
     """
-    labels, extra = _labelled(cells)
-    keys = _distinguishing(labels, extra)
+    labels = _labelled(cells)
+    # Its sweep names a cell only where nothing else does: see below.
+    keys = distinguishing_axes([{k: v for k, v in its_labels.items() if k != "sweep"} for its_labels in labels])
     separating = [key for key in dict.fromkeys([*WORK, *by]) if key in keys or key in by]
     groups: dict[tuple[str, ...], list[int]] = {}
     for index, its_labels in enumerate(labels):
@@ -120,7 +121,7 @@ def compare(
     effects, together = _effects(cells.rows, labels, keys, reference)
     # By what is shown and not by id, because equal cells of two versions of the runner have different ids.
     shown = {tuple(its_labels[key] for key in keys) for its_labels in labels}
-    distinguishing = (*keys, "sweep") if len(shown) < len(cells.rows) else tuple(keys)
+    distinguishing = (*keys, "sweep") if len(shown) < len(cells.rows) else keys
     return Comparison([o.sweep for o in cells.origins], distinguishing, ranked, effects, together, bound, noise)
 
 
@@ -135,35 +136,13 @@ def _within(cell: CellRow, bound: float) -> bool:
     return cell.is_right and error is not None and error <= bound
 
 
-def _labelled(cells: Cells) -> tuple[list[dict[str, str]], list[str]]:
-    """The labels of each cell, every cell with every name; and the names in which hosts and versions differ."""
+def _labelled(cells: Cells) -> list[dict[str, str]]:
+    """The labels of each cell, with what hosts and versions differ in; every cell has every name."""
     mixed = [difference for difference in differences(cells) if difference.kind != SETTINGS]
     of_sweep = {o.sweep: {"sweep": o.sweep, **{d.name: d.values[o.sweep] for d in mixed}} for o in cells.origins}
     own = [row.labels for row in cells.rows]
     empty = dict.fromkeys((name for its_labels in own for name in its_labels), ABSENT)
-    labels = [{**empty, **its_labels, **of_sweep[row.sweep]} for row, its_labels in zip(cells.rows, own, strict=True)]
-    return labels, [difference.name for difference in mixed]
-
-
-def _distinguishing(labels: Sequence[Labels], extra: Sequence[str]) -> list[str]:
-    """The distinguishing axes: two cells that are equal in them are the same configuration.
-
-    Axes, how it was measured, hosts and versions where they vary; of the settings that belong to an axis, those that
-    do not follow its value (jemalloc's environment follows ``allocator`` and adds nothing).
-    """
-    if not labels:
-        return []
-    names = [key for key in labels[0] if key != "sweep"]
-    alone = [key for key in (*AXES, *MEASURING, *extra) if key in names]
-    owned = [key for key in names if key not in alone]
-
-    def follows(key: str) -> bool:
-        owner = key.partition(".")[0]
-        pairs = {(its_labels.get(owner, ABSENT), its_labels[key]) for its_labels in labels}
-        return len(pairs) == len({value for value, _ in pairs})
-
-    varying = [key for key in alone if len({its_labels[key] for its_labels in labels}) > 1]
-    return varying + [key for key in owned if not follows(key)]
+    return [{**empty, **its_labels, **of_sweep[row.sweep]} for row, its_labels in zip(cells.rows, own, strict=True)]
 
 
 def _baselines(

@@ -1,9 +1,13 @@
-"""The median of a figure over all captured iterations. Pure."""
+"""Captured iterations: how long one of them may take, and the median of a figure over all of them. Pure."""
 
 from __future__ import annotations
 
 from collections.abc import Collection
 from statistics import median
+
+# A captured iteration that took more than this many times as long as the timed ones is another one: others disturbed
+# it, or recording it took its time.
+UNLIKE_FACTOR = 1.25
 
 
 def median_over(figures: Collection[float], iterations: int) -> float:

@@ -10,21 +10,20 @@ import math
 from collections.abc import Mapping, Sequence
 from statistics import median
 
+from runner.capture.steps import UNLIKE_FACTOR
 from runner.protocol import contamination
 from runner.protocol.resultfile import Captured, WorkerResult
 from runner.protocol.verdicts import UNLIKE
 
-# Times as long as nine in ten of the timed iterations: above it an iteration is another one.
-LIMIT = 1.25
 _NINE_IN_TEN = 0.9
 # What a capture's tag begins with where there is nothing to mark.
 _NOTHING = ("failed", "unavailable")
 
 
 def is_unlike(seconds: float, latencies_s: Sequence[float]) -> bool:
-    """Whether an iteration that took this long is unlike the timed ones."""
+    """Whether an iteration that took this long is unlike the timed ones: longer by far than nine in ten of them."""
     ordered = sorted(latencies_s)
-    return bool(ordered) and seconds > LIMIT * ordered[math.ceil(_NINE_IN_TEN * len(ordered)) - 1]
+    return bool(ordered) and seconds > UNLIKE_FACTOR * ordered[math.ceil(_NINE_IN_TEN * len(ordered)) - 1]
 
 
 def why_unlike(captured: Captured, latencies_s: Sequence[float]) -> str:

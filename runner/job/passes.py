@@ -128,7 +128,12 @@ def _proven(
     reason = (
         f"timeout_s passed{_hang_location(file.parent)}" if ended.timed_out else _cause_of_death(ended, file.parent)
     )
-    return None, f"the worker measured ({file.name} has its latencies), and ended before it proved what ran: {reason}"
+    return None, unproved(file.name, reason)
+
+
+def unproved(file_name: str, reason: str) -> str:
+    """The failure of a worker that ended between its measurement, which its file keeps, and its proof."""
+    return f"the worker measured ({file_name} has its latencies), and ended before it proved what ran: {reason}"
 
 
 def marker_of(config: Config) -> str:

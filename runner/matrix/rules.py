@@ -7,7 +7,7 @@ import random
 from collections.abc import Mapping, Sequence
 from typing import TypeVar
 
-from runner.protocol.cell import AXES, ENTRIES
+from runner.protocol.cell import ABSENT, AXES, ENTRIES, owner_of
 from runner.protocol.declaration import as_text
 from runner.protocol.errors import RunnerError
 
@@ -57,19 +57,22 @@ def rounds_in_order(cells: Sequence[T], rounds: int, seed: int) -> list[tuple[in
 
 
 def distinguishing_axes(labels: Sequence[Mapping[str, str]]) -> tuple[str, ...]:
-    """The distinguishing axes: axes with several values, and settings in which cells of equal axes differ.
+    """The distinguishing axes: two cells that are equal in them are the same configuration.
 
-    A setting that only follows its axis (jemalloc's environment follows ``allocator``) adds nothing.
+    They are the axes with several values, and the settings that differ other than by the value of their axis:
+    jemalloc's environment follows ``allocator`` and adds nothing. What else the labels have (a host, a version) counts
+    as a setting of no axis.
+
+    Args:
+        labels: name -> value of each cell, with the same names in every cell.
     """
+    if not labels:
+        return ()
 
-    def differs(key: str, cells: Sequence[Mapping[str, str]]) -> bool:
-        return len({cell[key] for cell in cells}) > 1
+    def differs(name: str) -> bool:
+        owner = None if name in AXES else owner_of(name)
+        pairs = {(cell.get(owner, ABSENT) if owner else ABSENT, cell[name]) for cell in labels}
+        return len(pairs) > len({owner_value for owner_value, _ in pairs})
 
-    by_axes: dict[tuple[str, ...], list[Mapping[str, str]]] = {}
-    for cell in labels:
-        by_axes.setdefault(tuple(cell[axis] for axis in AXES), []).append(cell)
-    settings = [key for key in (labels[0] if labels else {}) if key not in AXES]
-    return (
-        *(axis for axis in AXES if labels and differs(axis, labels)),
-        *(key for key in settings if any(differs(key, cells) for cells in by_axes.values())),
-    )
+    names = [*(axis for axis in AXES if axis in labels[0]), *(name for name in labels[0] if name not in AXES)]
+    return tuple(name for name in names if differs(name))

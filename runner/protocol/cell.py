@@ -323,6 +323,19 @@ MAIN_AXES = tuple(
 WORK = tuple(key for key, entry in ENTRIES.items() if entry.declaration.is_work)
 
 
+def owner_of(setting_name: str) -> str | None:
+    """The axis that a setting belongs to, and whose value may set it; None for a setting of no axis.
+
+    ``allocator.env`` belongs to ``allocator``, and what ends the timed loop to ``scenario``: behind a server there is
+    no such loop.
+    """
+    axis_name, dot, _ = setting_name.partition(".")
+    if dot:
+        return axis_name
+    entry = ENTRIES.get(setting_name)
+    return "scenario" if entry and entry.declaration.is_measuring else None
+
+
 def worded(axis_name: str, value: str) -> str:
     """A value as text, with its axis before it where the value alone means nothing (on, 2)."""
     return f"{axis_name}={value}" if value in ("on", "off") or value.isdigit() else value

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from statistics import median
 
@@ -86,7 +86,8 @@ class Window:
 
 @dataclass(frozen=True)
 class WorkerResult:
-    """What the worker writes, once, when it is done or has failed in a way it could describe."""
+    """What the worker writes when it has measured, again when it has proved what ran, or when it has failed in a way
+    that it could describe."""
 
     cell_id: str
     round: Count
@@ -141,11 +142,35 @@ class Captured:
     """Wall time of the whole capture, including its preparation and the writing of its files."""
 
 
-def failed(spec: JobSpec, error: Exception, started_at_s: float) -> WorkerResult:
-    """The result of a worker that could not measure."""
-    # The message may contain the name of a file that is not UTF-8.
-    message = f"{type(error).__name__}: {error}".encode(errors="backslashreplace").decode()
-    return WorkerResult(cell_id=spec.cell_id, round=spec.round, error=message, started_at_s=started_at_s)
+@dataclass
+class ResultFile:
+    """A worker's result file: it has what was measured before anything is proved, and nothing takes that away."""
+
+    path: Path
+    spec: JobSpec
+    started_at_s: float
+    kept: WorkerResult | None = None
+    """What this worker has written; None before it has measured or failed."""
+
+    def keep(self, result: WorkerResult) -> None:
+        """Write a result: as soon as it is measured, and again when it is proved."""
+        write_json(self.path, result)
+        self.kept = result
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether the measurement is there with all that belongs to it: what fails later is a capture."""
+        return self.kept is not None and (self.kept.evidence is not None or self.spec.is_separate)
+
+    def fail(self, error: Exception) -> None:
+        """Write why the worker failed, beside what it measured; a complete result and an earlier failure stay."""
+        # The message may contain the name of a file that is not UTF-8.
+        message = f"{type(error).__name__}: {error}".encode(errors="backslashreplace").decode()
+        if self.kept is None:
+            spec = self.spec
+            self.keep(WorkerResult(spec.cell_id, spec.round, error=message, started_at_s=self.started_at_s))
+        elif self.kept.error is None and not self.is_complete:
+            self.keep(replace(self.kept, error=f"it measured, and could not prove what ran: {message}"))
 
 
 def result_file(instance: int, instances: int, name: str = "result.json") -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import shlex
 import traceback
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -76,7 +77,7 @@ def show(
     for note in notes.below(rows, distinguishing, ranking.records):
         console.print(f"note: {note}", markup=False)
     console.print(f"files   {_near(directory)}", markup=False)
-    elsewhere = "" if mlruns == Path("mlruns").resolve() else f" --mlruns {_near(mlruns)}"
+    elsewhere = "" if mlruns == Path("mlruns").resolve() else f" --mlruns {shlex.quote(str(_near(mlruns)))}"
     make = "" if elsewhere else "make ui   (or: "
     console.print(f"MLflow  {make}python -m runner ui{elsewhere}{')' if make else ''}, then", markup=False)
     for name, link in links.items():

@@ -8,12 +8,11 @@ from pathlib import Path
 from typing import Any
 
 from runner.capture.itt import STEP
+from runner.capture.steps import UNLIKE_FACTOR
 from runner.protocol import stored
 from runner.protocol.stored import FormatError
 from runner.report import style
 
-# A captured iteration this many times as long as the median of the timed ones is marked.
-UNLIKE = 1.25
 # Categories of the profiler's events that are not ranges of the model.
 _NOT_WORK = ("python_function", "Trace", "overhead")
 
@@ -100,7 +99,7 @@ class TracedCell:
         times = f"an iteration of {captured_ms:.3g} ms"
         if self.p50_ms is None:
             return f"{self.name}{source}: {times}"
-        is_unlike = self.mark or captured_ms > UNLIKE * self.p50_ms
+        is_unlike = self.mark or captured_ms > UNLIKE_FACTOR * self.p50_ms
         words = f"{self.name}{source}: {times}, the timed ones {self.p50_ms:.3g} ms (median)"
         return f"{words}; UNLIKE THE TIMED ONES{f': {self.mark}' if self.mark else ''}" if is_unlike else words
 

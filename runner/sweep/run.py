@@ -183,7 +183,8 @@ class _Sweep:
             links = self.record.finish(folder)
         except UnavailableError as error:
             has_failed = True
-            notes.append(f"not in MLflow: {error}. Nothing is lost; record it later: python -m runner import {folder}")
+            again = f"python -m runner import {shlex.quote(str(folder))}"
+            notes.append(f"not in MLflow: {error}. Nothing is lost; record it later: {again}")
         sweep_end.show(self.console, ranking, notes, folder, mlruns, links)
         return INTERRUPTED if is_interrupted else SOME_FAILED if has_failed else ALL_RAN
 

@@ -16,7 +16,6 @@ import os  # noqa: E402
 import sys  # noqa: E402
 import traceback  # noqa: E402
 from collections.abc import Callable  # noqa: E402
-from dataclasses import replace  # noqa: E402
 from functools import partial  # noqa: E402
 from pathlib import Path  # noqa: E402
 from typing import Any  # noqa: E402
@@ -26,8 +25,7 @@ from typing import Any  # noqa: E402
 sys.path[0] = str(Path(__file__).resolve().parents[2])
 
 from runner.protocol.jobfile import JobSpec, read_spec  # noqa: E402
-from runner.protocol.resultfile import WorkerResult, failed, onednn_log, result_file  # noqa: E402
-from runner.protocol.stored import write_json  # noqa: E402
+from runner.protocol.resultfile import ResultFile, WorkerResult, onednn_log, result_file  # noqa: E402
 from runner.worker import watch  # noqa: E402
 from runner.worker.phases import Phases  # noqa: E402
 
@@ -149,25 +147,14 @@ def main(argv: list[str]) -> int:
     watch.mark_crashes()
     if len(argv) < 3:  # not when a person repeats a job whose runner is long gone
         watch.die_with(spec.runner_pid)
-    stored: WorkerResult | None = None
-
-    def keep(result: WorkerResult) -> None:
-        nonlocal stored
-        write_json(result_path, result)
-        stored = result
-
+    file = ResultFile(result_path, spec, _STARTED)
     try:
-        run(spec, result_path.parent, instance, keep)
+        run(spec, result_path.parent, instance, file.keep)
     except Exception as error:
         traceback.print_exc()
-        if stored is not None and (stored.evidence is not None or spec.is_separate):
-            return 1  # the measurement is complete: only a capture failed
-        if len(spec.instances) > 1:
+        if len(spec.instances) > 1 and not file.is_complete:
             (result_path.parent / f".failed-{instance}").touch()  # so that the others don't wait
-        failure = failed(spec, error, _STARTED)
-        if stored is not None:  # what was measured stays in the file
-            failure = replace(stored, error=f"it measured, and could not prove what ran: {failure.error}")
-        write_json(result_path, failure)
+        file.fail(error)
         return 1
     return 0
 

@@ -24,8 +24,7 @@ import torch  # noqa: E402
 
 from runner.protocol.evidence import ServingEvidence  # noqa: E402
 from runner.protocol.jobfile import BEGIN, END, read_spec  # noqa: E402
-from runner.protocol.resultfile import WorkerResult, failed, onednn_log  # noqa: E402
-from runner.protocol.stored import write_json  # noqa: E402
+from runner.protocol.resultfile import ResultFile, WorkerResult, onednn_log  # noqa: E402
 from runner.worker import captures, measure, stages, surroundings, watch  # noqa: E402
 from runner.worker.call import checked, copied, flat  # noqa: E402
 from runner.worker.distance import Observation  # noqa: E402
@@ -47,12 +46,12 @@ class Handler:
             Exception: whatever went wrong; the result file says it.
         """
         self._spec = read_spec(Path(context.system_properties["model_dir"]) / "job.json")
-        self._result_path = Path(self._spec.result_path)
+        self._file = ResultFile(Path(self._spec.result_path), self._spec, _STARTED)
         watch.mark_crashes()
         watch.die_with(self._spec.runner_pid)
         self._phases = Phases()
         self._phases.seconds["import"] = _IMPORT_S
-        self._own_reference = stages.own_reference(self._result_path.parent)
+        self._own_reference = stages.own_reference(self._file.path.parent)
         try:
             self._prepare()
         except Exception as error:
@@ -62,7 +61,7 @@ class Handler:
     def _prepare(self) -> None:
         spec = self._spec
         with self._phases("reference"):
-            self._reference = stages.reference_in_child(spec, self._result_path.parent)
+            self._reference = stages.reference_in_child(spec, self._file.path.parent)
         watch.say_where_it_hangs(spec.deadline_s)
         _, self._samples = stages.build(spec, spec.cell.seed)
         for tensor in self._samples.tensors():
@@ -82,20 +81,25 @@ class Handler:
         """Answer each request of a batch; called by TorchServe.
 
         Raises:
-            Exception: whatever the model raised: TorchServe answers 503, and the result file says why.
+            Exception: whatever went wrong with an order: TorchServe answers 503, and the result file says why. A
+                request that can't be answered ends the worker.
         """
         start = time.perf_counter()
         # By itself TorchServe leaves the phrase of "HTTP/1.1 200 OK" out, and h2load then sees no status.
         context.set_all_response_status(200, "OK")
         bodies = [row["body"] for row in rows]
+        order = bytes(bodies[0]) if len(bodies) == 1 and len(bodies[0]) <= len(BEGIN) else b""
         try:
-            order = bytes(bodies[0]) if len(bodies) == 1 and len(bodies[0]) <= len(BEGIN) else b""
             if order in (BEGIN, END):
                 self._begin() if order == BEGIN else self._end()
                 return ["done"]
             answers = self._answer(bodies)
         except Exception as error:
             self._fail(error)
+            if order not in (BEGIN, END):
+                # Nothing can be measured any more, and ab waits for some answers until its time is over where others
+                # were 503. The runner ends the load with the worker.
+                watch.end_this_process()
             raise
         context.metrics.add_time("HandlerTime", round(1e3 * (time.perf_counter() - start), 2), None, "ms")
         return answers
@@ -143,10 +147,18 @@ class Handler:
         )
 
     def _end(self) -> None:
-        """Stop counting, prove what ran on the path of requests, write the result, take the captures."""
+        """Stop counting, write what was counted, prove what ran on the path of requests, take the captures."""
         window = self._counted.close()
         self._phases.seconds["measure"] = window.wall_s
-        spec, subject, folder = self._spec, self._subject, self._result_path.parent
+        spec, subject, folder = self._spec, self._subject, self._file.path.parent
+        result = WorkerResult(
+            cell_id=spec.cell_id,
+            round=spec.round,
+            window=window,
+            phases_s=self._phases.seconds,
+            started_at_s=_STARTED,
+        )
+        self._file.keep(result)
         serving = ServingEvidence(
             requests=sum(self._batches),
             batches=len(self._batches),
@@ -157,16 +169,9 @@ class Handler:
         subject.call = inputs(spec, self._decode([bytearray(self._encode(i)) for i in range(spec.cell.batch_size)]))
         with torch.inference_mode():
             observations = [Observation("an iteration after the load", 0, copied(subject.call(subject.module)))]
-            result = WorkerResult(
-                cell_id=spec.cell_id,
-                round=spec.round,
-                window=window,
-                phases_s=self._phases.seconds,
-                started_at_s=_STARTED,
-            )
             log = folder / onednn_log(0)
             proven = stages.prove(result, spec, subject, observations, self._reference, log, self._phases, serving)
-            write_json(self._result_path, proven)
+            self._file.keep(proven)
             captures.run(lambda: subject.call(subject.module), spec, folder)
         self._own_reference.unlink(missing_ok=True)
 
@@ -174,5 +179,6 @@ class Handler:
         """Write the error to the result file, where the runner reads it; the first one stays."""
         traceback.print_exc()
         self._own_reference.unlink(missing_ok=True)
-        if not self._result_path.exists():
-            write_json(self._result_path, failed(self._spec, error, _STARTED))
+        # A server starts another worker in place of one that died, whose result is the one to read.
+        if self._file.kept is not None or not self._file.path.exists():
+            self._file.fail(error)

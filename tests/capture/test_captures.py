@@ -239,14 +239,17 @@ def test_a_worker_killed_under_toplev_fails_the_pass_and_not_the_job(run_cli: Ru
 
 
 def by_model(ran: Ran) -> dict[str, CellRecord]:
-    """Records by the name of the function of tests/models/misbehaving.py."""
+    """Records by the name of the function in tests/models."""
     return {record.labels["model._target_"].rpartition(".")[2]: record for record in records_of(ran)}
 
 
 @pytest.fixture(scope="module")
 def twice(run_cli: Runner) -> Ran:
-    """Two rounds of a cell with captures and a trace past its limit, and of one that dies while it is captured."""
-    targets = "model._target_=misbehaving.behaves,misbehaving.dies_under_itt"
+    """Two rounds of a cell with captures and a trace past its limit, and of one that dies while it is captured.
+
+    The first one's labels would break the profiler's trace.
+    """
+    targets = "model._target_=honest.labelled,misbehaving.dies_under_itt"
     captures = ("capture=[counters,itt,profiler]", "capture.profiler.max_trace_mb=0.0001")
     ran = run_cli("-m", targets, *captures, *TINY, "rounds=2", env=MODELS)
     assert ran.status == 0, ran.out + ran.err
@@ -263,8 +266,17 @@ def test_a_worker_killed_during_a_capture_keeps_its_result_and_says_which(twice:
     assert record.failure is None
 
 
+def test_a_label_that_torch_does_not_escape_costs_neither_the_measurement_nor_a_capture(twice: Ran) -> None:
+    record = by_model(twice)["labelled"]
+    assert (record.failure, record.quality) == (None, "ok")
+    for name in ("itt", "profiler"):
+        assert not record.captures[f"capture.{name}"].startswith(("failed", "unavailable"))
+        operators = read_table(folder_of(twice, record) / name / "by_op.json")["operator"]
+        assert {'block "stem" \\ of\nthe model', "aten::conv2d"} <= set(operators)
+
+
 def test_captures_are_taken_in_the_first_round_only(twice: Ran) -> None:
-    record = by_model(twice)["behaves"]
+    record = by_model(twice)["labelled"]
     first, later = (job_folder(twice.sweep, record.cell_id, number) for number in (0, 1))
     assert (first / "captures.json").exists()
     assert not (later / "captures.json").exists()
@@ -273,7 +285,7 @@ def test_captures_are_taken_in_the_first_round_only(twice: Ran) -> None:
 
 
 def test_a_trace_past_its_limit_is_left_out_with_a_word_and_the_tables_stay(twice: Ran) -> None:
-    folder = folder_of(twice, by_model(twice)["behaves"])
+    folder = folder_of(twice, by_model(twice)["labelled"])
     assert {path.name for path in (folder / "profiler").iterdir()} == {"table.txt", "by_op.json", "trace-left-out.txt"}
 
 

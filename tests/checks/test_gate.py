@@ -323,6 +323,29 @@ def test_more_busy_cores_than_threads_fail(wall_s: float, busy_s: float, axes: l
     assert [m.axis for m in check(PTMALLOC_OFF, proof)] == axes
 
 
+@pytest.mark.parametrize(
+    ("cache", "cache_bytes", "overwritten_bytes", "is_right"),
+    [
+        ("cold", 100, 200, True),
+        ("cold", 100, 50, False),
+        ("cold", 100, 0, False),
+        ("cold", None, 200, False),  # nobody knows whether that was all
+        ("warm", 100, 0, True),
+        ("warm", None, 0, True),
+        ("warm", 100, 200, False),
+        ("warm", 100, 50, False),
+    ],
+)
+def test_caches_that_were_not_as_asked_for_fail(
+    cache: str, cache_bytes: int | None, overwritten_bytes: int, is_right: bool
+) -> None:
+    placed = replace(PTMALLOC_OFF, cell=replace(PTMALLOC_OFF.cell, cache=cache))
+    idle = Window(3.0, 0, 0, 0, 0, 1.0, 0.0, None, None, None)
+    window = replace(idle, cache_bytes=cache_bytes, overwritten_bytes=overwritten_bytes)
+    mismatches = check(placed, replace(proof_of(data_of("ptmalloc_off")), window=window))
+    assert [mismatch.axis for mismatch in mismatches] == ([] if is_right else ["cache"])
+
+
 def test_a_worker_without_proof_has_not_run_as_asked() -> None:
     assert [mismatch.axis for mismatch in check(JEMALLOC_ON, None)] == ["evidence"]
 

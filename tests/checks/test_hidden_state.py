@@ -1,4 +1,4 @@
-"""Lies that only the process itself can tell, planted and caught through the real worker."""
+"""Lies that only the process itself can tell, and truths that look like lies, through the real worker."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from runner.launch import libraries
+from runner.results.metrics import cell_metrics
 from tests.conftest import MODELS, TINY, Ran, Runner, records_of
 
 pytestmark = pytest.mark.slow
@@ -72,18 +73,42 @@ def test_python_s_variables_do_not_reach_the_worker_and_priority_and_limits_are_
     assert json.loads((nice.sweep / "host.json").read_text())["inherited"] == inherited
 
 
-def test_models_that_permute_by_themselves_pass_in_both_memory_formats(run_cli: Runner) -> None:
-    ran = run_cli(
-        "-m", "model._target_=permuting.${twin}", "twin=convnext,swin", "memory_format=channels_first,channels_last",
-        "capture=[]", "batch_size=2", "warmup=2", "iterations=3", "rounds=1",
-        "hydra.sweeper.include=[{twin: channels_last_weights, memory_format: channels_first}]",
-        "model=tiny", env=MODELS,
+@pytest.fixture(scope="module")
+def honest(run_cli: Runner) -> Ran:
+    """Models of tests/models/honest.py, one per twin."""
+    return run_cli(
+        "-m", "model._target_=honest.${twin}", "twin=convnext,swin,mobilenet,detector,odd",
+        "capture=[]", "batch_size=2", "warmup=2", "iterations=3", "rounds=1", "model=tiny",
+        "hydra.sweeper.include=[{twin: [convnext, swin], memory_format: channels_last}]",
+        env=MODELS,
     )  # fmt: skip
-    failures = {(r.axes["twin"], r.axes["memory_format"]): r.failure for r in records_of(ran)}
-    lie = failures.pop(("channels_last_weights", "channels_first"))
-    assert set(failures.values()) == {None}
-    assert len(failures) == 4
-    assert "memory_format: asked for weights channels_first, found channels_last" in (lie or "")
+
+
+def test_models_that_look_wrong_and_are_right_are_measured(honest: Ran) -> None:
+    judged = {(r.axes["twin"], r.axes["memory_format"]): (r.failure, r.quality) for r in records_of(honest)}
+    assert set(judged.values()) == {(None, "ok")}
+    assert judged.keys() == {
+        *((twin, "channels_first") for twin in ("convnext", "swin", "mobilenet", "detector", "odd")),
+        *((twin, "channels_last") for twin in ("convnext", "swin")),
+    }
+
+
+def test_a_small_output_is_compared_by_figures_without_an_epsilon(honest: Ran) -> None:
+    for record in records_of(honest):
+        if record.axes["twin"] in ("mobilenet", "odd"):
+            [result] = record.results.values()
+            assert result.quality is not None
+            assert result.quality.cosine == pytest.approx(1, abs=1e-9)
+            assert (result.quality.rel_l2 or 0) < 1e-4
+
+
+def test_a_model_that_waits_is_told_by_its_idle_cores(honest: Ran) -> None:
+    [record] = [record for record in records_of(honest) if record.axes["twin"] == "odd"]
+    busy = cell_metrics(record)["cpu/cores_busy"]
+    assert busy < 0.5
+    # Cores that others used meanwhile were not idle.
+    is_told = f"model._target_=honest.odd: {busy:.1f} of " in honest.out
+    assert is_told or record.outcomes[0].contamination
 
 
 def test_a_batch_that_is_not_the_first_dimension_is_measured_or_asked_for(run_cli: Runner) -> None:

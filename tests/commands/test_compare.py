@@ -337,6 +337,14 @@ def test_sweeps_that_differ_in_more_than_axes_are_refused_by_name_unless_allowed
     assert next(e for e in data["effects"] if e["axis"] == "ipex")["pairs"] == 2
 
 
+def test_a_sweep_behind_a_server_differs_from_one_in_a_loop_by_its_axes_alone(tmp_path: Path, show: Show) -> None:
+    loop = dict.fromkeys(("iterations", "min_time_s", "max_time_s", "target_ci_pct"), "null")
+    served = {**CELL.settings, **loop, "scenario.requests": "40"}
+    put(tmp_path, "a", [compared_cell(0, 0.1)])
+    put(tmp_path, "b", [replace(compared_cell(1, 0.3, scenario="torchserve"), settings=served)])
+    assert as_json(show, "all")["distinguishing_axes"] == ["scenario"]
+
+
 def test_versions_of_what_no_step_runs_may_differ(tmp_path: Path, show: Show) -> None:
     put(tmp_path, "a", [compared_cell(0, 0.1)])
     put(tmp_path, "b", [compared_cell(1, 0.1, ipex="on")], replace(HERE, versions={**HERE.versions, "mlflow": "9"}))

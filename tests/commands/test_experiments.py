@@ -99,6 +99,7 @@ def test_a_folder_experiments_without_any_of_ours_hides_nothing(tmp_path: Path) 
     [
         (["model=resnet50", "model.kwargs.weights=/models/mine.pth"], {"weights": "/models/mine.pth"}),
         (["model=bert_base_uncased", "+model.kwargs.weights=/models/mine"], {"weights": "/models/mine"}),
+        (["model=tiny", "model.kwargs.image_size=32"], {"image_size": 32}),
         (["model=tiny", "model.kwargs={image_size: 16}"], {"image_size": 16}),
         (["model=tiny", "++model.kwargs.a=1", "model.kwargs.a=2"], {"a": 2}),
     ],
@@ -109,6 +110,10 @@ def test_an_argument_of_the_models_callable_needs_no_plus(
     ran = ask("--cfg", "job", *words, cwd=tmp_path)
     assert ran.status == 0, ran.err
     assert yaml.safe_load(ran.out)["model"]["kwargs"] == kwargs
+
+
+def test_several_mappings_for_the_models_callable_need_no_plus(tmp_path: Path) -> None:
+    assert composes(ask("-m", "model=tiny", "model.kwargs={image_size:16},{image_size:32}", REFUSED, cwd=tmp_path))
 
 
 def test_a_folder_that_is_not_there_is_refused(tmp_path: Path) -> None:

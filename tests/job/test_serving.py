@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import socket
 from collections.abc import Iterator
 from dataclasses import replace
@@ -16,13 +17,16 @@ from runner.config.captures import CaptureConf, ToplevCaptureConf
 from runner.config.limits import check
 from runner.config.schema import Config
 from runner.job.serving import load, session, torchserve
-from runner.job.serving.server import PORTS, Site
+from runner.job.serving.server import PORTS, ServingError, Site
 from runner.launch import PlacedCell, Placement, xeon
 from runner.machine import servers
 from runner.matrix.support import why_not
 from runner.protocol.cell import ABSENT, WORK, Allocator, Graph, Launcher, Load, Scenario
 from runner.protocol.errors import RunnerError
 from runner.protocol.jobfile import JobSpec
+from runner.protocol.resultfile import WorkerResult, read_result
+from runner.protocol.stored import write_json
+from tests.builders import window
 from tests.checks.recorded import data_of, proof_of, tampered
 from tests.config.test_config import config
 from tests.conftest import CELL, ROOT
@@ -428,6 +432,28 @@ def test_java_reads_the_path_of_the_model_store_as_it_is(name: str, tmp_path: Pa
     assert [java_value(line.partition("=")[2]) for line in lines if line.startswith("model_store=")] == [
         f"/tmp/{name}/store"
     ]
+
+
+@pytest.mark.parametrize(
+    ("error", "failure"),
+    [
+        ("it measured, and could not prove what ran: RuntimeError: no", "the worker failed: it measured, and could"),
+        (None, "the worker measured (result.json has its latencies), and ended before it proved what ran: a signal"),
+    ],
+)
+def test_requests_that_were_measured_stay_where_the_worker_could_not_prove_what_ran(
+    error: str | None, failure: str, tmp_path: Path
+) -> None:
+    where = site(tmp_path)
+    placed = PlacedCell(SERVED, Placement((0, 1), 2, 0, "taskset", False), {})
+    began = session._Session(placed, served(), tmp_path, where, torchserve.TorchServe())
+    stored = tmp_path / "result.json"
+    write_json(stored, WorkerResult("c", 0, window=window([0.1] * 40), error=error))
+    loaded = load.read_ab(text("ab.txt"), text("ab_requests.tsv"), 40)
+    with pytest.raises(ServingError, match=re.escape(failure)):
+        began._read_result(loaded, 0.1, "a signal")
+    kept = read_result(stored)
+    assert (kept.error, kept.latencies_s, kept.is_served) == (error, list(loaded.latencies_s), True)
 
 
 def test_a_clock_that_was_set_below_a_generator_is_no_measurement() -> None:

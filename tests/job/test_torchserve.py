@@ -18,6 +18,7 @@ from typing import Any
 
 import pytest
 
+from runner.config.override_text import text_of
 from runner.job.serving.load import H2LOAD_REQUESTS, percentile
 from runner.results.outcome import job_folder
 from tests.conftest import MODELS, ROOT, Ran, Runner, invoke, records_of
@@ -259,14 +260,20 @@ def test_a_runner_that_is_killed_takes_server_worker_and_load_with_it(mlruns: Pa
     assert nobody_listens_to(sweep)
 
 
-def test_two_sweeps_started_together_take_turns_and_share_nothing(mlruns: Path) -> None:
-    words = [sys.executable, "-m", "runner", *SHORT, "reruns=0", f"mlruns={mlruns}"]
+def test_two_sweeps_started_together_take_turns_and_share_nothing(tmp_path: Path) -> None:
+    # Paths with such names are pasted into XML and into Java's properties.
+    mlruns = tmp_path / 'R&D <"the fast ones">'
+    words = [sys.executable, "-m", "runner", *SHORT, "reruns=0", f"mlruns={text_of(str(mlruns))}"]
+    # Sweeps of other people on this host are no part of it.
+    env = {**os.environ, "RUNNER_LOCK": str(tmp_path / "lock")}
     both = [
-        subprocess.Popen(words, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) for _ in range(2)
+        subprocess.Popen(words, cwd=ROOT, env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        for _ in range(2)
     ]
     done = [Ran(one.wait(timeout=300), *one.communicate()) for one in both]
     assert [ran.status for ran in done] == [0, 0], [ran.out + ran.err for ran in done]
     assert sum("waiting for sweep" in ran.out for ran in done) == 1
+    assert all(f"runner ui --mlruns '{mlruns}', then" in ran.out for ran in done)
     [one], [other] = (jobs_of(ran) for ran in done)
     assert one != other
     for job in (one, other):

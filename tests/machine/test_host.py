@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shutil
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -10,10 +12,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from runner.machine import execute
+from runner.launch import place_cell
+from runner.machine import capabilities, execute
 from runner.machine.capabilities import unbound_nodes
 from runner.machine.host import Topology, fingerprint, format_cpu_list, parse_cpu_list, read_topology
 from runner.protocol.errors import RunnerError
+from tests.conftest import CELL
 
 
 @given(st.sets(st.integers(min_value=0, max_value=500)))
@@ -162,6 +166,44 @@ def test_why_numactl_binds_no_memory_is_said(
 ) -> None:
     answers(monkeypatch, {"0": output, "1": output})
     assert reason in unbound_nodes(read_topology(two_sockets(tmp_path), frozenset({0})))[0]
+
+
+def test_numactl_s_own_refusal_is_said_and_not_the_end_of_its_help(tmp_path: Path) -> None:
+    if shutil.which("numactl") is None:
+        pytest.skip("numactl is not installed")
+    topology = read_topology(two_sockets(tmp_path), frozenset(range(8)))
+    cpus = tuple(replace(cpu, node=999) for cpu in topology.cpus if cpu.node == 0)
+    [reason] = unbound_nodes(replace(topology, cpus=cpus)).values()
+    assert reason.startswith("numactl may not bind memory to node 999 here (")
+    assert "999 is out of range" in reason
+
+
+@pytest.mark.parametrize(
+    ("has_memory", "allowed", "cores", "manager", "notes"),
+    [
+        ("0-1", {2, 3, 6, 7}, (2, 3), "numactl", ()),  # a container on the second socket
+        ("1", set(range(8)), (0, 1), "taskset", ("node 0 has no memory: taskset pins the cores",)),
+        ("0", {2, 3, 6, 7}, (2, 3), "taskset", ("node 1 has no memory: taskset pins the cores",)),
+    ],
+)
+def test_cells_are_placed_where_the_caller_may_be_and_memory_is_bound_where_there_is_some(
+    has_memory: str,
+    allowed: set[int],
+    cores: tuple[int, ...],
+    manager: str,
+    notes: tuple[str, ...],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    root = two_sockets(tmp_path)
+    (root / "devices/system/node/has_memory").write_text(f"{has_memory}\n")
+    answers(monkeypatch, {node: execute.Output(0, "", "") for node in "01"})
+    topology = read_topology(root, frozenset(allowed))
+    monkeypatch.setattr(capabilities, "read_topology", lambda: topology)
+    cell = replace(CELL, node=None, allocator=replace(CELL.allocator, library="glibc", launcher_value="default"))
+    placed = place_cell(cell, capabilities.this_machine.__wrapped__(), {}, sys.executable)
+    assert (placed.placement.cores, placed.placement.task_manager) == (cores, manager)
+    assert [note[: len(start)] for note, start in zip(placed.notes, notes, strict=True)] == list(notes)
 
 
 def test_without_sysfs_the_error_says_what_is_needed(tmp_path: Path) -> None:

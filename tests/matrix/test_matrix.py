@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from runner.matrix.rules import check_rule, combinations, distinguishing_axes, matches, rounds_in_order
-from runner.protocol.cell import AXES, Allocator, Graph, Launcher, Model, Precision
+from runner.protocol.cell import AXES, Allocator, Graph, Launcher, Load, Model, Precision, Scenario
 from runner.protocol.errors import RunnerError
 from tests.conftest import CELL
 
@@ -125,6 +125,17 @@ def test_a_setting_tells_cells_apart_only_where_their_axes_do_not() -> None:
         "model._target_",
         "model.kwargs",
     )
+    seeded = labels(allocator=other, seed=7)
+    assert distinguishing_axes([labels(), seeded]) == ("allocator", "seed")  # no axis explains it
+    tuned = labels(ipex="on", allocator=replace(CELL.allocator, env={"MALLOC_CONF": "b:2"}))
+    assert distinguishing_axes([labels(), tuned]) == ("ipex", "allocator.env")
+
+
+def test_settings_of_the_timed_loop_follow_the_scenario() -> None:
+    loop = {"iterations": None, "min_time_s": None, "max_time_s": None, "target_ci_pct": None}
+    served = {"scenario": Scenario("torchserve", 40, 4, 10), "load": Load("ab"), **loop}
+    assert distinguishing_axes([labels(), labels(**served)]) == ("scenario", "load")
+    assert distinguishing_axes([labels(), labels(iterations=9), labels(**served)]) == ("scenario", "load", "iterations")
 
 
 @given(st.lists(st.sampled_from(range(len(CHANGES))), min_size=2, max_size=5, unique=True))

@@ -189,6 +189,21 @@ def loses_channels_last(batch_size: int) -> Any:
     return LosesChannelsLast(module), inputs
 
 
+class OfOneModule(nn.Module):
+    def __init__(self, module: nn.Module) -> None:
+        super().__init__()
+        self.module = module
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.module(x)  # type: ignore[no-any-return]
+
+
+def channels_last_weights(batch_size: int) -> Any:
+    """Weights that are not in the memory format that was asked for."""
+    module, inputs = _tiny(batch_size)
+    return OfOneModule(module).to(memory_format=torch.channels_last), inputs  # type: ignore[call-overload]
+
+
 # -- lies: what is timed is not what is right ------------------------------------------------------------
 
 

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import itertools
+import json
 import re
 from pathlib import Path
 
 import pytest
 
+from runner.protocol.jobfile import read_spec
 from tests.conftest import ROOT, Runner, records_of
 
 pytestmark = pytest.mark.slow
@@ -33,6 +36,29 @@ def test_transformers_of_two_layers_run_in_bf16_as_a_graph(run_cli: Runner) -> N
     ran = run_cli("-m", "model=bert_base_uncased,vit_base", "precision=bf16", "graph=torchscript", *small)
     assert ran.status == 0, ran.out + ran.err
     assert len(records_of(ran)) == 2
+
+
+# -- values of lists ----------------------------------------------------------------------------------
+
+WORDS = ["plain text (draft)", "x #1", "it's", "[a]", "/models/epoch=9-step=100.ckpt", "null"]
+SETTINGS = [
+    "oversize_threshold:1,background_thread:true,metadata_thp:auto",
+    "dirty_decay_ms:-1,muzzy_decay_ms:-1",
+]
+
+
+def test_elements_of_an_experiment_s_lists_reach_the_worker_as_yaml_has_them(run_cli: Runner, tmp_path: Path) -> None:
+    params = {"allocator.env": [{"MALLOC_CONF": text} for text in SETTINGS], "+model.kwargs.note": WORDS}
+    (tmp_path / "experiment").mkdir()
+    matrix = json.dumps({"hydra": {"sweeper": {"params": params}}})  # which is YAML as well
+    (tmp_path / "experiment/words.yaml").write_text(f"# @package _global_\n{matrix}\n")
+    words = ("experiment=words", "model=tiny", "capture=[]", "rounds=1", "launcher=none", "timeout_s=0.01")
+    ran = run_cli("-m", *words, env={"RUNNER_EXPERIMENTS": str(tmp_path)})  # each job is stopped at once
+    jobs = [read_spec(file).cell for file in ran.sweep.glob("cells/*/round-0/job.json")]
+    assert len(jobs) == len(SETTINGS) * len(WORDS)
+    assert {(cell.allocator.env["MALLOC_CONF"], cell.model.kwargs["note"]) for cell in jobs} == set(
+        itertools.product(SETTINGS, WORDS)
+    )
 
 
 # -- what is in git runs ------------------------------------------------------------------------------

@@ -52,6 +52,7 @@ def ranges(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     monkeypatch.setattr(serve, "_itt_api", recorder)
     monkeypatch.setattr(watch, "die_with", lambda pid: None)
     monkeypatch.setattr(watch, "mark_crashes", lambda: None)
+    monkeypatch.setattr(watch, "end_this_process", lambda: pushed.append("the worker ends"))
     # Not in a child: torch has long started threads in this process.
 
     def reference_here(spec: JobSpec, folder: Path) -> Path:
@@ -101,6 +102,34 @@ def test_requests_are_answered_between_two_orders_and_the_worker_proves_itself(
     assert not list(tmp_path.glob(".reference*"))
 
 
+def test_a_proof_that_fails_leaves_what_was_measured(
+    tmp_path: Path, ranges: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fails(*_: object) -> None:
+        raise RuntimeError("no profiler here")
+
+    monkeypatch.setattr(stages, "prove", fails)
+    handler, context, body = started(tmp_path)
+    handler.handle(rows(BEGIN), context)
+    handler.handle(rows(body), context)
+    with pytest.raises(RuntimeError, match="no profiler here"):
+        handler.handle(rows(END), context)
+    result = read_result(tmp_path / "result.json")
+    assert result.error == "it measured, and could not prove what ran: RuntimeError: no profiler here"
+    assert "the worker ends" not in ranges
+    assert result.window is not None
+    assert result.phases_s["measure"] == result.window.wall_s
+
+
+def test_another_worker_s_failure_does_not_hide_the_result_of_one_that_died(tmp_path: Path, ranges: list[str]) -> None:
+    handler, context, body = started(tmp_path)
+    handler.handle(rows(body), context)
+    handler.handle(rows(END), context)
+    with pytest.raises(ValueError, match=r"."):
+        started(tmp_path)[0].handle(rows(b"no sample"), context)
+    assert read_result(tmp_path / "result.json").error is None
+
+
 def test_a_request_comes_out_as_the_sample_it_was_made_from(tmp_path: Path, ranges: list[str]) -> None:
     handler, _, body = started(tmp_path, memory_format="channels_last", precision=Precision("bf16", {}))
     [sample] = handler._samples.tensors()
@@ -118,6 +147,7 @@ def test_a_body_that_is_no_sample_is_an_error_and_on_record(tmp_path: Path, rang
     with pytest.raises(ValueError, match=r"."):
         handler.handle(rows(body), context)
     assert "ValueError" in str(read_result(tmp_path / "result.json").error)
+    assert ranges[-1] == "the worker ends"
 
 
 def test_an_input_without_a_batch_can_not_be_served(tmp_path: Path, ranges: list[str]) -> None:

@@ -177,16 +177,23 @@ class _Session:
                 rate = self._highest_rate(warmup.per_s, cell.load.p99_limit_ms, server_pids)
         server.order(site, BEGIN)
         loaded, generator_s = self._load("load", cell.scenario.requests or 0, rate, server_pids)
+        refusal = "it did not say why"
         try:
             server.order(site, END)
-        except ServingError:
+        except ServingError as error:
             if not (self.folder / RESULT_FILE).exists():
                 raise
-            # The worker ended during a capture, which captures.json names. Its measurement is complete.
-        return self._read_result(loaded, generator_s)
+            # The worker has measured. If it ended during a capture, which captures.json names, its result is complete.
+            refusal = server.failure_reason(site) or str(error)
+        return self._read_result(loaded, generator_s, refusal)
 
-    def _read_result(self, loaded: load.LoadResult, generator_s: float) -> WorkerResult:
+    def _read_result(self, loaded: load.LoadResult, generator_s: float, refusal: str) -> WorkerResult:
         """Read the worker's result, give it the requests' latencies, and note the figures of the server and the load.
+
+        The latencies are written first: they stay, whatever the worker could not prove.
+
+        Args:
+            refusal: why the worker did not do what it was ordered to, if it did not.
 
         Raises:
             ServingError: the worker failed, or its result can't be read.
@@ -195,10 +202,14 @@ class _Session:
             result = read_result(self.folder / RESULT_FILE)
         except FormatError as error:
             raise ServingError(f"the worker's result is unusable: {error}") from error
+        if result.window is not None:
+            window = replace(result.window, generator_cpu_s=0.0 if self._other_cores else generator_s)
+            result = replace(result, latencies_s=list(loaded.latencies_s), window=window)
+            write_json(self.folder / RESULT_FILE, result)
         if result.error is not None or result.window is None:
             raise ServingError(f"the worker failed: {result.error}")
         if result.evidence is None or result.evidence.serving is None:
-            raise ServingError("the worker left no evidence of the requests that it answered")
+            raise ServingError(passes.unproved(RESULT_FILE, refusal))
         counts = result.evidence.serving
         self.figures |= {
             **self.server.figures(self.site, counts.requests, counts.batches),
@@ -206,9 +217,6 @@ class _Session:
             **_batch_figures(counts),
             "load/generator_cpu_pct": 100 * generator_s / loaded.wall_s,
         }
-        window = replace(result.window, generator_cpu_s=0.0 if self._other_cores else generator_s)
-        result = replace(result, latencies_s=list(loaded.latencies_s), window=window)
-        write_json(self.folder / RESULT_FILE, result)
         return result
 
     def _wait_until_up(self, process: processes.Process) -> None:
