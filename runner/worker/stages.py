@@ -16,6 +16,7 @@ from typing import Any
 
 import torch
 from torch import nn
+from torch.nn.parameter import is_lazy
 
 from runner.protocol.evidence import ServingEvidence
 from runner.protocol.jobfile import JobSpec
@@ -28,8 +29,21 @@ from runner.worker.transform import Subject, inputs, transform
 
 
 def _resolve(target: str) -> Callable[..., Any]:
-    module_name, _, name = target.rpartition(".")
-    factory: Callable[..., Any] = getattr(importlib.import_module(module_name), name)
+    """The callable of this name: of a module, or of a class in it (``acme.Ranker.build``)."""
+    path, names = target, list[str]()
+    while True:
+        path, _, name = path.rpartition(".")
+        names.insert(0, name)
+        try:
+            place: Any = importlib.import_module(path)
+            break
+        except ModuleNotFoundError as error:
+            # What a module that exists fails to import is its own affair, and so is a name without any module.
+            if error.name != path or "." not in path:
+                raise
+    for name in names:
+        place = getattr(place, name)
+    factory: Callable[..., Any] = place
     return factory
 
 
@@ -50,8 +64,16 @@ def build(spec: JobSpec, seed: int) -> tuple[nn.Module, Call]:
         raise TypeError(
             "a model's callable returns a module, its inputs and, if need be, the number of samples in them"
         )
-    module, *call = returned
-    return module.eval(), Call.of(*call)
+    module, call = returned[0], Call.of(*returned[1:])
+    if not isinstance(module, nn.Module):
+        raise TypeError(
+            f"a model's callable returns a torch.nn.Module first, not a {type(module).__name__}; "
+            "wrap a function into the forward() of a module, and take the module() of an exported program"
+        )
+    if any(map(is_lazy, module.state_dict(keep_vars=True).values())):
+        with torch.no_grad():
+            call(module.eval())  # here, where the seed decides the weights that the first call makes
+    return module.eval(), call
 
 
 # Seeds of further input sets begin here: above every seed of a cell, and below 2**32, which is numpy's limit.
@@ -74,10 +96,10 @@ def reference_in_child(spec: JobSpec, file: Path) -> None:
 
     Raises:
         RuntimeError: it could not be computed.
-        Exception: whatever the model's callable raises, if the model can't be built.
+        Exception: whatever the model's callable or its forward() raises.
     """
     if not reference.compute_in_child(lambda: _reference(spec), file, spec.deadline_s):
-        build(spec, spec.cell.seed)
+        _reference(spec)  # which raises it here, where the result can say what it is
         raise RuntimeError("the fp32 eager reference could not be computed; its traceback is in stderr.log")
 
 
