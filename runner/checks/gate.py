@@ -11,7 +11,7 @@ from dataclasses import asdict
 from pathlib import PurePath
 from typing import Any
 
-from runner.checks import cache, memory_format
+from runner.checks import cache, honoured, memory_format
 from runner.checks.proof import Mismatch as Mismatch
 from runner.checks.proof import Proof as Proof
 from runner.checks.proof import shown
@@ -304,7 +304,8 @@ def _check_work(placed: PlacedCell, proof: Proof) -> Iterator[Mismatch]:
                 "the model's code sets it, for the reference as well: leave it as it is by default",
             )
     if evidence.grad_mode != "inference_mode":
-        yield Mismatch("work", "inference_mode", evidence.grad_mode, "the worker is of another version")
+        cure = "the model's code turns gradients on: leave them off, as they are"
+        yield Mismatch("work", "inference_mode", evidence.grad_mode, cure)
 
 
 def _check_arithmetic(placed: PlacedCell, proof: Proof) -> Iterator[Mismatch]:
@@ -370,6 +371,8 @@ CHECKS: tuple[Callable[[PlacedCell, Proof], Iterator[Mismatch]], ...] = (
     _check_precision,
     _check_graph,
     _check_work,
+    honoured.check_sequence_length,
+    honoured.check_process_state,
     _check_arithmetic,
     _check_busy,
     _check_serving,

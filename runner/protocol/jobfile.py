@@ -16,8 +16,8 @@ from runner.protocol.stopping import Rule
 # 5 = outcomes without MLflow's run ids; 6 = latencies_s, the cell itself; 7 = typed evidence, quality and captures;
 # 8 = input sets, the worst of several outputs, notes;
 # 9 = the allocator's own answers, settings of float32, what the worker inherited, the model's own layouts, samples;
-# 10 = cold caches, growth of memory.
-FORMAT = 10
+# 10 = cold caches, growth of memory; 11 = the state of the worker's process.
+FORMAT = 11
 
 # Environment variables that tune allocators, OpenMP, MKL, oneDNN, torch's compilers, that make Python trace, debug or
 # run otherwise, or load foreign code: what the runner scrubs from the caller's environment, and what the worker reports

@@ -21,7 +21,7 @@ from torch.nn.parameter import is_lazy
 from runner.protocol.evidence import ServingEvidence
 from runner.protocol.jobfile import JobSpec
 from runner.protocol.resultfile import WorkerResult
-from runner.worker import distance, evidence, look, reference, remarks
+from runner.worker import distance, evidence, look, process_state, reference, remarks
 from runner.worker.call import Call, copied, is_same
 from runner.worker.distance import Observation
 from runner.worker.phases import Phases
@@ -115,8 +115,10 @@ def prepare(spec: JobSpec, phases: Phases, reference_file: Path) -> Subject:
         further = _stored_inputs(call, reference_file) if reference_file.exists() else _further_inputs(spec)
         batches = spec.cell.precision.calibration_batches if spec.cell.precision.name == "int8" else 0
         calibration = [build(spec, spec.cell.seed + 1 + i)[1] for i in range(batches)]
+    variables = process_state.variables()
     with phases("transform"), torch.no_grad():
         subject = transform(spec, module, call, calibration)
+        subject.notes += variables
         subject.further = [inputs(spec, call) for call in further]
     return subject
 
@@ -214,6 +216,8 @@ def prove(
     notes = [
         *result.notes,
         *subject.notes,
+        *process_state.settings(),
+        *process_state.sameness(subject.calls, untouched.outputs),
         *remarks.growing_memory(result.window, iterations),
         *remarks.randomness(untouched),
     ]

@@ -247,6 +247,7 @@ TAMPERED: list[tuple[str, tuple[str, ...], Any]] = [
     ("memory_format", ("operators", "image_layouts"), {"channels_last": 5}),
     ("graph", ("graph", "kind"), "torchscript"),
     ("work", ("grad_mode",), "grad"),
+    ("work", ("process_state",), {"nice": "as usual at first, now 5"}),
     ("precision", ("quality",), None),
 ]
 
@@ -274,7 +275,7 @@ def test_what_was_not_observed_is_not_assumed(axis: str, name: str, path: tuple[
 
 OPEN = {
     "answers", "dtypes", "environment", "float32_settings", "image_layouts", "inherited", "jemalloc", "memory_formats",
-    "modules_by_type", "reference_layouts",
+    "modules_by_type", "process_state", "reference_layouts",
 }  # fmt: skip
 
 
@@ -321,6 +322,18 @@ def test_an_iteration_without_the_models_arithmetic_fails() -> None:
 def test_more_busy_cores_than_threads_fail(wall_s: float, busy_s: float, axes: list[str]) -> None:
     proof = replace(proof_of(data_of("ptmalloc_off")), window=Window(wall_s, 0, 0, 0, 0, busy_s, 0.0, None, None, None))
     assert [m.axis for m in check(PTMALLOC_OFF, proof)] == axes
+
+
+@pytest.mark.parametrize(
+    ("length", "samples", "axes"), [(16, None, []), (24, None, ["sequence_length"]), (24, 2, []), (None, None, [])]
+)
+def test_sequences_of_another_length_fail_unless_samples_are_counted(
+    length: int | None, samples: int | None, axes: list[str]
+) -> None:
+    placed = replace(PTMALLOC_OFF, cell=replace(PTMALLOC_OFF.cell, sequence_length=length))
+    data = data_of("ptmalloc_off")  # with images of 16 pixels
+    data["tensors"]["samples"] = samples
+    assert [m.axis for m in check(placed, proof_of(data))] == axes
 
 
 def test_a_worker_without_proof_has_not_run_as_asked() -> None:
