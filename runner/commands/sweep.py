@@ -99,7 +99,25 @@ def for_hydra(words: Sequence[str]) -> list[str]:
     named = os.environ.get(installation.OWN_FOLDERS, "").split(os.pathsep)
     folders = installation.own_folders(os.pathsep.join([*own, *named, "experiments"]))
     os.environ[installation.OWN_FOLDERS] = os.pathsep.join(map(str, folders))
-    return choices.as_hydra_wants(remaining)
+    return _options_first(choices.as_hydra_wants(remaining))
+
+
+# Options of Hydra's that take the next word as their value, and those that do so if it is one of these.
+_WITH_VALUE = {"-c", "--cfg", "-p", "--package", "-cp", "--config-path", "-cn", "--config-name", "--experimental-rerun"}
+_INFO = {"all", "config", "defaults", "defaults-tree", "plugins", "searchpath"}
+
+
+def _options_first(words: Sequence[str]) -> list[str]:
+    """The same words with the options before the overrides: argparse takes no override after an option that follows
+    one, and says of ``model=tiny -m ipex=off,on`` that there is no such argument."""
+    options, overrides = [], []
+    rest = list(words)
+    while rest:
+        word = rest.pop(0)
+        (options if word.startswith("-") else overrides).append(word)
+        if rest and (word in _WITH_VALUE or (word in ("-i", "--info") and rest[0] in _INFO)):
+            options.append(rest.pop(0))
+    return [*options, *overrides]
 
 
 def _folder(option: str, name: str) -> str:
