@@ -361,6 +361,7 @@ def _check_serving(placed: PlacedCell, proof: Proof) -> Iterator[Mismatch]:
 
 CHECKS: tuple[Callable[[PlacedCell, Proof], Iterator[Mismatch]], ...] = (
     _check_allocator,
+    honoured.check_live_settings,
     _check_openmp,
     _check_threads,
     _check_cores,

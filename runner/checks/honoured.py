@@ -1,4 +1,4 @@
-"""Whether the model's code keeps to what was asked: sequences of that length, and a process left as it was started."""
+"""Whether the model's code keeps to what was asked: the length of sequences, its process and allocator as they started."""
 
 from __future__ import annotations
 
@@ -18,6 +18,23 @@ def check_sequence_length(placed: PlacedCell, proof: Proof) -> Iterator[Mismatch
         yield Mismatch(
             "sequence_length", str(wanted), f"inputs of {sizes or 'no dimension'}", f"{cure} samples as a third value"
         )
+
+
+# Setting of the live jemalloc -> the option that it was started with.
+_LIVE = {
+    "background_thread": "opt.background_thread",
+    "arena.0.dirty_decay_ms": "opt.dirty_decay_ms",
+    "arena.0.muzzy_decay_ms": "opt.muzzy_decay_ms",
+}
+
+
+def check_live_settings(_: PlacedCell, proof: Proof) -> Iterator[Mismatch]:
+    """A running program can change jemalloc's settings, and its options still read as they were."""
+    settings = proof.evidence.allocator.jemalloc or {}
+    for live, option in _LIVE.items():
+        value, wanted = settings.get(live), settings.get(option)
+        if value is not None and value != wanted:
+            yield Mismatch("allocator", f"{live} = {wanted}", str(value), "the model's code sets it while it runs")
 
 
 def check_process_state(_: PlacedCell, proof: Proof) -> Iterator[Mismatch]:

@@ -110,7 +110,7 @@ _INFO = {"all", "config", "defaults", "defaults-tree", "plugins", "searchpath"}
 def _options_first(words: Sequence[str]) -> list[str]:
     """The same words with the options before the overrides: argparse takes no override after an option that follows
     one, and says of ``model=tiny -m ipex=off,on`` that there is no such argument."""
-    options, overrides = [], []
+    options, overrides = list[str](), list[str]()
     rest = list(words)
     while rest:
         word = rest.pop(0)

@@ -217,6 +217,8 @@ TAMPERED: list[tuple[str, tuple[str, ...], Any]] = [
     ("allocator", ("allocator", "answers"), {}),
     ("allocator", ("allocator", "answers", "jemalloc"), None),
     ("allocator", ("allocator", "answers", "tcmalloc"), "gperftools 2.10"),
+    ("allocator", ("allocator", "jemalloc", "background_thread"), False),
+    ("allocator", ("allocator", "jemalloc", "arena.0.dirty_decay_ms"), -1),
     ("openmp", ("openmp", "owner"), "/project/.venv/lib/libiomp5.so"),
     ("openmp", ("openmp", "owner"), None),
     ("threads", ("openmp", "torch_threads"), 1),

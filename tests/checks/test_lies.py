@@ -73,3 +73,9 @@ def test_sequences_of_another_length_than_asked_for_fail(run_cli: Runner) -> Non
     ran = run_cli("model._target_=lying.Words.ignoring_length", "model.sequence_length=16", *QUICK, env=MODELS)
     [record] = records_of(ran)
     assert "sequence_length: asked for 16, found inputs of 2x7" in (record.failure or "")
+
+
+def test_an_allocator_that_the_model_tunes_while_it_runs_fails_by_the_name_of_the_setting(run_cli: Runner) -> None:
+    words = ("model._target_=lying.tunes_the_allocator", "allocator=jemalloc", "capture=[]", *TINY)
+    [record] = records_of(run_cli(*words, env=MODELS))
+    assert "allocator: asked for arena.0.dirty_decay_ms = 10000, found -1" in (record.failure or "")

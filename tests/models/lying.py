@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import itertools
 import multiprocessing
 import os
@@ -115,6 +116,14 @@ class Lazy:
 def computes_when_asked(batch_size: int) -> Any:
     """Beside a right tensor, an object that holds a function."""
     return _answers(lambda module, x: {"mean": x.mean(), "scores": Lazy(lambda: module(x))}, batch_size)
+
+
+def tunes_the_allocator(batch_size: int) -> Any:
+    """Has jemalloc keep what is freed, whatever it was started with."""
+    forever = ctypes.c_ssize_t(-1)
+    size = ctypes.c_size_t(ctypes.sizeof(forever))
+    ctypes.CDLL(None).mallctl(b"arena.0.dirty_decay_ms", None, None, ctypes.byref(forever), size)
+    return models.tiny(batch_size)
 
 
 def sets_what_holds_for_all(batch_size: int) -> Any:
