@@ -1,4 +1,4 @@
-"""Whether the model's code keeps to what was asked: the length of sequences, its process and allocator as they started."""
+"""Whether the model's code keeps to what was asked: the length of sequences; process and allocator as they started."""
 
 from __future__ import annotations
 

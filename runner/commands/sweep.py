@@ -93,6 +93,10 @@ def for_hydra(words: Sequence[str]) -> list[str]:
             own.append(_folder(option, value if equals else next(rest, "")))
         elif option.lstrip("+~") == "hydra.searchpath":
             raise RunnerError(f"{word}: name a folder of your own with --config-dir DIR instead")
+        elif word.startswith("~") and option[1:] in ENTRIES:
+            raise RunnerError(
+                f"{word}: it always has a value; leave this out for its default, or choose {option[1:]}=..."
+            )
         else:
             remaining.append("wait=false" if word == "--no-wait" else word)
     # A folder experiments/ in the working directory needs no option; folders that an option names go before it.
