@@ -86,21 +86,27 @@ def test_tools_that_look_at_every_step_are_told(start: Callable[[], object], nam
     assert process_state.observe(process_state.Children()).get(name) == value
 
 
-def wait() -> str:
-    time.sleep(0.5)
+@pytest.mark.parametrize(("work", "works"), [("while True: pass", True), ("input()", False)])
+def test_a_process_of_its_own_is_told_if_it_computes(work: str, works: bool) -> None:
+    code = f"""
+import subprocess, time
+child = subprocess.Popen([sys.executable, "-c", {f"print(flush=True){chr(10)}{work}"!r}], stdin=-1, stdout=-1)
+child.stdout.readline()
+time.sleep(0.2)
+
+def iterate():
+    end = time.process_time() + 0.3
+    while time.process_time() < end:
+        pass
     return "output"
 
-
-@pytest.mark.parametrize(("code", "works"), [("while True: pass", True), ("input()", False)])
-def test_a_process_of_its_own_is_told_if_it_computes(code: str, works: bool) -> None:
-    with subprocess.Popen([sys.executable, "-c", f"print(flush=True)\n{code}"], stdin=-1, stdout=-1) as child:
-        assert child.stdout is not None
-        child.stdout.readline()
-        children = process_state.Children()
-        output = children.watched(wait)
-        assert output == "output"
-        assert ("of the CPU time of an iteration" in children.work) is works
-        child.kill()
+children = process_state.Children()
+print(children.watched(iterate), children.work)
+child.kill()
+"""
+    output, _, said = in_a_process_of_its_own(code).partition(" ")
+    assert output == "output"
+    assert (said.startswith("1, which took ") and said.endswith(" % of the CPU time of an iteration")) is works
 
 
 ONES, TWOS = torch.ones(2), torch.full((2,), 2.0)
