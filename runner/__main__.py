@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import warnings
 
 from runner import __version__, commands
 from runner.commands import refusal
@@ -12,6 +13,8 @@ from runner.protocol.errors import RunnerError, StorageError
 
 def main() -> int:
     """Exit status: 0 all ran, 1 some cell failed, 2 refused, 130 interrupted."""
+    if sys.warnoptions:  # PYTHONWARNINGS=error would make a failure of what a library will do in its next version
+        warnings.simplefilter("ignore")
     try:
         words = sys.argv[1:]
         names.check_words(words)

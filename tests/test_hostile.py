@@ -394,6 +394,17 @@ def test_an_alias_and_a_text_of_several_lines_for_hydra_are_read(tmp_path: Path)
     assert read.c.b == 1
 
 
+def test_numbers_are_those_of_yaml_1_2_and_underscores(tmp_path: Path) -> None:
+    from tests.test_fuzz import plugin
+
+    numbers = {"017": 17, "0o17": 15, "0x1F": 31, "1_000": 1000, "-5": -5, "+5": 5, "1e3": 1000.0, ".5": 0.5}
+    texts = ["1:30", "12:30:45", "0b11", "1_", "_1", "2024-01-01", "1.2.3", "0o8", "-0x1F"]
+    lines = [f"n{number}: {text}\n" for number, text in enumerate([*numbers, *texts])]
+    (tmp_path / "x.yaml").write_text("".join(lines))
+    read = plugin().Yaml12Source("test", f"yaml12://{tmp_path}").load_config("x.yaml").config
+    assert list(read.values()) == [*numbers.values(), *texts]
+
+
 REFUSED = [
     ["twin='<script>'"],
     ["hydra.sweep.dir=/"],

@@ -11,7 +11,7 @@ from dataclasses import asdict
 from pathlib import PurePath
 from typing import Any
 
-from runner.checks import arithmetic, cache, memory_format
+from runner.checks import arithmetic, cache, honoured, memory_format
 from runner.checks.proof import Mismatch as Mismatch
 from runner.checks.proof import Proof as Proof
 from runner.checks.proof import shown
@@ -303,7 +303,8 @@ def _check_work(placed: PlacedCell, proof: Proof) -> Iterator[Mismatch]:
                 "the model's code sets it, for the reference as well: leave it as it is by default",
             )
     if evidence.grad_mode != "inference_mode":
-        yield Mismatch("work", "inference_mode", evidence.grad_mode, "the worker is of another version")
+        cure = "the model's code turns gradients on: leave them off, as they are"
+        yield Mismatch("work", "inference_mode", evidence.grad_mode, cure)
 
 
 # Cores that a process may keep busy beyond its threads (an allocator's background thread), and the seconds by which the
@@ -347,6 +348,7 @@ def _check_serving(placed: PlacedCell, proof: Proof) -> Iterator[Mismatch]:
 
 CHECKS: tuple[Callable[[PlacedCell, Proof], Iterator[Mismatch]], ...] = (
     _check_allocator,
+    honoured.check_live_settings,
     _check_openmp,
     _check_threads,
     _check_cores,
@@ -357,6 +359,8 @@ CHECKS: tuple[Callable[[PlacedCell, Proof], Iterator[Mismatch]], ...] = (
     _check_precision,
     _check_graph,
     _check_work,
+    honoured.check_sequence_length,
+    honoured.check_process_state,
     arithmetic.check,
     _check_busy,
     _check_serving,

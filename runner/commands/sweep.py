@@ -93,13 +93,35 @@ def for_hydra(words: Sequence[str]) -> list[str]:
             own.append(_folder(option, value if equals else next(rest, "")))
         elif option.lstrip("+~") == "hydra.searchpath":
             raise RunnerError(f"{word}: name a folder of your own with --config-dir DIR instead")
+        elif word.startswith("~") and option[1:] in ENTRIES:
+            raise RunnerError(
+                f"{word}: it always has a value; leave this out for its default, or choose {option[1:]}=..."
+            )
         else:
             remaining.append("wait=false" if word == "--no-wait" else word)
     # A folder experiments/ in the working directory needs no option; folders that an option names go before it.
     named = os.environ.get(installation.OWN_FOLDERS, "").split(os.pathsep)
     folders = installation.own_folders(os.pathsep.join([*own, *named, "experiments"]))
     os.environ[installation.OWN_FOLDERS] = os.pathsep.join(map(str, folders))
-    return choices.as_hydra_wants(remaining)
+    return _options_first(choices.as_hydra_wants(remaining))
+
+
+# Options of Hydra's that take the next word as their value, and those that do so if it is one of these.
+_WITH_VALUE = {"-c", "--cfg", "-p", "--package", "-cp", "--config-path", "-cn", "--config-name", "--experimental-rerun"}
+_INFO = {"all", "config", "defaults", "defaults-tree", "plugins", "searchpath"}
+
+
+def _options_first(words: Sequence[str]) -> list[str]:
+    """The same words with the options before the overrides: argparse takes no override after an option that follows
+    one, and says of ``model=tiny -m ipex=off,on`` that there is no such argument."""
+    options, overrides = list[str](), list[str]()
+    rest = list(words)
+    while rest:
+        word = rest.pop(0)
+        (options if word.startswith("-") else overrides).append(word)
+        if rest and (word in _WITH_VALUE or (word in ("-i", "--info") and rest[0] in _INFO)):
+            options.append(rest.pop(0))
+    return [*options, *overrides]
 
 
 def _folder(option: str, name: str) -> str:

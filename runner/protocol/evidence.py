@@ -229,7 +229,8 @@ class Evidence:
     tensors: CallEvidence
     """Inputs, weights and outputs."""
     grad_mode: str
-    """The mode of gradients in which the model was called (``inference_mode``)."""
+    """The mode of gradients in which the model was called (``inference_mode``), or ``gradients recorded``, if its
+    output shows that the model turned them on."""
     float32_matmul_precision: str
     """torch.get_float32_matmul_precision(): anything but ``highest`` allows bfloat16 inside float32 products."""
     float32_settings: Mapping[str, str]
@@ -239,6 +240,9 @@ class Evidence:
     """Environment variables that tune allocators, OpenMP, oneDNN or torch: see runner.protocol.jobfile.TUNING."""
     inherited: Mapping[str, str]
     """What this process inherited that an ordinary one has not (``nice``, limits): see runner.protocol.inherited."""
+    process_state: Mapping[str, str]
+    """What the model's code has changed of the inherited, which tools trace this process, and which processes of its
+    own compute for it: see runner.worker.process_state; most often empty."""
     transparent_hugepages: str | None
     """The kernel's mode (``always``, ``madvise``, ``never``); None if the kernel has none."""
     versions: VersionEvidence

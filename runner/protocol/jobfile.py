@@ -17,8 +17,8 @@ from runner.protocol.stored import Count
 # 5 = outcomes without MLflow's run ids; 6 = latencies_s, the cell itself; 7 = typed evidence, quality and captures;
 # 8 = input sets, the worst of several outputs, notes;
 # 9 = the allocator's own answers, settings of float32, what the worker inherited, the model's own layouts, samples;
-# 10 = cold caches, growth of memory, loops that were disturbed and run again.
-FORMAT = 10
+# 10 = cold caches, growth of memory, loops that were disturbed and run again, FLOP; 11 = the worker's own state.
+FORMAT = 11
 
 # Environment variables that tune allocators, OpenMP, MKL, oneDNN, torch's compilers, that make Python trace, debug or
 # run otherwise, or load foreign code: what the runner scrubs from the caller's environment, and what the worker reports
@@ -26,7 +26,7 @@ FORMAT = 10
 TUNING = re.compile(
     r"LD_PRELOAD|LD_AUDIT|LD_BIND_NO[WT]|LD_DEBUG.*|LD_PROFILE.*|LD_TRACE_.*|LD_SHOW_AUXV|LD_DYNAMIC_WEAK"
     r"|PYTHON(?:MALLOC|MALLOCSTATS|TRACEMALLOC|DEVMODE|ASYNCIODEBUG|FAULTHANDLER|PROFILEIMPORTTIME|PERFSUPPORT|DEBUG"
-    r"|INSPECT|VERBOSE|THREADDEBUG|DUMPREFS|DUMPREFSFILE|SHOWREFCOUNT|NODEBUGRANGES|EXECUTABLE)"
+    r"|INSPECT|VERBOSE|WARNINGS|THREADDEBUG|DUMPREFS|DUMPREFSFILE|SHOWREFCOUNT|NODEBUGRANGES|EXECUTABLE)"
     r"|PYTHON_(?:GIL|JIT|PERF_JIT_SUPPORT|CPU_COUNT|FROZEN_MODULES|PRESITE|UOPS.*|OPT_CACHE|TLBC|THREAD_.*|CONTEXT_.*)"
     r"|MALLOC_.*|JE_MALLOC_CONF|GLIBC_TUNABLES|TCMALLOC_.*|HEAPPROFILE|HEAPCHECK|CPUPROFILE|THP_.*"
     r"|OMP_.*|KMP_.*|GOMP_.*|MKL_.*|MKLDNN_.*|ONEDNN_.*|DNNL_.*|OPENBLAS_.*"

@@ -7,18 +7,16 @@ stand for each other. When an id has changed, `changes` says why.
 from __future__ import annotations
 
 import functools
-import hashlib
-import importlib.util
 import json
 import os
 from collections.abc import Mapping
 from importlib import metadata
-from pathlib import Path
 
 from runner.launch import PlacedCell
 from runner.machine import host, servers
 from runner.machine.installation import PACKAGE
 from runner.protocol.cell import Cell
+from runner.sweep import model_identity
 
 # Distributions whose code runs in the worker or starts it.
 _DISTRIBUTIONS = ("torch", "intel-extension-for-pytorch", "torchvision", "transformers", "numpy", "intel-openmp")
@@ -26,16 +24,6 @@ _DISTRIBUTIONS = ("torch", "intel-extension-for-pytorch", "torchvision", "transf
 _VARIABLES = ("LD_LIBRARY_PATH", "PYTHONHASHSEED", "PYTHONOPTIMIZE")
 # The rooms whose code runs between a job file and its result.
 _CODE = ("protocol", "worker", "launch")
-_ABSENT = "-"
-
-
-def _short(data: bytes) -> str:
-    return hashlib.sha256(data).hexdigest()[:12]
-
-
-@functools.cache
-def _file_hash(path: Path) -> str:
-    return _short(path.read_bytes())
 
 
 def _distribution_version(name: str) -> str:
@@ -43,15 +31,17 @@ def _distribution_version(name: str) -> str:
     try:
         distribution = metadata.distribution(name)
     except metadata.PackageNotFoundError:
-        return _ABSENT
+        return model_identity.ABSENT
     record = distribution.read_text("RECORD")
-    return f"{distribution.version} {_short(record.encode()) if record else 'without RECORD'}"
+    return f"{distribution.version} {model_identity.short(record.encode()) if record else 'without RECORD'}"
 
 
 def _code_hash(*rooms: str) -> str:
     """The hash of the files in these rooms, by name and not by path: moving a room changes no result."""
     files = [file for room in rooms for file in (PACKAGE / room).glob("*.[pc]*") if file.is_file()]
-    return _short("".join(sorted(f"{file.name} {_file_hash(file)}\n" for file in files)).encode())
+    return model_identity.short(
+        "".join(sorted(f"{file.name} {model_identity.hash_of(file)}\n" for file in files)).encode()
+    )
 
 
 @functools.cache
@@ -70,22 +60,6 @@ def _machine_identity() -> Mapping[str, str]:
     }
 
 
-def _model_code(target: str) -> str:
-    """The hash of the file that defines the model's callable, which is located without importing it."""
-    module = target.rpartition(".")[0]
-    try:
-        top = importlib.util.find_spec(module.partition(".")[0])
-    except (ImportError, ValueError):
-        return _ABSENT
-    if top is None or top.origin is None:
-        return _ABSENT
-    submodules = module.split(".")[1:]
-    file = Path(top.origin)
-    if submodules:
-        file = file.parent.joinpath(*submodules).with_suffix(".py")
-    return _file_hash(file) if file.is_file() else _ABSENT
-
-
 def cell_identity(placed: PlacedCell) -> dict[str, str]:
     """Name -> value of everything outside the cell that can change its result on this machine.
 
@@ -97,8 +71,9 @@ def cell_identity(placed: PlacedCell) -> dict[str, str]:
         **_machine_identity(),
         **served,
         **servers.versions(placed.cell),
-        "model's code": _model_code(placed.cell.model.target),
-        **{f"lib{stem}": f"{file.name} {_file_hash(file)}" for stem, file in placed.libraries.items()},
+        "model's code": model_identity.code(placed.cell.model.target),
+        **model_identity.given_files(placed.cell.model.kwargs),
+        **{f"lib{stem}": f"{file.name} {model_identity.hash_of(file)}" for stem, file in placed.libraries.items()},
         "placement": f"cores {place.core_list}, {place.threads} threads, node {place.node}, {place.task_manager}",
         **{name: os.environ[name] for name in _VARIABLES if name in os.environ},
     }
@@ -107,11 +82,11 @@ def cell_identity(placed: PlacedCell) -> dict[str, str]:
 def cell_id(cell: Cell, identity: Mapping[str, str]) -> str:
     """The content address of a cell and its identity, which is empty if the cell can't run here."""
     text = json.dumps([cell.key, dict(identity)], sort_keys=True, separators=(",", ":"))
-    return _short(text.encode())
+    return model_identity.short(text.encode())
 
 
 def changes(earlier: Mapping[str, str], later: Mapping[str, str]) -> list[str]:
     """A text such as ``torch 2.8.0 1a2b -> 2.9.0 3c4d`` for each entry that differs between two identities."""
     names = dict.fromkeys([*earlier, *later])
-    pairs = [(name, earlier.get(name, _ABSENT), later.get(name, _ABSENT)) for name in names]
+    pairs = [(name, earlier.get(name, model_identity.ABSENT), later.get(name, model_identity.ABSENT)) for name in names]
     return [f"{name} {old} -> {new}" for name, old, new in pairs if old != new]

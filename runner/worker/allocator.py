@@ -76,6 +76,10 @@ _JEMALLOC_SETTINGS: dict[str, Any] = {
     "opt.thp": ctypes.c_char_p,
     "opt.retain": ctypes.c_bool,
     "arenas.narenas": ctypes.c_uint,
+    # What a program can change while it runs; the options above are what it was started with.
+    "background_thread": ctypes.c_bool,
+    "arena.0.dirty_decay_ms": ctypes.c_ssize_t,
+    "arena.0.muzzy_decay_ms": ctypes.c_ssize_t,
 }
 
 

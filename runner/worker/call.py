@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import concurrent.futures
 import inspect
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -12,6 +11,8 @@ import torch
 from torch import nn
 from torch.nn.utils.rnn import PackedSequence
 from torch.utils import _pytree as pytree
+
+from runner.worker import outputs
 
 
 @dataclass(frozen=True)
@@ -98,38 +99,29 @@ class Call:
         return tuple(bound.arguments[name] for name in names if signature.parameters[name].kind not in by_keyword)
 
 
-def checked(output: Any) -> Any:
-    """The output, unless it is only a promise of one.
-
-    Raises:
-        TypeError: a part of it is a future, a generator or a coroutine, whose work is not done when forward() returns.
-    """
-    for leaf in pytree.tree_leaves(output):
-        is_future = isinstance(leaf, (concurrent.futures.Future, torch._C.Future))
-        if is_future or isinstance(leaf, Iterator) or inspect.isawaitable(leaf) or inspect.isasyncgen(leaf):
-            raise TypeError(
-                f"forward() returned a {type(leaf).__name__}: its work is not done when forward() returns, so that it "
-                "can't be timed; return tensors"
-            )
-    return output
-
-
 def copied(output: Any) -> Any:
-    """A copy of an output, which nothing that runs later changes.
+    """A copy of what a model returned, as `outputs.plain` has it, which nothing that runs later changes.
 
     Raises:
-        TypeError: see `checked`.
+        TypeError: see `outputs.plain`.
     """
-    return pytree.tree_map_only(torch.Tensor, torch.clone, checked(output))
+    return pytree.tree_map_only(torch.Tensor, torch.clone, outputs.plain(output))
 
 
 def is_same(output: Any, copy: Any) -> bool:
-    """Whether the tensors of an output hold the same values as when it was copied; a nan is the same as a nan."""
-    tensors, copies = flat(output), flat(copy)
-    return len(tensors) == len(copies) and all(
-        torch.equal(a, b) or (a.shape == b.shape and torch.equal(a[a == a], b[b == b]))
-        for a, b in zip(tensors, copies, strict=True)
-    )
+    """Whether a model's output holds the same values as when it was copied."""
+    return is_equal(flat(outputs.plain(output)), flat(copy))
+
+
+def is_equal(some: Sequence[torch.Tensor], others: Sequence[torch.Tensor]) -> bool:
+    """Whether as many tensors hold the same values; a nan is the same as a nan."""
+    return len(some) == len(others) and all(map(_is_equal, some, others))
+
+
+def _is_equal(a: torch.Tensor, b: torch.Tensor) -> bool:
+    if a.layout != torch.strided or b.layout != torch.strided:
+        return a.layout == b.layout and torch.equal(a.to_dense(), b.to_dense())
+    return torch.equal(a, b) or (a.shape == b.shape and torch.equal(a[a == a], b[b == b]))
 
 
 def places(output: Any) -> list[str]:

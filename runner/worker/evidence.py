@@ -35,8 +35,9 @@ from runner.protocol.evidence import (
     VersionEvidence,
 )
 from runner.protocol.jobfile import TUNING
-from runner.worker import allocator, look, surroundings
+from runner.worker import allocator, look, process_state, surroundings
 from runner.worker.call import flat
+from runner.worker.outputs import plain
 from runner.worker.symbols import owner
 from runner.worker.transform import Subject
 
@@ -186,9 +187,9 @@ def _transparent_hugepages() -> str | None:
     return match[1] if match else None
 
 
-def _operators(subject: Subject) -> OperatorEvidence | None:
+def _operators(iterate: Callable[[], object]) -> OperatorEvidence | None:
     try:
-        return look.operators(lambda: subject.call(subject.module))
+        return look.operators(iterate)
     except Exception:  # the measurement stands; whatever went wrong, the operators are unobserved
         traceback.print_exc()
         return None
@@ -234,10 +235,25 @@ def collect(
     grad_mode: str,
     serving: ServingEvidence | None,
 ) -> Evidence:
-    """Everything the gate needs. Call it after the timed loop: it allocates, and runs one iteration."""
+    """Everything the gate needs. Call it after the timed loop: it allocates, and runs one iteration.
+
+    Args:
+        grad_mode: the mode in which the caller runs the model; the model may have another inside.
+    """
+    graph = _graph(subject)
+    children = process_state.Children()
+    returned: list[Any] = []
+
+    def iterate() -> None:
+        returned[:] = [children.watched(lambda: subject.call(subject.module))]
+
+    operators = _operators(iterate)
+    if any(tensor.requires_grad for tensor in flat(plain(returned))):
+        grad_mode = "gradients recorded"
     return Evidence(
-        graph=_graph(subject),
-        operators=_operators(subject),
+        graph=graph,
+        operators=operators,
+        process_state=process_state.observe(children),
         reference_layouts=reference_layouts,
         int8_recipe=subject.int8_recipe,
         allocator=allocator.observe(),

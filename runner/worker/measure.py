@@ -19,6 +19,10 @@ from runner.protocol.resultfile import Window
 from runner.protocol.stopping import GROWTH, MIN_ITERATIONS, Rule, enough
 from runner.worker import surroundings
 
+# Taken when this module is imported, which is before the model's code is: packages that freeze the time for tests
+# replace the functions of the module time.
+_CLOCK, _CLOCK_NS = time.perf_counter, time.perf_counter_ns
+
 Ring = Sequence[Callable[[], object]]
 """Calls that the iterations make in turn: one per input set."""
 
@@ -31,7 +35,7 @@ def timed_loop(ring: Ring, rule: Rule, before: Callable[[], object] | None = Non
     with ``before`` if there is one; now and then the latencies are sorted there, to see whether they are enough. The
     output of the call before is freed within the time of a call, as it would be in anybody's loop.
     """
-    clock = time.perf_counter_ns
+    clock = _CLOCK_NS
     latencies_ns: list[int] = []
     record, count = latencies_ns.append, len(ring)
     output: object = None
@@ -66,7 +70,7 @@ def time_iterations(iterate: Callable[[int], object], iterations: int, max_s: fl
 
     There are ``iterations`` calls, or fewer, because none but the first ``least`` begins after ``max_s`` seconds.
     """
-    clock = time.perf_counter
+    clock = _CLOCK
     begin = clock()
     latencies_s: list[float] = []
     while len(latencies_s) < least or (len(latencies_s) < iterations and clock() - begin < max_s):
@@ -138,11 +142,11 @@ class OpenWindow:
         self._cpu_s = _cpu_seconds(self._runner), _cpu_seconds(self._launchers)
         self._wall_s = 0.0
         self._usage = self._usage_after = resource.getrusage(resource.RUSAGE_SELF)
-        self._start_ns = time.perf_counter_ns()
+        self._start_ns = _CLOCK_NS()
 
     def end(self) -> None:
         """End the window: what follows is not counted, although the peak of the memory may be read later."""
-        self._wall_s = (time.perf_counter_ns() - self._start_ns) / 1e9
+        self._wall_s = (_CLOCK_NS() - self._start_ns) / 1e9
         self._usage_after = resource.getrusage(resource.RUSAGE_SELF)
 
     def close(self) -> Window:

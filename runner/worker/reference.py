@@ -19,7 +19,7 @@ from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from runner.worker import flop, look, watch
-from runner.worker.call import Call, flat, is_same
+from runner.worker.call import Call, copied, flat, is_equal
 
 # What threads of the model's own may still write into an output belongs to the reference; the measured model is
 # judged by what forward() has returned.
@@ -79,15 +79,23 @@ def compute(module: nn.Module, calls: Sequence[Call]) -> Reference:
             with _Counter() as counter:
                 output = call(module)
             time.sleep(_SETTLES_S)
-            outputs.append([tensor.clone() for tensor in flat(output)])
+            outputs.append(_numbers(output))
             counters.append(counter)
         repeated = again(module)
         time.sleep(_SETTLES_S)
-        # Copied as the others are: what is saved must not be a view of anything larger.
-        second = [] if is_same(repeated, outputs[0]) else [tensor.clone() for tensor in flat(repeated)]
+        second = _numbers(repeated)
     first = counters[0]
+    second = [] if is_equal(second, outputs[0]) else second
     layouts = dict(sorted(first.image_layouts.items()))
     return Reference(outputs, further_inputs, second, first.operators, first.flop, layouts)
+
+
+def _numbers(output: Any) -> list[torch.Tensor]:
+    """The tensors of an output, copied; none of a promise, for which the measured model is refused with the reason."""
+    try:
+        return flat(copied(output))
+    except TypeError:
+        return []
 
 
 def compute_in_child(compute: Callable[[], Reference], file: Path, deadline_s: float) -> bool:

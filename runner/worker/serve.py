@@ -26,8 +26,9 @@ from runner.protocol.evidence import ServingEvidence  # noqa: E402
 from runner.protocol.jobfile import BEGIN, END, read_spec  # noqa: E402
 from runner.protocol.resultfile import ResultFile, WorkerResult, onednn_log  # noqa: E402
 from runner.worker import captures, measure, stages, surroundings, watch  # noqa: E402
-from runner.worker.call import checked, copied, flat  # noqa: E402
+from runner.worker.call import copied, flat  # noqa: E402
 from runner.worker.distance import Observation  # noqa: E402
+from runner.worker.outputs import plain  # noqa: E402
 from runner.worker.phases import Phases  # noqa: E402
 from runner.worker.transform import inputs  # noqa: E402
 
@@ -73,7 +74,7 @@ class Handler:
         self._subject = stages.prepare(spec, self._phases, self._reference)
         with torch.inference_mode(), self._phases("warmup"):
             for _ in range(2):  # TorchScript and IPEX prepare themselves in the first two calls
-                checked(self._subject.call(self._subject.module))
+                plain(self._subject.call(self._subject.module))
         self._begin()
         Path(spec.request).write_bytes(self._encode(0))
 
@@ -116,7 +117,7 @@ class Handler:
         _itt_api.range_pop()
         self._inference_s.append(time.perf_counter() - start)
         self._batches.append(len(bodies))
-        first = flat(output)[0]
+        first = flat(plain(output))[0]
         return [{"argmax": int(row)} for row in first.reshape(len(bodies), -1).argmax(1)]
 
     def _encode(self, number: int) -> bytes:

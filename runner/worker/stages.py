@@ -17,11 +17,12 @@ from typing import Any
 
 import torch
 from torch import nn
+from torch.nn.parameter import is_lazy
 
 from runner.protocol.evidence import ServingEvidence
 from runner.protocol.jobfile import JobSpec
 from runner.protocol.resultfile import WorkerResult
-from runner.worker import distance, evidence, look, reference, remarks
+from runner.worker import distance, evidence, look, process_state, reference, remarks
 from runner.worker.call import Call, copied, is_same
 from runner.worker.distance import Observation
 from runner.worker.phases import Phases
@@ -29,8 +30,21 @@ from runner.worker.transform import Subject, inputs, transform
 
 
 def _resolve(target: str) -> Callable[..., Any]:
-    module_name, _, name = target.rpartition(".")
-    factory: Callable[..., Any] = getattr(importlib.import_module(module_name), name)
+    """The callable of this name: of a module, or of a class in it (``acme.Ranker.build``)."""
+    path, names = target, list[str]()
+    while True:
+        path, _, name = path.rpartition(".")
+        names.insert(0, name)
+        try:
+            place: Any = importlib.import_module(path)
+            break
+        except ModuleNotFoundError as error:
+            # What a module that exists fails to import is its own affair, and so is a name without any module.
+            if error.name != path or "." not in path:
+                raise
+    for name in names:
+        place = getattr(place, name)
+    factory: Callable[..., Any] = place
     return factory
 
 
@@ -51,8 +65,16 @@ def build(spec: JobSpec, seed: int) -> tuple[nn.Module, Call]:
         raise TypeError(
             "a model's callable returns a module, its inputs and, if need be, the number of samples in them"
         )
-    module, *call = returned
-    return module.eval(), Call.of(*call)
+    module, call = returned[0], Call.of(*returned[1:])
+    if not isinstance(module, nn.Module):
+        raise TypeError(
+            f"a model's callable returns a torch.nn.Module first, not a {type(module).__name__}; "
+            "wrap a function into the forward() of a module, and take the module() of an exported program"
+        )
+    if any(map(is_lazy, module.state_dict(keep_vars=True).values())):
+        with torch.no_grad():
+            call(module.eval())  # here, where the seed decides the weights that the first call makes
+    return module.eval(), call
 
 
 # Seeds of further input sets begin here: above every seed of a cell, and below 2**32, which is numpy's limit.
@@ -78,14 +100,14 @@ def reference_in_child(spec: JobSpec, folder: Path) -> Path:
 
     Raises:
         RuntimeError: it could not be computed.
-        Exception: whatever the model's callable raises, if the model can't be built.
+        Exception: whatever the model's callable or its forward() raises.
     """
     kept = Path(spec.reference) if spec.reference else None
     if kept is not None and kept.exists():
         return kept
     own = own_reference(folder)
     if not reference.compute_in_child(lambda: _reference(spec), own, spec.deadline_s):
-        build(spec, spec.cell.seed)
+        _reference(spec)  # which raises it here, where the result can say what it is
         raise RuntimeError("the fp32 eager reference could not be computed; its traceback is in stderr.log")
     if kept is None:
         return own
@@ -111,8 +133,10 @@ def prepare(spec: JobSpec, phases: Phases, reference_file: Path) -> Subject:
         further = _stored_inputs(call, reference_file) if reference_file.exists() else _further_inputs(spec)
         batches = spec.cell.precision.calibration_batches if spec.cell.precision.name == "int8" else 0
         calibration = [build(spec, spec.cell.seed + 1 + i)[1] for i in range(batches)]
+    variables = process_state.variables()
     with phases("transform"), torch.no_grad():
         subject = transform(spec, module, call, calibration)
+        subject.notes += variables
         subject.further = [inputs(spec, call) for call in further]
     return subject
 
@@ -210,6 +234,8 @@ def prove(
     notes = [
         *result.notes,
         *subject.notes,
+        *process_state.settings(),
+        *process_state.sameness(subject.calls, untouched.outputs),
         *remarks.growing_memory(result.window, iterations),
         *remarks.randomness(untouched),
     ]

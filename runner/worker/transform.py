@@ -67,7 +67,12 @@ def _apply_memory_format(spec: JobSpec, subject: Subject) -> None:
         else:
             ipex.enable_auto_channels_last()
     if spec.cell.memory_format == "channels_last":
-        subject.module.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # missing in torch's own stub
+        # Not module.to(memory_format=...), which refuses a module that has weights of five dimensions as well.
+        subject.module._apply(_in_channels_last)
+
+
+def _in_channels_last(tensor: torch.Tensor) -> torch.Tensor:
+    return tensor.to(memory_format=torch.channels_last) if tensor.dim() == 4 else tensor
 
 
 def _apply_precision(spec: JobSpec, subject: Subject, calibration: Sequence[Call]) -> None:

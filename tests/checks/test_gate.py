@@ -217,6 +217,8 @@ TAMPERED: list[tuple[str, tuple[str, ...], Any]] = [
     ("allocator", ("allocator", "answers"), {}),
     ("allocator", ("allocator", "answers", "jemalloc"), None),
     ("allocator", ("allocator", "answers", "tcmalloc"), "gperftools 2.10"),
+    ("allocator", ("allocator", "jemalloc", "background_thread"), False),
+    ("allocator", ("allocator", "jemalloc", "arena.0.dirty_decay_ms"), -1),
     ("openmp", ("openmp", "owner"), "/project/.venv/lib/libiomp5.so"),
     ("openmp", ("openmp", "owner"), None),
     ("threads", ("openmp", "torch_threads"), 1),
@@ -247,6 +249,7 @@ TAMPERED: list[tuple[str, tuple[str, ...], Any]] = [
     ("memory_format", ("operators", "image_layouts"), {"channels_last": 5}),
     ("graph", ("graph", "kind"), "torchscript"),
     ("work", ("grad_mode",), "grad"),
+    ("work", ("process_state",), {"nice": "as usual at first, now 5"}),
     ("precision", ("quality",), None),
 ]
 
@@ -274,7 +277,7 @@ def test_what_was_not_observed_is_not_assumed(axis: str, name: str, path: tuple[
 
 OPEN = {
     "answers", "dtypes", "environment", "float32_settings", "image_layouts", "inherited", "jemalloc", "memory_formats",
-    "modules_by_type", "reference_layouts",
+    "modules_by_type", "process_state", "reference_layouts",
 }  # fmt: skip
 
 
@@ -344,6 +347,18 @@ def test_caches_that_were_not_as_asked_for_fail(
     window = replace(idle, cache_bytes=cache_bytes, overwritten_bytes=overwritten_bytes)
     mismatches = check(placed, replace(proof_of(data_of("ptmalloc_off")), window=window))
     assert [mismatch.axis for mismatch in mismatches] == ([] if is_right else ["cache"])
+
+
+@pytest.mark.parametrize(
+    ("length", "samples", "axes"), [(16, None, []), (24, None, ["sequence_length"]), (24, 2, []), (None, None, [])]
+)
+def test_sequences_of_another_length_fail_unless_samples_are_counted(
+    length: int | None, samples: int | None, axes: list[str]
+) -> None:
+    placed = replace(PTMALLOC_OFF, cell=replace(PTMALLOC_OFF.cell, sequence_length=length))
+    data = data_of("ptmalloc_off")  # with images of 16 pixels
+    data["tensors"]["samples"] = samples
+    assert [m.axis for m in check(placed, proof_of(data))] == axes
 
 
 def test_a_worker_without_proof_has_not_run_as_asked() -> None:

@@ -147,6 +147,19 @@ def test_the_line_of_a_cell_names_the_folders_it_was_composed_from(here: Path) -
     assert shlex.split(planned.command)[:9] == ["python", "-m", "runner", *options, "-m", "experiment=x"]
 
 
+@pytest.mark.parametrize(
+    ("words", "left"),
+    [
+        (["model=tiny", "-m", "ipex=off,on"], ["-m", "model=tiny", "ipex=off,on"]),
+        (["seed=1", "--cfg", "job", "-cn", "x", "+a=b"], ["--cfg", "job", "-cn", "x", "seed=1", "+a=b"]),
+        (["seed=1", "--info", "seed=2", "--info", "plugins"], ["--info", "--info", "plugins", "seed=1", "seed=2"]),
+        (["--cfg=job", "seed=1", "--cfg"], ["--cfg=job", "--cfg", "seed=1"]),
+    ],
+)
+def test_options_may_stand_anywhere(here: Path, words: list[str], left: list[str]) -> None:
+    assert sweep.for_hydra(words) == left
+
+
 def test_the_line_of_a_cell_of_a_shipped_experiment_names_no_folder(here: Path) -> None:
     sweep.for_hydra(["experiment=aa"])
     planned = PlannedCell(config(), ("experiment=aa",))

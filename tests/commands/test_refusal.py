@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
-from tests.conftest import ask
+from tests.conftest import ROOT, ask
 
 EXPERIMENTS = {
     "not_yaml": b"a: [1, 2\nb: }",
@@ -28,6 +30,7 @@ REFUSED = [
     (["-m", "allocator=ptmaloc"], "did you mean ptmalloc?"),
     (["allocator="], "allocator=: there is no such allocator"),
     (["launcher=slurm"], "launcher=slurm"),
+    (["~ipex"], "~ipex: it always has a value; leave this out for its default, or choose ipex=..."),
     (["batchsize=4"], "batchsize: there is no such option; did you mean batch_size?"),
     (["model.image=4"], "model.image: there is no such option"),
     (["batch_size=0"], "batch_size=0: it must be at least 1 (samples per iteration)"),
@@ -99,6 +102,13 @@ def experiments(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for name, content in EXPERIMENTS.items():
         (folder / f"experiment/{name}.yaml").write_bytes(content)
     return folder
+
+
+def test_warnings_that_are_to_be_errors_are_none_of_ours() -> None:
+    words = [sys.executable, "-W", "error", "-m", "runner", "model=nope"]
+    ran = subprocess.run(words, check=False, cwd=ROOT, capture_output=True, text=True)
+    assert ran.returncode == 2, ran.stderr
+    assert ran.stderr.startswith("runner: model=nope: there is no such model; choose one of ")
 
 
 @pytest.mark.parametrize(("arguments", "sentence"), REFUSED, ids=[" ".join(a) for a, _ in REFUSED])

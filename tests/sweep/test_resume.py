@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import secrets
 import signal
 import subprocess
 import sys
@@ -23,7 +24,7 @@ from runner.protocol.cell import Cell
 from runner.protocol.errors import RunnerError
 from runner.results import ledger
 from runner.results.outcome import OUTCOME_FILE, job_folder
-from runner.sweep import identity, resume
+from runner.sweep import identity, model_identity, resume
 from runner.sweep.planning import PlannedCell
 from runner.tracking.store import Store
 from tests.config.test_config import config
@@ -90,6 +91,49 @@ def test_a_change_is_said_with_both_values_and_what_came_or_went() -> None:
         "libjemalloc libjemalloc.so.2 def -> -",
         "libtcmalloc - -> new",
     ]
+
+
+def test_code_that_a_model_imports_of_its_own_is_part_of_its_identity(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.syspath_prepend(str(tmp_path))
+    package = tmp_path / f"acme_{secrets.token_hex(4)}"  # without __init__.py
+    (package / "parts").mkdir(parents=True)
+    (package / "model.py").write_text("import json\nfrom .parts import block\n\nclass Net:\n    ...\n")
+    (package / "parts/block.py").write_text("from ..layers import Layer\nimport acme_outside\n")
+    (package / "layers.py").write_text("class Layer: ...\n")
+    (package / "unrelated.py").write_text("x = 1\n")
+    (tmp_path / "acme_outside.py").write_text("this is no Python\n")
+    target = f"{package.name}.model.Net.build"
+
+    def code() -> str:
+        model_identity.code.cache_clear()
+        return model_identity.code(target)
+
+    hashes = {code()}
+    for file in ("model.py", "parts/block.py", "layers.py", "../acme_outside.py"):
+        with (package / file).open("a") as opened:
+            opened.write("# another\n")
+        hashes.add(code())
+    assert len(hashes) == 5
+    (package / "unrelated.py").write_text("x = 2\n")
+    assert code() in hashes
+    assert model_identity.code("acme_nowhere.model") == model_identity.ABSENT
+
+
+def test_the_content_of_files_that_a_model_is_given_is_part_of_its_identity(tmp_path: Path) -> None:
+    weights, folder = tmp_path / "weights.pt", tmp_path / "pretrained"
+    weights.write_bytes(b"first")
+    (folder / "deep").mkdir(parents=True)
+    (folder / "deep/config.json").write_text("{}")
+    kwargs = {"weights": str(weights), "parts": [str(folder)], "variant": "base", "layers": 3, "odd": "a\0b"}
+    first = model_identity.given_files(kwargs)
+    assert first.keys() == {"model.kwargs.weights", "model.kwargs.parts[0]"}
+    weights.write_bytes(b"other")
+    (folder / "deep/config.json").write_text("[]")
+    assert not set(first.values()) & set(model_identity.given_files(kwargs).values())
+    [change] = identity.changes(first, {**first, "model.kwargs.weights": "new"})
+    assert change.startswith("model.kwargs.weights ")
 
 
 # -- what a sweep leaves for it -----------------------------------------------------------------------

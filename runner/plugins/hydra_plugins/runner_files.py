@@ -32,7 +32,8 @@ _HEADER = re.compile(r"#\s*@")
 
 
 class Yaml12Loader(yaml.SafeLoader):
-    """PyYAML's safe loader with only true and false as booleans, 1e3 as a number, and no duplicate keys."""
+    """PyYAML's safe loader with the booleans and numbers of YAML 1.2 (true, 1e3, 0o17; 1:30 is text), and no duplicate
+    keys."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         """Refuse duplicate keys: PyYAML would keep the last."""
@@ -48,8 +49,8 @@ class Yaml12Loader(yaml.SafeLoader):
 
 
 def _resolvers() -> dict[str, list[tuple[str, re.Pattern[str]]]]:
-    """First character of a plain scalar -> the tags it may have, without YAML 1.1's booleans, floats and dates."""
-    replaced = {f"tag:yaml.org,2002:{name}" for name in ("bool", "float", "timestamp")}
+    """First character of a plain scalar -> the tags it may have, without YAML 1.1's booleans, numbers and dates."""
+    replaced = {f"tag:yaml.org,2002:{name}" for name in ("bool", "int", "float", "timestamp")}
     return {
         first: [(tag, pattern) for tag, pattern in resolvers if tag not in replaced]
         for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
@@ -69,6 +70,19 @@ Yaml12Loader.add_implicit_resolver(
     ),
     list("-+.0123456789"),
 )
+# As in 10.3.2 of the same, with underscores between digits, which Hydra reads on the command line as well.
+Yaml12Loader.add_implicit_resolver(
+    "tag:yaml.org,2002:int", re.compile(r"^(?:[-+]?[0-9](?:_?[0-9])*|0o[0-7]+|0x[0-9a-fA-F]+)$"), list("-+0123456789")
+)
+
+
+def _integer(loader: Yaml12Loader, node: yaml.ScalarNode) -> int:
+    """The number; 017 is seventeen, where YAML 1.1 has fifteen."""
+    text = str(loader.construct_scalar(node))
+    return int(text, {"0o": 8, "0x": 16}.get(text[:2], 10))
+
+
+Yaml12Loader.add_constructor("tag:yaml.org,2002:int", _integer)
 
 
 def load(text: str) -> Any:
