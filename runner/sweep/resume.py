@@ -10,6 +10,7 @@ import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from runner.config.choices import as_hydra_wants
 from runner.machine.installation import OWN_FOLDERS, own_folders
@@ -18,7 +19,9 @@ from runner.protocol.errors import RunnerError
 from runner.results import ledger
 from runner.results.ledger import CellEntry, SweepEntry
 from runner.sweep import identity
-from runner.sweep.planning import PlannedCell, SweepRequest
+
+if TYPE_CHECKING:
+    from runner.sweep.planning import PlannedCell, SweepRequest
 
 # (commit, diff against it): see runner.machine.checkout.git_state().
 Git = tuple[str | None, str]

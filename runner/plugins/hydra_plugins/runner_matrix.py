@@ -13,7 +13,7 @@ import itertools
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override, OverrideType
@@ -29,8 +29,11 @@ from runner.config import choices, names, override_text, schema
 from runner.machine import installation
 from runner.protocol.cell import AXES
 from runner.protocol.errors import RunnerError
-from runner.results.outcome import Outcome
-from runner.sweep import planning, resume, run
+
+# Hydra imports every plugin for every command line, also for one that it refuses or only shows: what plans and runs
+# a sweep is imported when there is one.
+if TYPE_CHECKING:
+    from runner.results.outcome import Outcome
 
 # As conf/config.yaml has it.
 _SUBDIR = "hydra/${hydra.job.num}"
@@ -64,6 +67,8 @@ class MatrixSweeper(Sweeper):  # type: ignore[misc]  # Hydra's plugins are untyp
 
     def sweep(self, arguments: list[str]) -> int:
         """Run the matrix that ``arguments`` (overrides) and hydra.sweeper.params span."""
+        from runner.sweep import planning, resume, run
+
         names.check_values("", OmegaConf.to_container(without_hydra(self.config), resolve=True))
         directory = self._directory()
         if self.config.resume and not directory.exists():
@@ -218,6 +223,8 @@ def _expanded(override: Override) -> tuple[str, list[str]]:
             raise HydraException(
                 f"{override.input_line}: list the values with commas or choice(); intervals have no cells"
             )
+        from runner.sweep import planning
+
         values = list(itertools.islice(override.sweep_string_iterator(), planning.MOST_CELLS + 1))
         if len(values) > planning.MOST_CELLS:
             raise RunnerError(f"{override.input_line}: it has more than {planning.MOST_CELLS} values; name fewer")
