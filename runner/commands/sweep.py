@@ -100,6 +100,8 @@ def for_hydra(words: Sequence[str]) -> list[str]:
             own.append(_folder(option, value if equals else next(rest, "")))
         elif option.lstrip("+~") == "hydra.searchpath":
             raise RunnerError(f"{word}: name a folder of your own with --config-dir DIR instead")
+        elif option == "--dry-run":
+            remaining.append(f"dry_run={value if equals else 'true'}")
         else:
             remaining.append("wait=false" if word == "--no-wait" else word)
     # A folder experiments/ in the working directory needs no option; folders that an option names go before it.

@@ -85,6 +85,13 @@ class Config:
     wait: bool = of_sweep(
         "While another sweep measures on this host: wait for it; false, or --no-wait, refuses to start.", True
     )
+    dry_run: int | bool = of_sweep(
+        "Show what would run, what is excluded and how long it would take, and run nothing; a number shows how the job "
+        "of that cell would be started. --dry-run and --dry-run=N are the same.",
+        False,
+        least=1,
+        unit="the number of a cell",
+    )
     resume: bool = of_sweep("Go on with the newest sweep of the same command line; see also: resume --help.", False)
     baseline: Mapping[str, Any] = of_sweep(
         "The axes of the cell that speed-ups refer to, like {allocator: ptmalloc}; empty: the first cell.", {}

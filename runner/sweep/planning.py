@@ -92,8 +92,8 @@ class PlannedCell:
     def command(self) -> str:
         """The line that runs this cell alone, without the rules of the matrix it came from."""
         alone = ["hydra.sweeper.exclude=[]", "hydra.sweeper.include=[]"]
-        # A sweep that went on was told so, and this line begins one.
-        overrides = [word for word in self.overrides if not word.startswith("resume=")]
+        # A sweep that went on, or only showed itself, was told so, and this line begins one.
+        overrides = [word for word in self.overrides if not word.startswith(("resume=", "dry_run="))]
         return shlex.join(["python", "-m", "runner", *search_options(), "-m", *overrides, *alone])
 
 

@@ -31,7 +31,7 @@ from runner.report import html, sweep_end, terminal
 from runner.results import ledger
 from runner.results.outcome import OUTCOME_FILE, Outcome, job_folder
 from runner.results.planfile import HOST_FILE
-from runner.sweep import resume
+from runner.sweep import dry_run, resume
 from runner.sweep.announcement import announce, write_plan
 from runner.sweep.loop import JobLoop, Launch, read_records
 from runner.sweep.planning import Compose, SweepPlan, SweepRequest, plan_sweep
@@ -52,6 +52,9 @@ def run_sweep(request: SweepRequest, compose: Compose, launch: Launch) -> int:
     plan = plan_sweep(request, compose, lambda line: console.print(f"[dim]{escape(line)}[/dim]"))
     settings = plan.settings
     expectations = _expectations(settings)  # refused now rather than after the last job
+    if settings.dry_run:
+        dry_run.show(plan, console)
+        return ALL_RAN
     record = recorder.recorder_for(Path(settings.mlruns), settings.tracking_uri)
     record.store.prepare()
     if (request.directory / "cells").exists() and not settings.resume:

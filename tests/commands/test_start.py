@@ -26,6 +26,7 @@ ALLOWED: dict[str, tuple[int, frozenset[str]]] = {
     "--cfg job": (0, HYDRA),
     "ipexx=on": (2, HYDRA),
     "-m allocator=jemalloc,nosuch": (2, HYDRA | {"numpy", "rich"}),
+    "-m model=tiny launcher=none mlruns=NONE --dry-run": (0, HYDRA | {"numpy", "rich"}),
     "hydra.searchpath=[x]": (2, frozenset()),
     "doctor --json": (0, frozenset({"numpy", "rich"})),
     "compare --mlruns=STORE": (0, frozenset({"numpy", "pyarrow", "rich", "scipy"})),
