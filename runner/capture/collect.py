@@ -134,7 +134,8 @@ def _onednn(
 ) -> Findings:
     into = folder / "onednn"
     into.mkdir(exist_ok=True)
-    (into / "trace.csv").write_text(kernel_tables.trace(log, work), encoding="utf-8")
+    with (into / "trace.csv").open("w", encoding="utf-8") as file:
+        file.writelines(kernel_tables.trace_lines(log, work))
     write_table(into / "by_primitive.json", kernel_tables.by_primitive(log, clean.onednn_step_s), work)
     if not clean.logged_s:
         raise FormatError("no iteration was logged")

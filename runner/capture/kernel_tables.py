@@ -7,12 +7,14 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Iterable, Mapping, Sequence
+import math
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from runner.capture.kernels import Group, groups
-from runner.capture.onednn import Log, isa_family
+from runner.capture.onednn import Log
+from runner.capture.primitives import Primitive, isa_family
 from runner.capture.steps import median_over
 
 
@@ -25,7 +27,7 @@ def by_primitive(log: Log, step_s: Mapping[str, Sequence[float]]) -> dict[str, l
     for group in groups(log, step_s):
         alike.setdefault((group.kind, group.implementation), []).append(group)
     post_ops: dict[tuple[str, str], set[str]] = {}
-    for p in log.primitives:
+    for p in log.primitives.distinct:
         post_ops.setdefault((p.kind, p.implementation), set()).update(p.post_ops)
     rows = [
         (
@@ -55,30 +57,58 @@ OF_SHAPES = frozenset({"step", "copy", "operation", "primitive", "implementation
 
 
 def trace(log: Log, work: Mapping[str, str] | None = None) -> str:
-    """The log as CSV, with one row per executed primitive and graph partition, in the order of the log.
+    """The lines of `trace_lines` as one text."""
+    return "".join(trace_lines(log, work))
+
+
+def trace_lines(log: Log, work: Mapping[str, str] | None = None) -> Iterator[str]:
+    """The log as CSV, line by line: one row per executed primitive and graph partition, in the order of the log.
 
     Args:
         log: the log.
         work: axis -> value, for the axes that say what was worked on: each is a column, the last ones.
     """
     work = work or {}
-    out, values = io.StringIO(), work.values()
-    writer = csv.writer(out)
-    writer.writerow((*TRACE, *work))
-    for p in log.primitives:
-        tensors = [p.tensors.get(name) or p.tensors.get(f"{name}_0") or p.tensors.get(f"{name}0") for name in _TENSORS]
-        cells = [text for tensor in tensors for text in ((tensor.dtype, tensor.tag) if tensor else ("", ""))]
-        writer.writerow(
-            (p.step, p.copy, "exec", p.engine, p.kind, p.implementation, p.prop_kind, *cells, p.attributes,
-             " ".join(p.post_ops), p.auxiliary, p.shape, f"{p.seconds:.9g}", _date(p.timestamp_s), *values)
-        )  # fmt: skip
+    last = f",{_row(list(work.values()))}" if work else _row([])
+    yield _row([*TRACE, *work])
+    # What is the same in every execution of a primitive, with the commas around it.
+    same = [f",{_row(_same(p)).removesuffix(_END)}," for p in log.primitives.distinct]
+    for run in log.primitives.runs():
+        first = _row([run.step, run.copy]).removesuffix(_END)
+        if all(map(math.isnan, run.timestamps_s)):
+            rest = f",{last}"
+            for which, seconds in zip(run.which, run.seconds, strict=True):
+                yield f"{first}{same[which]}{seconds:.9g}{rest}"
+        else:
+            for which, seconds, stamp in zip(run.which, run.seconds, run.timestamps_s, strict=True):
+                date = "" if math.isnan(stamp) else _date(stamp)
+                yield f"{first}{same[which]}{seconds:.9g},{date}{last}"
     for g in log.graphs:
         # A partition's time repeats that of the primitives inside.
         empty = [""] * (2 * len(_TENSORS))
-        writer.writerow(
-            (g.step, g.copy, "graph", g.engine, g.kind, g.implementation, "", *empty, "",
-             " ".join(g.operations), g.backend, "", f"{g.seconds:.9g}", _date(g.timestamp_s), *values)
+        yield _row(
+            [g.step, g.copy, "graph", g.engine, g.kind, g.implementation, "", *empty, "",
+             " ".join(g.operations), g.backend, "", f"{g.seconds:.9g}", _date(g.timestamp_s), *work.values()]
         )  # fmt: skip
+
+
+def _same(p: Primitive) -> list[str]:
+    tensors = [p.tensors.get(name) or p.tensors.get(f"{name}_0") or p.tensors.get(f"{name}0") for name in _TENSORS]
+    cells = [text for tensor in tensors for text in ((tensor.dtype, tensor.tag) if tensor else ("", ""))]
+    return [
+        "exec", p.engine, p.kind, p.implementation, p.prop_kind, *cells, p.attributes, " ".join(p.post_ops),
+        p.auxiliary, p.shape,
+    ]  # fmt: skip
+
+
+# Of a line of CSV (RFC 4180).
+_END = "\r\n"
+
+
+def _row(cells: Sequence[object]) -> str:
+    """One line of CSV with its end."""
+    out = io.StringIO()
+    csv.writer(out).writerow(cells)
     return out.getvalue()
 
 

@@ -13,8 +13,11 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import mean, median
 
+import numpy as np
+
 from runner.capture import flop
-from runner.capture.onednn import COMPUTE, MOSTLY, Log, Primitive, isa_family
+from runner.capture.onednn import COMPUTE, MOSTLY, Log
+from runner.capture.primitives import Executions, Primitive, Run, isa_family
 from runner.capture.steps import median_over
 from runner.protocol.verdicts import UNOBSERVED
 
@@ -107,20 +110,43 @@ def groups(log: Log, step_s: Mapping[str, Sequence[float]]) -> list[Group]:
         log: the log of several iterations.
         step_s: copy of oneDNN -> wall time of each iteration that it logged.
     """
-    weights = _weights(log.primitives)
-    times: dict[tuple[str, str, str, str, str, bool, bool], dict[int, list[float]]] = {}
-    for p, step in _within(log.primitives, step_s):
-        lays_out_weights = p.kind == "reorder" and _lays_out_weights(p, weights)
-        key = p.copy, p.kind, p.implementation, p.dtype, p.fpmath, bool(p.post_ops), lays_out_weights
-        times.setdefault(key, {}).setdefault(step, []).append(p.seconds)
+    distinct = log.primitives.distinct
+    if not distinct:
+        return []
+    weights = _weights(distinct)
+    numbers: dict[_Alike, int] = {}
+    alike = np.array([numbers.setdefault(_alike(p, weights), len(numbers)) for p in distinct])
+    keys = list(numbers)
+    # (copy, number of what is alike) -> iteration -> (seconds, calls)
+    sums: dict[tuple[str, int], dict[int, tuple[float, int]]] = {}
+    for run, step in _within(log.primitives, step_s):
+        of_run = alike[np.asarray(run.which)]
+        seconds = np.bincount(of_run, np.asarray(run.seconds))
+        calls = np.bincount(of_run)
+        present, first = np.unique(of_run, return_index=True)
+        for number in present[np.argsort(first)].tolist():
+            by_step = sums.setdefault((run.copy, number), {})
+            before_s, before = by_step.get(step, (0.0, 0))
+            by_step[step] = before_s + float(seconds[number]), before + int(calls[number])
     return [
         Group(
-            *key,
-            seconds=median_over([sum(seconds) for seconds in by_step.values()], _iterations(key[0], step_s)),
-            calls=median_over([float(len(seconds)) for seconds in by_step.values()], _iterations(key[0], step_s)),
+            copy,
+            *keys[number],
+            seconds=median_over([seconds for seconds, _ in by_step.values()], _iterations(copy, step_s)),
+            calls=median_over([float(calls) for _, calls in by_step.values()], _iterations(copy, step_s)),
         )
-        for key, by_step in times.items()
+        for (copy, number), by_step in sums.items()
     ]
+
+
+# (kind, implementation, dtype, fpmath, is_fused, lays_out_weights): see `Group`.
+_Alike = tuple[str, str, str, str, bool, bool]
+
+
+def _alike(p: Primitive, weights: set[tuple[str, str]]) -> _Alike:
+    """What is equal in all primitives of a group."""
+    lays_out_weights = p.kind == "reorder" and _lays_out_weights(p, weights)
+    return p.kind, p.implementation, p.dtype, p.fpmath, bool(p.post_ops), lays_out_weights
 
 
 def _iterations(copy: str, step_s: Mapping[str, Sequence[float]]) -> int:
@@ -128,12 +154,12 @@ def _iterations(copy: str, step_s: Mapping[str, Sequence[float]]) -> int:
     return max(len(step_s.get(copy, ())), 1)
 
 
-def _within(primitives: Iterable[Primitive], step_s: Mapping[str, Sequence[float]]) -> Iterator[tuple[Primitive, int]]:
-    """The primitives of iterations that are known to have run, with the number of the iteration."""
-    for p in primitives:
-        step = p.step if step_s.get(p.copy) else 0
-        if step < _iterations(p.copy, step_s):
-            yield p, step
+def _within(executions: Executions, step_s: Mapping[str, Sequence[float]]) -> Iterator[tuple[Run, int]]:
+    """The executions of iterations that are known to have run, with the number of the iteration."""
+    for run in executions.runs():
+        step = run.step if step_s.get(run.copy) else 0
+        if step < _iterations(run.copy, step_s):
+            yield run, step
 
 
 def summarize(log: Log, step_s: Mapping[str, Sequence[float]]) -> Summary:
@@ -176,17 +202,22 @@ def summarize(log: Log, step_s: Mapping[str, Sequence[float]]) -> Summary:
 
 def _flop(log: Log, step_s: Mapping[str, Sequence[float]]) -> dict[str, float | None]:
     """Kind that computes -> an iteration's floating-point operations, medians over the iterations of each copy."""
-    counted: dict[tuple[str, str], dict[int, list[float | None]]] = {}
-    for p, step in _within(log.primitives, step_s):
-        if p.kind in COMPUTE:
-            counted.setdefault((p.kind, p.copy), {}).setdefault(step, []).append(flop.of_primitive(p.kind, p.shape))
+    distinct = log.primitives.distinct
+    of_each = [flop.of_primitive(p.kind, p.shape) if p.kind in COMPUTE else None for p in distinct]
+    counted: dict[tuple[str, str], dict[int, float | None]] = {}
+    for run, step in _within(log.primitives, step_s):
+        for number, calls in zip(*np.unique(np.asarray(run.which), return_counts=True), strict=True):
+            kind, of_one = distinct[number].kind, of_each[number]
+            if kind in COMPUTE:
+                by_step = counted.setdefault((kind, run.copy), {})
+                before = by_step.get(step, 0.0)
+                by_step[step] = None if before is None or of_one is None else before + int(calls) * of_one
     sums: dict[str, float | None] = {}
     for (kind, copy), by_step in sorted(counted.items()):
-        known = [[of_one for of_one in of_step if of_one is not None] for of_step in by_step.values()]
-        is_whole = list(map(len, known)) == list(map(len, by_step.values()))
+        known = [of_step for of_step in by_step.values() if of_step is not None]
         before = sums.get(kind, 0.0)
-        of_copy = median_over(list(map(math.fsum, known)), _iterations(copy, step_s))
-        sums[kind] = before + of_copy if is_whole and before is not None else None
+        is_known = before is not None and len(known) == len(by_step)
+        sums[kind] = (before or 0.0) + median_over(known, _iterations(copy, step_s)) if is_known else None
     return sums
 
 
@@ -245,14 +276,19 @@ def _lays_out_weights(reorder: Primitive, weights: set[tuple[str, str]]) -> bool
 
 def _reorder_bytes(log: Log, step_s: Mapping[str, Sequence[float]]) -> float | None:
     """The bytes that an iteration's reorders read and wrote, by the median; None if the size of one is not known."""
+    distinct = log.primitives.distinct
+    size_of = [_size(p) if p.kind == "reorder" else 0 for p in distinct]
+    reorders = np.array([p.kind == "reorder" for p in distinct], dtype=bool)
     sizes: dict[str, dict[int, int]] = {}
-    for p, step in _within(log.primitives, step_s):
-        if p.kind == "reorder":
-            size = _size(p)
+    for run, step in _within(log.primitives, step_s):
+        which = np.asarray(run.which)
+        numbers, calls = np.unique(which[reorders[which]], return_counts=True)
+        for number, count in zip(numbers.tolist(), calls.tolist(), strict=True):
+            size = size_of[number]
             if size is None:
                 return None
-            by_step = sizes.setdefault(p.copy, {})
-            by_step[step] = by_step.get(step, 0) + size
+            by_step = sizes.setdefault(run.copy, {})
+            by_step[step] = by_step.get(step, 0) + count * size
     return float(sum(median_over(by_step.values(), _iterations(copy, step_s)) for copy, by_step in sizes.items()))
 
 
@@ -271,20 +307,37 @@ def _bits(dtype: str) -> int | None:
     return int(width[1]) if width else _OTHER_WIDTHS.get(dtype)
 
 
-def _layouts(primitives: Iterable[Primitive]) -> dict[str, int]:
+def _layouts(executions: Executions) -> dict[str, int]:
     names = {"abcd": "channels_first", "acdb": "channels_last"}
     counts: dict[str, int] = {}
+    # Of each primitive that matters: (image with its layout, layout before a reorder, or None of a convolution).
+    told = [_told_of_layouts(p) for p in executions.distinct]
     # Reorders since the last convolution, by (shape, new layout): one of them may have made the next one's input.
     origins: dict[tuple[str, str], str] = {}
-    for primitive in primitives:
-        source, target = primitive.tensors.get("src"), primitive.tensors.get("dst")
-        if primitive.kind == "reorder" and source and target:
-            origins[_image_shape(primitive.shape), target.tag] = source.tag
-        elif primitive.kind == "convolution" and source:
-            name = names.get(origins.get((_image_shape(primitive.shape), source.tag), source.tag), "blocked")
-            counts[name] = counts.get(name, 0) + 1
-            origins = {}
+    for run in executions.runs():
+        for which in run.which:
+            telling = told[which]
+            if telling is None:
+                continue
+            image, before = telling
+            if before is not None:
+                origins[image] = before
+            else:
+                name = names.get(origins.get(image, image[1]), "blocked")
+                counts[name] = counts.get(name, 0) + 1
+                origins = {}
     return counts
+
+
+def _told_of_layouts(p: Primitive) -> tuple[tuple[str, str], str | None] | None:
+    """((shape, layout) of its result, layout of its source) of a reorder, ((shape, layout) of its source, None) of a
+    convolution; None of others."""
+    source, target = p.tensors.get("src"), p.tensors.get("dst")
+    if p.kind == "reorder" and source and target:
+        return (_image_shape(p.shape), target.tag), source.tag
+    if p.kind == "convolution" and source:
+        return (_image_shape(p.shape), source.tag), None
+    return None
 
 
 def _image_shape(shape: str) -> str:

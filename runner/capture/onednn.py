@@ -26,13 +26,13 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
+from runner.capture.primitives import Executions, GraphPartition, Primitive, Tensor
+
 # The primitives that do the arithmetic of a model.
 COMPUTE = frozenset({"convolution", "deconvolution", "inner_product", "matmul", "rnn"})
 
 # Below this share of an iteration's wall time, oneDNN's kernels say nothing about the iteration as a whole.
 MOSTLY = 0.5
-
-_DTYPES = {"f32": "float32", "bf16": "bfloat16", "f16": "float16", "f64": "float64", "u8": "int8", "s8": "int8"}
 
 # Columns of the versions that print no template. Source for graphs: src/graph/utils/verbose.cpp of 3.2, and its log.
 _PRIMITIVE = "operation,engine,primitive,implementation,prop_kind,memory_descriptors,attributes,auxiliary,problem_desc"
@@ -47,6 +47,8 @@ _Columns = dict[tuple[str, str], list[str]]  # (first word of a line, component)
 _HEADS = ("dnnl_verbose", "onednn_verbose", "onednn_graph_verbose")
 # Longer lines are not read: no primitive has that many post-ops, and patterns would take long to search them.
 _LONGEST = 1 << 15
+# The characters of a time or a timestamp, with the end of its line; longer ones are looked at closely.
+_LONGEST_TIME = 40
 # No primitive takes this many ms.
 _MOST_MS = 1e12
 _KIND = re.compile(r"[a-z0-9_]{1,60}")
@@ -56,82 +58,11 @@ _TIME = re.compile(r"\d+(\.\d+)?(e[+-]\d+)?")
 _DTYPE = r"undef|boolean|bf16|e8m0|[fsu]\d+(?:_e\dm\d)?"
 
 
-@dataclass(frozen=True)
-class Tensor:
-    """A memory descriptor, ``src:f32::blocked:abcd::f0`` or, before 3.6, ``src_f32::blocked:abcd:f0``."""
-
-    dtype: str
-    """The element type as oneDNN spells it: f32, bf16, s8; ``undef`` if there is no such tensor, as without a bias."""
-    tag: str
-    """The layout: ``abcd`` is NCHW, ``acdb`` NHWC, ``aBcd16b`` blocked by 16 channels; empty if none was printed."""
-
-
-@dataclass(frozen=True)
-class Primitive:
-    """An executed primitive."""
-
-    step: int
-    """The number in the last ``#### step`` marker; 0 before the first one."""
-    copy: str
-    """The copy of oneDNN in the last marker, such as ``torch``; empty before the first one."""
-    engine: str
-    kind: str
-    implementation: str
-    prop_kind: str
-    tensors: Mapping[str, Tensor]
-    """Name that oneDNN prints (src, wei, bia, dst) -> tensor; repeated names, as a sum's sources, are src_1, src_2."""
-    attributes: str
-    """The attributes as printed, without surrounding blanks."""
-    post_ops: tuple[str, ...]
-    """What is computed on the result, in order: eltwise_relu, sum, binary_add; without their arguments."""
-    auxiliary: str
-    shape: str
-    """oneDNN's problem descriptor, like a convolution's ``mb2_ic16oc32_ih12...`` or a matmul's ``512x768:768x768``."""
-    seconds: float
-    timestamp_s: float | None
-    """The start in seconds since the epoch; None if the log has no timestamps."""
-
-    @property
-    def dtype(self) -> str:
-        """The element type of the source, as torch calls it (``float32``, ``int8``) or else as oneDNN spells it."""
-        source = next((tensor for name, tensor in self.tensors.items() if name.startswith("src")), None)
-        return _DTYPES.get(source.dtype, source.dtype) if source else ""
-
-    @property
-    def fpmath(self) -> str:
-        """The least precision that float32 arithmetic in it may have (``bf16``); empty where it must be float32's."""
-        # attr-fpmath:bf16, or attr-fpmath:bf16:true where that holds for integers too; strict is not printed.
-        mode = re.search(r"attr-fpmath:(\w+)", self.attributes)
-        return mode[1] if mode and mode[1] != "strict" else ""
-
-    @property
-    def family(self) -> str:
-        """The instruction family of the implementation: see isa_family()."""
-        return isa_family(self.implementation)
-
-
-@dataclass(frozen=True)
-class GraphPartition:
-    """An executed partition of oneDNN's graph API; the primitives in it are logged on their own as well."""
-
-    step: int
-    copy: str
-    engine: str
-    kind: str
-    """The pattern that the partition matched, such as ``matmul_post_ops``."""
-    operations: tuple[str, ...]
-    implementation: str
-    """The implementation; empty before oneDNN 3.6, which was the first to print it."""
-    backend: str
-    seconds: float
-    timestamp_s: float | None
-
-
 @dataclass
 class Log:
     """A parsed log; each line is in exactly one of the fields that ``lines`` adds up."""
 
-    primitives: list[Primitive] = field(default_factory=list)
+    primitives: Executions = field(default_factory=Executions)
     graphs: list[GraphPartition] = field(default_factory=list)
     """The executed partitions; their time repeats that of the primitives in them."""
     created: dict[str, int] = field(default_factory=dict)
@@ -159,30 +90,6 @@ class Log:
         return stored + sum(self.created.values()) + self.markers + self.others
 
 
-def isa_family(implementation: str) -> str:
-    """The instruction family of an implementation, by its name.
-
-    The families are amx, avx512_core_fp16, avx512_core_bf16, avx512_core_vnni, avx512, avx2, sse41, gemm, ref and
-    other. It is the first family in the implementation's name, such as ``brg_conv_fwd:avx512_core_bf16``; a name
-    without one, such as ``jit:uni``, is ``other``.
-    """
-    name = implementation.lower()
-    for family, pattern in (
-        ("amx", "amx"),
-        ("avx512_core_fp16", "avx512_core_fp16"),
-        ("avx512_core_bf16", "avx512_core_bf16"),
-        ("avx512_core_vnni", "avx512_core_vnni"),
-        ("avx512", "avx512|avx10"),
-        ("avx2", "avx2"),
-        ("sse41", "sse41"),
-        ("gemm", r"^gemm|:gemm"),
-        ("ref", r"^ref|^simple|:any$"),
-    ):
-        if re.search(pattern, name):
-            return family
-    return "other"
-
-
 def parse(lines: Iterable[str]) -> Log:
     """Read a verbose log; a line ``#### step <i> <copy>`` starts iteration i, logged by that copy of oneDNN.
 
@@ -190,17 +97,32 @@ def parse(lines: Iterable[str]) -> Log:
         lines: with or without their ends; if they have them, a line of oneDNN's that lacks its end was cut off.
     """
     log = Log()
-    columns: _Columns = dict(_FIXED)
-    step, copy = 0, ""
+    filed = _Filed(log)
+    execution_of, add = filed.executions.get, log.primitives.add
     have_ends = False
     for raw in lines:
+        # Nearly all lines are another execution of what was read before: all but their last word is the same.
+        beginning, _, last = raw.rpartition(",")
+        if len(last) <= _LONGEST_TIME:
+            which, timestamp_s = execution_of(beginning), None
+            if which is None and filed.stamped and beginning.startswith(filed.stamped):
+                stamp, _, rest = beginning[len(filed.stamped) :].partition(",")
+                if len(stamp) <= _LONGEST_TIME and _TIME.fullmatch(stamp):
+                    which, timestamp_s = execution_of(filed.stamped + rest), float(stamp) / 1e3
+            if which is not None:
+                time = last.rstrip("\r\n")
+                if (time != last or not have_ends) and _TIME.fullmatch(time) and (ms := float(time)) <= _MOST_MS:
+                    have_ends = have_ends or time != last
+                    add(which, ms / 1e3, timestamp_s)
+                    continue
         line = raw.rstrip("\r\n")
         is_cut_off = have_ends and raw == line
         have_ends = have_ends or raw != line
         if len(line) > _LONGEST:
             log.unparsed.append(f"{line[:80]}...")
         elif marker := _MARKER.fullmatch(line):
-            step, copy = int(marker[1]), marker[2]
+            log.primitives.begin(int(marker[1]), marker[2])
+            filed.step, filed.copy = int(marker[1]), marker[2]
             log.markers += 1
         elif not any(f"{head}," in line or line == head for head in _HEADS):
             log.others += 1
@@ -208,59 +130,86 @@ def parse(lines: Iterable[str]) -> Log:
             log.unparsed.append(line)
         else:
             try:
-                _file(log, line, columns, step, copy)
+                filed.file(line)
             except (LookupError, ValueError):
                 log.unparsed.append(line)
     return log
 
 
-def _file(log: Log, line: str, columns: _Columns, step: int, copy: str) -> None:
-    """Put one of oneDNN's lines where it belongs.
+class _Filed:
+    """Files the lines of one log, and remembers how executions begin."""
 
-    Raises:
-        LookupError, ValueError: the line can't be read; nothing was filed.
-    """
-    head, *words = line.split(",")
-    if head not in _HEADS:
-        raise ValueError("glued to other text")
-    if words[0] == "v1":
-        head += words.pop(0)
-    timestamp_s = float(words.pop(0)) / 1e3 if _TIME.fullmatch(words[0]) else None
-    component = "graph" if head == "onednn_graph_verbose" else "primitive"
-    if words[0] in ("primitive", "graph", "ukernel", "common"):
-        component = words.pop(0)
-    operation, _, outcome = words[0].partition(":")
-    if operation == "info":
-        _info(log, ",".join(words[1:]), columns, (head, component))
-        log.info.append(line)
-    elif operation in ("error", "warn", "debuginfo") or (operation == "exec" and outcome):
-        log.messages.append(line)
-    elif operation in ("create", "create_nested", "compile") and outcome:
-        # These two give a reason in free text, and end in the line of oneDNN's source that prints it.
-        if outcome not in ("dispatch", "check"):
-            _row(words, columns[head, component])
-        elif not re.search(r":\d+$", words[-1]):
-            raise ValueError("torn")
-        key = {"create_nested": "nested:", "compile": "graph:"}.get(operation, "") + outcome
-        log.created[key] = log.created.get(key, 0) + 1
-    elif operation == "exec":
-        row = _row(words, columns[head, component])
-        if component == "graph":
-            log.graphs.append(_graph(row, step, copy, timestamp_s))
+    def __init__(self, log: Log) -> None:
+        self._log = log
+        self._columns: _Columns = dict(_FIXED)
+        self.step, self.copy = 0, ""
+        """Those of the last marker."""
+        self.executions: dict[str, int] = {}
+        """A line without its timestamp and its last word, the time -> its primitive's index in Executions.distinct."""
+        self.stamped = ""
+        """What stands before a timestamp; empty before the first one."""
+
+    def file(self, line: str) -> None:
+        """Put one of oneDNN's lines where it belongs.
+
+        Raises:
+            LookupError, ValueError: the line can't be read; nothing was filed.
+        """
+        log, columns = self._log, self._columns
+        head, *words = line.split(",")
+        if head not in _HEADS:
+            raise ValueError("glued to other text")
+        begins = f"{head},"
+        if words[0] == "v1":
+            head += words.pop(0)
+            begins += "v1,"
+        timestamp_s = float(words.pop(0)) / 1e3 if _TIME.fullmatch(words[0]) else None
+        said = [*words]
+        component = "graph" if head == "onednn_graph_verbose" else "primitive"
+        if words[0] in ("primitive", "graph", "ukernel", "common"):
+            component = words.pop(0)
+        operation, _, outcome = words[0].partition(":")
+        if operation == "info":
+            if _info(log, ",".join(words[1:]), columns, (head, component)):
+                self.executions.clear()
+            log.info.append(line)
+        elif operation in ("error", "warn", "debuginfo") or (operation == "exec" and outcome):
+            log.messages.append(line)
+        elif operation in ("create", "create_nested", "compile") and outcome:
+            # These two give a reason in free text, and end in the line of oneDNN's source that prints it.
+            if outcome not in ("dispatch", "check"):
+                _row(words, columns[head, component])
+            elif not re.search(r":\d+$", words[-1]):
+                raise ValueError("torn")
+            key = {"create_nested": "nested:", "compile": "graph:"}.get(operation, "") + outcome
+            log.created[key] = log.created.get(key, 0) + 1
+        elif operation == "exec":
+            row = _row(words, columns[head, component])
+            if component == "graph":
+                log.graphs.append(_graph(row, self.step, self.copy, timestamp_s))
+                return
+            primitive = _primitive(row)
+            log.primitives.add(len(log.primitives.distinct), primitive.seconds, timestamp_s)
+            log.primitives.distinct.append(primitive)
+            if columns[head, component][-1] == "exec_time" and len(line) < _LONGEST - 2 * _LONGEST_TIME:
+                self.executions[begins + ",".join(said[:-1])] = len(log.primitives.distinct) - 1
+                if timestamp_s is not None:
+                    self.stamped = begins
         else:
-            log.primitives.append(_primitive(row, step, copy, timestamp_s))
-    else:
-        raise ValueError(operation)
+            raise ValueError(operation)
 
 
-def _info(log: Log, text: str, columns: _Columns, kind: tuple[str, str]) -> None:
+def _info(log: Log, text: str, columns: _Columns, kind: tuple[str, str]) -> bool:
+    """Take from a line of information what it tells; returns whether it names columns."""
     if template := re.fullmatch(r"(?:prim_)?template:(.*)", text):
         # The template lists the timestamp among the columns; lines have it before the component.
         columns[kind] = [name for name in template[1].split(",") if name != "timestamp"]
-    elif version := re.fullmatch(r"oneDNN v(\d[\w.-]*) \(commit .+\)", text):
+        return True
+    if version := re.fullmatch(r"oneDNN v(\d[\w.-]*) \(commit .+\)", text):
         log.versions.append(version[1])
     elif text.startswith("cpu,isa:"):
         log.isa.append(text.removeprefix("cpu,isa:"))
+    return False
 
 
 def _row(words: Sequence[str], columns: Sequence[str]) -> dict[str, str]:
@@ -279,12 +228,12 @@ def _row(words: Sequence[str], columns: Sequence[str]) -> dict[str, str]:
     return row
 
 
-def _primitive(row: Mapping[str, str], step: int, copy: str, timestamp_s: float | None) -> Primitive:
+def _primitive(row: Mapping[str, str]) -> Primitive:
     if not _KIND.fullmatch(row["primitive"]):  # names metrics
         raise ValueError("primitive")
     return Primitive(
-        step=step,
-        copy=copy,
+        step=0,
+        copy="",
         engine=row["engine"],
         kind=row["primitive"],
         implementation=row["implementation"],
@@ -295,7 +244,7 @@ def _primitive(row: Mapping[str, str], step: int, copy: str, timestamp_s: float 
         auxiliary=row["auxiliary"],
         shape=row["problem_desc"],
         seconds=float(row["exec_time"]) / 1e3,
-        timestamp_s=timestamp_s,
+        timestamp_s=None,
     )
 
 

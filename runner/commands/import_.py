@@ -11,8 +11,6 @@ from runner.commands.options import add_mlruns, make_parser
 from runner.protocol.errors import RunnerError
 from runner.results import ledger
 from runner.sweep import resume
-from runner.tracking import recorder
-from runner.tracking.connection import UnavailableError
 
 _EPILOG = """What MLflow has already is not recorded twice, so this may be repeated after an interruption. The folders
 are where sweeps left them (mlruns/sweeps), or wherever they have been copied to."""
@@ -30,6 +28,10 @@ def main(arguments: list[str]) -> int:
     """Record every sweep in these folders; exit status 1 when one of them could not be read."""
     options = _parser().parse_args(arguments)
     sweeps = _sweeps(options.folders)
+
+    from runner.tracking import recorder
+    from runner.tracking.connection import UnavailableError
+
     record = recorder.recorder_for(Path(options.mlruns), options.tracking_uri)
     record.store.prepare()
     status = 0

@@ -9,6 +9,7 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from runner.config import choices
 from runner.machine import installation
@@ -30,13 +31,12 @@ def launcher_here() -> str:
 
 def experiments_help() -> str:
     """The experiments that ``--help`` lists, as text for the template in conf/config.yaml."""
-    # The template is one of string.Template.
-    return choices.list_experiments(installation.search_path()).replace("$", "$$")
+    return choices.list_experiments(installation.search_path())
 
 
 def axes_help() -> str:
     """The axes that ``--help`` lists, as text for the same template."""
-    return choices.list_axes(ENTRIES, installation.search_path()).replace("$", "$$")
+    return choices.list_axes(ENTRIES, installation.search_path())
 
 
 def main(words: Sequence[str]) -> int:
@@ -53,8 +53,9 @@ def main(words: Sequence[str]) -> int:
     from omegaconf import DictConfig, OmegaConf
 
     from runner.config import schema
-    from runner.job.run import run_job
-    from runner.results.outcome import Outcome
+
+    if TYPE_CHECKING:
+        from runner.results.outcome import Outcome
 
     schema.register()
     resolvers: dict[str, Callable[[], str]] = {
@@ -65,6 +66,10 @@ def main(words: Sequence[str]) -> int:
     }
     for name, function in resolvers.items():
         OmegaConf.register_new_resolver(f"runner.{name}", function, replace=True)
+    if {"--help", "-h"} & set(words):
+        # Hydra would compose the configuration first, and copy it a hundred times to list its groups.
+        print(OmegaConf.load(installation.CONF / "config.yaml").hydra.help.template)
+        return 0
 
     from hydra.core.hydra_config import HydraConfig
     from hydra.types import RunMode
@@ -72,6 +77,8 @@ def main(words: Sequence[str]) -> int:
     def task(composed: DictConfig) -> Outcome:
         if HydraConfig.get().mode != RunMode.MULTIRUN:
             raise RunnerError("hydra.mode=RUN: jobs are run by the sweeper; leave hydra.mode as it is")
+        from runner.job.run import run_job
+
         return run_job(schema.typed(composed), OmegaConf.to_yaml(composed, resolve=True))
 
     # The sweeper leaves it here: Hydra hands it this function, and drops what a sweeper returns.
@@ -97,6 +104,8 @@ def for_hydra(words: Sequence[str]) -> list[str]:
             raise RunnerError(
                 f"{word}: it always has a value; leave this out for its default, or choose {option[1:]}=..."
             )
+        elif option == "--dry-run":
+            remaining.append(f"dry_run={value if equals else 'true'}")
         else:
             remaining.append("wait=false" if word == "--no-wait" else word)
     # A folder experiments/ in the working directory needs no option; folders that an option names go before it.

@@ -8,6 +8,7 @@ composed into the frozen `Config` that all other code sees.
 from __future__ import annotations
 
 import dataclasses
+import functools
 import typing
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
@@ -83,6 +84,13 @@ class Config:
     )
     wait: bool = of_sweep(
         "While another sweep measures on this host: wait for it; false, or --no-wait, refuses to start.", True
+    )
+    dry_run: int | bool = of_sweep(
+        "Show what would run, what is excluded and how long it would take, and run nothing; a number shows how the job "
+        "of that cell would be started. --dry-run and --dry-run=N are the same.",
+        False,
+        least=1,
+        unit="the number of a cell",
     )
     resume: bool = of_sweep("Go on with the newest sweep of the same command line; see also: resume --help.", False)
     baseline: Mapping[str, Any] = of_sweep(
@@ -210,11 +218,35 @@ def typed(composed: DictConfig) -> Config:
     Raises:
         RunnerError: a key is unknown, or a value is missing, of the wrong type or out of range.
     """
+    return typed_plain(resolved(composed))
+
+
+def resolved(composed: DictConfig) -> dict[str, Any]:
+    """The composed configuration as plain data, with the values of its references in their place."""
     data: Any = OmegaConf.to_container(composed, resolve=True, throw_on_missing=True)
-    outside = {
-        group: {key: data[group].pop(key, None) for key in keys}
-        for group, keys in _OUTSIDE_CELL.items()
-        if isinstance(data.get(group), dict)
+    return data  # type: ignore[no-any-return]
+
+
+def written(composed: DictConfig) -> dict[str, Any]:
+    """The composed configuration as plain data, with references as they stand in the files."""
+    data: Any = OmegaConf.to_container(composed, resolve=False)
+    return data  # type: ignore[no-any-return]
+
+
+def typed_plain(data: Mapping[str, Any]) -> Config:
+    """The configuration in plain data that is `resolved`, checked; the data is not changed.
+
+    Raises:
+        RunnerError: see `typed`.
+    """
+    groups = {group: data[group] for group in _OUTSIDE_CELL if isinstance(data.get(group), dict)}
+    outside = {group: {key: part.get(key) for key in _OUTSIDE_CELL[group]} for group, part in groups.items()}
+    data = {
+        **data,
+        **{
+            group: {key: value for key, value in part.items() if key not in _OUTSIDE_CELL[group]}
+            for group, part in groups.items()
+        },
     }
     cell = {name: _plain(name, data.pop(name)) for name in _names_of_cell() if name in data}
     config = _checked(
@@ -234,9 +266,14 @@ def _names_of_cell() -> list[str]:
     return list(dict.fromkeys(key.partition(".")[0] for key in ENTRIES))
 
 
+@functools.cache
+def _hints_of_cell() -> Mapping[str, Any]:
+    return typing.get_type_hints(Cell)
+
+
 def _plain(name: str, value: Any) -> Any:
     """A part of the cell, with its keys renamed from YAML's names to the cell's own."""
-    hint = typing.get_type_hints(Cell)[name]
+    hint = _hints_of_cell()[name]
     if not isinstance(value, dict):
         return value
     if not dataclasses.is_dataclass(hint):

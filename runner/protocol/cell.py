@@ -6,6 +6,7 @@ job file holds the cell itself, so the worker reads this module too: standard li
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import json
 from collections.abc import Mapping
@@ -299,7 +300,7 @@ class Cell:
         """Axes and settings: everything a table may have a column for."""
         return {**self.axes, **self.settings}
 
-    @property
+    @functools.cached_property
     def key(self) -> str:
         """Content address of what was asked for: equal for equal cells on any machine and in any order of keys.
 

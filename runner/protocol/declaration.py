@@ -152,7 +152,12 @@ def declaration_of(field: dataclasses.Field[Any]) -> Declaration:
 
 def entries(cell: type[Any]) -> tuple[Entry, ...]:
     """Everything that a class of cells declares, in its order: each axis followed by what belongs to it."""
-    return tuple(_entries(cell))
+    if cell not in _ENTRIES:
+        _ENTRIES[cell] = tuple(_entries(cell))
+    return _ENTRIES[cell]
+
+
+_ENTRIES: dict[Any, tuple[Entry, ...]] = {}
 
 
 def _entries(cell: type[Any]) -> Iterator[Entry]:

@@ -103,13 +103,18 @@ def as_written(value: Any) -> Any:
     return json.loads(json.dumps(_plain(value)))
 
 
-def write_json(path: Path, value: Any) -> None:
-    """Write ``value`` (a dataclass or plain data) whole or not at all: temporary name, then rename."""
+def write_json(path: Path, value: Any, is_flushed: bool = True) -> None:
+    """Write ``value`` (a dataclass or plain data) whole or not at all: temporary name, then rename.
+
+    Args:
+        is_flushed: whether it is on the disk when this returns; without, whoever writes many flushes all at once.
+    """
     data = _plain(value)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     with temporary.open("w", encoding="utf-8") as file:
         json.dump(data, file, indent=1, allow_nan=False)
         file.write("\n")
-        file.flush()
-        os.fsync(file.fileno())
+        if is_flushed:
+            file.flush()
+            os.fsync(file.fileno())
     temporary.replace(path)

@@ -9,7 +9,7 @@ from runner.analysis.cause import PARTS, split
 from runner.analysis.ranking import Row, cell_name
 from runner.report import style
 
-_COLORS = (style.BLUE, style.VERMILION, style.ORANGE, style.GREY)
+COLORS = (style.BLUE, style.VERMILION, style.ORANGE, style.GREY)
 _TOP_DOWN = {
     "tma/Retiring": "retiring",
     "tma/Bad_Speculation": "bad speculation",
@@ -18,29 +18,36 @@ _TOP_DOWN = {
 }
 
 
+def split_rows(rows: Sequence[Row]) -> list[Row]:
+    """The cells to draw: those whose iterations can be split into parts, and of many of them the fastest."""
+    return style.drawn([row for row in rows if row.p50_ms is not None and split(row.cell)])
+
+
+def panels(rows: Sequence[Row]) -> list[tuple[str, list[tuple[str, list[float]]]]]:
+    """(label, its parts with one figure per cell) of each panel: the second is of top-down slots if toplev measured."""
+    found: list[tuple[str, list[tuple[str, list[float]]]]] = [
+        ("ms per iteration (p50)", [(part.name, [split(row.cell)[part.name] for row in rows]) for part in PARTS])
+    ]
+    if any(metric in row.metrics for row in rows for metric in _TOP_DOWN):
+        levels = [(label, [row.metrics.get(metric, 0.0) for row in rows]) for metric, label in _TOP_DOWN.items()]
+        found.append(("% of pipeline slots (top-down level 1); no bar: not measured", levels))
+    return found
+
+
 def draw(rows: Sequence[Row], distinguishing: Sequence[str], file: Path, title: str) -> None:
-    """Write an image with a bar per measured cell, and a second panel of top-down slots if toplev measured."""
-    measured = [row for row in rows if row.p50_ms is not None and split(row.cell)]
+    """Write an image with a bar per measured cell."""
+    measured = split_rows(rows)
     if not measured:
         return
     plt = style.pyplot()
-
-    panels: list[tuple[str, list[tuple[str, list[float]]]]] = [
-        (
-            "ms per iteration (p50)",
-            [(part.name, [split(row.cell)[part.name] for row in measured]) for part in PARTS],
-        )
-    ]
-    if any(metric in row.metrics for row in measured for metric in _TOP_DOWN):
-        levels = [(label, [row.metrics.get(metric, 0.0) for row in measured]) for metric, label in _TOP_DOWN.items()]
-        panels.append(("% of pipeline slots (top-down level 1); no bar: not measured", levels))
+    of_rows = panels(measured)
     names = [cell_name(row, distinguishing) for row in measured]
-    size = (6.5 * len(panels) + 0.075 * max(map(len, names)), 1.6 + 0.4 * len(measured))
-    figure, axes = plt.subplots(1, len(panels), figsize=size, sharey=True, squeeze=False)
+    size = (6.5 * len(of_rows) + 0.075 * max(map(len, names)), 1.6 + 0.4 * len(measured))
+    figure, axes = plt.subplots(1, len(of_rows), figsize=size, sharey=True, squeeze=False)
     figure.set_layout_engine("constrained")
-    for axis, (label, parts) in zip(axes[0], panels, strict=True):
+    for axis, (label, parts) in zip(axes[0], of_rows, strict=True):
         starts = [0.0] * len(measured)
-        for (part, values), color in zip(parts, _COLORS, strict=True):
+        for (part, values), color in zip(parts, COLORS, strict=True):
             axis.barh(range(len(measured)), values, left=starts, height=0.65, color=color, label=part)
             starts = [a + b for a, b in zip(starts, values, strict=True)]
         axis.set_xlabel(label)

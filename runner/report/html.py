@@ -111,6 +111,7 @@ def _result(ranking: Ranking, origin: Origin) -> dict[str, Any]:
         "distinguishing": distinguishing,
         "rounds": most_rounds(rows),
         "columns": shown,
+        "drawn": style.in_words(rows),
         "ranking": [_line(row, shown, widest, distinguishing) for row in rows],
         "any_interval": any(row.verdict and row.verdict.interval for row in rows),
         "unsplit": [cell_name(row, distinguishing) for row in rows if row.p50_ms is not None and not split(row.cell)],

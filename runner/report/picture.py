@@ -12,7 +12,7 @@ from runner.results.metric_names import Metric
 
 def draw(ranking: Ranking, file: Path, title: str) -> None:
     """Write an image of the measured rows (the format is the file name's ending); nothing when none was measured."""
-    measured = [row for row in ranking.rows if row.p50_ms is not None]
+    measured = style.drawn(ranking.rows)
     if not measured:
         return
     plt = style.pyplot()
@@ -34,7 +34,9 @@ def draw(ranking: Ranking, file: Path, title: str) -> None:
     axes.set_yticks(positions, names)
     axes.invert_yaxis()
     axes.set_xlabel("latency per iteration, ms (bar: p50; ticks: every timed iteration)")
-    axes.set_title(f"{title}\n{', '.join(ranking.distinguishing)}", loc="left", fontsize=10)
+    which = style.in_words(ranking.rows)
+    subtitle = ", ".join(ranking.distinguishing) + (f"; {which}" if which else "")
+    axes.set_title(f"{title}\n{subtitle}", loc="left", fontsize=10)
     axes.spines[["top", "right"]].set_visible(False)
     axes.margins(x=0.45, y=0.02)
     axes.set_xlim(left=0)

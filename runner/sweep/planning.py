@@ -6,6 +6,7 @@ Planning launches nothing and writes nothing. It knows nothing of Hydra: a calla
 from __future__ import annotations
 
 import shlex
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -25,11 +26,20 @@ from runner.results.ledger import CellEntry
 from runner.sweep import identity
 from runner.sweep.rounds import level_of
 
-# Planning takes a tenth of a second per cell, and MLflow's pages show no more cells than this.
+# Planning this many takes half a minute, and MLflow's pages show no more cells than this.
 MOST_CELLS = 10_000
+
+# A matrix of this many combinations is announced before it is planned; nothing is said more often than that.
+_MANY, _SILENCE_S = 100, 5.0
 
 # Overrides -> the configuration that they compose.
 Compose = Callable[[Sequence[str]], Config]
+# Prints one line.
+Say = Callable[[str], None]
+
+
+def _silent(_: str) -> None:
+    """Say nothing."""
 
 
 @dataclass(frozen=True)
@@ -82,8 +92,8 @@ class PlannedCell:
     def command(self) -> str:
         """The line that runs this cell alone, without the rules of the matrix it came from."""
         alone = ["hydra.sweeper.exclude=[]", "hydra.sweeper.include=[]"]
-        # A sweep that went on was told so, and this line begins one.
-        overrides = [word for word in self.overrides if not word.startswith("resume=")]
+        # A sweep that went on, or only showed itself, was told so, and this line begins one.
+        overrides = [word for word in self.overrides if not word.startswith(("resume=", "dry_run="))]
         return shlex.join(["python", "-m", "runner", *search_options(), "-m", *overrides, *alone])
 
 
@@ -129,13 +139,16 @@ class SweepPlan:
         return level_of(self.settings.rounds)
 
 
-def plan_sweep(request: SweepRequest, compose: Compose) -> SweepPlan:
+def plan_sweep(request: SweepRequest, compose: Compose, say: Say = _silent) -> SweepPlan:
     """Expand the matrix and choose its baseline and its distinguishing axes.
+
+    Args:
+        say: prints one line; called when planning takes long enough to make a person wonder.
 
     Raises:
         RunnerError: an option, value or rule can't be understood, or no cell is left to run.
     """
-    matrix = expand_matrix(request, compose)
+    matrix = expand_matrix(request, compose, say)
     cells = _counting(matrix)
     if not cells:
         reasons = "; ".join(dict.fromkeys(reason for _, reason in matrix.excluded))
@@ -149,8 +162,11 @@ def _counting(matrix: Matrix) -> list[PlannedCell]:
     return [*matrix.runnable, *(planned for planned, _ in matrix.not_installed)]
 
 
-def expand_matrix(request: SweepRequest, compose: Compose) -> Matrix:
+def expand_matrix(request: SweepRequest, compose: Compose, say: Say = _silent) -> Matrix:
     """Compose every combination, apply the rules, and see what this machine can run.
+
+    Args:
+        say: see `plan_sweep`.
 
     Raises:
         RunnerError: an option, value or rule can't be understood; nothing has been launched.
@@ -165,7 +181,9 @@ def expand_matrix(request: SweepRequest, compose: Compose) -> Matrix:
         selection += [({**defaults, **combination}, True) for combination in combinations(words)]
     matrix = Matrix()
     cell_keys: set[str] = set()
+    progress = _Progress(len(selection), say)
     for combination, is_included in selection:
+        progress.step()
         overrides = tuple(f"{key}={value}" for key, value in combination.items())
         config = compose(overrides)
         cell = config.cell
@@ -180,6 +198,24 @@ def expand_matrix(request: SweepRequest, compose: Compose) -> Matrix:
         _sort_in(matrix, PlannedCell(config, overrides))
     matrix.idle_rules = [rule for rule in excludes if rule not in matrix.used_rules]
     return matrix
+
+
+class _Progress:
+    """Says how far planning is: when it begins if there are many combinations, and every few seconds."""
+
+    def __init__(self, combinations: int, say: Say, clock: Callable[[], float] = time.monotonic) -> None:
+        self._combinations, self._say, self._clock = combinations, say, clock
+        self._done = 0
+        self._spoke = clock()
+        if combinations >= _MANY:
+            say(f"planning {combinations} combinations: composing each, and seeing what this machine can run")
+
+    def step(self) -> None:
+        """Note that the next combination is begun."""
+        if self._clock() - self._spoke > _SILENCE_S:
+            self._say(f"planned {self._done} of {self._combinations} combinations")
+            self._spoke = self._clock()
+        self._done += 1
 
 
 def _check_size(spans: Sequence[Mapping[str, Sequence[str]]]) -> None:

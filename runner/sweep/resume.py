@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from runner.config.choices import as_hydra_wants
 from runner.machine.installation import OWN_FOLDERS, own_folders
@@ -18,7 +19,9 @@ from runner.protocol.errors import RunnerError
 from runner.results import ledger
 from runner.results.ledger import CellEntry, SweepEntry
 from runner.sweep import identity
-from runner.sweep.planning import PlannedCell, SweepRequest
+
+if TYPE_CHECKING:
+    from runner.sweep.planning import PlannedCell, SweepRequest
 
 # (commit, diff against it): see runner.machine.checkout.git_state().
 Git = tuple[str | None, str]
@@ -78,15 +81,23 @@ def _comparable(arguments: Sequence[str]) -> list[str]:
     return [word for word in as_hydra_wants(arguments) if word != OPTION]
 
 
-def stale_results(earlier: Sequence[CellEntry], planned: PlannedCell) -> dict[str, list[str]]:
+def by_key(earlier: Sequence[CellEntry]) -> dict[str, list[CellEntry]]:
+    """Cell key -> the entries of the cells with this key that the sweep has had so far."""
+    entries: dict[str, list[CellEntry]] = {}
+    for entry in earlier:
+        entries.setdefault(entry.key, []).append(entry)
+    return entries
+
+
+def stale_results(earlier: Mapping[str, Sequence[CellEntry]], planned: PlannedCell) -> dict[str, list[str]]:
     """Cell id of each earlier result of this cell that no longer holds -> what has changed since.
 
     Args:
-        earlier: the entries of the cells that the sweep has had so far.
+        earlier: see `by_key`.
         planned: the cell as it would be measured now.
     """
     return {
         cell.cell_id: identity.changes(cell.identity, planned.identity)
-        for cell in earlier
-        if cell.cell_id != planned.cell_id and cell.key == planned.cell.key
+        for cell in earlier.get(planned.cell.key, ())
+        if cell.cell_id != planned.cell_id
     }

@@ -32,7 +32,7 @@ from runner.report import html, sweep_end, terminal
 from runner.results import ledger
 from runner.results.outcome import OUTCOME_FILE, Outcome, job_folder
 from runner.results.planfile import HOST_FILE
-from runner.sweep import resume
+from runner.sweep import dry_run, resume
 from runner.sweep.announcement import announce, write_plan
 from runner.sweep.loop import JobLoop, Launch, read_records
 from runner.sweep.planning import Compose, SweepPlan, SweepRequest, plan_sweep
@@ -49,9 +49,13 @@ def run_sweep(request: SweepRequest, compose: Compose, launch: Launch) -> int:
     Raises:
         RunnerError: the input was refused; nothing was launched or recorded.
     """
-    plan = plan_sweep(request, compose)
+    console = terminal.make_console()
+    plan = plan_sweep(request, compose, lambda line: console.print(f"[dim]{escape(line)}[/dim]"))
     settings = plan.settings
     expectations = _expectations(settings)  # refused now rather than after the last job
+    if settings.dry_run:
+        dry_run.show(plan, console)
+        return ALL_RAN
     record = recorder.recorder_for(Path(settings.mlruns), settings.tracking_uri)
     record.store.prepare()
     if (request.directory / "cells").exists() and not settings.resume:
@@ -59,7 +63,6 @@ def run_sweep(request: SweepRequest, compose: Compose, launch: Launch) -> int:
             f"hydra.sweep.dir={request.directory}: this folder holds the cells of a sweep; choose a new folder, or go "
             f"on with that sweep: python -m runner resume {request.sweep_id}"
         )
-    console = terminal.make_console()
     stop_signals.listen(f"stopped at once. To go on: python -m runner resume {request.sweep_id}")
 
     def say(text: str) -> None:
@@ -136,15 +139,21 @@ class _Sweep:
 
     def _write_cells(self) -> None:
         """Write each cell's entry, name the stale results of an earlier run, and fail what is not installed."""
-        earlier = ledger.read_cells(self.folder)
+        earlier = resume.by_key(ledger.read_cells(self.folder))
+        stale: dict[str, list[tuple[str, str]]] = {}
         for planned in self.plan.cells:
             for cell_id, changes in resume.stale_results(earlier, planned).items():
                 label = terminal.label(planned.cell.labels, self.plan.distinguishing)
-                self.console.print(
-                    f"  [yellow]measuring again[/yellow]: {escape(label)} "
-                    f"({escape('; '.join(changes))}; the earlier result {escape(cell_id)} is stale)"
-                )
-            ledger.add_cell(self.folder, planned.entry)
+                stale.setdefault("; ".join(changes), []).append((label, cell_id))
+        for why, cells in stale.items():
+            label, cell_id = cells[0]
+            which = label if len(cells) == 1 else terminal.plural(len(cells), "cell")
+            results = f"result {cell_id} is" if len(cells) == 1 else "results are"
+            self.console.print(
+                f"  [yellow]measuring again[/yellow]: {escape(which)} "
+                f"({escape(why)}; the earlier {escape(results)} stale)"
+            )
+        ledger.add_cells(self.folder, [planned.entry for planned in self.plan.cells])
         for planned, reason in self.plan.matrix.not_installed:
             job = job_folder(self.folder, planned.cell_id, 0)
             job.mkdir(parents=True, exist_ok=True)

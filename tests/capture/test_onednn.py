@@ -10,8 +10,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from benchmarks import onednn as benchmark
+from runner.capture import onednn
 from runner.capture.kernels import Summary, summarize
-from runner.capture.onednn import Log, Tensor, isa_family, parse
+from runner.capture.onednn import Log, parse
+from runner.capture.primitives import Tensor, isa_family
 from tests.conftest import ROOT
 
 DATA = ROOT / "tests/data/onednn-verbose"
@@ -307,6 +310,36 @@ def test_a_last_line_that_is_cut_off_in_its_time_is_torn() -> None:
     assert cut.lines == whole.lines
 
 
+@pytest.mark.parametrize("stamp", ["", "1763890000123.456,"], ids=["plain", "with timestamps"])
+def test_executions_that_are_alike_are_kept_once_and_have_their_own_times(stamp: str) -> None:
+    text = lines("convrelu_eager")
+    executed = [line.replace("v1,primitive", f"v1,{stamp}primitive") for line in text if EXECUTED.match(line)]
+    header = [line for line in text if "info" in line]
+    times = [f"{number}.25" for number in range(1, 4)]
+    repeated = [line.rpartition(",")[0] + f",{time}" for time in times for line in executed]
+    log = parse([*header, *repeated])
+    once = {replace(p, tensors=str(p.tensors), seconds=0.0) for p in parse([*header, *executed]).primitives}  # type: ignore[arg-type]
+    assert len(log.primitives.distinct) == len(once) < len(repeated) / 3
+    assert [p.seconds for p in log.primitives] == [float(time) / 1e3 for time in times for _ in executed]
+    assert {p.timestamp_s for p in log.primitives} == {1763890000.123456 if stamp else None}
+    assert list(log.primitives)[2:5] == log.primitives[2:5]
+    assert log.primitives[-1] == list(log.primitives)[-1]
+    with pytest.raises(IndexError):
+        log.primitives[len(repeated)]
+
+
+def test_a_large_log_is_read_quickly_and_by_its_distinct_lines(tmp_path: Path) -> None:
+    """The short form of benchmarks/onednn.py, which has the figures of a million."""
+    file = tmp_path / "big.log"
+    with file.open("w") as out:
+        out.writelines(benchmark.lines_of(benchmark.FEW_LINES, benchmark.RECORDED.read_text().splitlines()))
+    found = benchmark.read(file)
+    assert found.primitives == benchmark.FEW_LINES
+    assert found.distinct < 100
+    assert len(file.with_suffix(".csv").read_text().splitlines()) == 1 + benchmark.FEW_LINES
+    assert found.total_s < 2  # 0.04 on the machine this was written on; before lines were remembered it was 0.8
+
+
 def test_a_timestamp_is_no_column() -> None:
     plain = parse(lines("convrelu_eager")).primitives
     stamped = parse(
@@ -342,6 +375,15 @@ def test_no_line_is_lost_and_none_makes_the_parser_fail(text: list[str]) -> None
     log = parse(text)
     assert log.lines == len(text)
     assert summary(log, 1.0).calls == len(log.primitives)
+
+
+@given(st.lists(torn() | REAL | st.sampled_from(["#### step 1 torch"]), max_size=20), st.booleans())
+def test_what_is_remembered_of_earlier_lines_changes_nothing(text: list[str], have_ends: bool) -> None:
+    twice = [line + "\n" * have_ends for line in text + text]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(onednn, "_LONGEST_TIME", -1)  # every line is looked at closely
+        expected = parse(twice)
+    assert parse(twice) == expected
 
 
 @given(st.data())

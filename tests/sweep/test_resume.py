@@ -184,12 +184,13 @@ def test_results_of_a_cell_whose_facts_changed_are_told_from_its_own_and_others(
     before = PlannedCell(config_of(CELL), (), FACTS)
     now = PlannedCell(config_of(CELL), (), {**FACTS, "kernel": "6.2"})
     other = PlannedCell(config_of(replace(CELL, seed=9)), (), FACTS)
-    for planned in (before, other, now):
-        ledger.add_cell(tmp_path, planned.entry)
-    assert resume.stale_results(ledger.read_cells(tmp_path), now) == {before.cell_id: ["kernel 6.1 -> 6.2"]}
+    ledger.add_cells(tmp_path, [planned.entry for planned in (before, other, now)])
+    assert resume.stale_results(resume.by_key(ledger.read_cells(tmp_path)), now) == {
+        before.cell_id: ["kernel 6.1 -> 6.2"]
+    }
     assert ledger.read_cell(tmp_path, now.cell_id).key == CELL.key
     (tmp_path / "cells" / before.cell_id / ledger.CELL_FILE).write_text('{"key": 1}')
-    assert resume.stale_results(ledger.read_cells(tmp_path), now) == {}
+    assert resume.stale_results(resume.by_key(ledger.read_cells(tmp_path)), now) == {}
 
 
 # -- whole sweeps -------------------------------------------------------------------------------------

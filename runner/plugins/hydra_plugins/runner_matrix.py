@@ -11,9 +11,9 @@ import copy
 import io
 import itertools
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override, OverrideType
@@ -25,12 +25,16 @@ from hydra.plugins.sweeper import Sweeper
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 
-from runner.config import choices, names, override_text, schema
+from runner.config import choices, combining, names, override_text, schema
 from runner.machine import installation
 from runner.protocol.cell import AXES
 from runner.protocol.errors import RunnerError
-from runner.results.outcome import Outcome
-from runner.sweep import planning, resume, run
+
+# Hydra imports every plugin for every command line, also for one that it refuses or only shows: what plans and runs
+# a sweep is imported when there is one.
+if TYPE_CHECKING:
+    from runner.results.outcome import Outcome
+    from runner.sweep import planning
 
 # As conf/config.yaml has it.
 _SUBDIR = "hydra/${hydra.job.num}"
@@ -64,6 +68,8 @@ class MatrixSweeper(Sweeper):  # type: ignore[misc]  # Hydra's plugins are untyp
 
     def sweep(self, arguments: list[str]) -> int:
         """Run the matrix that ``arguments`` (overrides) and hydra.sweeper.params span."""
+        from runner.sweep import planning, resume, run
+
         names.check_values("", OmegaConf.to_container(without_hydra(self.config), resolve=True))
         directory = self._directory()
         if self.config.resume and not directory.exists():
@@ -88,7 +94,7 @@ class MatrixSweeper(Sweeper):  # type: ignore[misc]  # Hydra's plugins are untyp
             runs_here=runs_here,
             notes=self._notes(),
         )
-        self.task.exit_status = run.run_sweep(request, self._compose, self._launch)
+        self.task.exit_status = run.run_sweep(request, self._composer(request), self._launch)
         return int(self.task.exit_status)
 
     def _notes(self) -> list[str]:
@@ -164,9 +170,22 @@ class MatrixSweeper(Sweeper):  # type: ignore[misc]  # Hydra's plugins are untyp
         files = choices.files_of(choices.GROUP, installation.search_path())
         return f"{files[name]}: " if name in files else ""
 
-    def _compose(self, overrides: Sequence[str]) -> schema.Config:
-        composed = self.hydra_context.config_loader.load_sweep_config(self.config, list(overrides))
-        return schema.typed(without_hydra(composed))
+    def _composer(self, request: planning.SweepRequest) -> Callable[[Sequence[str]], schema.Config]:
+        """What composes the configuration of each cell, from its overrides."""
+        rules = [rule for rule in request.include if isinstance(rule, Mapping)]  # others are refused by the planner
+        spans = [request.choices, *(_as_choices(rule) for rule in rules)]
+        combined = combining.Combiner(spans, self._compose, installation.search_path())
+
+        def compose(overrides: Sequence[str]) -> schema.Config:
+            pairs = (word.partition("=") for word in overrides)
+            return schema.typed_plain(combined({key: value for key, _, value in pairs}))
+
+        return compose
+
+    def _compose(self, overrides: Mapping[str, str]) -> combining.Composed:
+        words = [f"{key}={value}" for key, value in overrides.items()]
+        composed = without_hydra(self.hydra_context.config_loader.load_sweep_config(self.config, words))
+        return combining.Composed(schema.written(composed), schema.resolved(composed))
 
     def _launch(self, batch: Sequence[Sequence[str]], first: int) -> list[Outcome]:
         returned: Sequence[JobReturn] = self.launcher.launch([list(job) for job in batch], initial_job_idx=first)
@@ -196,6 +215,12 @@ def _plain(value: Any) -> Any:
     return OmegaConf.to_container(value, resolve=True) if OmegaConf.is_config(value) else value
 
 
+def _as_choices(rule: Mapping[str, Any]) -> dict[str, list[str]]:
+    """A rule of hydra.sweeper.include as the planner spans it."""
+    spans = ((key, value if isinstance(value, (list, tuple)) else [value]) for key, value in rule.items())
+    return {str(key): list(map(override_text.text_of, values)) for key, values in spans}
+
+
 def _as_text(value: Any) -> str:
     """A value of hydra.sweeper.params as the text after the equals sign."""
     if isinstance(value, (list, tuple)):
@@ -218,6 +243,8 @@ def _expanded(override: Override) -> tuple[str, list[str]]:
             raise HydraException(
                 f"{override.input_line}: list the values with commas or choice(); intervals have no cells"
             )
+        from runner.sweep import planning
+
         values = list(itertools.islice(override.sweep_string_iterator(), planning.MOST_CELLS + 1))
         if len(values) > planning.MOST_CELLS:
             raise RunnerError(f"{override.input_line}: it has more than {planning.MOST_CELLS} values; name fewer")
