@@ -125,7 +125,7 @@ def _show(comparison: Comparison, top: int, notes: Sequence[str]) -> None:
         console.print(f"[bold red]{escape(comparison.warning)}[/bold red]\n")
     for section in tables.sections(comparison, top):
         console.print(f"[bold]{escape(section.title)}[/bold]", highlight=False)
-        console.print(tables.drawn(section))
+        terminal.print_whole(console, tables.drawn(section))
         for note in section.notes:
             console.print(note, markup=False)
         console.print()

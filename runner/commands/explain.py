@@ -200,7 +200,7 @@ def show(explanation: Explanation, top: int) -> None:
     console.print(f"{_summary(explanation)}\n", markup=False)
     tables = _tables(explanation, top)
     if explanation.parts:
-        console.print(tables.pop(0))
+        terminal.print_whole(console, tables.pop(0))
         rest = signed(explanation.unexplained_ms or 0.0)
         console.print(f"left unexplained by what was counted: {rest} ms\n", markup=False)
     else:
@@ -208,7 +208,7 @@ def show(explanation: Explanation, top: int) -> None:
             "no capture of both cells says where the time went: run them with capture=[onednn,itt]\n", markup=False
         )
     for table in tables:
-        console.print(table)
+        terminal.print_whole(console, table)
 
 
 def _summary(explanation: Explanation) -> str:

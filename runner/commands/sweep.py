@@ -80,6 +80,10 @@ def main(words: Sequence[str]) -> int:
     return int(task.exit_status)  # type: ignore[attr-defined]
 
 
+# Words of the command line that stand for a setting.
+_SPELLINGS = {"--no-wait": "wait=false", "--wide": "wide=true"}
+
+
 def for_hydra(words: Sequence[str]) -> list[str]:
     """The words as Hydra takes them; folders of the user's own go into the environment instead.
 
@@ -94,7 +98,7 @@ def for_hydra(words: Sequence[str]) -> list[str]:
         elif option.lstrip("+~") == "hydra.searchpath":
             raise RunnerError(f"{word}: name a folder of your own with --config-dir DIR instead")
         else:
-            remaining.append("wait=false" if word == "--no-wait" else word)
+            remaining.append(_SPELLINGS.get(word, word))
     # A folder experiments/ in the working directory needs no option; folders that an option names go before it.
     named = os.environ.get(installation.OWN_FOLDERS, "").split(os.pathsep)
     folders = installation.own_folders(os.pathsep.join([*own, *named, "experiments"]))

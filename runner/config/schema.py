@@ -84,6 +84,10 @@ class Config:
     wait: bool = of_sweep(
         "While another sweep measures on this host: wait for it; false, or --no-wait, refuses to start.", True
     )
+    wide: bool = of_sweep(
+        "Show every column of the ranking in the terminal, however wide; true, or --wide. Without it the table fits.",
+        False,
+    )
     resume: bool = of_sweep("Go on with the newest sweep of the same command line; see also: resume --help.", False)
     baseline: Mapping[str, Any] = of_sweep(
         "The axes of the cell that speed-ups refer to, like {allocator: ptmalloc}; empty: the first cell.", {}

@@ -123,9 +123,15 @@ def _ratio(value: float) -> str:
     return f"{value:#.3g}".rstrip(".") + "x"
 
 
-def drawn(section: Section) -> Table:
-    """A section for the terminal."""
+def drawn(section: Section, is_tight: bool = False) -> Table:
+    """A section for the terminal.
+
+    Args:
+        is_tight: whether two columns are only two spaces apart, and no line stands around the table.
+    """
     table = Table(box=box.SIMPLE_HEAD, header_style="bold", pad_edge=False)
+    if is_tight:
+        table = Table(box=box.SIMPLE_HEAD, header_style="bold", pad_edge=False, show_edge=False, padding=(0, 1, 0, 0))
     for heading, is_word in section.headings:
         table.add_column(escape(heading), justify="left" if is_word else "right", no_wrap=True)
     for row in section.rows:

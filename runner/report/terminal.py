@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from rich.console import Console
 from rich.markup import escape
+from rich.measure import Measurement
+from rich.table import Table
 from rich.text import Text
 
 from runner.analysis.cause import count
@@ -15,9 +18,6 @@ from runner.config import names
 from runner.protocol.verdicts import Status
 from runner.results.metric_names import Metric
 from runner.results.outcome import Outcome
-
-# Columns that the widest table needs: a narrower terminal wraps its lines, and nothing is cut off.
-_WIDTH = 280
 
 
 class _Plain(Console):
@@ -27,9 +27,27 @@ class _Plain(Console):
         return super().render_str(names.visible(text), **options)
 
 
+# Columns of text that no table of ours needs.
+_WIDEST = 10_000
+
+
 def make_console() -> Console:
-    """The console on standard output."""
-    return _Plain(highlight=False, soft_wrap=True, width=max(Console().width, _WIDTH))
+    """The console on standard output.
+
+    A terminal gets colours and lines that end with a word, and may be drawn on again. Everything else gets plain text
+    whose lines are not broken: a file, a pipe, continuous integration (``CI``), and whoever set ``NO_COLOR``.
+    """
+    # Both count if they have any value: see https://no-color.org.
+    is_plain = any(os.environ.get(name) for name in ("NO_COLOR", "CI"))
+    console = _Plain(highlight=False, force_terminal=False if is_plain else None)
+    console.soft_wrap = not console.is_terminal or console.is_dumb_terminal
+    return console
+
+
+def print_whole(console: Console, table: Table) -> None:
+    """Print a table as wide as it is: a narrower terminal wraps its lines, and nothing is cut off."""
+    table.width = Measurement.get(console, console.options.update(width=_WIDEST), table).maximum
+    console.print(table, soft_wrap=False, crop=False)
 
 
 def label(axes: Mapping[str, str], distinguishing: Sequence[str]) -> str:

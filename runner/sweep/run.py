@@ -182,7 +182,7 @@ class _Sweep:
         except UnavailableError as error:
             has_failed = True
             notes.append(f"not in MLflow: {error}. Nothing is lost; record it later: python -m runner import {folder}")
-        sweep_end.show(self.console, ranking, notes, folder, mlruns, links)
+        sweep_end.show(self.console, ranking, notes, folder, mlruns, links, self.plan.settings.wide)
         return INTERRUPTED if is_interrupted else SOME_FAILED if has_failed else ALL_RAN
 
 
