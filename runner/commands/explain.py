@@ -27,7 +27,7 @@ from runner.report import terminal
 from runner.report.columns import interval_text
 from runner.results import cells, sweeps
 from runner.results.cells import CellRow, cell_row
-from runner.results.outcome import job_folder, read_cell
+from runner.results.outcome import captures_folder, read_cell
 
 _EPILOG = """A and B are cells of the newest sweep, or of --sweep: an id or its beginning, axes that one cell alone has
 (allocator=jemalloc,ipex=on), or fastest, slowest. SWEEP:CELL takes a cell of another sweep, which may be the same cell:
@@ -44,7 +44,7 @@ class SweepCell:
     @property
     def captures(self) -> Path:
         """The folder with the captures of the cell."""
-        return job_folder(self.sweep, self.cell.cell_id, 0)
+        return captures_folder(self.sweep, self.cell.cell_id)
 
 
 def find(text: str, default: str | None, mlruns: Path) -> SweepCell:

@@ -53,8 +53,9 @@ def main(words: Sequence[str]) -> int:
     from omegaconf import DictConfig, OmegaConf
 
     from runner.config import schema
+    from runner.job.captures import take_captures
     from runner.job.run import run_job
-    from runner.results.outcome import Outcome
+    from runner.results.outcome import CaptureOutcome, Outcome
 
     schema.register()
     resolvers: dict[str, Callable[[], str]] = {
@@ -69,10 +70,12 @@ def main(words: Sequence[str]) -> int:
     from hydra.core.hydra_config import HydraConfig
     from hydra.types import RunMode
 
-    def task(composed: DictConfig) -> Outcome:
+    def task(composed: DictConfig) -> Outcome | CaptureOutcome:
         if HydraConfig.get().mode != RunMode.MULTIRUN:
             raise RunnerError("hydra.mode=RUN: jobs are run by the sweeper; leave hydra.mode as it is")
-        return run_job(schema.typed(composed), OmegaConf.to_yaml(composed, resolve=True))
+        config = schema.typed(composed)
+        run = take_captures if config.sweep.captures else run_job
+        return run(config, OmegaConf.to_yaml(composed, resolve=True))
 
     # The sweeper leaves it here: Hydra hands it this function, and drops what a sweeper returns.
     task.exit_status = 0  # type: ignore[attr-defined]

@@ -24,7 +24,9 @@ _LEAST_CAUSE, _LEAST_NAME = 11, 16
 _ABSENT = ("-", "")
 
 
-def fitted(rows: Sequence[Row], distinguishing: Sequence[str], place: Place, width: int) -> Section:
+def fitted(
+    rows: Sequence[Row], distinguishing: Sequence[str], place: Place, width: int, most: int = MOST_ROWS
+) -> Section:
     """The ranking in at most ``width`` columns of text, with a note on what it leaves out.
 
     Main causes are shortened, then left out; after that, the name of a cell is broken into lines.
@@ -34,8 +36,9 @@ def fitted(rows: Sequence[Row], distinguishing: Sequence[str], place: Place, wid
         distinguishing: the axes and settings that distinguish the cells.
         place: whose columns.
         width: that of the terminal.
+        most: the rows that are shown besides the baseline.
     """
-    shown = _first_rows(rows)
+    shown = _first_rows(rows, most)
     figures = [_texts(column, shown) for column in COLUMNS if place in column.places and column.short is not None]
     figures = [texts for texts in figures if any(value.text not in _ABSENT for value in texts[1])]
     causes = [texts for texts in figures if texts[0].heading == "main cause"]
@@ -70,9 +73,9 @@ def fitted(rows: Sequence[Row], distinguishing: Sequence[str], place: Place, wid
 _NO_CAUSE = "why they differ: report.html, or a wider terminal"
 
 
-def _first_rows(rows: Sequence[Row]) -> list[Row]:
+def _first_rows(rows: Sequence[Row], most: int) -> list[Row]:
     """The rows that are shown: the first ones, and the baseline."""
-    return [row for number, row in enumerate(rows) if number < MOST_ROWS or row.is_baseline]
+    return [row for number, row in enumerate(rows) if number < most or row.is_baseline]
 
 
 def _texts(column: Column, rows: Sequence[Row]) -> tuple[Column, list[Value]]:

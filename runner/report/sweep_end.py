@@ -20,7 +20,7 @@ from runner.protocol.verdicts import UNLIKE
 from runner.report import answer, breakdown, data, escaping, fitting, html, notes, picture, tables, terminal, timeline
 from runner.report.columns import Place
 from runner.results import cells
-from runner.results.outcome import job_folder
+from runner.results.outcome import captures_folder
 
 # How many operators are named in the terminal; operators.csv has them all.
 _NAMED = 4
@@ -95,18 +95,19 @@ def show_ranking(console: Console, rows: Sequence[Row], distinguishing: Sequence
         console.print(f"[bold red]{escape(warning(rows))}[/bold red]")
     if rows:
         console.print(f"[bold]{escape(answer.sentence(rows, distinguishing))}[/bold]\n")
-        section = table_of(rows, distinguishing, console.width, is_wide)
-        terminal.print_whole(console, tables.drawn(section, is_tight=not is_wide))
-        for note in section.notes:
-            console.print(f"[dim]{escape(note)}[/dim]")
+        print_table(console, rows, distinguishing, is_wide)
         console.print()
 
 
-def table_of(rows: Sequence[Row], distinguishing: Sequence[str], width: int, is_wide: bool = False) -> tables.Section:
-    """The ranking of a sweep for a terminal of that width, or all of it."""
+def print_table(console: Console, rows: Sequence[Row], distinguishing: Sequence[str], is_wide: bool) -> None:
+    """Print the table, and what it leaves out."""
     if is_wide:
-        return tables.ranking(rows, distinguishing, Place.SWEEP)
-    return fitting.fitted(rows, distinguishing, Place.SWEEP, width)
+        terminal.print_whole(console, tables.drawn(tables.ranking(rows, distinguishing, Place.SWEEP)))
+        return
+    section = fitting.fitted(rows, distinguishing, Place.SWEEP, console.width)
+    terminal.print_whole(console, tables.drawn(section, is_tight=True))
+    for note in section.notes:
+        console.print(f"[dim]{escape(note)}[/dim]")
 
 
 def _explain_fastest(ranking: Ranking, directory: Path, title: str) -> list[str]:
@@ -115,7 +116,7 @@ def _explain_fastest(ranking: Ranking, directory: Path, title: str) -> list[str]
     rated = [row for row in ranking.rows if row.speedup is not None]
     baseline, fastest = next((row for row in rated if row.is_baseline), None), next(iter(rated), None)
     pair = [row for row in (baseline, fastest) if row is not None]
-    named = [(cell_name(row, ranking.distinguishing), job_folder(directory, row.cell.cell_id, 0)) for row in pair]
+    named = [(cell_name(row, ranking.distinguishing), captures_folder(directory, row.cell.cell_id)) for row in pair]
     is_alone = len(pair) < 2 or pair[0] is pair[1]
     traces = [_traced(row, name, folder) for row, (name, folder) in zip(pair, named, strict=True)]
     timeline.draw(traces[:1] if is_alone else traces, directory / "timeline.png", title)

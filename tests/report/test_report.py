@@ -13,6 +13,7 @@ from runner.protocol.errors import RunnerError
 from runner.protocol.resultfile import Surroundings, Window
 from runner.report import notes, picture, tables, terminal
 from runner.report.columns import Place, p99
+from runner.report.progress import Progress
 from runner.results.metrics import INTERVALS, cell_metrics
 from runner.results.outcome import CellRecord
 from tests.builders import axes, cell, contaminated, ranked, record, record_of_medians
@@ -213,7 +214,7 @@ def test_one_contaminated_round_shows_in_the_table_and_the_notes() -> None:
 
 def test_the_line_of_a_job_says_that_it_was_contaminated() -> None:
     console = Console(width=250, force_terminal=False)
-    progress = terminal.Progress(console, 1, ["allocator"], 60)
+    progress = Progress(console, 1, ["allocator"])
     [outcome] = contaminated(FAST, 0, attempts=3).outcomes
     with console.capture() as capture:
         progress.end(outcome, {})

@@ -29,7 +29,7 @@ from runner.config import choices, names, override_text, schema
 from runner.machine import installation
 from runner.protocol.cell import AXES
 from runner.protocol.errors import RunnerError
-from runner.results.outcome import Outcome
+from runner.results.outcome import CaptureOutcome, Outcome
 from runner.sweep import planning, resume, run
 
 # As conf/config.yaml has it.
@@ -168,7 +168,7 @@ class MatrixSweeper(Sweeper):  # type: ignore[misc]  # Hydra's plugins are untyp
         composed = self.hydra_context.config_loader.load_sweep_config(self.config, list(overrides))
         return schema.typed(without_hydra(composed))
 
-    def _launch(self, batch: Sequence[Sequence[str]], first: int) -> list[Outcome]:
+    def _launch(self, batch: Sequence[Sequence[str]], first: int) -> list[Outcome | CaptureOutcome]:
         returned: Sequence[JobReturn] = self.launcher.launch([list(job) for job in batch], initial_job_idx=first)
         # A job that raised is a fault of the runner itself or of its disk, which main() explains: the line that Hydra
         # prints before it raises would stand above the explanation.
