@@ -201,7 +201,9 @@ def _result(outcome: Outcome | CaptureOutcome, figures: Mapping[str, float]) -> 
     if faults is not None:
         measured += f", {count(faults)} faults/iteration"
     if outcome.contamination:
-        measured += f", [red]contaminated[/red] ({escape('; '.join(outcome.contamination))})"
+        # What was watched, and how, is in the notes below the closing table.
+        reasons = "; ".join(reason.partition(";")[0] for reason in outcome.contamination)
+        measured += f", [red]contaminated[/red] ({escape(reasons)})"
     if outcome.attempts > 1:
         measured += f", attempt {outcome.attempts}"
     return f"[green]{escape(outcome.evidence)}[/green] {measured}"

@@ -214,6 +214,14 @@ def read_captured(sweep: Path, cell_id: str) -> CaptureOutcome | None:
     return outcome
 
 
+def _captured(sweep: Path, cell_id: str) -> CaptureOutcome | None:
+    """What became of a cell's captures; a file that can't be read costs the captures and not the timing."""
+    try:
+        return read_captured(sweep, cell_id)
+    except FormatError as error:
+        return CaptureOutcome(cell_id, captures={"captures": f"failed: {error}"})
+
+
 def ended_rounds(sweep: Path, cell_id: str) -> list[int]:
     """The numbers of the rounds in which a cell's job has ended."""
     files = (sweep / "cells" / cell_id).glob(f"round-*/{OUTCOME_FILE}")
@@ -249,9 +257,7 @@ def _record(sweep: Path, cell_id: str, rounds: Sequence[int], with_captures: boo
     folder = sweep / "cells" / cell_id
     try:
         record = _read(sweep, cell_id, rounds)
-        if record is not None and with_captures:
-            record = replace(record, captured=read_captured(sweep, cell_id))
-        return record
+        return replace(record, captured=_captured(sweep, cell_id)) if record and with_captures else record
     except VersionError as error:
         raise VersionError(f"{error}: use the runner that made sweep {sweep.name}") from error
     except FormatError as error:

@@ -56,6 +56,7 @@ class JobLoop:
         )
         self._budget = Budget(settings.budget_min) if settings.rounds == AUTO else None
         self._open_cells = {planned.cell_id: planned for planned in plan.matrix.runnable}
+        self._launches = 0
         self._is_timed = False
         """Whether no round is missing."""
 
@@ -152,7 +153,8 @@ class JobLoop:
     def _launched(self, overrides: Sequence[Sequence[str]]) -> Sequence[Outcome | CaptureOutcome]:
         """Launch jobs and wait for them, while the progress hears what they say of themselves."""
         with listener.heard_by(self._progress):
-            return self._launch(overrides, self._progress.done)
+            first, self._launches = self._launches, self._launches + len(overrides)
+            return self._launch(overrides, first)
 
     def _look(self, rounds: int) -> None:
         """Show the ranking, once every cell has had this many rounds and more are to come, or captures."""
