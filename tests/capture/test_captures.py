@@ -286,7 +286,7 @@ def test_captures_are_taken_in_a_process_of_their_own_after_the_last_round(twice
     assert figures["cost/captures_s"] > 0
     said = twice.out
     assert said.index("First look, 1 of 2 rounds") < said.index("timing is over: the captures of 2 cells follow")
-    assert said.index("timing is over") < said.index("[captures 2/2]") < said.index("was fastest")
+    assert said.index("timing is over") < said.index("[captures 2/2]") < said.index("files   ")
 
 
 def test_captures_end_with_their_budget_and_a_resumed_sweep_takes_the_others(run_cli: Runner, mlruns: Path) -> None:
