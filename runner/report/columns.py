@@ -287,6 +287,7 @@ COLUMNS = (
         lambda row: "*" if row.on_front else "",
         frozenset({Place.COMPARE}),
         is_word=True,
+        short=lambda row: "*" if row.on_front else "",
     ),
     Column(
         "main cause",

@@ -1,16 +1,19 @@
 """A ranking that fits the terminal: the columns that decide, in the widest form for which there is room. Pure.
 
-`runner.report.tables` makes the whole table, which the report, Markdown, CSV and ``wide=true`` show.
+`runner.report.tables` makes the whole table, which Markdown and ``--wide`` show.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 
 from rich.cells import cell_len
 
+from runner.analysis.comparison import Comparison
 from runner.analysis.ranking import Row, cell_name
+from runner.report import tables
 from runner.report.columns import COLUMNS, Column, Place
 from runner.report.tables import Section, Value
 from runner.report.terminal import plural
@@ -22,6 +25,16 @@ MOST_ROWS = 40
 # A main cause needs this many letters to be worth a column ("page faults"), a cell's name this many.
 _LEAST_CAUSE, _LEAST_NAME = 11, 16
 _ABSENT = ("-", "")
+
+
+def sections(comparison: Comparison, top: int, width: int) -> list[Section]:
+    """The sections of a comparison whose rankings fit a terminal of that width; at most ``top`` rows of each."""
+
+    def make(rows: Sequence[Row], distinguishing: Sequence[str], title: str, top: int) -> Section:
+        section = fitted(rows[:top], distinguishing, Place.COMPARE, width, top)
+        return replace(section, title=title)
+
+    return tables.sections(comparison, top, make)
 
 
 def fitted(
@@ -62,7 +75,7 @@ def fitted(
         cut = [Value(shortened(value.text, left - GAP)) for value in texts]
         measured.append((_folded("main cause", cut), True, cut))
         causes = []
-    notes = [_NO_CAUSE] if causes else []
+    notes = [_WHY[place]] if causes else []
     if len(shown) < len(rows):
         notes.append(f"{plural(len(rows) - len(shown), 'more cell')} in report.html and comparison.csv")
     columns = [*names, *measured]
@@ -70,7 +83,11 @@ def fitted(
     return Section("Ranking", [(heading, is_word) for heading, is_word, _ in columns], lines, notes)
 
 
-_NO_CAUSE = "why they differ: report.html, or a wider terminal"
+# What to look at where there was no room for the causes.
+_WHY = {
+    Place.SWEEP: "why they differ: report.html, or a wider terminal",
+    Place.COMPARE: "why they differ: --wide, or a wider terminal",
+}
 
 
 def _first_rows(rows: Sequence[Row], most: int) -> list[Row]:
