@@ -136,7 +136,7 @@ def _short_answer(row: Row) -> str:
         return "baseline"
     if row.verdict is not None and row.verdict.is_under_floor and not row.untrusted:
         return "under noise floor"
-    return row.answer.replace("undecided (", "undecided ").replace("%)", "%")
+    return row.answer
 
 
 def _short_answer_mark(row: Row) -> Mark:

@@ -10,10 +10,11 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from rich.console import Console, Group, RenderableType
+from rich.console import Console, ConsoleDimensions, Group, RenderableType
 from rich.live import Live
 from rich.markup import escape
 from rich.progress_bar import ProgressBar
+from rich.segment import Segments
 from rich.table import Table
 from rich.text import Text
 
@@ -63,6 +64,7 @@ class LiveProgress(Progress):
 
     def __init__(self, *arguments: Any) -> None:
         super().__init__(*arguments)
+        self._drawn: tuple[str, ConsoleDimensions, Segments] | None = None
         self._names: dict[str, str] = {}
         """What each job that runs is called, by its cell."""
 
@@ -100,7 +102,7 @@ class LiveProgress(Progress):
 
     def look(self, ranking: Ranking, heading: str) -> None:
         """Draw the ranking in place of the last one."""
-        self._ranking, self._heading = ranking, heading
+        self._ranking, self._heading, self._drawn = ranking, heading, None
         self._draw()
 
     def _print_end(self, cell_id: str, indent: str, result: str, took_s: float) -> None:
@@ -113,13 +115,21 @@ class LiveProgress(Progress):
             self._live.update(self._screen(), refresh=True)
 
     def _screen(self) -> RenderableType:
-        parts: list[RenderableType] = [Text("")]
-        if self._ranking is not None:
-            room = max(self._console.height - _OTHER_LINES, 3)
-            section = fitting.fitted(self._ranking.rows, self._distinguishing, Place.SWEEP, self._console.width, room)
-            parts += [Text(self._heading, "bold"), tables.drawn(section, is_tight=True)]
+        job = Text(f"{self._job}: {self._phase}", no_wrap=True, overflow="ellipsis")
+        return Group(Text(""), *self._table(), self._bar(), job)
+
+    def _table(self) -> list[RenderableType]:
+        """The ranking as it was drawn last, unless it or the terminal has changed since: drawing it takes most time."""
+        if self._ranking is None:
+            return []
+        size = self._console.size
+        if self._drawn is None or self._drawn[:2] != (self._heading, size):
+            room = max(size.height - _OTHER_LINES, 3)
+            section = fitting.fitted(self._ranking.rows, self._distinguishing, Place.SWEEP, size.width, room)
+            parts: list[RenderableType] = [Text(self._heading, "bold"), tables.drawn(section, is_tight=True)]
             parts += [Text(note, "dim") for note in section.notes] + [Text("")]
-        return Group(*parts, self._bar(), Text(f"{self._job}: {self._phase}", no_wrap=True, overflow="ellipsis"))
+            self._drawn = self._heading, size, Segments(self._console.render(Group(*parts)))
+        return [self._drawn[2]]
 
     def _bar(self) -> RenderableType:
         line = Table.grid(padding=(0, 1))
