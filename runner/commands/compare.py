@@ -20,7 +20,7 @@ from runner.commands.options import add_allow, add_format, add_mlruns, add_top, 
 from runner.matrix.rules import check_rule
 from runner.protocol.cell import AXES
 from runner.protocol.errors import RunnerError
-from runner.report import data, tables, terminal
+from runner.report import data, fitting, tables, terminal
 from runner.report.columns import COLUMNS, Place
 from runner.results.cells import Cells, read
 from runner.results.sweeps import find_all
@@ -51,7 +51,7 @@ def main(arguments: list[str]) -> int:
     elif options.format == "md":
         print(tables.markdown(comparison, options.top, notes))
     else:
-        _show(comparison, options.top, notes)
+        _show(comparison, options.top, notes, options.wide)
     return 0
 
 
@@ -73,6 +73,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     add_allow(parser)
     add_format(parser, "table", "md", "csv", "json")
+    parser.add_argument("--wide", action="store_true", help="show every column of a ranking, however wide it gets")
     add_top(parser, 20)
     add_mlruns(parser)
     return parser
@@ -119,13 +120,14 @@ def _noise(cells: Cells, mlruns: Path) -> tuple[Noise | None, list[str]]:
     return noise, [in_words(noise, rounds, datetime.now(timezone.utc)), *passed_over]
 
 
-def _show(comparison: Comparison, top: int, notes: Sequence[str]) -> None:
+def _show(comparison: Comparison, top: int, notes: Sequence[str], is_wide: bool) -> None:
     console = terminal.make_console()
+    sections = tables.sections(comparison, top) if is_wide else fitting.sections(comparison, top, console.width)
     if comparison.warning:
         console.print(f"[bold red]{escape(comparison.warning)}[/bold red]\n")
-    for section in tables.sections(comparison, top):
+    for section in sections:
         console.print(f"[bold]{escape(section.title)}[/bold]", highlight=False)
-        console.print(tables.drawn(section))
+        terminal.print_whole(console, tables.drawn(section, is_tight=not is_wide))
         for note in section.notes:
             console.print(note, markup=False)
         console.print()

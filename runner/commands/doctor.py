@@ -171,5 +171,5 @@ def main(arguments: list[str]) -> int:
         for row in rows:
             verdict = f"[{colors[row.verdict]}]{row.verdict}[/]"
             table.add_row(row.axis, row.value, verdict, escape(row.why), escape(row.mend))
-        console.print(table)
+        terminal.print_folded(console, table)
     return 1 if any(finding.verdict == MISSING for finding in rows) else 0

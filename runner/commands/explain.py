@@ -27,7 +27,7 @@ from runner.report import terminal
 from runner.report.columns import interval_text
 from runner.results import cells, sweeps
 from runner.results.cells import CellRow, cell_row
-from runner.results.outcome import job_folder, read_cell
+from runner.results.outcome import captures_folder, read_cell
 
 _EPILOG = """A and B are cells of the newest sweep, or of --sweep: an id or its beginning, axes that one cell alone has
 (allocator=jemalloc,ipex=on), or fastest, slowest. SWEEP:CELL takes a cell of another sweep, which may be the same cell:
@@ -44,7 +44,7 @@ class SweepCell:
     @property
     def captures(self) -> Path:
         """The folder with the captures of the cell."""
-        return job_folder(self.sweep, self.cell.cell_id, 0)
+        return captures_folder(self.sweep, self.cell.cell_id)
 
 
 def find(text: str, default: str | None, mlruns: Path) -> SweepCell:
@@ -200,7 +200,7 @@ def show(explanation: Explanation, top: int) -> None:
     console.print(f"{_summary(explanation)}\n", markup=False)
     tables = _tables(explanation, top)
     if explanation.parts:
-        console.print(tables.pop(0))
+        terminal.print_whole(console, tables.pop(0))
         rest = signed(explanation.unexplained_ms or 0.0)
         console.print(f"left unexplained by what was counted: {rest} ms\n", markup=False)
     else:
@@ -208,7 +208,7 @@ def show(explanation: Explanation, top: int) -> None:
             "no capture of both cells says where the time went: run them with capture=[onednn,itt]\n", markup=False
         )
     for table in tables:
-        console.print(table)
+        terminal.print_whole(console, table)
 
 
 def _summary(explanation: Explanation) -> str:

@@ -55,7 +55,7 @@ def main(words: Sequence[str]) -> int:
     from runner.config import schema
 
     if TYPE_CHECKING:
-        from runner.results.outcome import Outcome
+        from runner.results.outcome import CaptureOutcome, Outcome
 
     schema.register()
     resolvers: dict[str, Callable[[], str]] = {
@@ -74,17 +74,26 @@ def main(words: Sequence[str]) -> int:
     from hydra.core.hydra_config import HydraConfig
     from hydra.types import RunMode
 
-    def task(composed: DictConfig) -> Outcome:
+    def task(composed: DictConfig) -> Outcome | CaptureOutcome:
         if HydraConfig.get().mode != RunMode.MULTIRUN:
             raise RunnerError("hydra.mode=RUN: jobs are run by the sweeper; leave hydra.mode as it is")
+        config, resolved_yaml = schema.typed(composed), OmegaConf.to_yaml(composed, resolve=True)
+        if config.sweep.captures:
+            from runner.job.captures import take_captures
+
+            return take_captures(config, resolved_yaml)
         from runner.job.run import run_job
 
-        return run_job(schema.typed(composed), OmegaConf.to_yaml(composed, resolve=True))
+        return run_job(config, resolved_yaml)
 
     # The sweeper leaves it here: Hydra hands it this function, and drops what a sweeper returns.
     task.exit_status = 0  # type: ignore[attr-defined]
     hydra.main(version_base="1.3", config_path=str(installation.CONF), config_name="config")(task)()
     return int(task.exit_status)  # type: ignore[attr-defined]
+
+
+# Words of the command line that stand for a setting.
+_SPELLINGS = {"--no-wait": "wait=false", "--wide": "wide=true"}
 
 
 def for_hydra(words: Sequence[str]) -> list[str]:
@@ -107,7 +116,7 @@ def for_hydra(words: Sequence[str]) -> list[str]:
         elif option == "--dry-run":
             remaining.append(f"dry_run={value if equals else 'true'}")
         else:
-            remaining.append("wait=false" if word == "--no-wait" else word)
+            remaining.append(_SPELLINGS.get(word, word))
     # A folder experiments/ in the working directory needs no option; folders that an option names go before it.
     named = os.environ.get(installation.OWN_FOLDERS, "").split(os.pathsep)
     folders = installation.own_folders(os.pathsep.join([*own, *named, "experiments"]))

@@ -45,6 +45,7 @@ class SweepConf:
     command: str = ""
     cell_id: str = ""
     round: int = 0
+    captures: bool = False  # whether the job takes the cell's captures and is no round
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,7 +58,8 @@ class Config:
     server_port: int | None
     """The first port of the server; None for free ones."""
     capture: CaptureConf = of_sweep(
-        "What is recorded after the timing: [] or a list of onednn, itt, profiler, counters, toplev; see conf/capture."
+        "What is recorded in a process of its own per cell, after the last round: [] or a list of onednn, itt, "
+        "profiler, counters, toplev; see conf/capture."
     )
     rounds: int | str = of_sweep(
         "Processes per cell, or auto: 3 for each cell, then more (5, 8, 12, 20) for those that can't be told from the "
@@ -69,6 +71,13 @@ class Config:
     )
     budget_min: float = of_sweep(
         "For rounds=auto: no job is started that would end after this many minutes.", 30.0, above=0, unit="minutes"
+    )
+    capture_budget_min: float = of_sweep(
+        "No captures of a further cell are begun that would end after this many minutes of capturing; the baseline and "
+        "the fastest cells come first.",
+        10.0,
+        above=0,
+        unit="minutes",
     )
     reruns: int = of_sweep(
         "Further attempts at a pass while other processes use the machine; the last attempt counts, marked.",
@@ -91,6 +100,10 @@ class Config:
         False,
         least=1,
         unit="the number of a cell",
+    )
+    wide: bool = of_sweep(
+        "Show every column of the ranking in the terminal, however wide; true, or --wide. Without it the table fits.",
+        False,
     )
     resume: bool = of_sweep("Go on with the newest sweep of the same command line; see also: resume --help.", False)
     baseline: Mapping[str, Any] = of_sweep(

@@ -18,9 +18,9 @@ from runner import launch
 from runner.capture import probe
 from runner.config.captures import CaptureConf, IterationsConf
 from runner.config.schema import Config
-from runner.job import references
+from runner.job import listener, references
 from runner.launch import environment
-from runner.machine import execute, processes, servers
+from runner.machine import announcements, execute, processes, servers
 from runner.machine.capabilities import this_machine
 from runner.protocol import stored
 from runner.protocol.captures import (
@@ -186,7 +186,7 @@ def start(
         RunnerError: the pass can't be started.
     """
     marker = marker_of(config)
-    with private_folder() as private:
+    with private_folder() as private, announcements.listening(private, listener.phase) as announced:
         collector = None if spec.captures.itt is None else probe.collector()
         command = launch.command(placed, folder / "job.json", private, os.environ, sys.executable, marker, collector)
         argv: Sequence[str] = command.argv
@@ -204,6 +204,7 @@ def start(
                 config.timeout_s,
                 marker,
                 command.links,
+                announcements=announced,
             )
         except OSError as error:
             raise RunnerError(f"launcher={placed.cell.launcher.name}: {argv[0]} can't be started ({error})") from error

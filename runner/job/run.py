@@ -8,28 +8,34 @@ from __future__ import annotations
 
 import shutil
 import traceback
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from runner import launch
 from runner.capture import kernels, onednn
-from runner.capture.collect import collect
-from runner.checks import gate, likeness, quality
+from runner.checks import gate, quality
 from runner.config.captures import CaptureConf
 from runner.config.schema import Config
-from runner.job import passes, separate_passes
+from runner.job import listener, passes
 from runner.job.serving import session as serving
 from runner.machine import disk, lock
 from runner.protocol import contamination, stored
-from runner.protocol.cell import WORKED_ON, Cell
+from runner.protocol.cell import Cell
 from runner.protocol.errors import RunnerError, StorageError
 from runner.protocol.resultfile import OTHER_FAILED, WorkerResult, onednn_log
 from runner.protocol.stored import write_json
 from runner.protocol.verdicts import UNOBSERVED, EvidenceVerdict, QualityFinding, QualityVerdict, Status
 from runner.results import ledger
 from runner.results.metrics import evidence_figures
-from runner.results.outcome import OUTCOME_FILE, RESULT_FILE, Outcome, attempt_folders, job_folder
+from runner.results.outcome import (
+    OUTCOME_FILE,
+    RESULT_FILE,
+    CaptureOutcome,
+    Outcome,
+    attempt_folders,
+    job_folder,
+)
 from runner.tracking import recorder
 
 # The file of every attempt that says why it is contaminated, with the figures of each instance.
@@ -84,26 +90,10 @@ def _run(config: Config, resolved_yaml: str) -> Outcome:
         outcome = replace(unfinished, failure=f"the runner failed: {type(error).__name__}: {error}")
     outcome = replace(outcome, attempts=1 + len(attempt_folders(folder)))
     write_json(folder / OUTCOME_FILE, outcome)
-    if outcome.status == Status.FINISHED and config.sweep.round == 0:
-        try:
-            more = separate_passes.take(passes.place_here(cell), config, folder)
-            outcome = _with_captures(outcome, more.figures, more.tags)
-            write_json(folder / OUTCOME_FILE, outcome)
-        except KeyboardInterrupt as error:  # what the timing pass measured stays
-            interrupted = error
     record.attempt(lambda store: store.log_job(sweep, cell_id, number))
     if interrupted is not None:
         raise interrupted
     return outcome
-
-
-def _with_captures(outcome: Outcome, figures: Mapping[str, float], tags: Mapping[str, str]) -> Outcome:
-    """The outcome with what separate passes captured; without their figures if one of them can't be."""
-    whole = replace(outcome, figures={**outcome.figures, **figures}, captures={**outcome.captures, **tags})
-    misfit = _misfit(whole)
-    if misfit is None:
-        return whole
-    return replace(outcome, captures={**outcome.captures, **dict.fromkeys(tags, f"failed: {misfit}")})
 
 
 def _clear(folder: Path) -> None:
@@ -125,7 +115,7 @@ def _retried(cell: Cell, config: Config, folder: Path, unfinished: Outcome) -> O
     for again in range(1, config.retries + 1):
         if outcome.status != Status.FAILED:
             break
-        print(f"      FAILED ({outcome.failure}), tried again {again} of {config.retries}", flush=True)
+        listener.say(f"FAILED ({outcome.failure}), tried again {again} of {config.retries}")
         _set_aside(folder)
         outcome = _undisturbed(cell, config, folder, unfinished)
     return outcome
@@ -144,7 +134,7 @@ def _undisturbed(cell: Cell, config: Config, folder: Path, unfinished: Outcome) 
         if outcome.status != Status.FINISHED or not outcome.contamination:
             break
         why = "; ".join(outcome.contamination)
-        print(f"      contaminated ({why}), run again {again} of {config.reruns}", flush=True)
+        listener.say(f"contaminated ({why}), run again {again} of {config.reruns}")
         _set_aside(folder)
         spent_s += outcome.cost_s["job"]
         outcome = _attempt(cell, config, folder, unfinished)
@@ -170,25 +160,20 @@ def _attempt(cell: Cell, config: Config, folder: Path, unfinished: Outcome) -> O
         StorageError: it failed on a disk that is full.
     """
     placed = passes.place_here(cell)
-    # Once per cell: later rounds are for the timing alone.
-    captures = config.capture if config.sweep.round == 0 else CaptureConf()
-    measured = _launch(placed, config, folder, captures)
+    # Captures are taken after the last round, see runner.job.captures.
+    measured = launch_pass(placed, config, folder, CaptureConf())
     cost_s = {"job": measured.ended.wall_s, **measured.cost_s}
     results = [result for result, _ in measured.judged if result is not None]
     if len(results) < len(measured.judged):
         disk.check(folder)
-        return _possible(replace(unfinished, failure=_failure_of(measured), cost_s=cost_s), unfinished)
+        return _possible(replace(unfinished, failure=failure_of(measured), cost_s=cost_s), unfinished)
     cost_s |= {"launch": results[0].started_at_s - measured.ended.started_at_s, **results[0].phases_s}
-    instances = [_judge_instance(placed, result, folder, i) for i, result in enumerate(results)]
+    instances = [judge_instance(placed, result, folder, i) for i, result in enumerate(results)]
     first = instances[0]
-    stopped = f"timeout_s={config.timeout_s:g} passed during the captures" if measured.ended.timed_out else None
-    work = {axis: cell.axes[axis] for axis in WORKED_ON}
-    captured = collect(folder, captures, results[0], first.log, first.summary.main_kernel, work, stopped)
-    tags = likeness.marked(captured.tags, captured.recorded, results[0])
     outcome = replace(
         _judge_job(unfinished, instances),
-        figures={**evidence_figures(first.summary, results[0].quality), **captured.figures, **measured.figures},
-        captures={**tags, **_unobserved(results[0])},
+        figures={**evidence_figures(first.summary, results[0].quality), **measured.figures},
+        captures=_tags(first, results[0]),
         cost_s=cost_s,
         contamination=_judge_surroundings(results, folder),
         notes=tuple(dict.fromkeys(note for result in results for note in result.notes)),
@@ -198,35 +183,37 @@ def _attempt(cell: Cell, config: Config, folder: Path, unfinished: Outcome) -> O
 
 def _possible(outcome: Outcome, unfinished: Outcome) -> Outcome:
     """The outcome, or ``unfinished`` with the reason where no reader would take it."""
-    misfit = _misfit(outcome)
-    return (
-        outcome if misfit is None else replace(unfinished, failure="; ".join(filter(None, (outcome.failure, misfit))))
-    )
+    reason = misfit(outcome)
+    if reason is None:
+        return outcome
+    return replace(unfinished, failure="; ".join(filter(None, (outcome.failure, reason))))
 
 
-def _misfit(outcome: Outcome) -> str | None:
+def misfit(outcome: Outcome | CaptureOutcome) -> str | None:
     """Why no reader would take this outcome, as a reason of failure; None if readers take it.
 
     A figure that can't be, as a negative duration by a clock that was set back, costs its pass and not the sweep.
     """
     try:
-        stored.fit(Outcome, stored.as_written(outcome))
+        stored.fit(type(outcome), stored.as_written(outcome))
     except stored.Unfit as unfit:
         return f"{unfit}: a clock was set or a counter jumped while the pass ran; retries=1 runs such a pass again"
     return None
 
 
-def _unobserved(result: WorkerResult) -> dict[str, str]:
-    """The tag that says what the evidence could not see of the operators; empty if it saw all."""
+def _tags(judged: JudgedInstance, result: WorkerResult) -> dict[str, str]:
+    """The tags of the evidence: the kernel that did most of the arithmetic, and what could not be seen of operators."""
+    tags = {"onednn.kernel": judged.summary.main_kernel} if judged.summary.main_kernel else {}
     operators = None if result.evidence is None else result.evidence.operators
     if operators is None:
-        return {"evidence.operators": f"{UNOBSERVED}: torch's profiler failed; see stderr.log of the job"}
-    labels = f"{operators.left_out} ranges left out: torch did not escape their labels"
-    return {"evidence.operators": labels} if operators.left_out else {}
+        tags["evidence.operators"] = f"{UNOBSERVED}: torch's profiler failed; see stderr.log of the job"
+    elif operators.left_out:
+        tags["evidence.operators"] = f"{operators.left_out} ranges left out: torch did not escape their labels"
+    return tags
 
 
-def _launch(placed: launch.PlacedCell, config: Config, folder: Path, captures: CaptureConf) -> passes.PassResult:
-    """Run the timing pass, and remove the marks that its instances leave for each other."""
+def launch_pass(placed: launch.PlacedCell, config: Config, folder: Path, captures: CaptureConf) -> passes.PassResult:
+    """Run a pass with a timed loop, and remove the marks that its instances leave for each other."""
     spec = passes.spec_of(placed, config, folder / RESULT_FILE, captures)
     measure = serving.measure if placed.cell.scenario.is_served else passes.measure
     measured = measure(placed, config, folder, spec)
@@ -235,14 +222,14 @@ def _launch(placed: launch.PlacedCell, config: Config, folder: Path, captures: C
     return measured
 
 
-def _failure_of(measured: passes.PassResult) -> str:
+def failure_of(measured: passes.PassResult) -> str:
     """Why a pass has no result: an instance that stopped because of another has no reason of its own to show."""
     failures = [failure for _, failure in measured.judged if failure is not None]
     return next((failure for failure in failures if OTHER_FAILED not in failure), failures[0])
 
 
 @dataclass(frozen=True)
-class _JudgedInstance:
+class JudgedInstance:
     """What one instance left of its run, and what the checks say about it."""
 
     mismatches: tuple[gate.Mismatch, ...]
@@ -257,7 +244,7 @@ class _JudgedInstance:
     """The summary of that log."""
 
 
-def _judge_instance(placed: launch.PlacedCell, result: WorkerResult, folder: Path, instance: int) -> _JudgedInstance:
+def judge_instance(placed: launch.PlacedCell, result: WorkerResult, folder: Path, instance: int) -> JudgedInstance:
     """Read an instance's evidence with its oneDNN log, keep it as evidence.json, and judge it."""
     file = folder / onednn_log(instance)
     lines = stored.read_text(file, errors="replace").splitlines(keepends=True) if file.exists() else []
@@ -266,7 +253,7 @@ def _judge_instance(placed: launch.PlacedCell, result: WorkerResult, folder: Pat
     proof = None if result.evidence is None else gate.Proof(result.evidence, summary, result.quality, result.window)
     if proof is not None:
         _write_evidence(folder / f"evidence{f'-{instance}' if instance else ''}.json", proof)
-    return _JudgedInstance(
+    return JudgedInstance(
         mismatches=gate.check(replace(placed, placement=placed.placement.of_instance(instance)), proof),
         quality=quality.judge(result.quality, placed.cell.precision.tolerance),
         saw_operators=result.evidence is not None and result.evidence.operators is not None,
@@ -281,7 +268,7 @@ def _write_evidence(file: Path, proof: gate.Proof) -> None:
     write_json(file, {**parts["evidence"], "onednn": parts["kernels"], "quality": parts["quality"]})
 
 
-def _judge_job(unfinished: Outcome, instances: Sequence[_JudgedInstance]) -> Outcome:
+def _judge_job(unfinished: Outcome, instances: Sequence[JudgedInstance]) -> Outcome:
     """``unfinished`` with the verdicts of all instances: one that is wrong makes the job wrong."""
     failures = dict.fromkeys(str(mismatch) for instance in instances for mismatch in instance.mismatches)
     saw_all = all(instance.saw_operators for instance in instances)

@@ -1,6 +1,6 @@
 """The captures that need a separate launch, because they wrap the whole process tree: toplev and VTune.
 
-The timing pass has ended and its outcome is written. Whatever happens here becomes a tag and can't harm the timing.
+The timing has ended and its outcomes are written. Whatever happens here becomes a tag and can't harm the timing.
 """
 
 from __future__ import annotations
@@ -19,13 +19,17 @@ from runner.job import passes
 from runner.protocol import stored
 from runner.protocol.errors import RunnerError
 from runner.protocol.jobfile import JobSpec
-from runner.protocol.resultfile import WorkerResult, read_result
+from runner.protocol.resultfile import WorkerResult
 from runner.protocol.verdicts import OK
-from runner.results.outcome import RESULT_FILE
 
 
-def take(placed: launch.PlacedCell, config: Config, folder: Path) -> Findings:
-    """Launch a finished cell again under each program that was asked for and can be used here."""
+def take(placed: launch.PlacedCell, config: Config, folder: Path, clean: WorkerResult) -> Findings:
+    """Launch a finished cell again under each program that was asked for and can be used here.
+
+    Args:
+        folder: where the captures leave their files.
+        clean: a result with timed iterations that no capture touched.
+    """
     findings = Findings()
     capture, unavailable = config.capture, probe.unavailable(config.capture)
 
@@ -36,7 +40,6 @@ def take(placed: launch.PlacedCell, config: Config, folder: Path) -> Findings:
         elif placed.cell.instances > 1:
             findings.tags[tag] = f"unavailable: several instances can't share one {program}; use instances=1"
         else:
-            clean = read_result(folder / RESULT_FILE)
             findings.update(guarded(tag, lambda: launch_under(clean)))
 
     levels, itt = capture.toplev, capture.itt

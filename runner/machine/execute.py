@@ -1,7 +1,7 @@
 """The only place that starts processes.
 
 While a worker measures, the runner is inside one blocking poll(2) on a pidfd: ``Popen.wait(timeout)``
-would wake up twenty times per second.
+would wake up twenty times per second. It wakes when a worker announces a phase, which none does within a window.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
+from runner.machine.announcements import Announcements
 from runner.machine.processes import Process, processes_with_marker, start_ticks
 from runner.machine.stop_signals import shielded
 
@@ -60,6 +61,7 @@ def run(
     marker: str,
     links: Mapping[Path, Path] | None = None,
     companions: Sequence[int] = (),
+    announcements: Announcements | None = None,
 ) -> Ended:
     """Start ``argv`` in its own session, sleep until it ends, and leave nothing of it running.
 
@@ -68,6 +70,7 @@ def run(
             they moved to (torch's run_cpu puts its workers into sessions of their own).
         links: symbolic links to make before the start (path -> target).
         companions: pids of processes that the new one needs: the end of one of them stops it as well.
+        announcements: what the process announces of itself is taken while it runs.
 
     Raises:
         OSError: ``argv[0]`` can't be started.
@@ -76,7 +79,7 @@ def run(
     start, cpu_s, oom_kills = time.monotonic(), _cpu_of_children(), _oom_kills()
     first: int | None = None
     with _started_process(argv, env, stdout, stderr, marker, links) as process:
-        first = _first_to_end([process.pid, *companions], timeout_s)
+        first = _first_to_end([process.pid, *companions], timeout_s, announcements)
     return Ended(
         returncode=process.returncode,
         timed_out=first is None,
@@ -157,8 +160,9 @@ def _cpu_of_children() -> float:
     return used.ru_utime + used.ru_stime
 
 
-def _first_to_end(pids: Sequence[int], timeout_s: float) -> int | None:
+def _first_to_end(pids: Sequence[int], timeout_s: float, announcements: Announcements | None = None) -> int | None:
     """Block until one of the processes ends, and return its pid; None if ``timeout_s`` passed first."""
+    end = time.monotonic() + max(timeout_s, 0.0)
     poller = select.poll()
     pid_of: dict[int, int] = {}
     try:
@@ -169,9 +173,15 @@ def _first_to_end(pids: Sequence[int], timeout_s: float) -> int | None:
                 return pid
             pid_of[descriptor] = pid
             poller.register(descriptor, select.POLLIN)
-        # poll(2) takes milliseconds as a C int.
-        events = poller.poll(min(max(timeout_s, 0.0) * 1000, 2**31 - 1))
-        return pid_of[events[0][0]] if events else None
+        if announcements is not None:
+            poller.register(announcements.fileno(), select.POLLIN)
+        while True:
+            # poll(2) takes milliseconds as a C int.
+            events = [event[0] for event in poller.poll(min(max(end - time.monotonic(), 0.0) * 1000, 2**31 - 1))]
+            ended = [pid_of[descriptor] for descriptor in events if descriptor in pid_of]
+            if ended or not events or announcements is None:
+                return ended[0] if ended else None
+            announcements.take()
     finally:
         for descriptor in pid_of:
             os.close(descriptor)

@@ -63,6 +63,11 @@ class Column:
     """Makes the text of the 95 % interval of its figure, for which a page has room; empty without one."""
     is_shown: Callable[[Sequence[Row]], bool] = lambda rows: True
     """Whether these rows have anything to show in it."""
+    short: Callable[[Row], str] | None = None
+    """Makes its text for a table that must fit the terminal, see runner.report.fitting; without it the column is left
+    out there."""
+    short_mark: Callable[[Row], Mark] = lambda row: Mark.NONE
+    """How that text is marked."""
 
 
 def columns(place: Place, rows: Sequence[Row]) -> list[Column]:
@@ -114,6 +119,32 @@ def _speedup_interval(row: Row) -> str:
     return interval_text(row.verdict.interval if row.verdict else None)
 
 
+def _short_interval(row: Row) -> str:
+    interval = row.verdict.interval if row.verdict else None
+    return "-" if interval is None else f"{interval.low:.2f}-{interval.high:.2f}"
+
+
+def _short_answer(row: Row) -> str:
+    """The verdict on a cell in a few words, also where it has no time or is no part of the comparison."""
+    if row.cell.failure:
+        return row.cell.status
+    if row.p50_ms is None:
+        return "-"
+    if row.is_wrong:
+        return "WRONG output"
+    if row.is_baseline:
+        return "baseline"
+    if row.verdict is not None and row.verdict.is_under_floor and not row.untrusted:
+        return "under noise floor"
+    return row.answer
+
+
+def _short_answer_mark(row: Row) -> Mark:
+    if row.cell.failure or row.is_wrong or row.untrusted:
+        return Mark.BAD
+    return Mark.GOOD if row.answer == str(stats.Answer.FASTER.value) else Mark.NONE
+
+
 def _output(row: Row) -> str:
     return "-" if row.p50_ms is None else OK if row.is_right else "WRONG"
 
@@ -146,6 +177,7 @@ COLUMNS = (
         _figure(Metric.P50, ".4g"),
         source=Metric.P50,
         interval=_ends(Metric.P50),
+        short=_figure(Metric.P50, ".4g"),
     ),
     Column(
         "p99 ms",
@@ -168,6 +200,7 @@ COLUMNS = (
         _speedup,
         TABLES,
         interval=lambda row: "" if row.verdict is None or row.verdict.interval is None else _speedup_interval(row),
+        short=lambda row: "-" if row.speedup is None else f"{row.speedup:.2f}x",
     ),
     Column(
         "95 % interval",
@@ -176,6 +209,7 @@ COLUMNS = (
         TABLES - {Place.PAGE},
         is_word=True,
         is_shown=has_rounds,
+        short=_short_interval,
     ),
     Column(
         "difference",
@@ -185,6 +219,8 @@ COLUMNS = (
         TABLES,
         is_word=True,
         is_shown=_has_answers,
+        short=_short_answer,
+        short_mark=_short_answer_mark,
     ),
     Column(
         "samples/s",
@@ -251,6 +287,7 @@ COLUMNS = (
         lambda row: "*" if row.on_front else "",
         frozenset({Place.COMPARE}),
         is_word=True,
+        short=lambda row: "*" if row.on_front else "",
     ),
     Column(
         "main cause",
@@ -258,5 +295,6 @@ COLUMNS = (
         lambda row: row.main_cause,
         source=Tag.MAIN_CAUSE,
         is_word=True,
+        short=lambda row: row.main_cause,
     ),
 )

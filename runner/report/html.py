@@ -16,9 +16,9 @@ from runner.analysis import effects
 from runner.analysis.cause import split
 from runner.analysis.ranking import Ranking, Row, cell_name, most_rounds
 from runner.analysis.verdict import verdict
-from runner.protocol.cell import ABSENT, WORKED_ON
 from runner.protocol.verdicts import OK
 from runner.report import charts, escaping, notes, style, tables, terminal
+from runner.report.answer import common_work
 from runner.report.columns import Column, Mark, Place, columns, figure, interval_text
 from runner.results import planfile
 from runner.results.metric_names import Metric
@@ -97,9 +97,7 @@ def write(ranking: Ranking, directory: Path, title: str, remarks: Sequence[str],
 
 def _work(rows: Sequence[Row]) -> str:
     """What all cells worked on, and in which numbers; what they differ in is in the table's columns."""
-    values = {axis: {row.labels.get(axis, ABSENT) for row in rows} for axis in WORKED_ON}
-    common = {axis: next(iter(of_cells)) for axis, of_cells in values.items() if len(of_cells) == 1}
-    return ", ".join(f"{axis} {value}" for axis, value in common.items() if value not in (ABSENT, "none"))
+    return ", ".join(f"{axis} {value}" for axis, value in common_work(rows).items())
 
 
 def _result(ranking: Ranking, origin: Origin) -> dict[str, Any]:

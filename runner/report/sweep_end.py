@@ -13,14 +13,15 @@ from rich.markup import escape
 
 from runner.analysis import operators
 from runner.analysis.ranking import Ranking, Row, cell_name, warning
+from runner.analysis.verdict import verdict
 from runner.capture.tables import read_table
 from runner.protocol.cell import INFERENCE
 from runner.protocol.errors import RunnerError
 from runner.protocol.verdicts import UNLIKE
-from runner.report import breakdown, data, escaping, html, notes, picture, tables, timeline
+from runner.report import answer, breakdown, data, escaping, fitting, html, notes, picture, tables, terminal, timeline
 from runner.report.columns import Place
 from runner.results import cells
-from runner.results.outcome import job_folder
+from runner.results.outcome import captures_folder
 
 # How many operators are named in the terminal; operators.csv has them all.
 _NAMED = 4
@@ -64,24 +65,50 @@ def show(
     directory: Path,
     mlruns: Path,
     links: Mapping[str, str],
+    is_wide: bool = False,
 ) -> None:
-    """Print the table, the remarks, the notes, and where everything is."""
+    """Print the answer, the table, the remarks, the notes, and where everything is: long links come last.
+
+    Args:
+        is_wide: whether the table has every column, however wide it gets.
+    """
     rows, distinguishing = ranking.rows, ranking.distinguishing
     console.print()
-    if warning(rows):
-        console.print(f"[bold red]{escape(warning(rows))}[/bold red]")
-    if rows:
-        console.print(tables.drawn(tables.ranking(rows, distinguishing, Place.SWEEP)))
-    for line in remarks:
+    show_ranking(console, rows, distinguishing, is_wide)
+    for line in (*verdict(rows, distinguishing).remarks, *remarks):
         console.print(line, markup=False)
     for note in notes.below(rows, distinguishing, ranking.records):
         console.print(f"note: {note}", markup=False)
-    console.print(f"files   {_near(directory)}", markup=False)
+    folder = _near(directory)
+    console.print(f"files   {folder}", markup=False, soft_wrap=True)
+    if (directory / "report.html").exists():
+        console.print(f"report  {folder}/report.html", markup=False, soft_wrap=True)
     elsewhere = "" if mlruns == Path("mlruns").resolve() else f" --mlruns {shlex.quote(str(_near(mlruns)))}"
-    make = "" if elsewhere else "make ui   (or: "
-    console.print(f"MLflow  {make}python -m runner ui{elsewhere}{')' if make else ''}, then", markup=False)
+    pages = ", then:" if links else ""
+    console.print(f"MLflow  python -m runner ui{elsewhere}{pages}", markup=False, soft_wrap=True)
     for name, link in links.items():
-        console.print(f"        {link}   {name}", markup=False)
+        console.print(f"- {name}\n  {link}", markup=False, soft_wrap=True)
+
+
+def show_ranking(console: Console, rows: Sequence[Row], distinguishing: Sequence[str], is_wide: bool = False) -> None:
+    """Print the answer in a sentence and the table, which fits the terminal unless it is to be wide."""
+    if warning(rows):
+        console.print(f"[bold red]{escape(warning(rows))}[/bold red]")
+    if rows:
+        console.print(f"[bold]{escape(answer.sentence(rows, distinguishing))}[/bold]\n")
+        print_table(console, rows, distinguishing, is_wide)
+        console.print()
+
+
+def print_table(console: Console, rows: Sequence[Row], distinguishing: Sequence[str], is_wide: bool) -> None:
+    """Print the table, and what it leaves out."""
+    if is_wide:
+        terminal.print_whole(console, tables.drawn(tables.ranking(rows, distinguishing, Place.SWEEP)))
+        return
+    section = fitting.fitted(rows, distinguishing, Place.SWEEP, console.width)
+    terminal.print_whole(console, tables.drawn(section, is_tight=True))
+    for note in section.notes:
+        console.print(f"[dim]{escape(note)}[/dim]")
 
 
 def _explain_fastest(ranking: Ranking, directory: Path, title: str) -> list[str]:
@@ -90,7 +117,7 @@ def _explain_fastest(ranking: Ranking, directory: Path, title: str) -> list[str]
     rated = [row for row in ranking.rows if row.speedup is not None]
     baseline, fastest = next((row for row in rated if row.is_baseline), None), next(iter(rated), None)
     pair = [row for row in (baseline, fastest) if row is not None]
-    named = [(cell_name(row, ranking.distinguishing), job_folder(directory, row.cell.cell_id, 0)) for row in pair]
+    named = [(cell_name(row, ranking.distinguishing), captures_folder(directory, row.cell.cell_id)) for row in pair]
     is_alone = len(pair) < 2 or pair[0] is pair[1]
     traces = [_traced(row, name, folder) for row, (name, folder) in zip(pair, named, strict=True)]
     timeline.draw(traces[:1] if is_alone else traces, directory / "timeline.png", title)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 from rich import box
@@ -62,9 +62,21 @@ def ranking(
     return Section(title, headings, values)
 
 
-def sections(comparison: Comparison, top: int) -> list[Section]:
-    """The sections of a comparison: each group's ranking, then the effects; at most ``top`` rows of each."""
-    made = [_group(comparison, group, top) for group in comparison.groups]
+# (rows, distinguishing axes, title, rows to show) -> the ranking of a group.
+Make = Callable[[Sequence[Row], Sequence[str], str, int], Section]
+
+
+def _whole(rows: Sequence[Row], distinguishing: Sequence[str], title: str, top: int) -> Section:
+    return ranking(rows, distinguishing, Place.COMPARE, title, top)
+
+
+def sections(comparison: Comparison, top: int, make: Make = _whole) -> list[Section]:
+    """The sections of a comparison: each group's ranking, then the effects; at most ``top`` rows of each.
+
+    Args:
+        make: makes the ranking of a group.
+    """
+    made = [_group(comparison, group, top, make) for group in comparison.groups]
     if comparison.effects:
         made.append(_effects(comparison, top))
     if comparison.interactions:
@@ -72,11 +84,12 @@ def sections(comparison: Comparison, top: int) -> list[Section]:
     return made
 
 
-def _group(comparison: Comparison, group: Group, top: int) -> Section:
+def _group(comparison: Comparison, group: Group, top: int, make: Make) -> Section:
     distinguishing = [key for key in comparison.distinguishing if key not in group.name] or ["model"]
     title = f"Ranking of {label(group.name, list(group.name))}" if group.name else "Ranking"
+    made = make(group.rows, distinguishing, title, top)
     below = [*notes.rows_left_out(group.rows, top), *notes.of_group(group, distinguishing, comparison.bound)]
-    return replace(ranking(group.rows, distinguishing, Place.COMPARE, title, top), notes=below)
+    return replace(made, notes=[*made.notes, *below])
 
 
 def _effects(comparison: Comparison, top: int) -> Section:
@@ -123,9 +136,15 @@ def _ratio(value: float) -> str:
     return f"{value:#.3g}".rstrip(".") + "x"
 
 
-def drawn(section: Section) -> Table:
-    """A section for the terminal."""
+def drawn(section: Section, is_tight: bool = False) -> Table:
+    """A section for the terminal.
+
+    Args:
+        is_tight: whether two columns are only two spaces apart, and no line stands around the table.
+    """
     table = Table(box=box.SIMPLE_HEAD, header_style="bold", pad_edge=False)
+    if is_tight:
+        table = Table(box=box.SIMPLE_HEAD, header_style="bold", pad_edge=False, show_edge=False, padding=(0, 1, 0, 0))
     for heading, is_word in section.headings:
         table.add_column(escape(heading), justify="left" if is_word else "right", no_wrap=True)
     for row in section.rows:

@@ -1,23 +1,17 @@
-"""The terminal: its console, and a line before and after each job (never while one measures)."""
+"""The terminal: its console, and the words for cells, durations and numbers."""
 
 from __future__ import annotations
 
-import time
+import os
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from rich.console import Console
-from rich.markup import escape
+from rich.measure import Measurement
+from rich.table import Table
 from rich.text import Text
 
-from runner.analysis.cause import count
 from runner.config import names
-from runner.protocol.verdicts import Status
-from runner.results.metric_names import Metric
-from runner.results.outcome import Outcome
-
-# Columns that the widest table needs: a narrower terminal wraps its lines, and nothing is cut off.
-_WIDTH = 280
 
 
 class _Plain(Console):
@@ -27,9 +21,35 @@ class _Plain(Console):
         return super().render_str(names.visible(text), **options)
 
 
+# Columns of text that no table of ours needs.
+_WIDEST = 10_000
+
+
 def make_console() -> Console:
-    """The console on standard output."""
-    return _Plain(highlight=False, soft_wrap=True, width=max(Console().width, _WIDTH))
+    """The console on standard output.
+
+    A terminal gets colours and lines that end with a word, and may be drawn on again. Everything else gets plain text
+    whose lines are not broken: a file, a pipe, continuous integration (``CI``), and whoever set ``NO_COLOR``.
+    """
+    # Both count if they have any value: see https://no-color.org.
+    is_plain = any(os.environ.get(name) for name in ("NO_COLOR", "CI"))
+    console = _Plain(highlight=False, force_terminal=False if is_plain else None)
+    console.soft_wrap = not console.is_terminal or console.is_dumb_terminal
+    return console
+
+
+def print_whole(console: Console, table: Table) -> None:
+    """Print a table as wide as it is: a narrower terminal wraps its lines, and nothing is cut off."""
+    table.width = Measurement.get(console, console.options.update(width=_WIDEST), table).maximum
+    console.print(table, soft_wrap=False, crop=False)
+
+
+def print_folded(console: Console, table: Table) -> None:
+    """Print a table that a terminal makes narrower by breaking lines; elsewhere it is as wide as it is."""
+    if console.is_terminal:
+        console.print(table, soft_wrap=False)
+    else:
+        print_whole(console, table)
 
 
 def label(axes: Mapping[str, str], distinguishing: Sequence[str]) -> str:
@@ -61,64 +81,3 @@ def exclusions(excluded: Sequence[tuple[Mapping[str, str], str]], distinguishing
         f"{plural(len(labels), 'cell')}: {reason}" if labels[1:] else f"{label(labels[0], distinguishing)}: {reason}"
         for reason, labels in cells.items()
     ]
-
-
-class Progress:
-    """Prints lines between jobs, and nothing while one runs: it has no thread and no timer."""
-
-    def __init__(self, console: Console, rounds: int | str, distinguishing: Sequence[str], timeout_s: float) -> None:
-        self._console, self._rounds, self._distinguishing, self._timeout_s = console, rounds, distinguishing, timeout_s
-        self.done = self._jobs = 0
-        self._start = time.monotonic()
-        self._began = self._start
-
-    def add(self, stage: Sequence[tuple[int, object]]) -> None:
-        """Announce the jobs of a stage, (round, cell) each; for any but the first, print why it is run."""
-        if self._jobs:
-            cells = plural(len({id(cell) for _, cell in stage}), "cell")
-            first, last = min(number for number, _ in stage) + 1, max(number for number, _ in stage) + 1
-            which = f"round {first}" if first == last else f"rounds {first} to {last}"
-            self._console.print(f"[bold]undecided[/bold]: {which} for {cells}")
-        self._jobs += len(stage)
-
-    def out_of_budget(self, minutes: float) -> None:
-        """Say why no more jobs are started."""
-        self._console.print(
-            f"[yellow]budget_min={minutes:g}[/yellow]: the next job would end after it; "
-            f"{plural(self._jobs - self.done, 'planned job')} left out"
-        )
-
-    def begin(self, number: int, axes: Mapping[str, str]) -> None:
-        """Say what starts now, and when it will be stopped at the latest."""
-        self._began = time.monotonic()
-        since = time.strftime("%H:%M:%S")
-        of = f" of {self._rounds}" if isinstance(self._rounds, int) else ""
-        which = f"round {number + 1}{of}, " if self._rounds != 1 else ""
-        self._console.print(
-            f"[dim]\\[{self.done + 1}/{self._jobs}][/dim] {escape(label(axes, self._distinguishing))}"
-            f"  [dim]{which}since {since}, at most {duration(self._timeout_s)}[/dim]"
-        )
-
-    def end(self, outcome: Outcome, figures: Mapping[str, float]) -> float:
-        """Say how it went, and how long the rest will take; returns the seconds that it took."""
-        self.done += 1
-        elapsed = time.monotonic() - self._start
-        remaining = self._jobs - self.done
-        rest = f", about {duration(elapsed / self.done * remaining)} left" if remaining else ""
-        took_s = time.monotonic() - self._began
-        took = f"[dim]{duration(took_s)}{rest}[/dim]"
-        indent = " " * (len(f"[{self.done}/{self._jobs}]") + 1)
-        if outcome.status == Status.FINISHED:
-            p50 = figures.get(Metric.P50)
-            faults = figures.get(Metric.MINOR_FAULTS)
-            measured = f"p50 {p50:.4g} ms" if p50 is not None else "not measured"
-            if faults is not None:
-                measured += f", {count(faults)} faults/iteration"
-            if outcome.contamination:
-                measured += f", [red]contaminated[/red] ({escape('; '.join(outcome.contamination))})"
-            if outcome.attempts > 1:
-                measured += f", attempt {outcome.attempts}"
-            self._console.print(f"{indent}[green]{escape(outcome.evidence)}[/green] {measured}  {took}")
-        else:
-            self._console.print(f"{indent}[red]{outcome.status}[/red] {escape(outcome.failure or '')}  {took}")
-        return took_s

@@ -19,7 +19,7 @@ from runner.results.outcome import CellRecord
 RUNNER_CPU_LIMIT_PCT = 1.0
 
 
-# Prefixes of the figures that captures measure, in the first round of a cell only.
+# Prefixes of the figures that captures measure; older sweeps took them in the first round of a cell.
 CAPTURED = ("captures/", "itt/", "profiler/", "counters/", "tma/", "overhead/", "cost/")
 
 
@@ -148,6 +148,7 @@ def cell_metrics(record: CellRecord) -> dict[str, float]:
     """Every figure of a cell over its rounds; only the costs for a failed cell. Unobserved figures are absent."""
     finished = {key: result for key, result in record.results.items() if result.latencies_s}
     costs = _over_rounds([{f"cost/{k}_s": v for k, v in outcome.cost_s.items()} for outcome in record.outcomes])
+    costs |= {f"cost/{k}_s": v for k, v in (record.captured.cost_s if record.captured else {}).items()}
     if not finished or record.failure:
         return costs
     estimate = stats.estimate([result.latencies_s for result in finished.values()])
@@ -179,5 +180,6 @@ def cell_metrics(record: CellRecord) -> dict[str, float]:
         **_of_surroundings(record, [window for window, _ in windows]),
         **_over_rounds([dict(outcome.figures) for outcome in record.outcomes]),
         **{name: value for name, value in record.outcomes[0].figures.items() if name.startswith(CAPTURED)},
+        **(record.captured.figures if record.captured else {}),
         **costs,
     }

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from runner.protocol import stored
@@ -56,6 +56,20 @@ class Outcome:
 
 
 @dataclass(frozen=True)
+class CaptureOutcome:
+    """What became of a cell's captures, which are taken in a process of their own after the last timing round."""
+
+    cell_id: str
+    figures: Mapping[str, Figure] = field(default_factory=dict)
+    """The metrics from captures: itt/*, tma/*, counters/*, overhead/*."""
+    captures: Mapping[str, str] = field(default_factory=dict)
+    """The tags of the captures: ``ok``, the source of the figures, or why there are none."""
+    cost_s: Mapping[str, Duration] = field(default_factory=dict)
+    """The wall time of the process, and of the separate passes."""
+    format: int = FORMAT
+
+
+@dataclass(frozen=True)
 class CellRecord:
     """All jobs of one cell so far, with the results of their workers."""
 
@@ -64,6 +78,8 @@ class CellRecord:
     outcomes: Sequence[Outcome]
     results: Mapping[tuple[int, int], WorkerResult]
     """(round, instance) -> result, for FINISHED jobs only: a failed job's latencies are never summarised."""
+    captured: CaptureOutcome | None = None
+    """What became of its captures; None if none were taken, or not yet."""
 
     @property
     def rounds(self) -> list[list[float]]:
@@ -121,8 +137,9 @@ class CellRecord:
 
     @property
     def captures(self) -> Mapping[str, str]:
-        """The tags of the captures, from the round that took them."""
-        return next((outcome.captures for outcome in self.outcomes if outcome.captures), {})
+        """The tags of the captures; older sweeps took them in a round."""
+        of_rounds = next((outcome.captures for outcome in self.outcomes if outcome.captures), {})
+        return {**of_rounds, **(self.captured.captures if self.captured else {})}
 
     @property
     def isa(self) -> str:
@@ -141,6 +158,21 @@ _NUMBER = re.compile(r"[1-9][0-9]{0,8}")
 def job_folder(sweep: Path, cell_id: str, number: int) -> Path:
     """The folder with everything about one job."""
     return sweep / "cells" / cell_id / f"round-{number}"
+
+
+# The folder of a cell's captures, beside those of its rounds.
+_CAPTURES = "captures"
+
+
+def captures_job(sweep: Path, cell_id: str) -> Path:
+    """The folder of the process that takes a cell's captures."""
+    return sweep / "cells" / cell_id / _CAPTURES
+
+
+def captures_folder(sweep: Path, cell_id: str) -> Path:
+    """The folder that has what the captures of a cell left; older sweeps took them in the first round."""
+    folder = captures_job(sweep, cell_id)
+    return folder if folder.exists() else job_folder(sweep, cell_id, 0)
 
 
 def attempt_folders(job: Path) -> list[Path]:
@@ -167,6 +199,29 @@ def read_outcome(path: Path) -> Outcome:
     return outcome
 
 
+def read_captured(sweep: Path, cell_id: str) -> CaptureOutcome | None:
+    """Read what became of a cell's captures; None if they have not been taken.
+
+    Raises:
+        FormatError: the file is torn, of another version, or of another cell.
+    """
+    file = captures_job(sweep, cell_id) / OUTCOME_FILE
+    if not file.exists():
+        return None
+    outcome = stored.read(CaptureOutcome, file, FORMAT)
+    if outcome.cell_id != cell_id:
+        raise FormatError(f"{file} can't be read: it belongs to another cell")
+    return outcome
+
+
+def _captured(sweep: Path, cell_id: str) -> CaptureOutcome | None:
+    """What became of a cell's captures; a file that can't be read costs the captures and not the timing."""
+    try:
+        return read_captured(sweep, cell_id)
+    except FormatError as error:
+        return CaptureOutcome(cell_id, captures={"captures": f"failed: {error}"})
+
+
 def ended_rounds(sweep: Path, cell_id: str) -> list[int]:
     """The numbers of the rounds in which a cell's job has ended."""
     files = (sweep / "cells" / cell_id).glob(f"round-*/{OUTCOME_FILE}")
@@ -176,10 +231,16 @@ def ended_rounds(sweep: Path, cell_id: str) -> list[int]:
 def read_cell(sweep: Path, cell_id: str) -> CellRecord | None:
     """Read the record of one cell of a sweep; None when no job of it has ended.
 
+    A job that the user interrupted counts as not run where another round of the cell has ended.
+
     Raises:
         FormatError: one of its files can't be read; the message says what to do next.
     """
-    return _record(sweep, cell_id, ended_rounds(sweep, cell_id))
+    record = _record(sweep, cell_id, ended_rounds(sweep, cell_id), with_captures=True)
+    if record is None:
+        return None
+    ended = [outcome for outcome in record.outcomes if outcome.status != Status.KILLED]
+    return replace(record, outcomes=ended or record.outcomes)
 
 
 def read_job(sweep: Path, cell_id: str, number: int) -> CellRecord | None:
@@ -192,10 +253,11 @@ def read_job(sweep: Path, cell_id: str, number: int) -> CellRecord | None:
     return _record(sweep, cell_id, [number] if has_ended else [])
 
 
-def _record(sweep: Path, cell_id: str, rounds: Sequence[int]) -> CellRecord | None:
+def _record(sweep: Path, cell_id: str, rounds: Sequence[int], with_captures: bool = False) -> CellRecord | None:
     folder = sweep / "cells" / cell_id
     try:
-        return _read(sweep, cell_id, rounds)
+        record = _read(sweep, cell_id, rounds)
+        return replace(record, captured=_captured(sweep, cell_id)) if record and with_captures else record
     except VersionError as error:
         raise VersionError(f"{error}: use the runner that made sweep {sweep.name}") from error
     except FormatError as error:

@@ -1,25 +1,29 @@
-"""The loop over a sweep's jobs: stage by stage, with their progress, their budget and their records in MLflow."""
+"""The loop over a sweep's jobs: stage by stage, round by round, then the captures, with their progress and records."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from itertools import groupby
 
 from rich.console import Console
 
-from runner.analysis.ranking import rank_sweep
+from runner.analysis.ranking import Ranking, rank_sweep
 from runner.config.limits import AUTO
 from runner.config.override_text import quoted
+from runner.job import listener
+from runner.protocol.cell import Cell
 from runner.protocol.stored import FormatError
 from runner.protocol.verdicts import Status
-from runner.report import terminal
+from runner.report import look, screen, terminal
 from runner.results.metrics import cell_metrics
-from runner.results.outcome import CellRecord, Outcome, read_cell, read_job
+from runner.results.outcome import CaptureOutcome, CellRecord, Outcome, read_captured, read_cell, read_job
+from runner.stats import floor_at
 from runner.sweep.planning import PlannedCell, SweepPlan
 from runner.sweep.rounds import Budget, stages, undecided
 from runner.tracking.recorder import Recorder
 
 # (overrides of each job, number of the first) -> the outcome of each job.
-Launch = Callable[[Sequence[Sequence[str]], int], Sequence[Outcome]]
+Launch = Callable[[Sequence[Sequence[str]], int], Sequence[Outcome | CaptureOutcome]]
 # (round, cell)
 Job = tuple[int, PlannedCell]
 
@@ -31,39 +35,57 @@ def read_records(plan: SweepPlan) -> list[CellRecord]:
 
 
 class JobLoop:
-    """One run through the jobs of a sweep.
+    """One run through the jobs of a sweep: the timing rounds, then the captures.
 
     Args:
         plan: the sweep.
         record: what records the cells' ends in MLflow.
         console: where progress is printed.
         launch: what launches jobs; it returns when they have ended.
+        floors: rounds -> the relative difference that equal cells show on this host.
     """
 
-    def __init__(self, plan: SweepPlan, record: Recorder, console: Console, launch: Launch) -> None:
+    def __init__(
+        self, plan: SweepPlan, record: Recorder, console: Console, launch: Launch, floors: Mapping[int, float]
+    ) -> None:
         settings = plan.settings
         self._plan, self._record, self._console, self._launch = plan, record, console, launch
-        self._progress = terminal.Progress(console, settings.rounds, plan.distinguishing, settings.timeout_s)
+        self._floors = {} if "twin" in plan.distinguishing else floors
+        self._progress = screen.progress(
+            console, settings.rounds, plan.distinguishing, bool(settings.capture.names), settings.wide
+        )
         self._budget = Budget(settings.budget_min) if settings.rounds == AUTO else None
-        self._open_cells = {planned.cell_id for planned in plan.matrix.runnable}
+        self._open_cells = {planned.cell_id: planned for planned in plan.matrix.runnable}
+        self._launches = 0
+        self._is_timed = False
+        """Whether no round is missing."""
 
     def run(self) -> bool:
         """Launch every job that has not ended yet and end every cell; returns whether the user interrupted it."""
-        settings, is_interrupted = self._plan.settings, False
+        is_interrupted = False
+        self._progress.start()
         try:
-            for stage in stages(self._plan.matrix.runnable, settings.rounds, settings.cell.seed, self._undecided_cells):
-                if not self._run_stage(self._without_ended(stage)):
-                    break
+            self._run_rounds()
+            self._is_timed = True
+            self._take_captures()
         except KeyboardInterrupt:
+            self._progress.stop()
             self._console.print(
-                "[yellow]interrupted[/yellow]: the job that was running was stopped; the finished jobs are kept. To go "
-                f"on: python -m runner resume {self._plan.request.sweep_id}"
+                "[yellow]interrupted[/yellow]: what was running was stopped; what had finished is kept. To go on: "
+                f"python -m runner resume {self._plan.request.sweep_id}"
             )
             is_interrupted = True
         finally:
+            self._progress.stop()
             for cell_id in sorted(self._open_cells):
-                self._end_cell(cell_id, is_complete=not is_interrupted)
+                self._end_cell(cell_id, is_complete=self._is_timed)
         return is_interrupted
+
+    def _run_rounds(self) -> None:
+        settings = self._plan.settings
+        for stage in stages(self._plan.matrix.runnable, settings.rounds, settings.cell.seed, self._undecided_cells):
+            if not self._run_stage(self._without_ended(stage)):
+                break
 
     def _without_ended(self, stage: Sequence[Job]) -> list[Job]:
         """The jobs of a stage that still have to run; the user is told how many had ended in an earlier run."""
@@ -85,32 +107,115 @@ class JobLoop:
         return status == Status.FINISHED or (status == Status.FAILED and not self._plan.settings.retries)
 
     def _run_stage(self, stage: Sequence[Job]) -> bool:
-        """Launch the jobs of a stage; returns False if the sweep's budget is used up."""
-        self._progress.add(stage)
-        size = self._plan.request.batch
-        for first in range(0, len(stage), size):
-            batch = stage[first : first + size]
-            if self._budget and not self._budget.allows(planned.cell_id for _, planned in batch):
-                self._progress.out_of_budget(self._plan.settings.budget_min)
-                return False
-            self._run_batch(batch)
+        """Launch the jobs of a stage, and look at the ranking after each round.
+
+        Returns False if the sweep's budget is used up.
+        """
+        self._progress.add([(number, planned.cell_id) for number, planned in stage])
+        for rounds, jobs in self._together(stage):
+            for batch in jobs:
+                if self._budget and not self._budget.allows(planned.cell_id for _, planned in batch):
+                    self._progress.out_of_budget("budget_min", self._plan.settings.budget_min)
+                    return False
+                self._run_batch(batch)
+            self._look(rounds)
         return True
 
+    def _together(self, stage: Sequence[Job]) -> Iterator[tuple[int, list[Sequence[Job]]]]:
+        """The number of rounds that every cell has after them, and batches of jobs: of one round each where possible.
+
+        A launcher that places many jobs at a time gets the whole stage.
+        """
+        size = self._plan.request.batch
+        if size > 1:
+            batches = [stage[first : first + size] for first in range(0, len(stage), size)]
+            yield max((number for number, _ in stage), default=0) + 1, batches
+            return
+        for number, jobs in groupby(stage, key=lambda job: job[0]):
+            yield number + 1, [[job] for job in jobs]
+
     def _run_batch(self, batch: Sequence[Job]) -> None:
-        """Launch jobs together, print how each ended, and end the cells that had their last round."""
+        """Launch jobs together, print how each ended, and end the cells of which nothing more will come."""
+        settings = self._plan.settings
         for number, planned in batch:
-            self._progress.begin(number, planned.cell.labels)
-        rounds = self._plan.settings.rounds
-        for outcome in self._launch(
-            [self._overrides(number, planned) for number, planned in batch], self._progress.done
-        ):
+            self._progress.begin(number, planned.cell_id, planned.cell.labels, _measuring(planned.cell))
+        for outcome in self._launched([self._overrides(number, planned) for number, planned in batch]):
+            if isinstance(outcome, CaptureOutcome):
+                continue
             job = read_job(self._plan.request.directory, outcome.cell_id, outcome.round)
             took_s = self._progress.end(outcome, cell_metrics(job) if job else {})
             if self._budget:
                 self._budget.record(outcome.cell_id, took_s)
-            if isinstance(rounds, int) and outcome.round == rounds - 1:
-                self._open_cells.discard(outcome.cell_id)
-                self._end_cell(outcome.cell_id)
+            is_last = isinstance(settings.rounds, int) and outcome.round == settings.rounds - 1
+            if is_last and not settings.capture.names:
+                self._close_cell(outcome.cell_id)
+
+    def _launched(self, overrides: Sequence[Sequence[str]]) -> Sequence[Outcome | CaptureOutcome]:
+        """Launch jobs and wait for them, while the progress hears what they say of themselves."""
+        with listener.heard_by(self._progress):
+            first, self._launches = self._launches, self._launches + len(overrides)
+            return self._launch(overrides, first)
+
+    def _look(self, rounds: int) -> None:
+        """Show the ranking, once every cell has had this many rounds and more are to come, or captures."""
+        if self._plan.settings.rounds == 1 and not self._plan.settings.capture.names:
+            return  # the closing table says it all
+        ranking = self._ranking()
+        if len(ranking.rows) > 1:
+            floor = floor_at(self._floors, rounds)
+            self._progress.look(ranking, look.heading(ranking.rows, rounds, self._plan.settings.rounds, floor))
+
+    def _ranking(self) -> Ranking:
+        plan = self._plan
+        return rank_sweep(
+            read_records(plan),
+            plan.baseline.cell_id,
+            plan.distinguishing,
+            plan.level,
+            self._floors,
+            plan.request.sweep_id,
+        )
+
+    def _take_captures(self) -> None:
+        """Take the captures of every cell that has none yet: of the baseline first, then of the fastest.
+
+        They end with their budget. What it leaves out is taken if the sweep is resumed.
+        """
+        settings = self._plan.settings
+        waiting = self._without_captures() if settings.capture.names else []
+        if not waiting:
+            return
+        budget, size = Budget(settings.capture_budget_min), self._plan.request.batch
+        self._progress.add_captures([planned.cell_id for planned in waiting], settings.capture_budget_min)
+        for first in range(0, len(waiting), size):
+            batch = waiting[first : first + size]
+            if not budget.allows(planned.cell_id for planned in batch):
+                self._progress.out_of_budget("capture_budget_min", settings.capture_budget_min)
+                return
+            for planned in batch:
+                self._progress.begin(0, planned.cell_id, planned.cell.labels, "two iterations")
+            overrides = [[*self._overrides(0, planned), "sweep.captures=true"] for planned in batch]
+            for outcome in self._launched(overrides):
+                budget.record(outcome.cell_id, self._progress.end(outcome, {}))
+                self._close_cell(outcome.cell_id)
+
+    def _without_captures(self) -> list[PlannedCell]:
+        """The measured cells whose captures have not been taken: the baseline, then the fastest first."""
+        waiting = []
+        for row in sorted(self._ranking().rows, key=lambda row: not row.is_baseline):
+            planned = self._planned(row.cell.cell_id)
+            if planned is not None and row.p50_ms is not None and not self._has_captures(planned):
+                waiting.append(planned)
+        return waiting
+
+    def _planned(self, cell_id: str) -> PlannedCell | None:
+        return next((planned for planned in self._plan.matrix.runnable if planned.cell_id == cell_id), None)
+
+    def _has_captures(self, planned: PlannedCell) -> bool:
+        try:
+            return read_captured(self._plan.request.directory, planned.cell_id) is not None
+        except FormatError:
+            return False
 
     def _overrides(self, number: int, planned: PlannedCell) -> list[str]:
         """The overrides that compose one job."""
@@ -124,6 +229,11 @@ class JobLoop:
             f"sweep.command={quoted(planned.command)}",
         ]
 
+    def _close_cell(self, cell_id: str) -> None:
+        """End a cell of which nothing more will come."""
+        self._open_cells.pop(cell_id, None)
+        self._end_cell(cell_id)
+
     def _end_cell(self, cell_id: str, is_complete: bool = True) -> None:
         self._record.attempt(lambda store: store.end_cell(self._plan.request.directory, cell_id, is_complete))
 
@@ -133,3 +243,13 @@ class JobLoop:
         ranking = rank_sweep(read_records(plan), plan.baseline.cell_id, plan.distinguishing, plan.level)
         cell_ids = undecided(ranking.rows, self._plan.settings.smallest_pct)
         return [planned for planned in self._plan.matrix.runnable if planned.cell_id in cell_ids]
+
+
+def _measuring(cell: Cell) -> str:
+    """What the timed loop of a cell will be, in words."""
+    if cell.scenario.is_served:
+        return f"{cell.scenario.requests} requests"
+    if cell.iterations is not None:
+        return terminal.plural(cell.iterations, "iteration")
+    least, most = cell.min_time_s or 0.0, cell.max_time_s or 0.0
+    return f"{most:g} s" if least >= most or cell.target_ci_pct is None else f"{least:g} to {most:g} s"

@@ -118,7 +118,9 @@ class _Sweep:
             self._write_cells()
         try:
             self.record.attempt(lambda store: store.open_sweep(folder))
-            is_interrupted = JobLoop(self.plan, self.record, self.console, self.launch).run()
+            known, _ = noise.newest(self.record.store.root, host_id)
+            floors = known.floors if known else {}
+            is_interrupted = JobLoop(self.plan, self.record, self.console, self.launch, floors).run()
             return self._report(is_interrupted, host_id, git[0] or "")
         except BaseException as error:  # no run stays open, whatever ended the sweep
             status = Status.KILLED if isinstance(error, (KeyboardInterrupt, StorageError)) else Status.FAILED
@@ -194,7 +196,7 @@ class _Sweep:
             has_failed = True
             again = f"python -m runner import {shlex.quote(str(folder))}"
             notes.append(f"not in MLflow: {error}. Nothing is lost; record it later: {again}")
-        sweep_end.show(self.console, ranking, notes, folder, mlruns, links)
+        sweep_end.show(self.console, ranking, notes, folder, mlruns, links, self.plan.settings.wide)
         return INTERRUPTED if is_interrupted else SOME_FAILED if has_failed else ALL_RAN
 
 

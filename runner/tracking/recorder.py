@@ -17,7 +17,7 @@ from runner.protocol.errors import RunnerError
 from runner.protocol.stored import FormatError
 from runner.protocol.verdicts import Status
 from runner.results import ledger
-from runner.results.outcome import OUTCOME_FILE, ended_rounds
+from runner.results.outcome import OUTCOME_FILE, captures_job, ended_rounds, job_folder
 from runner.tracking.connection import UnavailableError
 from runner.tracking.store import LOGGED, Store
 
@@ -152,14 +152,17 @@ class Recorder:
             return
         self.insist(lambda store: store.start_cell(sweep, cell_id))
         for number in rounds:
-            if not self.store.has_logged(sweep, cell_id, number):
+            if not self.store.has_logged(sweep, cell_id, job_folder(sweep, cell_id, number)):
                 self.insist(lambda store, number=number: store.log_job(sweep, cell_id, number))  # type: ignore[misc]
+        captures = captures_job(sweep, cell_id)
+        if (captures / OUTCOME_FILE).exists() and not self.store.has_logged(sweep, cell_id, captures):
+            self.insist(lambda store: store.log_captures(sweep, cell_id))
         self.insist(lambda store: store.end_cell(sweep, cell_id, is_complete))
 
 
 def _has_unlogged_jobs(sweep: Path) -> bool:
     """Whether MLflow lacks a job of this sweep, such as one that ran in another process and could not be logged."""
-    return any(not job.with_name(LOGGED).exists() for job in sweep.glob(f"cells/*/round-*/{OUTCOME_FILE}"))
+    return any(not job.with_name(LOGGED).exists() for job in sweep.glob(f"cells/*/*/{OUTCOME_FILE}"))
 
 
 @functools.cache

@@ -19,10 +19,10 @@ from runner.results.cells import is_right
 from runner.results.ledger import CellEntry, SweepEntry
 from runner.results.metric_names import Metric, Tag
 from runner.results.metrics import RUNNER_CPU_LIMIT_PCT, cell_metrics
-from runner.results.outcome import CellRecord, job_folder, read_cell, read_job
+from runner.results.outcome import CellRecord, captures_job, job_folder, read_cell, read_job
 from runner.tracking import views
 from runner.tracking.connection import TAG_LIMIT, Connection, UnavailableError
-from runner.tracking.uploads import upload_folder, upload_job, upload_latencies
+from runner.tracking.uploads import upload_captures, upload_folder, upload_job, upload_latencies
 
 # This file in a job's folder says that MLflow has the job's record; it holds the id of the run that has it.
 LOGGED = ".logged"
@@ -219,10 +219,20 @@ class Store:
         self._mlflow.log_figures(run_id, figures, {}, step=number)
         (folder / LOGGED).write_text(run_id, encoding="utf-8")
 
-    def has_logged(self, sweep: Path, cell_id: str, number: int) -> bool:
-        """Whether this database has the whole record of the job of one round."""
+    def log_captures(self, sweep: Path, cell_id: str) -> None:
+        """Log what the captures of a cell left; their figures and tags are logged when the cell ends."""
+        run_id, folder = self._existing_run_id(ledger.read_sweep(sweep), cell_id), captures_job(sweep, cell_id)
+        upload_captures(self._mlflow, run_id, folder)
+        (folder / LOGGED).write_text(run_id, encoding="utf-8")
+
+    def has_logged(self, sweep: Path, cell_id: str, job: Path) -> bool:
+        """Whether this database has the whole record of a job of the cell.
+
+        Args:
+            job: the folder of a round or of the captures.
+        """
         try:
-            run_id = (job_folder(sweep, cell_id, number) / LOGGED).read_text(encoding="utf-8")
+            run_id = (job / LOGGED).read_text(encoding="utf-8")
         except (OSError, ValueError):
             return False
         return run_id == self._run_id(ledger.read_sweep(sweep), cell_id)

@@ -18,12 +18,17 @@ def upload_folder(mlflow: Connection, run_id: str, folder: Path, target: str | N
 
 
 def upload_job(mlflow: Connection, run_id: str, job: Path) -> None:
-    """Upload all files of one job: its logs, those of earlier attempts, its evidence, and what its captures left."""
-    upload_folder(mlflow, run_id, job, f"logs/{job.name}")
+    """Upload all files of one timing job: its logs, those of earlier attempts, and its evidence."""
     for attempt in attempt_folders(job):
         upload_folder(mlflow, run_id, attempt, f"logs/{job.name}/{attempt.name}")
     for file in artifacts.top_files(job):
         mlflow.client.log_artifact(run_id, str(file))
+    upload_captures(mlflow, run_id, job)
+
+
+def upload_captures(mlflow: Connection, run_id: str, job: Path) -> None:
+    """Upload the logs of the process that took the captures, and what they left."""
+    upload_folder(mlflow, run_id, job, f"logs/{job.name}")
     for file, table in artifacts.capture_files(job):
         if table:  # MLflow compares tables across runs, files it does not
             mlflow.client.log_table(run_id, table, f"{file.parent.name}/{file.name}")

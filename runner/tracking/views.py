@@ -118,7 +118,7 @@ def sweep_views(
         groups: the part before the slash of each name among the cells' metrics.
         has_tables: whether captures left tables.
     """
-    key = f"sweep-{sweep_id}"
+    key = sweep_id  # the links are long enough
     varying = [axis for axis in axes if axis in AXES]
     ranking = _state(f"{cells_of(sweep_id)} and {_RANKED}", _ranking(varying))
     charts = {**ranking, **_charts(varying, undrawn, groups)}
@@ -143,7 +143,7 @@ def unranked_view(sweep_id: str, axes: Sequence[str]) -> View:
     # The first mention puts the reasons before the other columns, the last one keeps their width.
     columns = _axes(axes) | reasons | _WIDTHS | reasons
     state = _state(f"{cells_of(sweep_id)} and tags.{Tag.RANKED} = 'no'", columns)
-    return View(f"sweep-{sweep_id}-rest", f"{sweep_id}: wrong output or failed", state)
+    return View(f"{sweep_id}-rest", f"{sweep_id}: wrong output or failed", state)
 
 
 def experiment_view() -> View:

@@ -38,7 +38,7 @@ def run(spec: JobSpec, folder: Path, instance: int, keep: Callable[[WorkerResult
 
     The caller reports exceptions.
     """
-    phases = Phases()
+    phases = Phases(spec.private)
     with phases("import"):
         import torch
 
@@ -76,6 +76,8 @@ def run(spec: JobSpec, folder: Path, instance: int, keep: Callable[[WorkerResult
                     output = ring[number % len(ring)]()
                 warm = Observation("the last warm-up iteration", (warmup - 1) % len(ring), copied(output))
                 del output
+            # Before the barrier: none may be measuring while the runner shows it.
+            phases.announce("measure")
             barrier.wait("warm")
             timed: measure.Ring = ring
             region = None
@@ -120,6 +122,8 @@ def run(spec: JobSpec, folder: Path, instance: int, keep: Callable[[WorkerResult
             timed_output = Observation("the last timed iteration", last, measured.output[1])
             observations = [timed_output, warm, *stages.observe_after(subject)]
             keep(stages.prove(result, spec, subject, observations, reference_file, log, phases))
+            if spec.captures.clean:
+                phases.announce("captures")
             if instance == 0:
                 captures.run(iterate, spec, folder)
             barrier.announce("captured")

@@ -19,8 +19,8 @@ from runner.protocol.captures import Captures
 from runner.protocol.jobfile import read_spec
 from runner.protocol.resultfile import read_captures
 from runner.results.metrics import cell_metrics
-from runner.results.outcome import CellRecord, job_folder
-from tests.conftest import MODELS, ROOT, TINY, Ran, Runner, records_of
+from runner.results.outcome import CellRecord, captures_folder, captures_job, job_folder
+from tests.conftest import MODELS, ROOT, TINY, Ran, Runner, invoke, records_of
 from tests.sweep.test_sweep import runs_of
 
 pytestmark = pytest.mark.slow
@@ -35,7 +35,7 @@ ICX = {
 
 
 def metrics(record: CellRecord) -> Mapping[str, float]:
-    return record.outcomes[0].figures
+    return {**record.outcomes[0].figures, **(record.captured.figures if record.captured else {})}
 
 
 def only(ran: Ran) -> CellRecord:
@@ -44,7 +44,7 @@ def only(ran: Ran) -> CellRecord:
 
 
 def folder_of(ran: Ran, record: CellRecord) -> Path:
-    return job_folder(ran.sweep, record.cell_id, 0)
+    return captures_folder(ran.sweep, record.cell_id)
 
 
 # -- all captures, as they are by default -----------------------------------------------------------------
@@ -55,6 +55,11 @@ def channels(run_cli: Runner) -> Ran:
     ran = run_cli("-m", "+experiment=channels_last_conv_relu", "iterations=20", "rounds=1")
     assert ran.status == 0, ran.out + ran.err
     return ran
+
+
+def timed_folder_of(ran: Ran) -> Path:
+    """The folder of the single job of a sweep that was timed."""
+    return job_folder(ran.sweep, only(ran).cell_id, 0)
 
 
 def cells_by_format(ran: Ran) -> dict[tuple[str, str], CellRecord]:
@@ -89,6 +94,7 @@ def test_reorders_are_as_many_as_grep_counts_in_the_raw_log(channels: Ran) -> No
         result = json.loads((folder / "result.json").read_text())
         steps = {len(seconds) for seconds in result["onednn_step_s"].values()}
         assert len(steps) == 1
+        # Those of the timed process, which logs iterations as well.
         assert counted == pytest.approx(metrics(record)["onednn/reorders_per_iteration"] * steps.pop())
         with (folder / "onednn" / "trace.csv").open(newline="") as file:
             rows = list(csv.DictReader(file))
@@ -198,8 +204,8 @@ def test_a_job_under_the_real_toplev_has_the_recorded_levels_in_mlflow(launched_
     assert {"toplev.csv", "perf.raw", "result.json", "stderr.log"} <= kept
     assert "unavailable" not in launched_again.out
     # The timing pass was launched without toplev, the other one with it.
-    folder = folder_of(launched_again, only(launched_again))
-    assert not any("toplev" in word for word in json.loads((folder / "launch.json").read_text())["argv"])
+    folder, timed = folder_of(launched_again, only(launched_again)), timed_folder_of(launched_again)
+    assert not any("toplev" in word for word in json.loads((timed / "launch.json").read_text())["argv"])
     assert "--control" in json.loads((folder / "tma" / "launch.json").read_text())["argv"]
 
 
@@ -208,7 +214,8 @@ def test_under_vtune_the_job_is_launched_again_and_its_result_folder_named(launc
     folder = folder_of(launched_again, record)
     assert record.captures["capture.itt"].startswith("VTune: open ")
     assert json.loads((folder / "vtune" / "job.json").read_text())["marked"] is True
-    assert "INTEL_LIBITTNOTIFY64" not in json.loads((folder / "launch.json").read_text())["env"]
+    launched = json.loads((timed_folder_of(launched_again) / "launch.json").read_text())
+    assert "INTEL_LIBITTNOTIFY64" not in launched["env"]
 
 
 def keeps_its_result_without_toplev(ran: Ran) -> str:
@@ -275,13 +282,37 @@ def test_a_label_that_torch_does_not_escape_costs_neither_the_measurement_nor_a_
         assert {'block "stem" \\ of\nthe model', "aten::conv2d"} <= set(operators)
 
 
-def test_captures_are_taken_in_the_first_round_only(twice: Ran) -> None:
-    record = by_model(twice)["labelled"]
-    first, later = (job_folder(twice.sweep, record.cell_id, number) for number in (0, 1))
-    assert (first / "captures.json").exists()
-    assert not (later / "captures.json").exists()
-    assert read_spec(later / "job.json").captures == Captures()
-    assert "cost/itt_s" in cell_metrics(record)
+def test_captures_are_taken_in_a_process_of_their_own_after_the_last_round(twice: Ran) -> None:
+    for record in by_model(twice).values():
+        rounds = [job_folder(twice.sweep, record.cell_id, number) for number in (0, 1)]
+        taken = captures_job(twice.sweep, record.cell_id)
+        assert (taken / "captures.json").exists()
+        assert read_spec(taken / "job.json").cell.iterations == 2
+        for timed in rounds:
+            assert not (timed / "captures.json").exists()
+            assert read_spec(timed / "job.json").captures == Captures()
+            assert (timed / "result.json").stat().st_mtime_ns < (taken / "launch.json").stat().st_mtime_ns
+        assert record.captured is not None
+    figures = cell_metrics(by_model(twice)["labelled"])
+    assert figures["cost/itt_s"] > 0
+    assert figures["cost/captures_s"] > 0
+    said = twice.out
+    assert said.index("First look, 1 of 2 rounds") < said.index("timing is over: the captures of 2 cells follow")
+    assert said.index("timing is over") < said.index("[captures 2/2]") < said.index("files   ")
+
+
+def test_captures_end_with_their_budget_and_a_resumed_sweep_takes_the_others(run_cli: Runner, mlruns: Path) -> None:
+    words = ("-m", "launcher=none,xeon", *TINY, "capture=[onednn]", "capture_budget_min=0.001")
+    ran = run_cli(*words)
+    assert ran.status == 0, ran.out + ran.err
+    assert "capture_budget_min=0.001: the next job would end after it; captures of 1 cell left out" in ran.out
+    taken = {record.axes["launcher"]: record.captured is not None for record in records_of(ran)}
+    assert taken == {"none": True, "xeon": False}  # the baseline's come first
+    again = invoke(["resume", ran.sweep.name, "--mlruns", str(mlruns)])
+    assert again.status == 0, again.out + again.err
+    assert all(record.captured is not None for record in records_of(ran))
+    tags = [run.data.tags.get("capture.onednn", "") for run in runs_of(mlruns, ran.sweep)[2]]
+    assert all(tag.split("; ")[0] == "ok" for tag in tags)
 
 
 def test_a_trace_past_its_limit_is_left_out_with_a_word_and_the_tables_stay(twice: Ran) -> None:
@@ -293,7 +324,8 @@ def test_without_captures_nothing_of_them_is_left_and_the_evidence_is(lone_core:
     record = only(lone_core)
     folder = folder_of(lone_core, record)
     assert not [path.name for path in folder.iterdir() if path.is_dir()]
-    assert record.captures == {}
+    assert not [tag for tag in record.captures if tag.startswith("capture.")]
+    assert not captures_job(lone_core.sweep, record.cell_id).exists()
     assert record.evidence == "ok"
     job: dict[str, Any] = json.loads((folder / "launch.json").read_text())
     assert "INTEL_LIBITTNOTIFY64" not in job["env"]

@@ -122,7 +122,7 @@ def test_a_wrong_or_failed_cell_is_never_best_nor_on_the_front_nor_in_an_effect(
     for cell in group["cells"][-2:]:
         assert (cell["rank"], cell["speedup"], cell["on_front"], cell["is_best"]) == (None, None, False, False)
     assert not [effect for effect in data["effects"] if effect["value"] == "compile"]
-    out = show("--top", "99")
+    out = show("--top", "99", "--wide")
     assert re.search(r"jemalloc .* WRONG", out)
     assert re.search(r"tcmalloc .* FAILED", out)
 
@@ -222,7 +222,7 @@ def test_tails_and_intervals_are_in_the_data_and_a_missing_p99_says_what_it_need
     first, second = csv.DictReader(io.StringIO(show("--format", "csv")))
     assert [first[name] for name in names] == ["60.0", "70.0", "65.0", "", "30.0"]
     assert [second[name] for name in names] == [""] * 5
-    for text in (show(), show("--format", "md")):
+    for text in (show("--wide"), show("--format", "md")):
         ranking = text.partition("What each axis does")[0]
         assert "p99 ms" in ranking
         assert "needs 200 latencies" in ranking
@@ -423,3 +423,15 @@ def test_two_thousand_cells_take_less_than_two_seconds_of_cpu_time(tmp_path: Pat
     out = show()
     assert process_time() - started < 2
     assert "allocator=tcmalloc  ipex=on" in out
+
+
+def test_rankings_fit_the_terminal_unless_all_columns_are_wanted(tmp_path: Path, show: Show) -> None:
+    rows = matrix()
+    put(tmp_path, "a", [replace(rows[0], is_baseline=True), *rows[1:]])
+    fitting, wide = (show("--top", "99", *words).partition("What each axis does")[0] for words in ((), ("--wide",)))
+    table = fitting.partition("front *")[0]  # the sentences below it are not broken in a pipe
+    assert max(map(len, table.splitlines())) <= 80
+    assert "RSS MB" in wide
+    assert "RSS MB" not in fitting
+    for word in ("speed-", "difference", "front", "baseline"):
+        assert word in table

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from runner.job import passes
-from runner.job.run import _misfit, _possible
+from runner.job.run import _possible, misfit
 from runner.machine.execute import Ended
 from runner.protocol.resultfile import WorkerResult
 from runner.protocol.verdicts import Status
@@ -35,10 +35,10 @@ def test_a_worker_that_dies_after_its_measurement_fails_with_what_ended_it(tmp_p
 
 @pytest.mark.parametrize("seconds", [-86391.7, float("nan"), float("inf")])
 def test_a_duration_that_can_not_be_fails_the_pass_with_its_name(seconds: float) -> None:
-    assert _misfit(OUTCOME) is None
+    assert misfit(OUTCOME) is None
     unfinished = replace(OUTCOME, status=Status.FAILED, cost_s={}, figures={})
     failed = _possible(replace(OUTCOME, cost_s={"job": seconds}), unfinished)
-    assert (failed.status, _misfit(failed)) == (Status.FAILED, None)
+    assert (failed.status, misfit(failed)) == (Status.FAILED, None)
     assert str(failed.failure).startswith(f"cost_s.job is {seconds}, which is out of range: a clock was set")
 
 

@@ -20,7 +20,7 @@ import pytest
 
 from runner.config.override_text import text_of
 from runner.job.serving.load import H2LOAD_REQUESTS, percentile
-from runner.results.outcome import job_folder
+from runner.results.outcome import captures_job, job_folder
 from tests.conftest import MODELS, ROOT, Ran, Runner, invoke, records_of
 
 pytestmark = pytest.mark.slow
@@ -139,12 +139,12 @@ def test_an_open_loop_keeps_its_rate_and_captures_follow_the_load(run_cli: Runne
     words = [word for word in SHORT if not word.startswith("capture")]
     ran = run_cli(*words, "load=h2load", "load.rate_per_s=10", "capture=[onednn,itt,profiler]")
     assert ran.status == 0, ran.out + ran.err
-    [record], [job] = records_of(ran), jobs_of(ran)
+    [record] = records_of(ran)
     figures = record.outcomes[0].figures
     assert figures["throughput/samples_per_s"] == pytest.approx(10, rel=0.3)
     assert abs(figures["load/late_ms"]) < 200
     assert {record.captures[f"capture.{name}"].split("; ")[0] for name in ("itt", "onednn")} == {"ok"}
-    assert (job / "itt" / "timeline.json").exists()
+    assert (captures_job(ran.sweep, record.cell_id) / "itt" / "timeline.json").exists()
 
 
 def test_the_highest_rate_under_a_limit_of_p99_is_searched(run_cli: Runner) -> None:

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from runner.machine import checkout, execute, processes
+from runner.machine import announcements, checkout, execute, processes
 from tests.conftest import alive
 
 
@@ -151,3 +151,30 @@ def test_git_state_has_the_commit_and_what_differs_from_it(tmp_path: Path) -> No
     diff = checkout.git_state(tmp_path)[1]
     assert "+2" in diff
     assert "untracked: b" in diff
+
+
+def test_what_a_job_announces_is_heard_while_it_runs_and_its_end_is_still_seen(tmp_path: Path) -> None:
+    heard: list[tuple[str, bool]] = []
+    script = (
+        "import sys; fifo, answers = open(sys.argv[1], 'wb', 0), open(sys.argv[2], 'rb', 0)\n"
+        "for name in (b'import', b'measure'): fifo.write(name + b'\\n'); assert answers.read(1) == name[:1]\n"
+        "print('done')"
+    )
+    argv = [sys.executable, "-c", script, str(tmp_path / "phases"), str(tmp_path / "phases-heard")]
+
+    def hear(name: str) -> None:
+        heard.append((name, b"done" in (tmp_path / "out").read_bytes()))
+
+    with announcements.listening(tmp_path, hear) as announced:
+        files = tmp_path / "out", tmp_path / "err"
+        ended = execute.run(argv, {**os.environ}, *files, 30, "test/announcing", announcements=announced)
+    assert (ended.returncode, ended.timed_out) == (0, False)
+    assert heard == [("import", False), ("measure", False)]
+
+
+def test_a_job_that_announces_nothing_is_stopped_in_time(tmp_path: Path) -> None:
+    with announcements.listening(tmp_path, lambda name: None) as announced:
+        files = tmp_path / "out", tmp_path / "err"
+        argv = [sys.executable, "-c", "import time; time.sleep(60)"]
+        ended = execute.run(argv, {**os.environ}, *files, 0.3, "test/silent", announcements=announced)
+    assert ended.timed_out

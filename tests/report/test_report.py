@@ -211,15 +211,6 @@ def test_one_contaminated_round_shows_in_the_table_and_the_notes() -> None:
     assert cell_metrics(records[1])["contamination/rounds"] == 1
 
 
-def test_the_line_of_a_job_says_that_it_was_contaminated() -> None:
-    console = Console(width=250, force_terminal=False)
-    progress = terminal.Progress(console, 1, ["allocator"], 60)
-    [outcome] = contaminated(FAST, 0, attempts=3).outcomes
-    with console.capture() as capture:
-        progress.end(outcome, {})
-    assert "contaminated (other processes took 48 % of a core), attempt 3" in capture.get()
-
-
 def test_figures_of_others_are_those_of_the_worst_round() -> None:
     one = record_of_medians("ptmalloc", 0.02, 0.02, 0.02)
     calm = Surroundings([0], 0.001, 1.5, 0.0, {"memory_some": 0.0}, None, None, None, None, 0, 0, 0)

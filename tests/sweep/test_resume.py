@@ -298,7 +298,13 @@ def test_an_interrupted_sweep_says_how_to_go_on_and_resume_true_does(tmp_path: P
     assert not alive(worker)
     [sweep] = (tmp_path / "sweeps").iterdir()
     assert open_runs(tmp_path) == []
-    assert f"To go on: python -m runner resume {sweep.name}" in rest
+    assert f"To go on: python -m runner resume {sweep.name}" in " ".join(rest.split())
+    # What the first round measured is in the table, the report and MLflow.
+    assert "no other cell was measured that it can be compared with" in rest
+    assert (sweep / "report.html").exists()
+    client = MlflowClient(tracking_uri=Store(tmp_path).uri)
+    [cell] = client.search_runs(["1"], f"tags.sweep_id = '{sweep.name}' and tags.kind = 'cell'")
+    assert (cell.info.status, cell.data.metrics["latency/processes"]) == ("KILLED", 1)
     ran = invoke([*words, "resume=true"])
     assert ran.status == 0, ran.out + ran.err
     assert ran.sweep == sweep

@@ -98,7 +98,7 @@ def page(chromium: str, ui: str, tmp_path_factory: pytest.TempPathFactory) -> Pa
 
 def links_of(ran: Ran) -> dict[str, str]:
     """What the end of the sweep says of each link -> the link."""
-    return {says: link for link, says in re.findall(r"(http://127\.0\.0\.1:5000/\S+) +(\S.*)", ran.out)}
+    return dict(re.findall(r"^- (\S.*)\n  (http://127\.0\.0\.1:5000/\S+)$", ran.out, re.M))
 
 
 def cells_of(mlruns: Path, ran: Ran) -> list[Run]:

@@ -85,7 +85,7 @@ def test_every_chart_is_in_an_open_section_and_the_uis_own_sections_are_folded()
 
 def test_a_link_names_the_view_and_the_page_it_opens() -> None:
     table, drawn, side_by_side = (view.link("http://h/#/experiments/7") for view in of_sweep("ipex").values())
-    assert table == f"http://h/#/experiments/7/runs?workflowType=machine_learning&viewStateShareKey=sweep-{SWEEP}"
+    assert table == f"http://h/#/experiments/7/runs?workflowType=machine_learning&viewStateShareKey={SWEEP}"
     assert drawn == f"{table}-charts&compareRunsMode=CHART"
     assert side_by_side == f"{table}-charts&compareRunsMode=ARTIFACT"
 

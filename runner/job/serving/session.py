@@ -19,7 +19,7 @@ from pathlib import Path
 from runner import launch
 from runner.capture import probe
 from runner.config.schema import Config
-from runner.job import passes
+from runner.job import listener, passes
 from runner.job.serving import load
 from runner.job.serving.server import PORTS, Server, ServingError, Site
 from runner.job.serving.torchserve import TorchServe
@@ -110,6 +110,7 @@ class _Session:
 
     @contextmanager
     def _phase(self, name: str) -> Iterator[None]:
+        listener.phase(name)
         start = time.monotonic()
         yield
         self.cost_s[name] = time.monotonic() - start
@@ -175,6 +176,7 @@ class _Session:
         if cell.load.p99_limit_ms is not None:
             with self._phase("search"):
                 rate = self._highest_rate(warmup.per_s, cell.load.p99_limit_ms, server_pids)
+        listener.phase("load")
         server.order(site, BEGIN)
         loaded, generator_s = self._load("load", cell.scenario.requests or 0, rate, server_pids)
         refusal = "it did not say why"

@@ -33,7 +33,7 @@ from runner.protocol.errors import RunnerError
 # Hydra imports every plugin for every command line, also for one that it refuses or only shows: what plans and runs
 # a sweep is imported when there is one.
 if TYPE_CHECKING:
-    from runner.results.outcome import Outcome
+    from runner.results.outcome import CaptureOutcome, Outcome
     from runner.sweep import planning
 
 # As conf/config.yaml has it.
@@ -187,7 +187,7 @@ class MatrixSweeper(Sweeper):  # type: ignore[misc]  # Hydra's plugins are untyp
         composed = without_hydra(self.hydra_context.config_loader.load_sweep_config(self.config, words))
         return combining.Composed(schema.written(composed), schema.resolved(composed))
 
-    def _launch(self, batch: Sequence[Sequence[str]], first: int) -> list[Outcome]:
+    def _launch(self, batch: Sequence[Sequence[str]], first: int) -> list[Outcome | CaptureOutcome]:
         returned: Sequence[JobReturn] = self.launcher.launch([list(job) for job in batch], initial_job_idx=first)
         # A job that raised is a fault of the runner itself or of its disk, which main() explains: the line that Hydra
         # prints before it raises would stand above the explanation.

@@ -1,0 +1,15 @@
+"""How a worker says which phase begins: two FIFOs in the job's private folder, which the runner makes.
+
+The worker writes the phase's name and a newline into PHASES. The runner answers with the first letter of each name in
+HEARD, once it has shown it and is about to sleep again: before the timed window the worker waits for that.
+"""
+
+from __future__ import annotations
+
+PHASES, HEARD = "phases", "phases-heard"
+
+# A worker waits for an answer for at most this many seconds: a runner that is stopped must not keep it from measuring.
+ANSWER_S = 1.0
+
+# The phase that nobody may disturb.
+MEASURE = "measure"
