@@ -8,7 +8,6 @@ from itertools import groupby
 from rich.console import Console
 
 from runner.analysis.ranking import Ranking, rank_sweep
-from runner.config.limits import AUTO
 from runner.config.override_text import quoted
 from runner.job import listener
 from runner.protocol.cell import Cell
@@ -19,7 +18,7 @@ from runner.results.metrics import cell_metrics
 from runner.results.outcome import CaptureOutcome, CellRecord, Outcome, read_captured, read_cell, read_job
 from runner.stats import floor_at
 from runner.sweep.planning import PlannedCell, SweepPlan
-from runner.sweep.rounds import Budget, stages, undecided
+from runner.sweep.rounds import Budget, budget_of, stages, undecided
 from runner.tracking.recorder import Recorder
 
 # (overrides of each job, number of the first) -> the outcome of each job.
@@ -54,7 +53,7 @@ class JobLoop:
         self._progress = screen.progress(
             console, settings.rounds, plan.distinguishing, bool(settings.capture.names), settings.wide
         )
-        self._budget = Budget(settings.budget_min) if settings.rounds == AUTO else None
+        self._budget = budget_of(settings.rounds, settings.budget_min)
         self._open_cells = {planned.cell_id: planned for planned in plan.matrix.runnable}
         self._launches = 0
         self._is_timed = False
