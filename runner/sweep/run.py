@@ -42,6 +42,9 @@ from runner.tracking.recorder import Recorder
 
 ALL_RAN, SOME_FAILED, INTERRUPTED = 0, 1, 130
 
+# More cells that are measured again for the same reason are counted, and not named.
+_MOST_NAMED = 10
+
 
 def run_sweep(request: SweepRequest, compose: Compose, launch: Launch) -> int:
     """Run the whole sweep; returns the exit status.
@@ -148,13 +151,11 @@ class _Sweep:
                 label = terminal.label(planned.cell.labels, self.plan.distinguishing)
                 stale.setdefault("; ".join(changes), []).append((label, cell_id))
         for why, cells in stale.items():
-            label, cell_id = cells[0]
-            which = label if len(cells) == 1 else terminal.plural(len(cells), "cell")
-            results = f"result {cell_id} is" if len(cells) == 1 else "results are"
-            self.console.print(
-                f"  [yellow]measuring again[/yellow]: {escape(which)} "
-                f"({escape(why)}; the earlier {escape(results)} stale)"
-            )
+            lines = [f"{label} ({why}; the earlier result {cell_id} is stale)" for label, cell_id in cells]
+            if len(cells) > _MOST_NAMED:
+                lines = [f"{len(cells)} cells ({why}; the earlier results are stale)"]
+            for line in lines:
+                self.console.print(f"  [yellow]measuring again[/yellow]: {escape(line)}")
         ledger.add_cells(self.folder, [planned.entry for planned in self.plan.cells])
         for planned, reason in self.plan.matrix.not_installed:
             job = job_folder(self.folder, planned.cell_id, 0)
