@@ -170,7 +170,10 @@ def _with_verdicts(
     rated = [index for index, row in enumerate(rows) if row.speedup is not None and not row.is_baseline]
     if baseline is None or not rated:
         return rows
-    verdicts = stats.compare(processes(baseline), [processes(rows[index].cell) for index in rated], level, floors)
+    # In an order of their own, so that the end of a sweep and `compare` round their sums alike.
+    rated.sort(key=lambda index: (rows[index].cell.sweep, rows[index].cell.cell_id))
+    table = fitted([baseline, *(rows[index].cell for index in rated)])
+    verdicts = stats.compare(table, 0, range(1, len(rated) + 1), level, floors)
     for index, verdict in zip(rated, verdicts, strict=True):
         rows[index] = replace(rows[index], verdict=verdict)
     return rows
@@ -190,9 +193,9 @@ def _cause(row: Row, baseline: CellRow) -> str:
     return "-" if row.is_baseline or row.is_undecided or row.speedup is None else main_cause(baseline, row.cell)
 
 
-def processes(cell: CellRow) -> list[list[float]]:
-    """The processes of a cell as `stats` takes them: the median of each stands for it."""
-    return [[value] for value in cell.medians_s]
+def fitted(cells: Sequence[CellRow]) -> stats.Fit:
+    """The cells with the rounds in which they were measured taken out: the median of each process stands for it."""
+    return stats.fit([cell.by_round for cell in cells])
 
 
 def warning(rows: Sequence[Row]) -> str:

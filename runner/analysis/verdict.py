@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from runner import stats
-from runner.analysis.ranking import Row, cell_name, processes, warning
+from runner.analysis.ranking import Row, cell_name, fitted, warning
 
 # The certainty of a difference that has no interval.
 ONE_ROUND = "one round can't tell whether that is real; rounds=5 can"
@@ -129,7 +129,7 @@ def _runner_up(rated: Sequence[Row], distinguishing: Sequence[str]) -> str:
     if len(rated) < 3 or rated[0].is_baseline or rated[1].is_baseline:
         return ""
     first, second = rated[0], rated[1]
-    interval = stats.ratio_interval(processes(second.cell), processes(first.cell))
+    interval = stats.ratio_interval(fitted([row.cell for row in rated]), 1, 0)
     text = f"The next, {cell_name(second, distinguishing)}, has {second.speedup:.2f}x"
     if interval is None or first.untrusted or second.untrusted:
         return f"{text}."

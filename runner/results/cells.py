@@ -35,7 +35,7 @@ FORMAT = "4"
 _STATE = ("cpus_allowed", "transparent_hugepages", "governor", "numa_balancing")
 _TEXTS = ("cell_id", "status", "failure", "evidence", "quality", "isa")
 # Columns that older files of this format lack: their cells have the defaults of CellRow.
-_LATER = ("contamination", "contaminated", "reruns", "jobs", "captures", "notes")
+_LATER = ("contamination", "contaminated", "reruns", "jobs", "captures", "notes", "rounds")
 _MOST_VALUES = 50_000_000
 _ENDS = {end for ends in INTERVALS.values() for end in ends}
 
@@ -78,6 +78,8 @@ class CellRow:
     """The tags that say what became of its captures."""
     notes: tuple[str, ...] = ()
     """What a reader must know about it and no check fails for, in sentences."""
+    rounds: tuple[Count, ...] = ()
+    """The number of the round of each of ``medians_s``, counted from 0; empty in older files."""
 
     @property
     def labels(self) -> dict[str, str]:
@@ -88,6 +90,18 @@ class CellRow:
     def p50_ms(self) -> float | None:
         """Median latency per iteration; None when it was not measured."""
         return self.metrics.get(Metric.P50)
+
+    @property
+    def by_round(self) -> dict[tuple[str, int], float]:
+        """(sweep, round) -> the median of its process, in seconds, as `stats.fit` takes it.
+
+        Contaminated rounds are left out as long as two others remain: what disturbed them is no noise of the host.
+        Without the numbers of the rounds, which older files lack, none is taken to be missing.
+        """
+        numbers = self.rounds if len(self.rounds) == len(self.medians_s) else range(len(self.medians_s))
+        medians = {(self.sweep, number): value for number, value in zip(numbers, self.medians_s, strict=True)}
+        clean = {key: value for key, value in medians.items() if key[1] not in self.contaminated}
+        return clean if len(clean) > 1 else medians
 
     @property
     def contaminated_rounds(self) -> int:
@@ -166,7 +180,8 @@ def cell_row(record: CellRecord, sweep: str, is_baseline: bool = False) -> CellR
         axes=dict(record.axes),
         settings=dict(record.outcomes[0].settings),
         metrics=cell_metrics(record),
-        medians_s=tuple(median(latencies) for latencies in record.rounds),
+        medians_s=tuple(median(latencies) for latencies in record.by_round.values()),
+        rounds=tuple(record.by_round),
         contamination=next(iter(record.contamination.values()), ""),
         contaminated=tuple(record.contamination),
         reruns=record.reruns,
@@ -198,6 +213,7 @@ def save(cells: Sequence[CellRow], origin: Origin, folder: Path, causes: Mapping
     columns: dict[str, Any] = {name: pa.array([getattr(cell, name) for cell in cells], pa.string()) for name in texts}
     columns["main_cause"] = pa.array([(causes or {}).get(cell.cell_id, "-") for cell in cells], pa.string())
     columns["contaminated"] = pa.array([list(cell.contaminated) for cell in cells], pa.list_(pa.int64()))
+    columns["rounds"] = pa.array([list(cell.rounds) for cell in cells], pa.list_(pa.int64()))
     columns["notes"] = pa.array([list(cell.notes) for cell in cells], pa.list_(pa.string()))
     for name in ("reruns", "jobs"):
         columns[name] = pa.array([getattr(cell, name) for cell in cells], pa.int64())

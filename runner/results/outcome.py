@@ -66,15 +66,20 @@ class CellRecord:
     """(round, instance) -> result, for FINISHED jobs only: a failed job's latencies are never summarised."""
 
     @property
-    def rounds(self) -> list[list[float]]:
-        """The latencies of each finished round, in seconds.
+    def by_round(self) -> dict[int, list[float]]:
+        """Number of each finished round -> its latencies, in seconds.
 
         The instances of one round are pooled: they ran together and are not replicates.
         """
-        by_round: dict[int, list[float]] = {}
+        pooled: dict[int, list[float]] = {}
         for (number, _), result in sorted(self.results.items()):
-            by_round.setdefault(number, []).extend(result.latencies_s)
-        return [latencies_s for latencies_s in by_round.values() if latencies_s]
+            pooled.setdefault(number, []).extend(result.latencies_s)
+        return {number: latencies_s for number, latencies_s in pooled.items() if latencies_s}
+
+    @property
+    def rounds(self) -> list[list[float]]:
+        """The latencies of each finished round, in seconds."""
+        return list(self.by_round.values())
 
     @property
     def is_served(self) -> bool:

@@ -7,8 +7,9 @@ processes. The rule that tells a worker when to stop is in `runner.protocol.stop
 
 from __future__ import annotations
 
+from runner.stats.blocks import Fit, fit
 from runner.stats.decision import Answer, Verdict, compare, floor_at, holm, ratio_interval
-from runner.stats.estimates import Estimate, Processes, estimate, needs, quantile, samples_needed
+from runner.stats.estimates import Estimate, Processes, by_round, estimate, needs, quantile, samples_needed
 from runner.stats.intervals import Interval, Statistic, interval
 from runner.stats.modes import Mode, modes
 from runner.stats.noise import NoiseFloor, RoundsFloor, false_alarms, noise_floor
@@ -18,6 +19,7 @@ from runner.stats.trend import effective_samples
 __all__ = [
     "Answer",
     "Estimate",
+    "Fit",
     "Interval",
     "Mode",
     "NoiseFloor",
@@ -26,11 +28,13 @@ __all__ = [
     "Shape",
     "Statistic",
     "Verdict",
+    "by_round",
     "compare",
     "describe",
     "effective_samples",
     "estimate",
     "false_alarms",
+    "fit",
     "floor_at",
     "holm",
     "interval",

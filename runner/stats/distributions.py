@@ -41,6 +41,38 @@ def noncentrality(power: float, critical: Floats, df: Floats) -> Floats:
     return np.asarray(critical * (1 - 0.25 / df) + normal_quantile(power) * np.sqrt(1 + critical**2 / (2 * df)))
 
 
+def f_p(ratio: Floats, df: Floats, df_below: Floats) -> Floats:
+    """The probability of a larger ratio of two variances, with these degrees of freedom (scipy.special.fdtrc)."""
+    return np.asarray(_special().fdtrc(df, df_below, ratio), dtype=np.float64)
+
+
+def f_quantile(probability: float, df: float) -> float:
+    """The quantile of the ratio of two variances that have ``df`` degrees of freedom each (scipy.special.fdtri)."""
+    return float(_special().fdtri(df, df, probability))
+
+
+def log_chi_square(df: Floats) -> Floats:
+    """The mean of the logarithm of chi-square over its ``df`` degrees of freedom (scipy.special.digamma)."""
+    return np.asarray(_special().digamma(df / 2) - np.log(df / 2), dtype=np.float64)
+
+
+def trigamma(values: Floats) -> Floats:
+    """The variance of the logarithm of a gamma variable of this shape (scipy.special.polygamma)."""
+    return np.asarray(_special().polygamma(1, values), dtype=np.float64)
+
+
+def trigamma_inverse(value: float) -> float:
+    """The shape whose `trigamma` is ``value``, above 0: Newton's steps of Smyth 2004, appendix."""
+    special, shape = _special(), 0.5 + 1 / value
+    for _ in range(50):
+        here = float(special.polygamma(1, shape))
+        step = here * (1 - here / value) / float(special.polygamma(2, shape))
+        shape += step
+        if abs(step) < 1e-9 * shape:
+            break
+    return float(shape)
+
+
 def normal_quantile(probability: float) -> float:
     """The quantile of the standard normal (scipy.special.ndtri)."""
     return float(_special().ndtri(probability))

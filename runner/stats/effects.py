@@ -18,10 +18,11 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from runner.stats.decision import RESOLUTION, holm
+from runner.stats.decision import holm
 from runner.stats.distributions import student_p, student_quantile
 from runner.stats.estimates import Floats
 from runner.stats.intervals import Interval
+from runner.stats.shrinkage import RESOLUTION
 
 CONFIDENCE = 0.95
 LEVEL = 0.05

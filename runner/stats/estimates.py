@@ -16,6 +16,8 @@ Processes = Sequence[Sequence[float]]
 """The samples of a cell: latencies in seconds, one sequence per process."""
 Floats = NDArray[np.float64]
 
+# How many samples are turned into an array at a time: this bounds the memory for ten thousand cells.
+BLOCK = 2_000_000
 # A quantile q is estimated only from samples of which at least this many lie beyond it.
 BEYOND = 2
 
@@ -100,3 +102,34 @@ def estimate(processes: Sequence[Sequence[float]]) -> Estimate:
         cv=float(np.median([a.std(ddof=1) / a.mean() if len(a) > 1 else 0.0 for a in arrays])),
         process_spread=(max(medians) - min(medians)) / p50 if len(arrays) > 1 else None,
     )
+
+
+def process_medians(processes: Processes) -> Floats:
+    """The median of each process, in seconds; processes of one length are sorted together.
+
+    Raises:
+        ValueError: a process has no samples, or a sample is not a finite positive number.
+    """
+    lengths = np.fromiter(map(len, processes), dtype=np.intp, count=len(processes))
+    if not len(lengths) or not lengths.all():
+        raise ValueError("a cell needs at least one process with at least one sample")
+    medians = np.empty(len(processes))
+    order = np.argsort(lengths, kind="stable")
+    for same in np.split(order, np.flatnonzero(np.diff(lengths[order])) + 1):
+        step = max(1, BLOCK // int(lengths[same[0]]))
+        for start in range(0, len(same), step):
+            block = same[start : start + step]
+            samples = np.array([processes[i] for i in block], dtype=np.float64)
+            if not (np.isfinite(samples).all() and (samples > 0).all()):
+                raise ValueError("a latency must be a finite number above 0")
+            medians[block] = np.median(samples, axis=1)
+    return medians
+
+
+def by_round(processes: Processes) -> dict[int, float]:
+    """The median of each process by its round, for a cell whose processes are in the order of the rounds, none missing.
+
+    Raises:
+        ValueError: see `process_medians`.
+    """
+    return dict(enumerate(process_medians(processes).tolist()))

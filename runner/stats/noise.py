@@ -17,9 +17,10 @@ from math import comb
 
 import numpy as np
 
-from runner.stats.decision import Logs, Welch, detectable, holm, logs_of, process_medians, welch
+from runner.stats.blocks import COLUMNS, Differences, fit_logs, of_pairs
+from runner.stats.decision import detectable, holm
 from runner.stats.distributions import clopper_pearson
-from runner.stats.estimates import Floats, Processes, samples_needed
+from runner.stats.estimates import Floats, Processes, process_medians, samples_needed
 from runner.stats.intervals import Interval
 
 Pair = tuple[Processes, Processes]
@@ -63,10 +64,17 @@ class NoiseFloor:
     """The noise with 2, 3, ... rounds; the last entry has as many rounds as every cell has."""
 
 
-def _test(pairs: Sequence[Pair]) -> Welch:
-    if not pairs or min(len(side) for pair in pairs for side in pair) < 2:
+def _of_twins(twins: Twins) -> Differences:
+    """The differences within the pairs of twins, which were measured in the same rounds."""
+    if min(map(len, twins)) < 2:
         raise ValueError("an A/A comparison needs pairs of cells with at least two processes each; raise rounds")
-    return welch(logs_of([a for a, _ in pairs]), logs_of([b for _, b in pairs]))
+    most = max(map(len, twins))
+    has = np.array([[number < len(cell) for number in range(most)] for cell in twins])
+    logs = np.zeros(has.shape)
+    logs[has] = np.log(process_medians([samples for cell in twins for samples in cell]))
+    table = fit_logs(logs, has)
+    found = [table.differences(first, [first + 1]) for first in range(0, len(twins) - 1, 2)]
+    return Differences(*(np.concatenate([getattr(one, name) for one in found]) for name in COLUMNS))
 
 
 def false_alarms(pairs: Sequence[Pair], level: float = 0.05, corrected: bool = True) -> float:
@@ -81,7 +89,9 @@ def false_alarms(pairs: Sequence[Pair], level: float = 0.05, corrected: bool = T
     Raises:
         ValueError: there is no pair, a cell has a single process, or see `compare`.
     """
-    p = _test(pairs).p
+    if not pairs:
+        raise ValueError("an A/A comparison needs pairs of cells with at least two processes each; raise rounds")
+    p = np.concatenate([_of_twins(pair).p for pair in pairs])
     return float(np.mean((holm(p) if corrected else p) <= level))
 
 
@@ -99,7 +109,7 @@ def noise_floor(families: Sequence[Twins], level: float = 0.05) -> NoiseFloor:
     if not families or min(map(len, families)) < 2:
         raise ValueError("an A/A comparison needs at least two twins of each configuration")
     pairs = [(a, b) for twins in families for a, b in zip(twins[::2], twins[1::2], strict=False)]
-    flagged = int((_test(pairs).p <= level).sum())
+    flagged = sum(int((_of_twins(twins).p <= level).sum()) for twins in families)
     most = min(len(cell) for twins in families for cell in twins)
     low, high = clopper_pearson(flagged, len(pairs), CONFIDENCE)
     logs = [np.array([np.log(process_medians(cell[:most])) for cell in twins]) for twins in families]
@@ -118,17 +128,16 @@ def _floor(families: Sequence[Floats], rounds: int, level: float) -> RoundsFloor
     drawn = [
         _relabelled(logs, rounds, max(LEAST_RELABELLINGS, RELABELLINGS // len(families)), rng) for logs in families
     ]
-    a, b = (_logs(np.concatenate([pair[side] for pair in drawn])) for side in (0, 1))
-    test = welch(a, b)
+    found = of_pairs(*(np.concatenate([pair[side] for pair in drawn]) for side in (0, 1)))
     # The slower over the faster, less 1: which of the two is called the baseline does not matter.
-    differences = np.expm1(np.abs(test.log_ratio))
+    differences = np.expm1(np.abs(found.log_ratio))
     relabellings = sum(_distinct_relabellings(len(logs), logs.shape[1], rounds) for logs in families)
     is_enough = relabellings >= samples_needed(0.95)
     return RoundsFloor(
         rounds=rounds,
         difference=float(np.quantile(differences, 0.95)) if is_enough else None,
-        flagged=float(np.mean(test.p <= level)),
-        detectable=float(np.median(detectable(test, level))),
+        flagged=float(np.mean(found.p <= level)),
+        detectable=float(np.median(detectable(found, level))),
     )
 
 
@@ -151,8 +160,3 @@ def _relabelled(logs: Floats, rounds: int, count: int, rng: np.random.Generator)
     first = rng.integers(twins, size=which.shape)
     second = (first + rng.integers(1, twins, size=which.shape)) % twins
     return logs[first, which], logs[second, which]
-
-
-def _logs(values: Floats) -> Logs:
-    """The means and variances of cells that are given as rows of log medians."""
-    return Logs(values.mean(axis=1), values.var(axis=1, ddof=1), np.full(len(values), values.shape[1], dtype=np.intp))

@@ -13,7 +13,7 @@ from itertools import pairwise
 from typing import TypeVar
 
 from runner import stats
-from runner.analysis.ranking import Row, processes
+from runner.analysis.ranking import Row, fitted
 from runner.config.limits import AUTO
 from runner.matrix.rules import rounds_in_order
 from runner.results.cells import LEVEL
@@ -44,7 +44,8 @@ def undecided(rows: Sequence[Row], smallest_pct: float) -> set[str]:
     baseline, fastest = next(row for row in rated if row.is_baseline), rated[0]
     like_baseline = {row.cell.cell_id for row in rated if _is_open(row.verdict, smallest_pct)}
     others = [row for row in rated if row is not fastest and row is not baseline]
-    verdicts = stats.compare(processes(fastest.cell), [processes(row.cell) for row in others], level_of(AUTO))
+    table, places = fitted([row.cell for row in rated]), [rated.index(row) for row in others]
+    verdicts = stats.compare(table, 0, places, level_of(AUTO))
     pairs = zip(others, verdicts, strict=True)
     like_fastest = {row.cell.cell_id for row, verdict in pairs if _is_open(verdict, smallest_pct)}
     # More rounds of one side alone would leave the other's noise in the comparison.

@@ -1,15 +1,10 @@
-"""One ranking: a sweep's end and `compare` show the same rows, and a process's median stands for its process."""
+"""One ranking: a sweep's end and `compare` show the same rows, with what the rounds did taken out."""
 
 from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
-from statistics import median
 
-from hypothesis import given
-from hypothesis import strategies as st
-
-from runner import stats
 from runner.analysis.comparison import FIGURES, compare
 from runner.analysis.ranking import Ranking, rank
 from runner.report import data, notes, sweep_end
@@ -71,15 +66,28 @@ def test_cells_of_other_work_are_ranked_without_a_speed_up_and_are_not_on_the_fr
     assert (second.cell, second.speedup, second.on_front) == (base, 1.0, True)
 
 
-latencies = st.lists(st.floats(1e-6, 1e3), min_size=1, max_size=9)
+def test_contaminated_rounds_are_left_out_of_the_noise_as_long_as_two_others_remain() -> None:
+    row = replace(cell(), medians_s=(1.0, 2.0, 3.0), rounds=(0, 2, 5), contaminated=(2,))
+    assert row.by_round == {("s", 0): 1.0, ("s", 5): 3.0}
+    assert replace(row, contaminated=(0, 2)).by_round == {("s", 0): 1.0, ("s", 2): 2.0, ("s", 5): 3.0}
+    assert replace(row, rounds=(), contaminated=()).by_round == {("s", 0): 1.0, ("s", 1): 2.0, ("s", 2): 3.0}
 
 
-@given(st.lists(latencies, min_size=2, max_size=5), st.lists(latencies, min_size=2, max_size=5))
-def test_a_verdict_is_the_same_from_the_medians_of_processes_as_from_their_latencies(
-    before: list[list[float]], after: list[list[float]]
-) -> None:
-    def medians(processes: list[list[float]]) -> list[list[float]]:
-        return [[value] for value in map(median, processes)]
+def test_what_a_round_did_to_all_cells_hides_no_difference_between_them() -> None:
+    shift = [1.0, 1.3, 0.9, 1.1]
+    records = [
+        noisy_record(name, *(speed * by * (1 + 0.002 * (-1) ** (place + number)) for number, by in enumerate(shift)))
+        for place, (name, speed) in enumerate({"ptmalloc": 20.0, "tcmalloc": 19.0, "jemalloc": 20.0}.items())
+    ]
+    answers = {row.cell.cell_id: row.answer for row in ranked(records, records[0].cell_id).rows}
+    assert answers[records[1].cell_id] == "faster"
+    assert answers[records[2].cell_id].startswith("undecided (< ")
 
-    assert stats.compare(medians(before), [medians(after)]) == stats.compare(before, [after])
-    assert stats.ratio_interval(medians(before), medians(after)) == stats.ratio_interval(before, after)
+
+def test_cells_of_other_sweeps_were_measured_in_other_rounds() -> None:
+    base, same = noisy_record("ptmalloc", 20.0, 26.0, 18.0), noisy_record("tcmalloc", 19.0, 24.7, 17.1)
+    together = ranked([base, same, noisy_record("jemalloc", 20.0, 26.1, 18.0)], base.cell_id)
+    moved = [replace(row.cell, sweep=row.cell.cell_id) for row in together.rows]
+    apart = rank(moved, next(row for row in moved if row.cell_id == base.cell_id))
+    assert together.rows[0].answer == "faster"
+    assert apart[0].answer.startswith("undecided (< ")

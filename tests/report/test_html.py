@@ -151,7 +151,7 @@ def test_one_cell_alone_and_cells_of_other_work_are_told_apart_from_a_comparison
 
 
 def test_the_next_cell_is_named_and_whether_it_is_told_apart_from_the_fastest() -> None:
-    close = noisy_record("jemalloc", 10.05, 10.2, 9.95)
+    close = noisy_record("jemalloc", 10.2, 9.95, 10.05)
     assert "which of the two is faster is undecided" in conclude(BASE, FAST, close).remarks[0]
     clear = noisy_record("jemalloc", 15.0, 15.1, 14.9)
     assert "undecided" not in conclude(BASE, FAST, clear).remarks[0]

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from runner.stats import Interval, Processes, Statistic, interval, ratio_interval
+from runner.stats import Interval, Processes, Statistic, by_round, fit, interval, ratio_interval
 from runner.stats.distributions import normal_quantile
 from runner.stats.intervals import hierarchical_bootstrap
 
@@ -69,7 +69,8 @@ def test_the_interval_of_a_tail_covers_the_truth(
 @pytest.mark.parametrize("processes", [3, 5, 10])
 def test_a_nominal_95_percent_interval_of_the_speed_up_covers_the_truth(processes: int) -> None:
     rng = np.random.default_rng(processes)
-    found = [ratio_interval(noisy(rng, processes), noisy(rng, processes)) for _ in range(400)]
+    tables = [fit([by_round(noisy(rng, processes)) for _ in range(2)]) for _ in range(400)]
+    found = [ratio_interval(table, 0, 1) for table in tables]
     assert np.mean([1.0 in each for each in found if each is not None]) >= 0.92
 
 
@@ -148,7 +149,7 @@ def test_more_iterations_of_as_few_processes_hardly_narrow_the_interval() -> Non
 @pytest.mark.parametrize("statistic", list(Statistic))
 def test_one_process_has_no_interval(statistic: Statistic) -> None:
     assert interval([[1.0] * 500], statistic) is None
-    assert ratio_interval([[1.0] * 500], [[2.0, 2.1]] * 5) is None
+    assert ratio_interval(fit([by_round([[1.0] * 500]), by_round([[2.0, 2.1]] * 5)]), 0, 1) is None
 
 
 def test_too_few_samples_in_one_process_leave_a_quantile_without_an_interval() -> None:
