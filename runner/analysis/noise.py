@@ -20,7 +20,7 @@ from runner.results.outcome import CellRecord
 FILE = "noise.json"
 # History: 1 = first version.
 FORMAT = 1
-# Sentences give the figures for the default of ``rounds``, or for the nearest number to it that was measured.
+# Sentences give the figures for this number of rounds, or for the nearest number to it that was measured.
 USUAL_ROUNDS = 5
 # Kernels, neighbours and settings change: an older floor is named with its age.
 STALE = timedelta(days=7)

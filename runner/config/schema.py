@@ -60,14 +60,17 @@ class Config:
     )
     rounds: int | str = of_sweep(
         "Processes per cell, or auto: 3 for each cell, then more (5, 8, 12, 20) for those that can't be told from the "
-        "baseline or the fastest; every round visits all cells in a new random order.",
-        5,
+        "baseline or the fastest; every round visits all its cells in a new random order.",
+        limits.AUTO,
     )
     smallest_pct: float = of_sweep(
         "For rounds=auto: differences below this many percent are not looked for.", 2.0, above=0, unit="percent"
     )
     budget_min: float = of_sweep(
-        "For rounds=auto: no job is started that would end after this many minutes.", 30.0, above=0, unit="minutes"
+        "For rounds=auto: after the first 3 rounds no job is started that would end after this many minutes.",
+        30.0,
+        above=0,
+        unit="minutes",
     )
     reruns: int = of_sweep(
         "Further attempts at a pass while other processes use the machine; the last attempt counts, marked.",

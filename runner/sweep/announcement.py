@@ -36,13 +36,14 @@ def announce(plan: SweepPlan, cpu_model: str, cores: str, console: Console) -> N
 
 
 def _size(plan: SweepPlan) -> str:
-    """The size of a sweep, such as "4 cells x 5 rounds = 20 jobs"."""
+    """The size of a sweep, such as "4 cells x 5 rounds = 20 jobs", or what is certain of it with rounds=auto."""
     cells, rounds = len(plan.matrix.runnable), plan.settings.rounds
     if isinstance(rounds, int):
         jobs = terminal.plural(cells * rounds, "job")
         return f"{terminal.plural(cells, 'cell')} x {terminal.plural(rounds, 'round')} = {jobs}"
     most = terminal.duration(60 * plan.settings.budget_min)
-    return f"{terminal.plural(cells, 'cell')} x {LOOKS[0]} to {LOOKS[-1]} rounds, at most {most}"
+    more = f"up to {LOOKS[-1]} within {most} for those that can't be told apart" if cells > 1 else ""
+    return ", then ".join(filter(None, (f"{terminal.plural(cells, 'cell')} x {LOOKS[0]} rounds", more)))
 
 
 def write_plan(plan: SweepPlan) -> None:

@@ -7,7 +7,6 @@ from collections.abc import Callable, Sequence
 from rich.console import Console
 
 from runner.analysis.ranking import rank_sweep
-from runner.config.limits import AUTO
 from runner.config.override_text import quoted
 from runner.protocol.stored import FormatError
 from runner.protocol.verdicts import Status
@@ -15,7 +14,7 @@ from runner.report import terminal
 from runner.results.metrics import cell_metrics
 from runner.results.outcome import CellRecord, Outcome, read_cell, read_job
 from runner.sweep.planning import PlannedCell, SweepPlan
-from runner.sweep.rounds import Budget, stages, undecided
+from runner.sweep.rounds import budget_of, stages, undecided
 from runner.tracking.recorder import Recorder
 
 # (overrides of each job, number of the first) -> the outcome of each job.
@@ -44,7 +43,7 @@ class JobLoop:
         settings = plan.settings
         self._plan, self._record, self._console, self._launch = plan, record, console, launch
         self._progress = terminal.Progress(console, settings.rounds, plan.distinguishing, settings.timeout_s)
-        self._budget = Budget(settings.budget_min) if settings.rounds == AUTO else None
+        self._budget = budget_of(settings.rounds, settings.budget_min)
         self._open_cells = {planned.cell_id for planned in plan.matrix.runnable}
 
     def run(self) -> bool:

@@ -1,13 +1,15 @@
 """Which rounds to run: all that were asked for, or (rounds=auto) more for the cells that are still undecided.
 
 Looking at the data, and going on while they show nothing, raises more false alarms than a single look. So auto looks at
-fixed numbers of rounds only, and each look's comparisons share a level that is the whole level divided by the looks
-(Bonferroni; Jennison & Turnbull 2000, "Group Sequential Methods", chapter 2, has sharper ones that need normal data).
+fixed numbers of rounds only, and all looks have one level at which the chance of any false alarm is the whole level:
+Pocock's, which counts that a look's data are part of the next one's (Jennison & Turnbull 2000, "Group Sequential
+Methods", chapter 2, and section 4.4 for its use with t; `benchmarks/early_stop.py` simulates it).
 """
 
 from __future__ import annotations
 
 import time
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import pairwise
 from typing import TypeVar
@@ -20,41 +22,51 @@ from runner.results.cells import LEVEL
 
 # The numbers of rounds at which auto looks at a cell; the last is the most that it runs.
 LOOKS = (3, 5, 8, 12, 20)
+# The level of each look, of which the five together have LEVEL: two-sided normal, for these numbers of rounds.
+LEVEL_OF_LOOK = 0.0145
 T = TypeVar("T")
 
 
 def level_of(rounds: int | str) -> float:
     """The level of each comparison in a sweep with ``rounds=`` this value."""
-    return LEVEL / len(LOOKS) if rounds == AUTO else LEVEL
+    return LEVEL_OF_LOOK if rounds == AUTO else LEVEL
 
 
 def undecided(rows: Sequence[Row], smallest_pct: float) -> set[str]:
     """The ids of cells that more rounds could distinguish from the baseline or the fastest, with the ids of those two.
 
-    A cell is decided when a difference shows, or when one of ``smallest_pct`` would have shown: then the two are as
-    good as equal. Rows whose output is wrong or that were not measured are left out.
+    Rows whose output is wrong or that were not measured are left out.
 
     Args:
-        rows: ranked, with verdicts at the level of `level_of`.
+        rows: ranked, the fastest first.
         smallest_pct: the least difference worth more rounds, in percent.
     """
     rated = [row for row in rows if row.speedup is not None]
     if len(rated) < 2:
         return set()
-    baseline, fastest = next(row for row in rated if row.is_baseline), rated[0]
-    like_baseline = {row.cell.cell_id for row in rated if _is_open(row.verdict, smallest_pct)}
-    others = [row for row in rated if row is not fastest and row is not baseline]
-    table, places = fitted([row.cell for row in rated]), [rated.index(row) for row in others]
-    verdicts = stats.compare(table, 0, places, level_of(AUTO))
-    pairs = zip(others, verdicts, strict=True)
-    like_fastest = {row.cell.cell_id for row, verdict in pairs if _is_open(verdict, smallest_pct)}
-    # More rounds of one side alone would leave the other's noise in the comparison.
-    sides = {baseline.cell.cell_id for _ in like_baseline} | {fastest.cell.cell_id for _ in like_fastest}
-    return like_baseline | like_fastest | sides
+    baseline = next(number for number, row in enumerate(rated) if row.is_baseline)
+    places = undecided_places(fitted([row.cell for row in rated]), baseline, 0, smallest_pct)
+    return {rated[place].cell.cell_id for place in places}
 
 
-def _is_open(verdict: stats.Verdict | None, smallest_pct: float) -> bool:
-    if verdict is None or verdict.answer is stats.Answer.UNKNOWN:
+def undecided_places(table: stats.Fit, baseline: int, fastest: int, smallest_pct: float) -> set[int]:
+    """The places in the table of the cells that get more rounds: see `undecided`.
+
+    A cell is decided when a difference shows, or when one of ``smallest_pct`` would have shown: then the two are as
+    good as equal.
+    """
+    found: set[int] = set()
+    for side in dict.fromkeys((baseline, fastest)):
+        others = [place for place in range(len(table.logs)) if place not in (side, baseline)]
+        verdicts = stats.compare(table, side, others, level_of(AUTO))
+        like_it = {place for place, verdict in zip(others, verdicts, strict=True) if _is_open(verdict, smallest_pct)}
+        # More rounds of one side alone would leave the other's noise in the comparison.
+        found |= like_it | {side for _ in like_it}
+    return found
+
+
+def _is_open(verdict: stats.Verdict, smallest_pct: float) -> bool:
+    if verdict.answer is stats.Answer.UNKNOWN:
         return False
     is_hidden = verdict.detectable is None or 100 * verdict.detectable > smallest_pct
     return verdict.answer is stats.Answer.UNDECIDED and is_hidden
@@ -81,12 +93,25 @@ def stages(
         yield [(number, cell) for number, cell in rounds_in_order(wanted, next_look, seed) if number >= completed]
 
 
-class Budget:
-    """The time limit of a sweep: no job is started that would end after it, judged by earlier jobs."""
+def budget_of(rounds: int | str, minutes: float) -> Budget | None:
+    """The time limit of a sweep with ``rounds=`` this value; None for a number of rounds, which has none."""
+    return Budget(minutes, promised=LOOKS[0]) if rounds == AUTO else None
 
-    def __init__(self, minutes: float, clock: Callable[[], float] = time.monotonic) -> None:
+
+class Budget:
+    """The time limit of a sweep: no job is started that would end after it, judged by earlier jobs.
+
+    Args:
+        minutes: the time limit.
+        clock: seconds since some moment.
+        promised: the number of jobs that every cell has whatever they take.
+    """
+
+    def __init__(self, minutes: float, clock: Callable[[], float] = time.monotonic, promised: int = 0) -> None:
         self._clock = clock
         self._end = clock() + 60 * minutes
+        self._promised = promised
+        self._jobs: Counter[str] = Counter()
         self._longest_s = 0.0
         self._took_s: dict[str, float] = {}
 
@@ -95,10 +120,14 @@ class Budget:
 
         The next job of its cell is expected to take as long, the first job of a cell as long as the longest so far.
         """
+        self._jobs[cell_id] += 1
         self._took_s[cell_id] = seconds
         self._longest_s = max(self._longest_s, seconds)
 
     def allows(self, cell_ids: Iterable[str]) -> bool:
-        """Whether jobs of these cells, started together now, would end in time."""
-        expected_s = max(self._took_s.get(cell_id, self._longest_s) for cell_id in cell_ids)
+        """Whether jobs of these cells, started together now, are promised to one of them or would end in time."""
+        names = list(cell_ids)
+        if any(self._jobs[name] < self._promised for name in names):
+            return True
+        expected_s = max(self._took_s.get(name, self._longest_s) for name in names)
         return self._clock() + expected_s <= self._end

@@ -20,7 +20,6 @@ from scipy.signal import lfilter  # type: ignore[import-untyped]
 from runner.analysis import noise
 from runner.analysis.verdict import verdict
 from runner.commands import compare
-from runner.config.schema import Config
 from runner.protocol.cell import ABSENT, ENTRIES
 from runner.protocol.resultfile import WorkerResult
 from runner.protocol.stored import write_json
@@ -34,7 +33,7 @@ from tests.builders import axes, compared_cell, noisy_record, ranked, store_comp
 from tests.conftest import Runner, invoke
 from tests.report.test_html import BASE, SHOWN
 
-DEFAULT_ROUNDS = int(Config.rounds)
+ROUNDS = noise.USUAL_ROUNDS
 HERE = Origin("", "here", {}, {})
 LATENCY_S = 0.02
 # As many as the default settings time: iterations as noisy as these never reach target_ci_pct before max_time_s.
@@ -46,7 +45,7 @@ def measured(
     rng: np.random.Generator,
     twin: str,
     slower: float = 0.0,
-    rounds: int = DEFAULT_ROUNDS,
+    rounds: int = ROUNDS,
     iterations: int = ITERATIONS,
 ) -> CellRecord:
     """A cell as a sweep reads it: processes differ by 1 %, iterations by 5 %, each half like the one before it.
@@ -116,7 +115,7 @@ def test_equal_cells_are_called_different_in_at_most_5_percent_of_sweeps() -> No
 
 
 @pytest.mark.slow
-def test_a_slow_down_of_3_percent_is_found_in_95_percent_of_sweeps_with_the_default_rounds() -> None:
+def test_a_slow_down_of_3_percent_is_found_in_95_percent_of_sweeps_with_five_rounds() -> None:
     rng = np.random.default_rng(7)
     pairs = ((measured(rng, "a"), measured(rng, "b", slower=0.03)) for _ in range(600))
     assert np.mean([answer == "slower" for pair in pairs for answer in answers([pair])]) >= 0.95
@@ -133,7 +132,7 @@ def test_the_floor_of_planted_twins_is_what_their_noise_makes_it(tmp_path: Path)
     assert "of 5 pairs called different (95 % interval of the rate: " in first
     assert second.startswith(f"differences under {told.figures['noise/floor_pct']:.2g} % can't be seen on this host")
     read = noise.read(tmp_path / noise.FILE)
-    assert (read.pairs, read.rounds, read.host_id, read.sweep) == (5, DEFAULT_ROUNDS, "here", tmp_path.name)
+    assert (read.pairs, read.rounds, read.host_id, read.sweep) == (5, ROUNDS, "here", tmp_path.name)
     assert "twin" not in read.axes
 
 
@@ -172,10 +171,6 @@ def test_too_few_processes_for_a_floor_keep_what_they_can_tell_and_are_not_gone_
     assert "noise/floor_pct" not in told.figures
     assert noise.read(folder / noise.FILE).floors == {}
     assert noise.newest(tmp_path, "here") == (None, [])
-
-
-def test_the_figures_in_words_are_for_the_default_rounds() -> None:
-    assert noise.USUAL_ROUNDS == DEFAULT_ROUNDS
 
 
 # -- what is known of a host --------------------------------------------------------------------------

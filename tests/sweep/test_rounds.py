@@ -9,10 +9,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from benchmarks import early_stop
 from runner.analysis.ranking import Row
 from runner.config.limits import AUTO
 from runner.matrix.rules import rounds_in_order
 from runner.results.cells import LEVEL
+from runner.stats.distributions import student_p
 from runner.sweep.rounds import LOOKS, Budget, level_of, stages, undecided
 from tests.builders import ranked, record
 
@@ -127,6 +129,25 @@ def test_no_job_is_started_that_would_end_after_the_budget() -> None:
     assert not budget.allows(["never run: as long as the longest"])
 
 
-@pytest.mark.parametrize("rounds", [1, 5, AUTO])
-def test_the_levels_of_all_looks_add_up_to_one_level(rounds: int | str) -> None:
-    assert level_of(rounds) * (len(LOOKS) if rounds == AUTO else 1) == pytest.approx(LEVEL)
+def test_the_rounds_that_every_cell_is_promised_are_run_whatever_the_budget() -> None:
+    budget = Budget(1.0, lambda: 1e6, promised=2)
+    for _ in range(2):
+        assert budget.allows(["a"])
+        budget.record("a", 1e9)
+    assert not budget.allows(["a"])
+    assert budget.allows(["a", "b"])
+
+
+def test_all_looks_together_have_one_level() -> None:
+    # Sums of normal deviates: what a look sees is part of what the next one sees.
+    rng = np.random.default_rng(0)
+    steps = np.diff([0, *LOOKS])
+    seen = np.cumsum(rng.normal(size=(100_000, len(LOOKS))) * np.sqrt(steps), axis=1) / np.sqrt(LOOKS)
+    p = student_p(seen, np.full(len(LOOKS), np.inf))
+    assert np.mean((p <= level_of(AUTO)).any(axis=1)) == pytest.approx(LEVEL, abs=0.002)
+    assert level_of(5) == LEVEL
+
+
+def test_the_benchmark_of_the_early_stop_holds_its_claims_in_its_short_form(capsys: pytest.CaptureFixture[str]) -> None:
+    assert early_stop.main(["--quick", "--sweeps", "60"]) == 0
+    assert float(capsys.readouterr().out.splitlines()[-1]) > 0.6

@@ -25,6 +25,7 @@ from mlflow.tracking import MlflowClient
 from runner.machine.host import read_topology
 from runner.protocol.stopping import relative_width
 from runner.results.outcome import job_folder
+from runner.sweep.rounds import LEVEL_OF_LOOK
 from runner.tracking.store import Store
 from tests.conftest import EXPORTED, MODELS, ROOT, TINY, Ran, Runner, alive, ask, records_of
 
@@ -124,7 +125,7 @@ def test_rounds_visit_every_cell_once_in_an_order_of_their_own(main_job: Ran) ->
     assert [number for number, _ in order] == [0] * 4 + [1] * 4
 
 
-AUTO = ("-m", "launcher=none,xeon", *TINY, "rounds=auto", "capture=[]")
+AUTO = ("-m", "launcher=none,xeon", *TINY[:-1], "capture=[]")
 
 
 def test_auto_goes_on_with_what_is_undecided(mlruns: Path) -> None:
@@ -143,18 +144,18 @@ def test_auto_goes_on_with_what_is_undecided(mlruns: Path) -> None:
     heard.append(runner.communicate(timeout=60)[0])
     out = "".join(heard)
     assert runner.returncode == 130, out
-    assert "2 cells x 3 to 20 rounds, at most 30 min" in out
+    assert "2 cells x 3 rounds, then up to 20 within 30 min for those that can't be told apart" in out
     assert "undecided: rounds 4 to 5 for 2 cells" in out
     ran = Ran(runner.returncode, out, "")
     assert [len(record.outcomes) for record in records_of(ran)] == [3, 3]
-    assert read(ran.sweep / "plan.json")["level"] == 0.01
+    assert read(ran.sweep / "plan.json")["level"] == LEVEL_OF_LOOK
 
 
 def test_auto_stops_within_its_budget(run_cli: Runner, mlruns: Path) -> None:
-    ran = run_cli(*AUTO, "budget_min=0.001")
-    assert ran.status == 1, ran.out + ran.err  # one of the cells was not measured
+    ran = run_cli(*AUTO, "budget_min=0.001", "smallest_pct=0.001")
+    assert ran.status == 0, ran.out + ran.err
     assert "budget_min=0.001: the next job would end after it" in ran.out
-    assert [len(record.outcomes) for record in records_of(ran)] == [1]  # how long a job takes is not known before one
+    assert [len(record.outcomes) for record in records_of(ran)] == [3, 3]  # what every cell is promised
 
 
 def test_a_process_stops_when_its_median_is_known(lone_core: Ran) -> None:
