@@ -69,7 +69,7 @@ def only_job(out: str) -> dict[str, str]:
 
 def check_jobs(out: str, jobs: int) -> None:
     """End the benchmark unless the sweep that printed ``out`` had this many jobs, by which its time is divided."""
-    match = re.search(r"= (\d+) jobs? on ", out)
+    match = re.search(r"= (\d+) jobs?\b", out)
     if not match or int(match[1]) != jobs:
         sys.exit(f"{out}\n{jobs} jobs were meant to run")
 

@@ -162,7 +162,7 @@ def main(words: list[str] | None = None) -> int:
         lines += [(24, rounds, name) for rounds in ROUNDS for name in UNEQUAL]
     for cells, rounds, name in lines:
         for shift in (SHIFT,) if options.quick else (0.0, SHIFT):
-            # Two cells take little time, and their claim is in the prose of docs/decisions.md: more sweeps are exact.
+            # Two cells take little time: more sweeps make their figures exact.
             shape = (4 * sweeps if cells == 2 else sweeps, cells, rounds)
             noise = (SHAPES | UNEQUAL)[name](shape, rng) + shift * NOISE * rng.normal(size=(shape[0], 1, rounds))
             before, after = shares(unpaired, noise), shares(blocked, noise)

@@ -62,7 +62,13 @@ class Row:
 
     @property
     def answer(self) -> str:
-        """``faster``, ``slower`` or ``undecided (< 4 %)``, maybe under the noise floor; else UNTRUSTED, or ``-``."""
+        """``faster``, ``slower`` or ``undecided (< 4 %)``, maybe under the noise floor; else UNTRUSTED, or ``-``.
+
+        A cell that a race dropped before a difference from the baseline showed is ``dropped after round 2``.
+        """
+        is_decided = self.verdict is not None and self.verdict.answer in (stats.Answer.FASTER, stats.Answer.SLOWER)
+        if self.cell.dropped_after and not (is_decided or self.is_baseline or self.untrusted):
+            return f"dropped after round {self.cell.dropped_after}"
         return _in_words(self.verdict, self.untrusted)
 
     @property

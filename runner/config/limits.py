@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 
 # rounds=auto: as many as it takes to tell the cells apart.
 AUTO = "auto"
+# rounds=race: rounds only for the cells that can still be the best.
+RACE = "race"
 
 _MOST_ROUNDS = 10_000
 
@@ -45,6 +47,14 @@ def check_declared(key: str, value: Any, declaration: Declaration) -> None:
         raise RunnerError(f"{shown}: it must be at most {declaration.most} ({declaration.unit})")
 
 
+def _check_where(where: Mapping[str, float], rounds: int | str) -> None:
+    for key, limit in where.items():
+        if not 0 < limit < float("inf"):
+            raise RunnerError(f"where.{key}={limit}: it must be a number above 0")
+    if where and rounds != RACE:
+        raise RunnerError(f"where={dict(where)}: it limits what may win a race; add rounds={RACE}, or leave it out")
+
+
 def check(config: Config) -> None:
     """Refuse the first value that is out of range, or that contradicts another.
 
@@ -59,8 +69,9 @@ def check(config: Config) -> None:
     for key, declaration in sweep_settings().items():
         check_declared(key, getattr(config, key), declaration)
     serving.check(cell, config.server_port, config.capture)
-    if config.rounds != AUTO and (isinstance(config.rounds, str) or not 1 <= config.rounds <= _MOST_ROUNDS):
-        raise RunnerError(f"rounds={config.rounds}: it must be a number from 1 to {_MOST_ROUNDS}, or {AUTO}")
+    if config.rounds not in (AUTO, RACE) and (isinstance(config.rounds, str) or not 1 <= config.rounds <= _MOST_ROUNDS):
+        raise RunnerError(f"rounds={config.rounds}: it must be a number from 1 to {_MOST_ROUNDS}, {AUTO} or {RACE}")
+    _check_where(config.where, config.rounds)
     check_capture(config.capture)
     if not cell.model.memory_formats:
         raise RunnerError("model.memory_formats=[]: name at least one, channels_first for a model without images")

@@ -62,15 +62,20 @@ class Config:
         "profiler, counters, toplev; see conf/capture."
     )
     rounds: int | str = of_sweep(
-        "Processes per cell, or auto: 3 for each cell, then more (5, 8, 12, 20) for those that can't be told from the "
-        "baseline or the fastest; every round visits all its cells in a new random order.",
+        "Processes per cell; auto: 3 for each cell, then more (5, 8, 12, 20) for those that can't be told from the "
+        "baseline or the fastest; race: 1 for each cell, then more for those that can still be the best. Every round "
+        "visits all its cells in a new random order.",
         limits.AUTO,
     )
     smallest_pct: float = of_sweep(
-        "For rounds=auto: differences below this many percent are not looked for.", 2.0, above=0, unit="percent"
+        "For rounds=auto and race: differences below this many percent are not looked for.",
+        2.0,
+        above=0,
+        unit="percent",
     )
     budget_min: float = of_sweep(
-        "For rounds=auto: after the first 3 rounds no job is started that would end after this many minutes.",
+        "For rounds=auto and race: after the first 3 rounds (race: the first) no job is started that would end after "
+        "this many minutes.",
         30.0,
         above=0,
         unit="minutes",
@@ -81,6 +86,12 @@ class Config:
         10.0,
         above=0,
         unit="minutes",
+    )
+    where: Mapping[str, float] = of_sweep(
+        "For rounds=race: a cell whose figures are past one of these limits can't win, as in where={p99_ms: 50, "
+        "rel_l2: 0.02, memory_mb: 4000}.",
+        {},
+        keys=("p99_ms", "rel_l2", "memory_mb"),
     )
     reruns: int = of_sweep(
         "Further attempts at a pass while other processes use the machine; the last attempt counts, marked.",
@@ -192,7 +203,7 @@ def schema(cell: type[Any] = Cell) -> Any:
     for setting in dataclasses.fields(Config):
         if setting.name in ("capture", "sweep"):
             made.append((setting.name, hints[setting.name], field(default_factory=hints[setting.name])))
-        elif setting.name == "baseline":
+        elif setting.name in ("baseline", "where"):
             # Not a struct: `baseline={ipex: off}` on the command line may name any axis.
             empty = field(default_factory=lambda: OmegaConf.create({}, flags={"struct": False}))
             made.append((setting.name, Any, empty))

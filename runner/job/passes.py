@@ -73,8 +73,7 @@ def spec_of(placed: launch.PlacedCell, config: Config, result_path: Path, captur
     """The job file of a cell's timing pass, with the captures that follow the timed loop in the same process."""
     cell, placement = placed.cell, placed.placement
     evidence_log = LATER_EVIDENCE_LOG if config.sweep.round else EVIDENCE_LOG
-    sweep = Path(config.sweep.directory)
-    spec = JobSpec(
+    return JobSpec(
         cell_id=config.sweep.cell_id,
         round=config.sweep.round,
         cell=cell,
@@ -85,8 +84,17 @@ def spec_of(placed: launch.PlacedCell, config: Config, result_path: Path, captur
         onednn=evidence_log if captures.onednn is None else _steps(captures.onednn),
         captures=_captures_of(captures),
     )
+
+
+def with_reference(spec: JobSpec, config: Config) -> JobSpec:
+    """The job file with the place at which the sweep keeps the reference of the cell's model.
+
+    Raises:
+        RunnerError: the cell's entry in the sweep's folder can't be read.
+    """
+    sweep = Path(config.sweep.directory)
     identity = ledger.read_cell(sweep, spec.cell_id).identity
-    return replace(spec, reference=str(references.kept_file(sweep, cell, identity, spec.input_sets)))
+    return replace(spec, reference=str(references.kept_file(sweep, spec.cell, identity, spec.input_sets)))
 
 
 def _steps(settings: IterationsConf) -> Steps:
@@ -230,7 +238,7 @@ def run_separately(
     folder.mkdir(exist_ok=True)
     result_path = folder / RESULT_FILE
     result_path.unlink(missing_ok=True)
-    spec = spec_of(placed, config, result_path, CaptureConf())
+    spec = with_reference(spec_of(placed, config, result_path, CaptureConf()), config)
     cell = replace(spec.cell, iterations=None, min_time_s=time_s, max_time_s=time_s, target_ci_pct=None)
     spec = replace(spec, cell=cell)
     ended = start(placed, config, folder, spec, wrap)

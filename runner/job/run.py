@@ -214,7 +214,7 @@ def _tags(judged: JudgedInstance, result: WorkerResult) -> dict[str, str]:
 
 def launch_pass(placed: launch.PlacedCell, config: Config, folder: Path, captures: CaptureConf) -> passes.PassResult:
     """Run a pass with a timed loop, and remove the marks that its instances leave for each other."""
-    spec = passes.spec_of(placed, config, folder / RESULT_FILE, captures)
+    spec = passes.with_reference(passes.spec_of(placed, config, folder / RESULT_FILE, captures), config)
     measure = serving.measure if placed.cell.scenario.is_served else passes.measure
     measured = measure(placed, config, folder, spec)
     for mark in folder.glob(".*"):  # with what a killed worker could not remove

@@ -35,7 +35,7 @@ FORMAT = "4"
 _STATE = ("cpus_allowed", "transparent_hugepages", "governor", "numa_balancing")
 _TEXTS = ("cell_id", "status", "failure", "evidence", "quality", "isa")
 # Columns that older files of this format lack: their cells have the defaults of CellRow.
-_LATER = ("contamination", "contaminated", "reruns", "jobs", "captures", "notes", "rounds")
+_LATER = ("contamination", "contaminated", "reruns", "jobs", "captures", "notes", "rounds", "dropped_after")
 _MOST_VALUES = 50_000_000
 _ENDS = {end for ends in INTERVALS.values() for end in ends}
 
@@ -80,6 +80,8 @@ class CellRow:
     """What a reader must know about it and no check fails for, in sentences."""
     rounds: tuple[Count, ...] = ()
     """The number of the round of each of ``medians_s``, counted from 0; empty in older files."""
+    dropped_after: Count = 0
+    """How many rounds a race had had when it dropped the cell; 0 if it did not."""
 
     @property
     def labels(self) -> dict[str, str]:
@@ -182,6 +184,7 @@ def cell_row(record: CellRecord, sweep: str, is_baseline: bool = False) -> CellR
         metrics=cell_metrics(record),
         medians_s=tuple(median(latencies) for latencies in record.by_round.values()),
         rounds=tuple(record.by_round),
+        dropped_after=record.dropped.after if record.dropped else 0,
         contamination=next(iter(record.contamination.values()), ""),
         contaminated=tuple(record.contamination),
         reruns=record.reruns,
@@ -215,7 +218,7 @@ def save(cells: Sequence[CellRow], origin: Origin, folder: Path, causes: Mapping
     columns["contaminated"] = pa.array([list(cell.contaminated) for cell in cells], pa.list_(pa.int64()))
     columns["rounds"] = pa.array([list(cell.rounds) for cell in cells], pa.list_(pa.int64()))
     columns["notes"] = pa.array([list(cell.notes) for cell in cells], pa.list_(pa.string()))
-    for name in ("reruns", "jobs"):
+    for name in ("reruns", "jobs", "dropped_after"):
         columns[name] = pa.array([getattr(cell, name) for cell in cells], pa.int64())
     captures = [json.dumps(dict(cell.captures), sort_keys=True) for cell in cells]
     columns["captures"] = pa.array(captures, pa.string())

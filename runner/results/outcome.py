@@ -17,6 +17,9 @@ from runner.protocol.resultfile import WorkerResult, read_result, result_file
 from runner.protocol.stored import Count, Duration, Figure, FormatError, VersionError
 from runner.protocol.verdicts import UNOBSERVED, EvidenceVerdict, QualityFinding, QualityVerdict, Status
 
+DROPPED_FILE = "dropped.json"
+# History: 1 = first version.
+FORMAT_OF_DROPPED = 1
 OUTCOME_FILE = "outcome.json"
 RESULT_FILE = "result.json"
 
@@ -70,6 +73,18 @@ class CaptureOutcome:
 
 
 @dataclass(frozen=True)
+class Dropped:
+    """Why a cell has no further round in a race (rounds=race): the content of dropped.json in its folder."""
+
+    cell_id: str
+    after: Count
+    """The number of rounds that the race had had."""
+    why: str
+    """The reason in words."""
+    format: int = FORMAT_OF_DROPPED
+
+
+@dataclass(frozen=True)
 class CellRecord:
     """All jobs of one cell so far, with the results of their workers."""
 
@@ -80,6 +95,8 @@ class CellRecord:
     """(round, instance) -> result, for FINISHED jobs only: a failed job's latencies are never summarised."""
     captured: CaptureOutcome | None = None
     """What became of its captures; None if none were taken, or not yet."""
+    dropped: Dropped | None = None
+    """Why a race gave it no further round; None if it was not dropped."""
 
     @property
     def by_round(self) -> dict[int, list[float]]:
@@ -132,8 +149,9 @@ class CellRecord:
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """The notes of all rounds, each once."""
-        return tuple(dict.fromkeys(note for outcome in self.outcomes for note in outcome.notes))
+        """The notes of all rounds, each once, and why a race dropped the cell."""
+        race = [f"dropped from the race after round {self.dropped.after}: {self.dropped.why}"] if self.dropped else []
+        return tuple(dict.fromkeys([*race, *(note for outcome in self.outcomes for note in outcome.notes)]))
 
     @property
     def reruns(self) -> int:
@@ -286,4 +304,6 @@ def _read(sweep: Path, cell_id: str, rounds: Sequence[int]) -> CellRecord | None
             results[outcome.round, i] = read_result(file)
             if results[outcome.round, i].round != outcome.round:
                 raise FormatError(f"{file} can't be read: it belongs to round {results[outcome.round, i].round}")
-    return CellRecord(cell_id, outcomes[0].axes, outcomes, results)
+    file = sweep / "cells" / cell_id / DROPPED_FILE
+    dropped = stored.read(Dropped, file, FORMAT_OF_DROPPED) if file.exists() else None
+    return CellRecord(cell_id, outcomes[0].axes, outcomes, results, dropped=dropped)

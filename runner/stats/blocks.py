@@ -73,12 +73,22 @@ class Fit:
         """The number of processes of each cell."""
         return np.asarray(self.has.sum(axis=1), dtype=np.intp)
 
-    def differences(self, baseline: int, others: Sequence[int]) -> Differences:
-        """The differences of ``others`` from the baseline; positive where the other is faster."""
+    def differences(
+        self, baseline: int, others: Sequence[int] | NDArray[np.intp], with_single_processes: bool = False
+    ) -> Differences:
+        """The differences of ``others`` from the baseline; positive where the other is faster.
+
+        Args:
+            baseline: the place of a cell.
+            others: the places of other cells.
+            with_single_processes: whether a cell with a single process is judged by the noise of the other cells; else
+                its difference is unknown.
+        """
         cells = np.asarray(others, dtype=np.intp)
         are_alone = len(self.logs) == 2
         found = _of_two(self.logs, self.has, baseline, cells) if are_alone else self._blocked(baseline, cells)
-        is_known = (self.count[baseline] > 1) & (self.count[cells] > 1)
+        least = 1 if with_single_processes and not are_alone else 2
+        is_known = (self.count[baseline] >= least) & (self.count[cells] >= least)
         error, df = (np.where(is_known, values, np.nan) for values in (found.error, found.df))
         return Differences(found.log_ratio, error, df, student_p(found.log_ratio / error, df))
 

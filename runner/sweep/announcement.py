@@ -8,6 +8,7 @@ from rich.console import Console
 from rich.markup import escape
 
 from runner.capture import probe
+from runner.config.limits import RACE
 from runner.protocol.stored import write_json
 from runner.report import terminal
 from runner.results.planfile import PLAN_FILE
@@ -43,6 +44,11 @@ def _size(plan: SweepPlan) -> str:
         jobs = terminal.plural(cells * rounds, "job")
         return f"{terminal.plural(cells, 'cell')} x {terminal.plural(rounds, 'round')} = {jobs}{captures}"
     most = terminal.duration(60 * plan.settings.budget_min)
+    if rounds == RACE:
+        return (
+            f"{terminal.plural(cells, 'cell')} x 1 round, then more within {most} for those that can still be the best"
+            + captures
+        )
     more = f"up to {LOOKS[-1]} within {most} for those that can't be told apart" if cells > 1 else ""
     return ", then ".join(filter(None, (f"{terminal.plural(cells, 'cell')} x {LOOKS[0]} rounds", more))) + captures
 

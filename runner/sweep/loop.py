@@ -8,6 +8,7 @@ from itertools import groupby
 from rich.console import Console
 
 from runner.analysis.ranking import Ranking, rank_sweep
+from runner.config.limits import RACE
 from runner.config.override_text import quoted
 from runner.job import listener
 from runner.protocol.cell import Cell
@@ -17,6 +18,7 @@ from runner.report import look, screen, terminal
 from runner.results.metrics import cell_metrics
 from runner.results.outcome import CaptureOutcome, CellRecord, Outcome, read_captured, read_cell, read_job
 from runner.stats import floor_at
+from runner.sweep import racing
 from runner.sweep.planning import PlannedCell, SweepPlan
 from runner.sweep.rounds import Budget, budget_of, stages, undecided
 from runner.tracking.recorder import Recorder
@@ -237,10 +239,13 @@ class JobLoop:
         self._record.attempt(lambda store: store.end_cell(self._plan.request.directory, cell_id, is_complete))
 
     def _undecided_cells(self) -> list[PlannedCell]:
-        """The cells that rounds=auto gives more rounds."""
+        """The cells that rounds=auto or race gives more rounds."""
         plan = self._plan
         ranking = rank_sweep(read_records(plan), plan.baseline.cell_id, plan.distinguishing, plan.level)
-        cell_ids = undecided(ranking.rows, self._plan.settings.smallest_pct)
+        if plan.settings.rounds == RACE:
+            cell_ids = racing.go_on(ranking, plan.request.directory, plan.settings.smallest_pct, plan.settings.where)
+        else:
+            cell_ids = undecided(ranking.rows, plan.settings.smallest_pct)
         return [planned for planned in self._plan.matrix.runnable if planned.cell_id in cell_ids]
 
 

@@ -1,4 +1,4 @@
-"""Which rounds to run: all that were asked for, or (rounds=auto) more for the cells that are still undecided.
+"""Which rounds to run: all that were asked for, or more for what is undecided (rounds=auto; runner.sweep.racing).
 
 Looking at the data, and going on while they show nothing, raises more false alarms than a single look. So auto looks at
 fixed numbers of rounds only, and all looks have one level at which the chance of any false alarm is the whole level:
@@ -16,12 +16,14 @@ from typing import TypeVar
 
 from runner import stats
 from runner.analysis.ranking import Row, fitted
-from runner.config.limits import AUTO
+from runner.config.limits import AUTO, RACE
 from runner.matrix.rules import rounds_in_order
 from runner.results.cells import LEVEL
 
 # The numbers of rounds at which auto looks at a cell; the last is the most that it runs.
 LOOKS = (3, 5, 8, 12, 20)
+# The most rounds that a race gives a cell.
+MOST_OF_RACE = 30
 # The level of each look, of which the five together have LEVEL: two-sided normal, for these numbers of rounds.
 LEVEL_OF_LOOK = 0.0145
 T = TypeVar("T")
@@ -29,7 +31,7 @@ T = TypeVar("T")
 
 def level_of(rounds: int | str) -> float:
     """The level of each comparison in a sweep with ``rounds=`` this value."""
-    return LEVEL_OF_LOOK if rounds == AUTO else LEVEL
+    return LEVEL_OF_LOOK if rounds in (AUTO, RACE) else LEVEL
 
 
 def undecided(rows: Sequence[Row], smallest_pct: float) -> set[str]:
@@ -79,14 +81,15 @@ def stages(
 
     Args:
         cells: the cells of the first rounds.
-        rounds: a number for a single stage, or AUTO for one stage per look.
-        more: called between stages; returns the cells that are still undecided.
+        rounds: a number for a single stage, AUTO for one stage per look, or RACE for one stage per round.
+        more: called between stages; returns the cells that have further rounds.
     """
     if isinstance(rounds, int):
         yield rounds_in_order(cells, rounds, seed)
         return
-    yield rounds_in_order(cells, LOOKS[0], seed)
-    for completed, next_look in pairwise(LOOKS):
+    looks = LOOKS if rounds == AUTO else range(1, MOST_OF_RACE + 1)
+    yield rounds_in_order(cells, looks[0], seed)
+    for completed, next_look in pairwise(looks):
         wanted = list(more())
         if not wanted:
             return
@@ -95,7 +98,8 @@ def stages(
 
 def budget_of(rounds: int | str, minutes: float) -> Budget | None:
     """The time limit of a sweep with ``rounds=`` this value; None for a number of rounds, which has none."""
-    return Budget(minutes, promised=LOOKS[0]) if rounds == AUTO else None
+    promised = {AUTO: LOOKS[0], RACE: 1}
+    return Budget(minutes, promised=promised[rounds]) if isinstance(rounds, str) else None
 
 
 class Budget:

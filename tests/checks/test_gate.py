@@ -94,7 +94,7 @@ def test_ipex_that_is_not_in_the_graph_fails() -> None:
 
 
 def test_arithmetic_in_another_precision_fails_by_either_witness() -> None:
-    fp32 = [{"name": "aten::addmm", "dtype": "float32", "layout": "", "count": 1, "time_s": 1.0}]
+    fp32 = [{"name": "aten::addmm", "dtype": "float32", "layout": "", "count": 1, "time_s": 1.0, "flop": None}]
     assert axes_of("bf16_compile", "operators", "compute", value=fp32) == {"precision"}
     assert axes_of("bf16_compile", "onednn", "dtypes", value={"float32": 1.0}) == {"precision"}
     assert axes_of("int8_eager", "onednn", "dtypes", value={"float32": 0.9, "int8": 0.1}) == {"precision"}

@@ -19,7 +19,9 @@ FILES = {file: file.read_text(encoding="utf-8") for file in (ROOT / "tests").rgl
 
 def name_of(check: Callable[..., Any]) -> str:
     """A check as the page calls it: by its function, or by its module if it has one of its own."""
-    return check.__name__.removeprefix("_check_") if check.__name__ != "check" else check.__module__.rpartition(".")[2]
+    if check.__name__ == "check":
+        return check.__module__.rpartition(".")[2]
+    return check.__name__.removeprefix("_").removeprefix("check_")
 
 
 def test_the_page_has_a_row_for_each_check_of_the_gate() -> None:

@@ -28,7 +28,7 @@ def test_every_cell_is_listed_with_the_baseline_and_what_is_excluded_has_its_rea
     ran, _ = shown
     assert (ran.status, ran.err) == (0, "")
     lines = ran.out.splitlines()
-    assert lines[0].startswith("2 cells x 3 rounds = 6 jobs on ")
+    assert lines[0].startswith("2 cells x 3 rounds = 6 jobs, then captures on ")
     listed = [line.split() for line in lines if line.startswith(("   1", "   2"))]
     assert listed == [
         ["1", "allocator=ptmalloc", "graph=eager", "(baseline)"],

@@ -55,7 +55,6 @@ def test_what_does_not_follow_from_the_shapes_is_not_guessed(name: str, shapes: 
     [
         (torch.nn.Conv2d(4, 6, 3, groups=2), (torch.rand(2, 4, 9, 9),)),
         (torch.nn.ConvTranspose2d(4, 6, 3, stride=2), (torch.rand(2, 4, 9, 9),)),
-        (torch.nn.Bilinear(3, 4, 5), (torch.rand(2, 3), torch.rand(2, 4))),
         (torch.nn.Sequential(torch.nn.Conv1d(3, 4, 3), torch.nn.Linear(6, 5)), (torch.rand(2, 3, 8),)),
     ],
 )
