@@ -25,6 +25,8 @@ MOST_ROWS = 40
 # A main cause needs this many letters to be worth a column ("page faults"), a cell's name this many.
 _LEAST_CAUSE, _LEAST_NAME = 11, 16
 _ABSENT = ("-", "")
+# A heading of so many letters is not broken into lines ("speed-up").
+_WHOLE_HEADING = 8
 
 
 def sections(comparison: Comparison, top: int, width: int) -> list[Section]:
@@ -56,16 +58,14 @@ def fitted(
     figures = [texts for texts in figures if any(value.text not in _ABSENT for value in texts[1])]
     causes = [texts for texts in figures if texts[0].heading == "main cause"]
     figures = [texts for texts in figures if texts[0].heading != "main cause"]
-    names = [
-        (_folded(axis, texts), True, texts)
-        for axis in distinguishing
-        for texts in [[Value(row.labels[axis]) for row in shown]]
-    ]
-    measured = [
-        (_folded(column.heading, values), column.is_word and not column.heading.startswith("95 %"), values)
-        for column, values in figures
-    ]
-    left = width - _width([*names, *measured])
+    values = [(axis, True, [Value(row.labels[axis]) for row in shown]) for axis in distinguishing]
+    values += [(c.heading, c.is_word and not c.heading.startswith("95 %"), texts) for c, texts in figures]
+    for whole in (_WHOLE_HEADING, 0):
+        columns = [(_folded(heading, texts, whole), is_word, texts) for heading, is_word, texts in values]
+        left = width - _width(columns)
+        if left >= 0:
+            break
+    names, measured = columns[: len(distinguishing)], columns[len(distinguishing) :]
     if left < 0:
         name_width = max(width - _width(measured) - GAP, _LEAST_NAME)
         cells = [Value(_name_in_lines(cell_name(row, distinguishing), name_width)) for row in shown]
@@ -73,7 +73,7 @@ def fitted(
     elif causes and left >= _LEAST_CAUSE + GAP:
         [(_, texts)] = causes
         cut = [Value(shortened(value.text, left - GAP)) for value in texts]
-        measured.append((_folded("main cause", cut), True, cut))
+        measured.append((_folded("main cause", cut, _WHOLE_HEADING), True, cut))
         causes = []
     notes = [_WHY[place]] if causes else []
     if len(shown) < len(rows):
@@ -106,9 +106,9 @@ def _width(columns: Sequence[tuple[str, bool, Sequence[Value]]]) -> int:
     return sum(widths) + GAP * (len(widths) - 1)
 
 
-def _folded(heading: str, values: Sequence[Value]) -> str:
-    """A heading in as many lines as it takes to be no wider than the values, broken behind a space, ``_`` or ``-``."""
-    return broken(heading, max((cell_len(value.text) for value in values), default=0))
+def _folded(heading: str, values: Sequence[Value], whole: int) -> str:
+    """A heading in as many lines as it takes to be no wider than the values, or than ``whole``."""
+    return broken(heading, max(whole, *(cell_len(value.text) for value in values)))
 
 
 def _name_in_lines(name: str, width: int) -> str:

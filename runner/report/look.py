@@ -10,6 +10,8 @@ from runner.report.terminal import plural
 
 # More changes than these are only counted.
 _NAMED = 10
+# A relative difference that no change to a cell makes: figures above it say only that the rounds differ.
+_MEANINGLESS = 10.0
 
 
 def heading(rows: Sequence[Row], done: int, rounds: int | str, floor: float | None = None) -> str:
@@ -27,6 +29,8 @@ def heading(rows: Sequence[Row], done: int, rounds: int | str, floor: float | No
     least = max(known, default=0.0) if done > 1 else floor
     if not least:
         return f"{look}: how much processes differ is not known yet, so that small differences may be luck"
+    if least > _MEANINGLESS:
+        return f"{look}: the rounds differ too much to tell anything yet"
     shown = f"{100 * least:.2g}" if least < 1 else f"{100 * least:.0f}"
     return f"{look}: differences under {shown} % can't be told yet"
 

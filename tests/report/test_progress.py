@@ -88,6 +88,11 @@ def test_later_looks_say_which_difference_would_not_have_shown() -> None:
         r"3 of 3 rounds: differences under \d\.\d % can't be told yet", look.heading(after(3, SLOW, ALIKE).rows, 3, 3)
     )
     assert look.heading(after(3, SLOW, ALIKE).rows, 3, "auto").startswith("3 rounds: ")
+    wild = record_of_medians("tcmalloc", 0.001, 0.1)
+    assert (
+        look.heading(after(2, SLOW, wild).rows, 2, 3)
+        == "2 of 3 rounds: the rounds differ too much to tell anything yet"
+    )
 
 
 def test_a_terminal_draws_the_ranking_again_in_place_with_the_phase_of_the_job() -> None:
