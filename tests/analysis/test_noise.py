@@ -299,7 +299,8 @@ def test_compare_goes_by_the_floor_in_every_format(tmp_path: Path, capsys: pytes
     sentence = (
         "differences under 2.1 % can't be seen on this host (A/A of resnet50, 2026-01-02, sweep 20260102, 5 rounds)"
     )
-    for text in (show(), show("--format", "md")):
+    assert show().count("under noise floor") == 1
+    for text in (show("--wide"), show("--format", "md")):
         assert text.count(sentence) == 1
         assert "days old" in text
         assert text.count("faster, under the noise floor") == 1
