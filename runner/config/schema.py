@@ -94,10 +94,11 @@ class Config:
         keys=("p99_ms", "rel_l2", "memory_mb"),
     )
     reruns: int = of_sweep(
-        "Further attempts at a pass while other processes use the machine; the last attempt counts, marked.",
+        "How often a job measures again what other processes disturbed, in the same process where that is possible; "
+        "the last time counts, marked. A sweep stops it where it takes too long or helps in no job.",
         2,
         least=0,
-        unit="further attempts at a contaminated pass",
+        unit="further measurements of what was contaminated",
     )
     retries: int = of_sweep(
         "Further attempts at a job that failed.", 0, least=0, unit="further attempts at a failed job"

@@ -83,7 +83,16 @@ def spec_of(placed: launch.PlacedCell, config: Config, result_path: Path, captur
         # oneDNN's log is part of the evidence in any case.
         onednn=evidence_log if captures.onednn is None else _steps(captures.onednn),
         captures=_captures_of(captures),
+        repeats=config.reruns if can_repeat(cell) else 0,
     )
+
+
+def can_repeat(cell: Cell) -> bool:
+    """Whether a worker can run its timed loop again by itself when others disturbed it.
+
+    Of several instances each needs the load of the others, and behind a server the load comes from the runner.
+    """
+    return cell.instances == 1 and not cell.scenario.is_served
 
 
 def with_reference(spec: JobSpec, config: Config) -> JobSpec:

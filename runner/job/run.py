@@ -124,13 +124,14 @@ def _retried(cell: Cell, config: Config, folder: Path, unfinished: Outcome) -> O
 def _undisturbed(cell: Cell, config: Config, folder: Path, unfinished: Outcome) -> Outcome:
     """Attempt the pass until nobody else was at work while it measured, or there have been ``reruns`` more.
 
-    The last attempt counts, contaminated or not: choosing the best of them would make luck look like speed.
+    The last attempt counts, contaminated or not: choosing the best of them would make luck look like speed. A worker
+    that can run its loop again by itself has done so, in the same process.
 
     Raises:
         RunnerError: see _attempt().
     """
     outcome, spent_s = _attempt(cell, config, folder, unfinished), 0.0
-    for again in range(1, config.reruns + 1):
+    for again in range(1, 1 if passes.can_repeat(cell) else config.reruns + 1):
         if outcome.status != Status.FINISHED or not outcome.contamination:
             break
         why = "; ".join(outcome.contamination)
@@ -138,7 +139,7 @@ def _undisturbed(cell: Cell, config: Config, folder: Path, unfinished: Outcome) 
         _set_aside(folder)
         spent_s += outcome.cost_s["job"]
         outcome = _attempt(cell, config, folder, unfinished)
-    return replace(outcome, cost_s={**outcome.cost_s, "reruns": spent_s})
+    return replace(outcome, cost_s={**outcome.cost_s, "reruns": spent_s + outcome.cost_s.get("reruns", 0.0)})
 
 
 def _set_aside(folder: Path) -> None:
@@ -168,6 +169,7 @@ def _attempt(cell: Cell, config: Config, folder: Path, unfinished: Outcome) -> O
         disk.check(folder)
         return _possible(replace(unfinished, failure=failure_of(measured), cost_s=cost_s), unfinished)
     cost_s |= {"launch": results[0].started_at_s - measured.ended.started_at_s, **results[0].phases_s}
+    cost_s["reruns"] = sum(window.wall_s for result in results for window in result.disturbed)
     instances = [judge_instance(placed, result, folder, i) for i, result in enumerate(results)]
     first = instances[0]
     outcome = replace(
@@ -176,6 +178,7 @@ def _attempt(cell: Cell, config: Config, folder: Path, unfinished: Outcome) -> O
         captures=_tags(first, results[0]),
         cost_s=cost_s,
         contamination=_judge_surroundings(results, folder),
+        repeats=sum(len(result.disturbed) for result in results),
         notes=tuple(dict.fromkeys(note for result in results for note in result.notes)),
     )
     return _possible(outcome, unfinished)
@@ -289,5 +292,6 @@ def _judge_surroundings(results: Sequence[WorkerResult], folder: Path) -> tuple[
     windows = [result.window for result in results]
     reasons = contamination.judge_all(windows)
     figures = [contamination.figures(window) for window in windows if window is not None]
-    write_json(folder / CONTAMINATION_FILE, {"reasons": reasons, "instances": figures})
+    before = [contamination.judge(window) for result in results for window in result.disturbed]
+    write_json(folder / CONTAMINATION_FILE, {"reasons": reasons, "instances": figures, "disturbed_before": before})
     return reasons

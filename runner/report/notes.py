@@ -82,7 +82,7 @@ def _of_cell(row: Row, distinguishing: Sequence[str]) -> list[str]:
 
 
 def _contaminations(rows: Sequence[Row], distinguishing: Sequence[str]) -> list[str]:
-    """The notes on contaminated rounds, per cell, and on attempts that were made again."""
+    """The notes on contaminated rounds, per cell, and on measurements that were made again."""
     notes = []
     for row in rows:
         if row.cell.contaminated:
@@ -92,7 +92,7 @@ def _contaminations(rows: Sequence[Row], distinguishing: Sequence[str]) -> list[
     notes = _first(notes, "contaminated")
     reruns = sum(row.cell.reruns for row in rows)
     if reruns:
-        notes.append(f"{plural(reruns, 'contaminated attempt')} run again, and kept in the jobs' folders as attempt-N")
+        notes.append(f"{plural(reruns, 'contaminated measurement')} made again; the last one of each job counts")
     return notes
 
 

@@ -206,6 +206,8 @@ def _result(outcome: Outcome | CaptureOutcome, figures: Mapping[str, float]) -> 
         measured += f", [red]contaminated[/red] ({escape(reasons)})"
     if outcome.attempts > 1:
         measured += f", attempt {outcome.attempts}"
+    if outcome.repeats:
+        measured += f", measured {outcome.repeats + 1} times because others disturbed it"
     return f"[green]{escape(outcome.evidence)}[/green] {measured}"
 
 

@@ -55,6 +55,8 @@ class Outcome:
     """What a reader of the result must know and no check fails for: see WorkerResult.notes."""
     attempts: Count = 1
     """The number of passes launched; those before the last failed or were contaminated, and are kept next to it."""
+    repeats: Count = 0
+    """How often the timed loop was run again in the same process, because others had disturbed it."""
     format: int = FORMAT
 
 
@@ -156,7 +158,7 @@ class CellRecord:
     @property
     def reruns(self) -> int:
         """The number of passes that were run again, over all rounds."""
-        return sum(outcome.attempts - 1 for outcome in self.outcomes)
+        return sum(outcome.attempts - 1 + outcome.repeats for outcome in self.outcomes)
 
     @property
     def captures(self) -> Mapping[str, str]:

@@ -19,8 +19,9 @@ from runner.results.metrics import cell_metrics
 from runner.results.outcome import CaptureOutcome, CellRecord, Outcome, read_captured, read_cell, read_job
 from runner.stats import floor_at
 from runner.sweep import racing
+from runner.sweep.patience import Patience
 from runner.sweep.planning import PlannedCell, SweepPlan
-from runner.sweep.rounds import Budget, budget_of, stages, undecided
+from runner.sweep.rounds import Budget, budget_of, least_rounds, stages, undecided
 from runner.tracking.recorder import Recorder
 
 # (overrides of each job, number of the first) -> the outcome of each job.
@@ -57,6 +58,7 @@ class JobLoop:
         )
         self._budget = budget_of(settings.rounds, settings.budget_min)
         self._open_cells = {planned.cell_id: planned for planned in plan.matrix.runnable}
+        self._patience = Patience(len(plan.matrix.runnable) * least_rounds(settings.rounds))
         self._launches = 0
         self._is_timed = False
         """Whether no round is missing."""
@@ -147,9 +149,17 @@ class JobLoop:
             took_s = self._progress.end(outcome, cell_metrics(job) if job else {})
             if self._budget:
                 self._budget.record(outcome.cell_id, took_s)
+            self._be_patient(outcome, took_s)
             is_last = isinstance(settings.rounds, int) and outcome.round == settings.rounds - 1
             if is_last and not settings.capture.names:
                 self._close_cell(outcome.cell_id)
+
+    def _be_patient(self, outcome: Outcome, took_s: float) -> None:
+        """Go on measuring again what others disturb, or say once why no longer."""
+        if self._plan.settings.reruns and not self._patience.why_over():
+            self._patience.record(outcome, took_s)
+            if why := self._patience.why_over():
+                self._progress.say(why)
 
     def _launched(self, overrides: Sequence[Sequence[str]]) -> Sequence[Outcome | CaptureOutcome]:
         """Launch jobs and wait for them, while the progress hears what they say of themselves."""
@@ -228,6 +238,7 @@ class JobLoop:
             f"sweep.round={number}",
             f"sweep.cell_id={quoted(planned.cell_id)}",
             f"sweep.command={quoted(planned.command)}",
+            *(["reruns=0"] if self._patience.why_over() else []),
         ]
 
     def _close_cell(self, cell_id: str) -> None:

@@ -98,8 +98,12 @@ def stages(
 
 def budget_of(rounds: int | str, minutes: float) -> Budget | None:
     """The time limit of a sweep with ``rounds=`` this value; None for a number of rounds, which has none."""
-    promised = {AUTO: LOOKS[0], RACE: 1}
-    return Budget(minutes, promised=promised[rounds]) if isinstance(rounds, str) else None
+    return Budget(minutes, promised=least_rounds(rounds)) if isinstance(rounds, str) else None
+
+
+def least_rounds(rounds: int | str) -> int:
+    """The rounds that every cell has in a sweep with ``rounds=`` this value."""
+    return rounds if isinstance(rounds, int) else {AUTO: LOOKS[0], RACE: 1}[rounds]
 
 
 class Budget:

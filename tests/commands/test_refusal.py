@@ -47,7 +47,7 @@ REFUSED = [
     (["+launcher.fast=1"], "launcher.fast: there is no such option"),
     (["rounds=1,3"], "a sweep takes one value of rounds"),
     (["reruns=0,2"], "a sweep takes one value of reruns"),
-    (["reruns=-1"], "reruns=-1: it must be at least 0 (further attempts at a contaminated pass)"),
+    (["reruns=-1"], "reruns=-1: it must be at least 0 (further measurements of what was contaminated)"),
     (["+experiment=not_yaml,a_list"], "a sweep takes one value of experiment"),
     (["hydra.sweeper.max_batch_size=-1"], "must be at least 1"),
     (["+experiment=defaults_number"], "defaults must be a list"),

@@ -21,9 +21,9 @@ _STARTS_AT = 20
 class Spins(nn.Module):
     """Computes for STEP_S, and starts a busy loop in one of its calls unless it finds the mark."""
 
-    def __init__(self, mark: str) -> None:
+    def __init__(self, mark: str, for_s: float) -> None:
         super().__init__()
-        self.mark = mark
+        self.mark, self.for_s = mark, for_s
         self.calls = itertools.count(1)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
@@ -31,17 +31,20 @@ class Spins(nn.Module):
         while time.perf_counter() < end:
             pass
         if next(self.calls) == _STARTS_AT and not (self.mark and Path(self.mark).exists()):
-            subprocess.Popen([sys.executable, "-c", "while True: pass"])
+            until = f"end = time.monotonic() + {self.for_s}"
+            subprocess.Popen([sys.executable, "-c", f"import time; {until}\nwhile time.monotonic() < end: pass"])
             if self.mark:
                 Path(self.mark).touch()
         return x
 
 
-def hogged(batch_size: int, mark: str = "") -> tuple[nn.Module, tuple[torch.Tensor, ...]]:
-    """A busy loop starts while a process measures, and lives until its job is over: the runner ends what a job left.
+def hogged(batch_size: int, mark: str = "", for_s: float = 1e9) -> tuple[nn.Module, tuple[torch.Tensor, ...]]:
+    """A busy loop starts while a process measures, and lives until its job is over at most: the runner ends what a job
+    left.
 
     Args:
         mark: a file that the first such process leaves; where it is found, nothing is started. Empty: always started.
+        for_s: how many seconds the busy loop lives.
     """
     module, inputs = models.tiny(batch_size)
-    return nn.Sequential(module, Spins(mark)), inputs
+    return nn.Sequential(module, Spins(mark, for_s)), inputs

@@ -206,7 +206,7 @@ def test_one_contaminated_round_shows_in_the_table_and_the_notes() -> None:
     assert "can't be trusted" in sweep_table(*records)
     below = notes_of(*records)
     assert "contaminated allocator=tcmalloc, round 1: other processes took 48 % of a core" in below
-    assert any("2 contaminated attempts run again" in note for note in below)
+    assert any("2 contaminated measurements made again" in note for note in below)
     assert cell_metrics(records[1])["contamination/reruns"] == 2
     assert cell_metrics(records[1])["contamination/rounds"] == 1
 
