@@ -18,6 +18,7 @@ from runner.checks import gate, quality
 from runner.config.captures import CaptureConf
 from runner.config.schema import Config
 from runner.job import listener, passes
+from runner.job.first_look import FirstLook
 from runner.job.serving import session as serving
 from runner.machine import disk, lock
 from runner.protocol import contamination, stored
@@ -162,7 +163,8 @@ def _attempt(cell: Cell, config: Config, folder: Path, unfinished: Outcome) -> O
     """
     placed = passes.place_here(cell)
     # Captures are taken after the last round, see runner.job.captures.
-    measured = launch_pass(placed, config, folder, CaptureConf())
+    first_look = _first_look(cell, config)
+    measured = launch_pass(placed, config, folder, CaptureConf(), first_look is None)
     cost_s = {"job": measured.ended.wall_s, **measured.cost_s}
     results = [result for result, _ in measured.judged if result is not None]
     if len(results) < len(measured.judged):
@@ -170,8 +172,13 @@ def _attempt(cell: Cell, config: Config, folder: Path, unfinished: Outcome) -> O
         return _possible(replace(unfinished, failure=failure_of(measured), cost_s=cost_s), unfinished)
     cost_s |= {"launch": results[0].started_at_s - measured.ended.started_at_s, **results[0].phases_s}
     cost_s["reruns"] = sum(window.wall_s for result in results for window in result.disturbed)
-    instances = [judge_instance(placed, result, folder, i) for i, result in enumerate(results)]
-    first = instances[0]
+    seen_in, unlike = folder, list[gate.Mismatch]()
+    if first_look is not None:
+        seen_in, unlike = first_look.folder, first_look.unlike(results)
+        results = [first_look.completed(result, i) for i, result in enumerate(results)]
+    instances = [judge_instance(placed, result, folder, i, seen_in) for i, result in enumerate(results)]
+    first = replace(instances[0], mismatches=(*unlike, *instances[0].mismatches))
+    instances[0] = first
     outcome = replace(
         _judge_job(unfinished, instances),
         figures={**evidence_figures(first.summary, results[0].quality), **measured.figures},
@@ -215,9 +222,23 @@ def _tags(judged: JudgedInstance, result: WorkerResult) -> dict[str, str]:
     return tags
 
 
-def launch_pass(placed: launch.PlacedCell, config: Config, folder: Path, captures: CaptureConf) -> passes.PassResult:
-    """Run a pass with a timed loop, and remove the marks that its instances leave for each other."""
+def _first_look(cell: Cell, config: Config) -> FirstLook | None:
+    """What the first round saw, for a later one; None if this round has to look for itself."""
+    if not config.sweep.round or cell.scenario.is_served:
+        return None
+    return FirstLook.of(Path(config.sweep.directory), config.sweep.cell_id, cell.instances)
+
+
+def launch_pass(
+    placed: launch.PlacedCell, config: Config, folder: Path, captures: CaptureConf, looks: bool = True
+) -> passes.PassResult:
+    """Run a pass with a timed loop, and remove the marks that its instances leave for each other.
+
+    Args:
+        looks: whether its workers look at operators and kernels.
+    """
     spec = passes.with_reference(passes.spec_of(placed, config, folder / RESULT_FILE, captures), config)
+    spec = replace(spec, looks=looks)
     measure = serving.measure if placed.cell.scenario.is_served else passes.measure
     measured = measure(placed, config, folder, spec)
     for mark in folder.glob(".*"):  # with what a killed worker could not remove
@@ -247,9 +268,15 @@ class JudgedInstance:
     """The summary of that log."""
 
 
-def judge_instance(placed: launch.PlacedCell, result: WorkerResult, folder: Path, instance: int) -> JudgedInstance:
-    """Read an instance's evidence with its oneDNN log, keep it as evidence.json, and judge it."""
-    file = folder / onednn_log(instance)
+def judge_instance(
+    placed: launch.PlacedCell, result: WorkerResult, folder: Path, instance: int, seen_in: Path | None = None
+) -> JudgedInstance:
+    """Read an instance's evidence with its oneDNN log, keep it as evidence.json, and judge it.
+
+    Args:
+        seen_in: the folder with oneDNN's log, if it is another.
+    """
+    file = (seen_in or folder) / onednn_log(instance)
     lines = stored.read_text(file, errors="replace").splitlines(keepends=True) if file.exists() else []
     log = onednn.parse(lines)
     summary = kernels.summarize(log, result.onednn_step_s)

@@ -66,6 +66,9 @@ class JobSpec:
     """The time on CLOCK_MONOTONIC at which the runner stops the job; 0 if it never does."""
     private: str = ""
     """The job's private folder: its path is short and has no commas, and it is removed after the job."""
+    looks: bool = True
+    """Whether the worker looks at what runs: operators by torch's profiler, kernels by oneDNN's log. A later round is
+    held to what was seen in the first one, and to the rest of its evidence."""
     repeats: Count = 0
     """How often the timed loop is run again in the same process if others disturbed it."""
     reference: str = ""

@@ -234,10 +234,12 @@ def collect(
     reference_layouts: dict[str, int],
     grad_mode: str,
     serving: ServingEvidence | None,
+    looks: bool = True,
 ) -> Evidence:
     """Everything the gate needs. Call it after the timed loop: it allocates, and runs one iteration.
 
     Args:
+        looks: whether that iteration is looked at by torch's profiler.
         grad_mode: the mode in which the caller runs the model; the model may have another inside.
     """
     graph = _graph(subject)
@@ -247,7 +249,11 @@ def collect(
     def iterate() -> None:
         returned[:] = [children.watched(lambda: subject.call(subject.module))]
 
-    operators = _operators(iterate)
+    operators = None
+    if looks:
+        operators = _operators(iterate)
+    else:
+        iterate()
     if any(tensor.requires_grad for tensor in flat(plain(returned))):
         grad_mode = "gradients recorded"
     return Evidence(

@@ -227,9 +227,12 @@ def prove(
         untouched = reference.load(reference_file)
         quality = distance.compare_all(observations, untouched, spec.cell.batch_size)
     with phases("evidence"):
-        observed = evidence.collect(subject, observations[0].output, untouched.image_layouts, "inference_mode", serving)
-    with phases("onednn"):
-        step_s = look.onednn(lambda: subject.call(subject.module), onednn_log, spec.onednn)
+        layouts, output = untouched.image_layouts, observations[0].output
+        observed = evidence.collect(subject, output, layouts, "inference_mode", serving, spec.looks)
+    step_s = {}
+    if spec.looks:
+        with phases("onednn"):
+            step_s = look.onednn(lambda: subject.call(subject.module), onednn_log, spec.onednn)
     iterations = len(result.latencies_s) or (serving.batches if serving else 0)
     notes = [
         *result.notes,
