@@ -99,17 +99,30 @@ def _fastest(rated: Sequence[Row], distinguishing: Sequence[str]) -> str:
     over = f"{fastest.speedup:.2f}x the baseline ({cell_name(base, distinguishing)})"
     text = f"{cell_name(fastest, distinguishing)} was fastest: {over}"
     text += f", {base.p50_ms:.4g} -> {_ms(fastest)}"
-    return _with_certainty(text, fastest, stats.Answer.FASTER, "the difference is real", _cause(fastest))
+    return _with_certainty(
+        _corrected(rated, base), text, stats.Answer.FASTER, "the difference is real", _cause(fastest)
+    )
 
 
 def _baseline_first(rated: Sequence[Row], distinguishing: Sequence[str]) -> str:
     base, second = rated[0], rated[1]
     text = f"No cell is faster than the baseline, {cell_name(base, distinguishing)} ({_ms(base)}): the next, "
     text += f"{cell_name(second, distinguishing)}, has {second.speedup:.2f}x of its speed"
-    return _with_certainty(text, second, stats.Answer.SLOWER, "that difference is real")
+    return _with_certainty(second, text, stats.Answer.SLOWER, "that difference is real")
 
 
-def _with_certainty(text: str, row: Row, real: stats.Answer, words: str, cause: str = "") -> str:
+def _corrected(rated: Sequence[Row], base: Row) -> Row:
+    """The fastest row with its interval corrected for its having been chosen."""
+    fastest, result = rated[0], rated[0].verdict
+    if result is None or result.interval is None:
+        return fastest
+    table = fitted([row.cell for row in rated])
+    is_decided = result.answer is stats.Answer.FASTER
+    interval = stats.winners_interval(table, rated.index(base), 0, len(rated) - 1, is_decided)
+    return replace(fastest, verdict=replace(result, interval=interval))
+
+
+def _with_certainty(row: Row, text: str, real: stats.Answer, words: str, cause: str = "") -> str:
     """The text, how sure it is, and the cause where there may be one."""
     result = row.verdict
     if result is None or result.interval is None:

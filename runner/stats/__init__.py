@@ -8,7 +8,7 @@ processes. The rule that tells a worker when to stop is in `runner.protocol.stop
 from __future__ import annotations
 
 from runner.stats.blocks import Fit, fit
-from runner.stats.decision import Answer, Verdict, compare, floor_at, holm, ratio_interval
+from runner.stats.decision import Answer, Verdict, compare, floor_at, holm, ratio_interval, winners_interval
 from runner.stats.estimates import Estimate, Processes, by_round, estimate, needs, quantile, samples_needed
 from runner.stats.intervals import Interval, Statistic, interval
 from runner.stats.modes import Mode, modes
@@ -44,4 +44,5 @@ __all__ = [
     "quantile",
     "ratio_interval",
     "samples_needed",
+    "winners_interval",
 ]

@@ -111,6 +111,24 @@ def ratio_interval(table: Fit, baseline: int, cell: int, level: float = CONFIDEN
     return Interval(float(low[0]), float(high[0]), level)
 
 
+def winners_interval(table: Fit, baseline: int, winner: int, chosen_among: int, is_decided: bool) -> Interval | None:
+    """The interval of the winner's speed-up, corrected for its having been chosen.
+
+    The best of many equal cells looks better than it is, so that an interval for a cell named beforehand covers its true
+    speed-up too seldom. Bonferroni's correction covers all of them at once, the chosen one included. Where Holm's test
+    has decided, its interval ends at 1 (Strassburger & Bretz 2008, Statistics in Medicine 27(24)).
+
+    Args:
+        table, baseline, winner: see `ratio_interval`.
+        chosen_among: how many cells could have won against the baseline.
+        is_decided: whether `compare` called the winner faster.
+    """
+    found = ratio_interval(table, baseline, winner, 1 - (1 - CONFIDENCE) / max(chosen_among, 1))
+    if found is None:
+        return None
+    return Interval(max(found.low, 1.0) if is_decided else found.low, found.high, CONFIDENCE)
+
+
 def floor_at(floors: Mapping[int, float], rounds: int) -> float | None:
     """The noise floor measured with the most rounds not exceeding ``rounds``; None if every floor used more rounds.
 

@@ -200,3 +200,30 @@ def test_samples_that_are_no_latencies_are_not_compared(broken: list[list[float]
 @given(st.lists(st.lists(LATENCY, min_size=1, max_size=6), min_size=1, max_size=12))
 def test_each_process_keeps_its_own_median_whatever_the_lengths(processes: list[list[float]]) -> None:
     assert process_medians(processes).tolist() == [float(np.median(samples)) for samples in processes]
+
+
+def test_the_winners_interval_covers_its_true_speed_up_although_it_was_chosen() -> None:
+    rng = np.random.default_rng(0)
+    sweeps, cells, rounds = 300, 24, 5
+    plain = corrected = 0
+    for _ in range(sweeps):
+        logs = rng.normal(0, 0.02, (cells, rounds))
+        table = fit([dict(enumerate(np.exp(of_cell))) for of_cell in logs])
+        winner = 1 + int(np.argmin(logs[1:].mean(1)))
+        named = stats.ratio_interval(table, 0, winner)
+        chosen = stats.winners_interval(table, 0, winner, cells - 1, is_decided=False)
+        assert named is not None
+        assert chosen is not None
+        plain += named.low <= 1 <= named.high
+        corrected += chosen.low <= 1 <= chosen.high
+    assert plain < 0.9 * sweeps  # what the correction is for
+    assert corrected >= 0.93 * sweeps
+
+
+def test_the_interval_of_a_winner_that_was_decided_ends_at_one() -> None:
+    table = fit([{0: 1.0, 1: 1.01, 2: 0.99}, {0: 0.98, 1: 0.985, 2: 0.97}, {0: 1.0, 1: 1.0, 2: 1.0}])
+    undecided = stats.winners_interval(table, 0, 1, 20, is_decided=False)
+    decided = stats.winners_interval(table, 0, 1, 20, is_decided=True)
+    assert undecided is not None
+    assert decided is not None
+    assert undecided.low < 1 == decided.low
