@@ -114,9 +114,9 @@ def ratio_interval(table: Fit, baseline: int, cell: int, level: float = CONFIDEN
 def winners_interval(table: Fit, baseline: int, winner: int, chosen_among: int, is_decided: bool) -> Interval | None:
     """The interval of the winner's speed-up, corrected for its having been chosen.
 
-    The best of many equal cells looks better than it is, so that an interval for a cell named beforehand covers its true
-    speed-up too seldom. Bonferroni's correction covers all of them at once, the chosen one included. Where Holm's test
-    has decided, its interval ends at 1 (Strassburger & Bretz 2008, Statistics in Medicine 27(24)).
+    The best of many equal cells looks better than it is, so that an interval for a cell named beforehand covers its
+    true speed-up too seldom. Bonferroni's correction covers all of them at once, the chosen one included. Where Holm's
+    test has decided, its interval ends at 1 (Strassburger & Bretz 2008, Statistics in Medicine 27(24)).
 
     Args:
         table, baseline, winner: see `ratio_interval`.
