@@ -32,7 +32,9 @@ class Spins(nn.Module):
             pass
         if next(self.calls) == _STARTS_AT and not (self.mark and Path(self.mark).exists()):
             until = f"end = time.monotonic() + {self.for_s}"
-            subprocess.Popen([sys.executable, "-c", f"import time; {until}\nwhile time.monotonic() < end: pass"])
+            spin = f"import time; {until}\nwhile time.monotonic() < end: pass"
+            # No child of the worker, whose processes would be the model's own: setsid leaves it to another parent.
+            subprocess.run(["setsid", "--fork", sys.executable, "-c", spin], check=True)
             if self.mark:
                 Path(self.mark).touch()
         return x

@@ -408,9 +408,10 @@ def fails_once(batch_size: int, mark: str) -> tuple[nn.Module, tuple[torch.Tenso
 # -- faults of the machine ----------------------------------------------------------------------------
 
 
-def fills_the_disk(batch_size: int, file: str) -> Any:
-    """The second job to run it leaves no byte of the disk that ``file`` is on."""
-    first, full = Path(f"{file}.first"), Path(file)
+def fills_the_disk(batch_size: int) -> Any:
+    """The second job to run it leaves no byte of the disk that the file in the variable DISK_FILLER is on."""
+    full = Path(os.environ["DISK_FILLER"])
+    first = full.with_suffix(".first")
     if not first.exists():
         first.write_text(str(os.getsid(0)))  # of a job: the reference is computed in a process of its own
     is_first = first.read_text() == str(os.getsid(0))

@@ -303,8 +303,8 @@ def test_a_loop_disturbed_by_a_busy_loop_is_run_again_in_the_same_process(run_cl
 def test_a_pass_of_several_instances_that_was_disturbed_is_kept_and_launched_again(
     run_cli: Runner, mlruns: Path, tmp_path: Path
 ) -> None:
-    words = (f"+model.kwargs.mark={tmp_path / 'hogged-once'}", "instances=2", "reruns=2")
-    ran = run_cli(*HOGGED, *words, env=MODELS)
+    words = (f"+model.kwargs.mark={tmp_path / 'hogged-once'}", "instances=2", "launcher=xeon", "reruns=2")
+    ran = run_cli(*(word for word in HOGGED if word != "launcher=none"), *words, env=MODELS)
     assert ran.status == 0, ran.out + ran.err
     assert "contaminated (instance " in ran.out
     assert "run again 1 of 2" in ran.out
@@ -338,13 +338,15 @@ def test_a_comparison_under_a_busy_loop_throughout_says_that_it_can_not_be_trust
     report = (ran.sweep / "report.md").read_text()
     assert report.index("can't be trusted") < report.index("fastest" if "fastest" in report else "No cell")
     for record in ran.cells().values():
-        assert [(outcome.attempts, outcome.repeats) for outcome in record.outcomes] == [(1, 1)]
+        assert [outcome.attempts for outcome in record.outcomes] == [1]
         assert list(record.contamination) == [0]
         rows = f"tags.sweep_id = '{ran.sweep.name}' and tags.cell_id = '{record.cell_id}'"
         client = MlflowClient(tracking_uri=Store(mlruns).uri)
         tags = client.search_runs([adhoc(client)], rows)[0].data.tags
         assert tags["contaminated"].startswith("1 of 1 rounds: other processes took")
     assert "can't be trusted" in (ran.sweep / "report.html").read_text().replace("&#39;", "'")
+    # The first job measured again; whether the second did depends on how much of the sweep that took.
+    assert sum(record.reruns for record in records_of(ran)) >= 1
     said = ask("compare", ran.sweep.name, "--mlruns", str(mlruns))
     assert said.out.startswith("This comparison can't be trusted: 2 of 2 rounds were contaminated")
     table = json.loads(ask("compare", ran.sweep.name, "--format", "json", "--mlruns", str(mlruns)).out)
