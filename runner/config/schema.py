@@ -76,7 +76,7 @@ class Config:
     budget_min: float = of_sweep(
         "For rounds=auto and race: after the first 3 rounds (race: the first) no job is started that would end after "
         "this many minutes.",
-        30.0,
+        8.0,
         above=0,
         unit="minutes",
     )

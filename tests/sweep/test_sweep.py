@@ -145,7 +145,7 @@ def test_auto_goes_on_with_what_is_undecided(mlruns: Path) -> None:
     heard.append(runner.communicate(timeout=60)[0])
     out = "".join(heard)
     assert runner.returncode == 130, out
-    assert "2 cells x 3 rounds, then up to 20 within 30 min 00 s for those that can't be told apart" in out
+    assert "2 cells x 3 rounds, then up to 20 within 8 min 00 s for those that can't be told apart" in out
     assert "undecided: rounds 4 to 5 for 2 cells" in out
     ran = Ran(runner.returncode, out, "")
     assert [len(record.outcomes) for record in records_of(ran)] == [3, 3]
