@@ -8,7 +8,7 @@ between two processes that run one after the other, while turns of a second see 
 Claims, for each model: the median ratio of the pairs is within 1 % of 1, and the runner's own CPU time in the timed
 windows is under 1 % of a core. Run it with `python -m benchmarks.fidelity`; the last line is the verdict, and the exit
 status is 1 if a claim fails. `--rotation` compares two bare scripts instead, with several input sets and with one: what
-taking inputs in turn does to a p50.
+taking inputs in turn does to a p50, which must be within the 3 % that processes of one script differ by.
 """
 
 from __future__ import annotations
@@ -27,6 +27,8 @@ from typing import IO
 from benchmarks.harness import ROOT, ipexrun, last_float, only_job, sweep_argv, workplace
 
 TOLERANCE = 0.01
+# Of two processes of one script, between which only their memory layouts differ.
+ROTATION_TOLERANCE = 0.03
 RUNNER_CPU_LIMIT_PCT = 1.0
 
 
@@ -187,7 +189,12 @@ def compare(model: str, workload: Workload, options: argparse.Namespace) -> bool
     ratio = median(ratios)
     print(f"{model}: median ratio {ratio:.4f}, from {min(ratios):.4f} to {max(ratios):.4f}, ", end="")
     print(f"runner's CPU in the timed windows at most {max(busy):.4f} % of a core", flush=True)
-    return abs(ratio - 1) <= TOLERANCE and max(busy) < RUNNER_CPU_LIMIT_PCT
+    return abs(ratio - 1) <= tolerance_of(options) and max(busy) < RUNNER_CPU_LIMIT_PCT
+
+
+def tolerance_of(options: argparse.Namespace) -> float:
+    """How far a median ratio may be from 1."""
+    return ROTATION_TOLERANCE if options.rotation else TOLERANCE
 
 
 def main() -> int:
@@ -210,7 +217,9 @@ def main() -> int:
     failed = [model for model in options.models if not compare(model, WORKLOADS[model], options)]
     good = not failed
     what = "rotating inputs change a p50 by at most" if options.rotation else "p50s agree with the bare script's within"
-    print(f"{'holds' if good else 'FAILS'}: {what} {TOLERANCE:.0%}, runner under {RUNNER_CPU_LIMIT_PCT:g} % of a core")
+    print(
+        f"{'holds' if good else 'FAILS'}: {what} {tolerance_of(options):.0%}, runner under {RUNNER_CPU_LIMIT_PCT:g} % of a core"
+    )
     return 0 if good else 1
 
 
