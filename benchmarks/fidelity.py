@@ -217,9 +217,8 @@ def main() -> int:
     failed = [model for model in options.models if not compare(model, WORKLOADS[model], options)]
     good = not failed
     what = "rotating inputs change a p50 by at most" if options.rotation else "p50s agree with the bare script's within"
-    print(
-        f"{'holds' if good else 'FAILS'}: {what} {tolerance_of(options):.0%}, runner under {RUNNER_CPU_LIMIT_PCT:g} % of a core"
-    )
+    claim = f"{what} {tolerance_of(options):.0%}, runner under {RUNNER_CPU_LIMIT_PCT:g} % of a core"
+    print(f"{'holds' if good else 'FAILS'}: {claim}")
     return 0 if good else 1
 
 
