@@ -127,7 +127,7 @@ def honesty(cells: int, rounds: int, sweeps: int, rng: np.random.Generator) -> f
 
 
 def claims(cells: int, rounds: int, name: str, shift: float, before: Shares, after: Shares, sweeps: int) -> list[str]:
-    """What of the claims at the top does not hold, in words."""
+    """Name the claims at the top of this file that do not hold, in words."""
 
     def error(share: float) -> float:
         return 3 * float(np.sqrt(share * (1 - share) / sweeps))

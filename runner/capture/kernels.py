@@ -182,7 +182,7 @@ def summarize(log: Log, step_s: Mapping[str, Sequence[float]]) -> Summary:
         seconds=total,
         coverage=total / wall_s if wall_s else 0.0,
         by_kind={kind: (calls[kind], seconds[kind]) for kind in sorted(calls)},
-        flop=_flop(log, step_s),
+        flop=_flop(log, step_s, (group.kind for group in compute)),
         isa=_shares(_sums((isa_family(group.implementation), group.seconds) for group in compute), compute_s),
         dtypes=_shares(_sums((group.dtype, group.seconds) for group in compute), compute_s),
         fpmath=_shares(_sums((group.fpmath, group.seconds) for group in compute if group.fpmath), compute_s),
@@ -200,25 +200,35 @@ def summarize(log: Log, step_s: Mapping[str, Sequence[float]]) -> Summary:
     )
 
 
-def _flop(log: Log, step_s: Mapping[str, Sequence[float]]) -> dict[str, float | None]:
-    """Kind that computes -> an iteration's floating-point operations, medians over the iterations of each copy."""
-    distinct = log.primitives.distinct
-    of_each = [flop.of_primitive(p.kind, p.shape) if p.kind in COMPUTE else None for p in distinct]
-    counted: dict[tuple[str, str], dict[int, float | None]] = {}
+def _flop(log: Log, step_s: Mapping[str, Sequence[float]], kinds: Iterable[str]) -> dict[str, float | None]:
+    """Kind that computes -> an iteration's floating-point operations; None if those of one primitive aren't known."""
+    of_each = {
+        kind: [flop.of_primitive(p.kind, p.shape) if p.kind == kind else 0.0 for p in log.primitives.distinct]
+        for kind in sorted(set(kinds))
+    }
+    return {kind: _per_iteration(log, step_s, figures) for kind, figures in of_each.items()}
+
+
+def _per_iteration(log: Log, step_s: Mapping[str, Sequence[float]], of_each: Sequence[float | None]) -> float | None:
+    """What a figure of single primitives adds up to in an iteration, by the median of each copy's iterations.
+
+    Args:
+        of_each: the figure of each of the log's distinct primitives.
+
+    Returns:
+        The sum over the copies; None if the figure of one that was executed is not known.
+    """
+    sums: dict[str, dict[int, float]] = {}
     for run, step in _within(log.primitives, step_s):
-        for number, calls in zip(*np.unique(np.asarray(run.which), return_counts=True), strict=True):
-            kind, of_one = distinct[number].kind, of_each[number]
-            if kind in COMPUTE:
-                by_step = counted.setdefault((kind, run.copy), {})
-                before = by_step.get(step, 0.0)
-                by_step[step] = None if before is None or of_one is None else before + int(calls) * of_one
-    sums: dict[str, float | None] = {}
-    for (kind, copy), by_step in sorted(counted.items()):
-        known = [of_step for of_step in by_step.values() if of_step is not None]
-        before = sums.get(kind, 0.0)
-        is_known = before is not None and len(known) == len(by_step)
-        sums[kind] = (before or 0.0) + median_over(known, _iterations(copy, step_s)) if is_known else None
-    return sums
+        calls = np.bincount(np.asarray(run.which))
+        for number in np.flatnonzero(calls).tolist():
+            of_one = of_each[number]
+            if of_one is None:
+                return None
+            if of_one:
+                by_step = sums.setdefault(run.copy, {})
+                by_step[step] = by_step.get(step, 0.0) + int(calls[number]) * of_one
+    return float(sum(median_over(by_step.values(), _iterations(copy, step_s)) for copy, by_step in sums.items()))
 
 
 def _seconds(alike: Iterable[Group]) -> float:
@@ -275,21 +285,8 @@ def _lays_out_weights(reorder: Primitive, weights: set[tuple[str, str]]) -> bool
 
 
 def _reorder_bytes(log: Log, step_s: Mapping[str, Sequence[float]]) -> float | None:
-    """The bytes that an iteration's reorders read and wrote, by the median; None if the size of one is not known."""
-    distinct = log.primitives.distinct
-    size_of = [_size(p) if p.kind == "reorder" else 0 for p in distinct]
-    reorders = np.array([p.kind == "reorder" for p in distinct], dtype=bool)
-    sizes: dict[str, dict[int, int]] = {}
-    for run, step in _within(log.primitives, step_s):
-        which = np.asarray(run.which)
-        numbers, calls = np.unique(which[reorders[which]], return_counts=True)
-        for number, count in zip(numbers.tolist(), calls.tolist(), strict=True):
-            size = size_of[number]
-            if size is None:
-                return None
-            by_step = sizes.setdefault(run.copy, {})
-            by_step[step] = by_step.get(step, 0) + count * size
-    return float(sum(median_over(by_step.values(), _iterations(copy, step_s)) for copy, by_step in sizes.items()))
+    """The bytes that an iteration's reorders read and wrote; None if the size of one is not known."""
+    return _per_iteration(log, step_s, [_size(p) if p.kind == "reorder" else 0 for p in log.primitives.distinct])
 
 
 def _size(reorder: Primitive) -> int | None:

@@ -96,10 +96,10 @@ class Run:
     step: int
     copy: str
     which: memoryview[int]
-    """Of each execution, its index in `Executions.distinct`."""
+    """The index of each execution in `Executions.distinct`."""
     seconds: memoryview[float]
     timestamps_s: memoryview[float]
-    """Not a number where the log has none."""
+    """The time at which each execution began, in seconds since the epoch; nan where the log has none."""
 
 
 class Executions(Sequence[Primitive]):

@@ -32,7 +32,7 @@ def check(placed: PlacedCell, proof: Proof) -> Iterator[Mismatch]:
     # Regions of torch.compile may compute in kernels of their own, which have no operator.
     operators = proof.evidence.operators
     is_seen = (operators and (operators.compute or operators.compiled_regions)) or proof.kernels.dtypes
-    wanted, found, calls = quality.reference_flop, seen_flop(proof), _seen_calls(proof)
+    wanted, found, calls = quality.reference_flop, _seen_flop(proof), _seen_calls(proof)
     asked = f"the model's arithmetic ({quality.reference_operators} operators that compute in the fp32 reference)"
     if quality.reference_operators and not is_seen:
         yield Mismatch("work", asked, "none in an iteration", "the model remembers answers; it must compute each")
@@ -48,11 +48,15 @@ def _seen_calls(proof: Proof) -> float | None:
     operators = proof.evidence.operators
     if operators is None or operators.compiled_regions or proof.evidence.graph.kind != GraphKind.EAGER:
         return None
-    in_log = sum(calls for kind, (calls, _) in proof.kernels.by_kind.items() if kind in proof.kernels.flop)
-    return max(float(sum(operator.count for operator in operators.compute)), in_log)
+    return max(float(sum(operator.count for operator in operators.compute)), _logged_calls(proof))
 
 
-def seen_flop(proof: Proof) -> float | None:
+def _logged_calls(proof: Proof) -> float:
+    """The primitives that compute in an iteration, by oneDNN's log."""
+    return sum(calls for kind, (calls, _) in proof.kernels.by_kind.items() if kind in proof.kernels.flop)
+
+
+def _seen_flop(proof: Proof) -> float | None:
     """The FLOP of an iteration; None where the witnesses can't count all of them."""
     operators, kernels = proof.evidence.operators, proof.kernels
     if operators is None or operators.compiled_regions or kernels.unparsed:
@@ -60,8 +64,7 @@ def seen_flop(proof: Proof) -> float | None:
     logged = [operator for operator in operators.compute if _LOGGED.search(operator.name)]
     others = [operator.flop for operator in operators.compute if operator not in logged]
     in_log = list(kernels.flop.values())
-    calls = sum(calls for kind, (calls, _) in kernels.by_kind.items() if kind in kernels.flop)
-    if None in others or None in in_log or calls < sum(operator.count for operator in logged):
+    if None in others or None in in_log or _logged_calls(proof) < sum(operator.count for operator in logged):
         return None
     products = {"matmul", "inner_product"}
     of_products = sum(flop or 0.0 for kind, flop in kernels.flop.items() if kind in products)

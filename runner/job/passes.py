@@ -249,7 +249,8 @@ def run_separately(
     result_path.unlink(missing_ok=True)
     spec = with_reference(spec_of(placed, config, result_path, CaptureConf()), config)
     cell = replace(spec.cell, iterations=None, min_time_s=time_s, max_time_s=time_s, target_ci_pct=None)
-    spec = replace(spec, cell=cell)
+    # Its latencies don't count: nothing is measured again.
+    spec = replace(spec, cell=cell, repeats=0)
     ended = start(placed, config, folder, spec, wrap)
     return ended, *judge_end(ended, spec, result_path, config.timeout_s)
 

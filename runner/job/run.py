@@ -177,10 +177,9 @@ def _attempt(cell: Cell, config: Config, folder: Path, unfinished: Outcome) -> O
         seen_in, unlike = first_look.folder, first_look.unlike(results)
         results = [first_look.completed(result, i) for i, result in enumerate(results)]
     instances = [judge_instance(placed, result, folder, i, seen_in) for i, result in enumerate(results)]
-    first = replace(instances[0], mismatches=(*unlike, *instances[0].mismatches))
-    instances[0] = first
+    first = instances[0]
     outcome = replace(
-        _judge_job(unfinished, instances),
+        _judge_job(unfinished, instances, unlike),
         figures={**evidence_figures(first.summary, results[0].quality), **measured.figures},
         captures=_tags(first, results[0]),
         cost_s=cost_s,
@@ -298,9 +297,14 @@ def _write_evidence(file: Path, proof: gate.Proof) -> None:
     write_json(file, {**parts["evidence"], "onednn": parts["kernels"], "quality": parts["quality"]})
 
 
-def _judge_job(unfinished: Outcome, instances: Sequence[JudgedInstance]) -> Outcome:
-    """``unfinished`` with the verdicts of all instances: one that is wrong makes the job wrong."""
-    failures = dict.fromkeys(str(mismatch) for instance in instances for mismatch in instance.mismatches)
+def _judge_job(unfinished: Outcome, instances: Sequence[JudgedInstance], unlike: Sequence[gate.Mismatch]) -> Outcome:
+    """``unfinished`` with the verdicts of all instances: one that is wrong makes the job wrong.
+
+    Args:
+        unlike: in what they differ from the first round.
+    """
+    mismatches = [*unlike, *(mismatch for instance in instances for mismatch in instance.mismatches)]
+    failures = dict.fromkeys(map(str, mismatches))
     saw_all = all(instance.saw_operators for instance in instances)
     seen = EvidenceVerdict.OK if saw_all else EvidenceVerdict.UNOBSERVED
     wrong = [instance.quality for instance in instances if instance.quality != QualityVerdict.OK]

@@ -224,20 +224,12 @@ def fingerprint() -> dict[str, Any]:
     """
     topology = read_topology()
     cpu = cpuinfo()
-    memory_kb = next(
-        (
-            int(line.split()[1])
-            for line in Path("/proc/meminfo").read_text().splitlines()
-            if line.startswith("MemTotal")
-        ),
-        0,
-    )
     identity = {
         "hostname": socket.gethostname(),
         "cpu_model": cpu.get("model name", platform.processor() or "unknown"),
         "cpu_family_model_stepping": "/".join(cpu.get(key, "?") for key in ("cpu family", "model", "stepping")),
         "cpus": [{"cpu": c.cpu, "core": c.core, "socket": c.socket, "node": c.node} for c in topology.cpus],
-        "memory_gib": round(memory_kb / 2**20),
+        "memory_gib": round((kernel.status_bytes("MemTotal", Path("/proc/meminfo")) or 0) / 2**30),
         "kernel": platform.release(),
     }
     relevant_flags = (

@@ -92,8 +92,7 @@ def run(spec: JobSpec, folder: Path, instance: int, keep: Callable[[WorkerResult
                     lambda: measure.measure_ring(
                         timed, spec.rule, spec.runner_pid, region, cpus, stages.keep_at_return, overwrite
                     ),
-                    # Of several instances each needs the load of the others in every loop of its own.
-                    spec.repeats if len(spec.instances) == 1 and not spec.is_separate else 0,
+                    spec.repeats,
                 )
             notes = [overwrite.note] if overwrite else []
             window = caches.told(measured.window, overwrite)
@@ -135,12 +134,11 @@ def run(spec: JobSpec, folder: Path, instance: int, keep: Callable[[WorkerResult
         own.unlink(missing_ok=True)
 
 
-def main(argv: list[str]) -> int:
+def main(spec: JobSpec, argv: list[str]) -> int:
     """Run the job; returns 0 if the result file holds a measurement, 1 if it holds an error.
 
     A second argument names another file for the result, for repeating a job by hand.
     """
-    spec = read_spec(Path(argv[1]))
     path = Path(argv[2] if len(argv) > 2 else spec.result_path)
     allowed = os.sched_getaffinity(0)
     instance = next((i for i, cpus in enumerate(spec.instances) if allowed <= set(cpus)), 0)
@@ -178,4 +176,5 @@ def leave(status: int, is_separate: bool) -> None:
 
 
 if __name__ == "__main__":
-    leave(main(sys.argv), read_spec(Path(sys.argv[1])).is_separate)
+    job = read_spec(Path(sys.argv[1]))
+    leave(main(job, sys.argv), job.is_separate)

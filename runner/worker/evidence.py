@@ -49,20 +49,12 @@ def _openmp() -> OpenMPEvidence:
     return OpenMPEvidence(owner("omp_get_num_threads"), torch.get_num_threads(), max_threads)
 
 
-def _status(field: str, path: str = "/proc/self/status") -> str | None:
-    for line in Path(path).read_text().splitlines():
-        if line.startswith(field + ":"):
-            return line.partition(":")[2].strip()
-    return None
-
-
 def _threads() -> list[ThreadAffinity]:
     """Every thread of this process, by the CPUs that it may run on."""
     counts: dict[str | None, int] = {}
     for task in Path("/proc/self/task").iterdir():
-        try:
-            allowed = _status("Cpus_allowed_list", str(task / "status"))
-        except OSError:
+        allowed = kernel.status("Cpus_allowed_list", task / "status")
+        if allowed is None and not task.exists():
             continue  # the thread ended meanwhile
         counts[allowed] = counts.get(allowed, 0) + 1
     return [
@@ -81,7 +73,7 @@ def _affinity() -> AffinityEvidence:
     return AffinityEvidence(
         allowed=sorted(os.sched_getaffinity(0)),
         threads=_threads(),
-        memory_nodes_allowed=_status("Mems_allowed_list"),
+        memory_nodes_allowed=kernel.status("Mems_allowed_list"),
         memory_policy=policy,
     )
 

@@ -107,11 +107,10 @@ def ancestors_below(runner_pid: int) -> list[int] | None:
     pid = os.getppid()
     while pid > 1 and pid != runner_pid:
         chain.append(pid)
-        try:
-            # Field 4 of proc(5)'s stat; the command name before it is in parentheses and may hold spaces.
-            pid = int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
-        except (OSError, ValueError, IndexError):
+        above = kernel.parent(pid)
+        if above is None:
             return None
+        pid = above
     return chain if pid == runner_pid else None
 
 
@@ -126,7 +125,7 @@ def _reset_rss_peak() -> bool:
 
 def _rss_bytes(field: str = "VmRSS") -> int | None:
     """The resident set now, or its peak (``VmHWM``)."""
-    return kernel.status_bytes(field, Path("/proc/self/status"))
+    return kernel.status_bytes(field)
 
 
 class OpenWindow:

@@ -18,7 +18,7 @@ import torch
 from torch.overrides import _get_current_function_mode_stack as function_modes
 from torch.utils._python_dispatch import _get_current_dispatch_mode_stack as dispatch_modes
 
-from runner.protocol import inherited
+from runner.protocol import inherited, kernel
 from runner.protocol.jobfile import TUNING
 from runner.worker.call import Call, is_equal
 from runner.worker.measure import process_cpu_clock
@@ -99,14 +99,8 @@ def _described(value: object) -> str:
 
 def _descendants(pid: int) -> list[int]:
     """The processes that a process has started, and those that these have."""
-    parents = {}
-    for entry in Path("/proc").iterdir():
-        if entry.name.isdigit():
-            try:
-                # Field 4 of proc(5)'s stat; the command name before it is in parentheses and may hold spaces.
-                parents[int(entry.name)] = int((entry / "stat").read_text().rpartition(")")[2].split()[1])
-            except (OSError, ValueError, IndexError):
-                continue
+    pids = [int(entry.name) for entry in Path("/proc").iterdir() if entry.name.isdigit()]
+    parents = {each: kernel.parent(each) for each in pids}
     found, waiting = [], [pid]
     while waiting:
         above = waiting.pop()

@@ -96,7 +96,7 @@ def lets_others_work(batch_size: int) -> Any:
 
 
 def hides_its_numbers(batch_size: int) -> Any:
-    """Beside a right tensor, an array of numpy's that is wrong when it is timed."""
+    """Return an array of numpy's that is wrong when it is timed, beside a right tensor."""
     calls = itertools.count(1)
 
     def answer(module: nn.Module, x: torch.Tensor) -> Any:
@@ -114,7 +114,7 @@ class Lazy:
 
 
 def computes_when_asked(batch_size: int) -> Any:
-    """Beside a right tensor, an object that holds a function."""
+    """Return an object that holds a function, beside a right tensor."""
     return _answers(lambda module, x: {"mean": x.mean(), "scores": Lazy(lambda: module(x))}, batch_size)
 
 
