@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
 
+from runner.protocol import content_hash
 from runner.protocol.cell import Cell
 
 FOLDER = "references"
@@ -26,7 +26,7 @@ def kept_file(sweep: Path, cell: Cell, identity: Mapping[str, str], input_sets: 
     asked = [model.target, dict(model.kwargs), cell.batch_size, cell.sequence_length, cell.seed, input_sets]
     of_code = {name: value for name, value in identity.items() if not name.startswith(_NO_PART)}
     text = json.dumps([asked, of_code], sort_keys=True, default=str)
-    return sweep / FOLDER / f"{hashlib.sha256(text.encode()).hexdigest()[:12]}.pt"
+    return sweep / FOLDER / f"{content_hash.short(text.encode())}.pt"
 
 
 def forget(sweep: Path) -> None:

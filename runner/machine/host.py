@@ -6,7 +6,6 @@ All of it is read from sysfs, procfs and package metadata; nothing is started, a
 from __future__ import annotations
 
 import functools
-import hashlib
 import json
 import os
 import platform
@@ -17,7 +16,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from runner.protocol import inherited, kernel
+from runner.protocol import content_hash, inherited, kernel
 from runner.protocol.errors import RunnerError
 
 
@@ -246,7 +245,7 @@ def fingerprint() -> dict[str, Any]:
     )
     flags = isa()
     return {
-        "host_id": hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:12],
+        "host_id": content_hash.short(json.dumps(identity, sort_keys=True).encode()),
         **identity,
         "cpus_allowed": format_cpu_list(tuple(sorted(topology.allowed))),
         "isa": [flag for flag in relevant_flags if flag in flags],

@@ -7,12 +7,12 @@ job file holds the cell itself, so the worker reads this module too: standard li
 from __future__ import annotations
 
 import functools
-import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from runner.protocol import content_hash
 from runner.protocol.declaration import ABSENT as ABSENT  # where those who read results look for it
 from runner.protocol.declaration import Role, axis, detail, entries, setting
 
@@ -307,7 +307,7 @@ class Cell:
         Results are filed under the ``cell_id`` of runner.sweep.identity, which also has what they ran with.
         """
         text = json.dumps(asdict(self), sort_keys=True, separators=(",", ":"), default=str)
-        return hashlib.sha256(text.encode()).hexdigest()[:12]
+        return content_hash.short(text.encode())
 
 
 # Derived from the declarations above; nothing else lists axes or settings.

@@ -15,6 +15,7 @@ from importlib import metadata
 from runner.launch import PlacedCell
 from runner.machine import host, servers
 from runner.machine.installation import PACKAGE
+from runner.protocol import content_hash
 from runner.protocol.cell import Cell
 from runner.sweep import model_identity
 
@@ -33,13 +34,13 @@ def _distribution_version(name: str) -> str:
     except metadata.PackageNotFoundError:
         return model_identity.ABSENT
     record = distribution.read_text("RECORD")
-    return f"{distribution.version} {model_identity.short(record.encode()) if record else 'without RECORD'}"
+    return f"{distribution.version} {content_hash.short(record.encode()) if record else 'without RECORD'}"
 
 
 def _code_hash(*rooms: str) -> str:
     """The hash of the files in these rooms, by name and not by path: moving a room changes no result."""
     files = [file for room in rooms for file in (PACKAGE / room).glob("*.[pc]*") if file.is_file()]
-    return model_identity.short(
+    return content_hash.short(
         "".join(sorted(f"{file.name} {model_identity.hash_of(file)}\n" for file in files)).encode()
     )
 
@@ -82,7 +83,7 @@ def cell_identity(placed: PlacedCell) -> dict[str, str]:
 def cell_id(cell: Cell, identity: Mapping[str, str]) -> str:
     """The content address of a cell and its identity, which is empty if the cell can't run here."""
     text = json.dumps([cell.key, dict(identity)], sort_keys=True, separators=(",", ":"))
-    return model_identity.short(text.encode())
+    return content_hash.short(text.encode())
 
 
 def changes(earlier: Mapping[str, str], later: Mapping[str, str]) -> list[str]:

@@ -15,15 +15,12 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from runner.protocol.content_hash import short
+
 ABSENT = "-"
 _BLOCK = 1 << 20
 # More files than these are none that a person wrote for a model; their names and sizes stand for them.
 _MOST_FILES = 5000
-
-
-def short(data: bytes) -> str:
-    """The beginning of a hash."""
-    return hashlib.sha256(data).hexdigest()[:12]
 
 
 def hash_of(file: Path) -> str:
