@@ -23,6 +23,8 @@ WORTH_EXPLAINING = 0.05
 _OTHER = 1.2
 # A part that explains less of the difference than this is not its main cause.
 _MAIN = 0.25
+# What is left of a difference is not worth its figure below this share of it.
+_HARDLY = 0.05
 # Arithmetic has moved into oneDNN or out of it where oneDNN's share of an iteration changed by this much: those of
 # twins of one model differ by a few hundredths.
 _MOVED = 0.2
@@ -84,6 +86,8 @@ class Part:
     """The metric that holds its time in milliseconds per iteration; empty if its time is what the others leave."""
     reasons: tuple[Say, ...]
     """What can be counted in the part, the most informative first."""
+    aloud: str = ""
+    """What the part is in a sentence, for readers who do not know oneDNN."""
 
     def say(self, slow: CellRow, fast: CellRow, change_ms: float) -> str | None:
         """What differs there, in words; None when nothing that was counted does."""
@@ -92,14 +96,16 @@ class Part:
 
 # The parts that oneDNN's log measures.
 _PRIMITIVES = (
-    Part("convolution / matmul", Metric.COMPUTE_TIME, (_kernels, _fused)),
-    Part("reorders", Metric.REORDER_TIME, (_reorders,)),
-    Part("other primitives", Metric.OTHER_PRIMITIVES_TIME, (_fused,)),
+    Part("convolution / matmul", Metric.COMPUTE_TIME, (_kernels, _fused), "arithmetic in oneDNN (convolution, matmul)"),
+    Part("reorders", Metric.REORDER_TIME, (_reorders,), "moving data into another layout (reorders of oneDNN)"),
+    Part("other primitives", Metric.OTHER_PRIMITIVES_TIME, (_fused,), "other work of oneDNN (pooling, activations)"),
 )
-_OUTSIDE = Part("outside oneDNN", "", (_fused,))
+_OUTSIDE = Part("outside oneDNN", "", (_fused,), "work outside oneDNN (batch norm, copies and the like)")
 # The parts that add up to an iteration.
 PARTS = (*_PRIMITIVES, _OUTSIDE)
-_KERNEL = Part("the kernel", Metric.KERNEL_TIME, (_faults,))
+_KERNEL = Part("the kernel", Metric.KERNEL_TIME, (_faults,), "the operating system's work for memory")
+_MOVED_PART = "arithmetic, in oneDNN or not"
+_ALOUD = {part.name: part.aloud for part in (*PARTS, _KERNEL)} | {_MOVED_PART: "arithmetic, whichever library does it,"}
 
 
 # All figures that are needed to find a cause.
@@ -148,14 +154,48 @@ def main_cause(before: CellRow, after: CellRow) -> str:
 
     ``-`` when the distance is not worth a word, ``not seen`` when no part explains a quarter of it.
     """
-    if not before.p50_ms or not after.p50_ms:
+    change_ms = _worth_explaining(before, after)
+    if not change_ms:
         return "-"
-    change_ms = after.p50_ms - before.p50_ms
-    if abs(change_ms) < WORTH_EXPLAINING * min(after.p50_ms, before.p50_ms):
-        return "-"
-    parts = [part for part in changes(before, after) if part.ms / change_ms >= _MAIN]
-    main = max([part for part in parts if part.words] or parts, key=lambda part: part.ms / change_ms, default=None)
+    main = _main_change(before, after, change_ms)
     return "not seen" if main is None else f"{main.text} ({signed(main.ms)} of {signed(change_ms)} ms)"
+
+
+def sentence(before: CellRow, after: CellRow) -> str:
+    """The main cause for somebody who has never heard of oneDNN; empty where `main_cause` names none.
+
+    Like ``Mostly, work outside oneDNN (batch norm, copies and the like) takes 271 ms less per iteration; everything
+    else together takes 42 ms more.``
+    """
+    change_ms = _worth_explaining(before, after)
+    main = _main_change(before, after, change_ms) if change_ms else None
+    if main is None:
+        return ""
+    rest_ms = change_ms - main.ms
+    rest = f"takes {_less_or_more(rest_ms)}" if abs(rest_ms) >= _HARDLY * abs(change_ms) else "takes as long as before"
+    counted = f" ({main.words})" if main.words else ""
+    return (
+        f"Mostly, {_ALOUD.get(main.name, main.name)} takes {_less_or_more(main.ms)} per iteration{counted}; "
+        f"everything else together {rest}."
+    )
+
+
+def _worth_explaining(before: CellRow, after: CellRow) -> float:
+    """The distance between two cells in ms; 0 if it is not known, or too small to explain."""
+    if not before.p50_ms or not after.p50_ms:
+        return 0.0
+    change_ms = after.p50_ms - before.p50_ms
+    return change_ms if abs(change_ms) >= WORTH_EXPLAINING * min(after.p50_ms, before.p50_ms) else 0.0
+
+
+def _main_change(before: CellRow, after: CellRow, change_ms: float) -> Change | None:
+    parts = [part for part in changes(before, after) if part.ms / change_ms >= _MAIN]
+    return max([part for part in parts if part.words] or parts, key=lambda part: part.ms / change_ms, default=None)
+
+
+def _less_or_more(ms: float) -> str:
+    """A change in words: "271 ms less"."""
+    return f"{signed(abs(ms)).lstrip('+')} ms {'less' if ms < 0 else 'more'}"
 
 
 def signed(ms: float) -> str:
@@ -212,7 +252,7 @@ def _part_changes(before: CellRow, after: CellRow) -> list[Change]:
         # From another library, or to it: neither part alone is a cause.
         words = f"arithmetic moved {moved} oneDNN"
         sums = [sum((side[name] for name in merged), 0.0) for side in (old, new)]
-        parts.append(Change("arithmetic, in oneDNN or not", words, sums[0], sums[1]))
+        parts.append(Change(_MOVED_PART, words, sums[0], sums[1]))
     for part in PARTS:
         if part.name not in merged:
             reason = part.say(before, after, new[part.name] - old[part.name])

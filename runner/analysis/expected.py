@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from runner.analysis.cause import differences
 from runner.analysis.ranking import UNTRUSTED, Row
+from runner.analysis.wording import ratio
 from runner.matrix.rules import matches
 from runner.results.metric_names import Metric
 
@@ -32,14 +33,14 @@ def lines(expectations: Sequence[Expectation], rows: Sequence[Row]) -> list[str]
     for expected in expectations:
         slow = next((row for row in right if matches(expected.slow, row.labels)), None)
         fast = next((row for row in right if matches(expected.fast, row.labels)), None)
-        text = f"{expected.source}: {expected.speedup:.2f}x"
+        text = f"{expected.source}: {ratio(expected.speedup)}"
         if slow is None or fast is None or not slow.p50_ms or not fast.p50_ms:
             texts.append(f"{text} | here: one of its two cells is missing, failed or has a wrong output")
             continue
         reason = differences(slow.cell, fast.cell)
-        doubt = f" ({UNTRUSTED}: contaminated)" if slow.cell.contamination or fast.cell.contamination else ""
+        doubt = f" ({UNTRUSTED}: disturbed)" if slow.cell.contamination or fast.cell.contamination else ""
         because = f" - because {reason}" if reason else ""
-        texts.append(f"{text} | here {_ratio(slow, fast):.2f}x{doubt}{because}")
+        texts.append(f"{text} | here {ratio(_ratio(slow, fast))}{doubt}{because}")
     return texts
 
 

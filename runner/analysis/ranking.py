@@ -212,7 +212,7 @@ def warning(rows: Sequence[Row]) -> str:
         return ""
     why = next(cell.contamination for cell in cells if cell.contaminated_rounds)
     were = "round was" if rounds == 1 else "rounds were"
-    return f"This comparison {UNTRUSTED}: {contaminated} of {rounds} {were} contaminated ({why})."
+    return f"This comparison {UNTRUSTED}: {contaminated} of {rounds} {were} disturbed ({why})."
 
 
 def cell_name(row: Row, distinguishing: Sequence[str]) -> str:

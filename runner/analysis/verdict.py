@@ -1,4 +1,4 @@
-"""The verdict on a sweep: one sentence, and the sentences that belong to it. Pure."""
+"""The verdict on a sweep: one sentence in plain words, and the sentences that belong to it. Pure."""
 
 from __future__ import annotations
 
@@ -6,11 +6,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from runner import stats
-from runner.analysis.ranking import Row, cell_name, fitted, warning
+from runner.analysis import cause
+from runner.analysis.ranking import Row, fitted, warning
+from runner.analysis.wording import aloud, ms, ratio
 
 # The certainty of a difference that has no interval.
 ONE_ROUND = "one round can't tell whether that is real; rounds=5 can"
-_CONTAMINATED = "whether that is real can't be told from contaminated rounds"
+_DISTURBED = "Whether that is real can't be told from disturbed rounds."
+NO_CLEAR = "No clear difference"
 
 
 @dataclass(frozen=True)
@@ -20,15 +23,13 @@ class Conclusion:
     sentence: str
     remarks: tuple[str, ...] = ()
     """Further sentences, on the runner-up, wrong outputs that were quicker, and failures."""
+    warning: str = ""
+    """The sentence of `warning`, which comes first; empty without a contaminated round."""
 
 
 def verdict(rows: Sequence[Row], distinguishing: Sequence[str]) -> Conclusion:
-    """The verdict on ranked rows: fastest first, then wrong outputs, then failures.
-
-    If a contaminated round takes part, the sentence begins with that.
-    """
-    conclusion = _conclude(rows, distinguishing)
-    return replace(conclusion, sentence=" ".join(filter(None, (warning(rows), conclusion.sentence))))
+    """The verdict on ranked rows: fastest first, then wrong outputs, then failures."""
+    return replace(_conclude(rows, distinguishing), warning=warning(rows))
 
 
 def _conclude(rows: Sequence[Row], distinguishing: Sequence[str]) -> Conclusion:
@@ -36,7 +37,7 @@ def _conclude(rows: Sequence[Row], distinguishing: Sequence[str]) -> Conclusion:
     failed = [row for row in rows if row.cell.failure]
     if not measured:
         return Conclusion(_nothing(rows, failed))
-    failures = (f"{len(failed)} of {len(rows)} cells failed.",) if failed else ()
+    failures = _failures(rows)
     right = [row for row in measured if row.is_right]
     if not right:
         return Conclusion(_all_wrong(measured[0], distinguishing), failures)
@@ -55,17 +56,27 @@ def _nothing(rows: Sequence[Row], failed: Sequence[Row]) -> str:
     return f"Nothing was measured: {cells if rows else 'no job has ended'}{why}."
 
 
+def _failures(rows: Sequence[Row]) -> tuple[str, ...]:
+    """Sentences on the cells that failed, and on those whose only job the user interrupted, which is no failure."""
+    stopped = sum(row.cell.is_interrupted for row in rows)
+    failed = sum(bool(row.cell.failure) for row in rows) - stopped
+    sentences = [f"{failed} of {len(rows)} cells failed."] if failed else []
+    if stopped:
+        sentences.append(f"{stopped} of {len(rows)} cells {'was' if stopped == 1 else 'were'} interrupted.")
+    return tuple(sentences)
+
+
 def _all_wrong(quickest: Row, distinguishing: Sequence[str]) -> str:
     return (
-        f"No cell wins: every output that was measured is wrong; {cell_name(quickest, distinguishing)} was quickest, "
-        f"{_ms(quickest)}, with {quickest.cell.quality}."
+        f"No cell wins: every output that was measured is wrong. {aloud(quickest, distinguishing)} was quickest, "
+        f"{ms(quickest)}, with {quickest.cell.quality}."
     )
 
 
 def _quicker_but_wrong(measured: Sequence[Row], fastest: Row, distinguishing: Sequence[str]) -> list[str]:
     """A sentence for each wrong output that took less time than the fastest right one."""
     return [
-        f"{cell_name(row, distinguishing)} took only {_ms(row)}, but its output is wrong ({row.cell.quality}): it is "
+        f"{aloud(row, distinguishing)} took only {ms(row)}, but its output is wrong ({row.cell.quality}): it is "
         "out of the ranking."
         for row in measured
         if not row.is_right and (row.p50_ms or 0.0) < (fastest.p50_ms or 0.0)
@@ -77,38 +88,36 @@ def _other_work(right: Sequence[Row], rated: Sequence[Row]) -> list[str]:
     number = len(right) - len(rated)
     if not rated or not number:
         return []
-    cells = "1 cell is" if number == 1 else f"{number} cells are"
-    return [f"{cells} of other work than the baseline's: no speed-up can be given."]
+    cells = "1 cell does" if number == 1 else f"{number} cells do"
+    return [f"{cells} other work than the baseline: no speed-up can be given."]
 
 
 def _without_baseline(rows: Sequence[Row], fastest: Row, distinguishing: Sequence[str]) -> str:
     base = next((row for row in rows if row.is_baseline), None)
-    why = "no baseline" if base is None else f"no right time of the baseline ({cell_name(base, distinguishing)})"
-    return f"{cell_name(fastest, distinguishing)} had the lowest latency, {_ms(fastest)}; there is {why}."
+    why = "no baseline" if base is None else f"no right time of the baseline ({aloud(base, distinguishing)})"
+    return f"Lowest latency: {aloud(fastest, distinguishing)}, {ms(fastest)}. There is {why} to compare it with."
 
 
 def _fastest(rated: Sequence[Row], distinguishing: Sequence[str]) -> str:
     """The sentence on rows that have a speed-up; the baseline is one of them."""
     fastest = rated[0]
     if len(rated) == 1:
-        alone = f"{cell_name(fastest, distinguishing)} took {_ms(fastest)}"
+        alone = f"{aloud(fastest, distinguishing)} took {ms(fastest)}"
         return f"{alone}; no other cell was measured that it can be compared with."
     if fastest.is_baseline:
         return _baseline_first(rated, distinguishing)
     base = next(row for row in rated if row.is_baseline)
-    over = f"{fastest.speedup:.2f}x the baseline ({cell_name(base, distinguishing)})"
-    text = f"{cell_name(fastest, distinguishing)} was fastest: {over}"
-    text += f", {base.p50_ms:.4g} -> {_ms(fastest)}"
-    return _with_certainty(
-        _corrected(rated, base), text, stats.Answer.FASTER, "the difference is real", _cause(fastest)
-    )
+    text = f"{aloud(fastest, distinguishing)}, {ms(fastest)}, {ratio(fastest.speedup or 0.0)} the baseline "
+    text += f"({aloud(base, distinguishing)}, {ms(base)})"
+    why = "" if fastest.main_cause in ("-", "not seen") else cause.sentence(base.cell, fastest.cell)
+    return _with_certainty(_corrected(rated, base), ("Fastest", text), stats.Answer.FASTER, why)
 
 
 def _baseline_first(rated: Sequence[Row], distinguishing: Sequence[str]) -> str:
     base, second = rated[0], rated[1]
-    text = f"No cell is faster than the baseline, {cell_name(base, distinguishing)} ({_ms(base)}): the next, "
-    text += f"{cell_name(second, distinguishing)}, has {second.speedup:.2f}x of its speed"
-    return _with_certainty(second, text, stats.Answer.SLOWER, "that difference is real")
+    text = f"the baseline, {aloud(base, distinguishing)}, {ms(base)}. The next, {aloud(second, distinguishing)}, "
+    text += f"{ms(second)}, has {ratio(second.speedup or 0.0)} of its speed"
+    return _with_certainty(second, ("Fastest", text), stats.Answer.SLOWER)
 
 
 def _corrected(rated: Sequence[Row], base: Row) -> Row:
@@ -122,19 +131,25 @@ def _corrected(rated: Sequence[Row], base: Row) -> Row:
     return replace(fastest, verdict=replace(result, interval=interval))
 
 
-def _with_certainty(row: Row, text: str, real: stats.Answer, words: str, cause: str = "") -> str:
-    """The text, how sure it is, and the cause where there may be one."""
+def _with_certainty(row: Row, parts: tuple[str, str], real: stats.Answer, why: str = "") -> str:
+    """The sentence, how sure it is, and the cause where there may be one.
+
+    Args:
+        parts: what is claimed ("Fastest"), and of which cell.
+    """
+    claim, text = f"{parts[0]}: {parts[1]}.", parts[1]
     result = row.verdict
     if result is None or result.interval is None:
-        return f"{text}; {_CONTAMINATED}." if row.untrusted else f"{text}; {ONE_ROUND}{cause}."
-    text += f", 95 % interval {result.interval.low:.2f}x to {result.interval.high:.2f}x"
+        return " ".join(filter(None, (claim, _DISTURBED if row.untrusted else f"{ONE_ROUND.capitalize()}.", why)))
+    interval = f"95 % interval {ratio(result.interval.low)} to {ratio(result.interval.high)}"
     if row.untrusted:
-        return f"{text}; {_CONTAMINATED}."
+        return f"{claim} {_DISTURBED[:-1]} ({interval})."
     if result.is_under_floor and result.floor is not None:
-        return f"{text}; equal cells differ by as much on this host (up to {100 * result.floor:.2g} %)."
+        floor = f"up to {100 * result.floor:.2g} %"
+        return f"{NO_CLEAR}: {text} ({interval}). Equal cells differ by as much on this host ({floor})."
     if result.answer is real:
-        return f"{text}; {words}{cause}."
-    return f"{text}; whether there is a difference is undecided{_undetectable(result)}."
+        return " ".join(filter(None, (claim, f"The difference is real ({interval}).", why)))
+    return f"{NO_CLEAR}: {text} ({interval}).{_detectable(result)}"
 
 
 def _runner_up(rated: Sequence[Row], distinguishing: Sequence[str]) -> str:
@@ -143,26 +158,19 @@ def _runner_up(rated: Sequence[Row], distinguishing: Sequence[str]) -> str:
         return ""
     first, second = rated[0], rated[1]
     interval = stats.ratio_interval(fitted([row.cell for row in rated]), 1, 0)
-    text = f"The next, {cell_name(second, distinguishing)}, has {second.speedup:.2f}x"
+    text = f"The next, {aloud(second, distinguishing)}, {ms(second)}, has {ratio(second.speedup or 0.0)}"
     if interval is None or first.untrusted or second.untrusted:
         return f"{text}."
-    ends = f"the fastest is {interval.low:.2f}x to {interval.high:.2f}x as fast as it"
+    ends = f"the fastest is {ratio(interval.low)} to {ratio(interval.high)} as fast as it"
     floor = first.verdict.floor if first.verdict else None
     if interval.low > 1 and floor is not None and (first.speedup or 0.0) < (1 + floor) * (second.speedup or 0.0):
         return f"{text}: {ends}, which equal cells are as well on this host (up to {100 * floor:.2g} %)."
-    return f"{text}: {ends}." if interval.low > 1 else f"{text}, and which of the two is faster is undecided: {ends}."
+    return f"{text}: {ends}." if interval.low > 1 else f"{text}, with no clear difference from the fastest: {ends}."
 
 
-def _cause(row: Row) -> str:
-    return "" if row.main_cause in ("-", "not seen") else f"; main cause: {row.main_cause}"
-
-
-def _undetectable(result: stats.Verdict) -> str:
+def _detectable(result: stats.Verdict) -> str:
+    """A sentence on how large a difference would have been to show."""
     if result.detectable is None:
         return ""
     least = 100 * result.detectable
-    return f" (differences below {format(least, '.2g' if least < 100 else '.0f')} % are too small to detect here)"
-
-
-def _ms(row: Row) -> str:
-    return f"{row.p50_ms:.4g} ms"
+    return f" A difference of {format(least, '.2g' if least < 100 else '.0f')} % or more would have shown."

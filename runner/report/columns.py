@@ -13,6 +13,7 @@ from enum import Enum, auto
 from runner import stats
 from runner.analysis.cause import count
 from runner.analysis.ranking import Row, most_rounds, warning
+from runner.analysis.wording import ratio
 from runner.protocol.verdicts import OK
 from runner.results.metric_names import Metric, Tag
 from runner.results.metrics import INTERVALS
@@ -80,9 +81,9 @@ def figure(figures: Mapping[str, float], name: str, form: str) -> str:
     return format(figures[name], form) if name in figures else "-"
 
 
-def interval_text(interval: stats.Interval | None, form: str = ".2f") -> str:
+def interval_text(interval: stats.Interval | None) -> str:
     """The 95 % interval of a speed-up; ``-`` without one."""
-    return "-" if interval is None else f"{interval.low:{form}}x to {interval.high:{form}}x"
+    return "-" if interval is None else f"{ratio(interval.low)} to {ratio(interval.high)}"
 
 
 def p99(row: Row) -> str:
@@ -112,7 +113,7 @@ def _ends(metric: Metric, text: Callable[[float], str] = "{:.4g}".format) -> Cal
 def _speedup(row: Row) -> str:
     if row.speedup is None:
         return "-"
-    return f"{row.speedup:.2f}x" + (" (baseline)" if row.is_baseline else "")
+    return ratio(row.speedup) + (" (baseline)" if row.is_baseline else "")
 
 
 def _speedup_interval(row: Row) -> str:
@@ -121,13 +122,13 @@ def _speedup_interval(row: Row) -> str:
 
 def _short_interval(row: Row) -> str:
     interval = row.verdict.interval if row.verdict else None
-    return "-" if interval is None else f"{interval.low:.2f}-{interval.high:.2f}"
+    return "-" if interval is None else f"{ratio(interval.low)}-{ratio(interval.high)}".replace("x", "")
 
 
 def _short_answer(row: Row) -> str:
     """The verdict on a cell in a few words, also where it has no time or is no part of the comparison."""
     if row.cell.failure:
-        return row.cell.status
+        return _without_time(row)
     if row.p50_ms is None:
         return "-"
     if row.is_wrong:
@@ -139,7 +140,14 @@ def _short_answer(row: Row) -> str:
     return row.answer
 
 
+def _without_time(row: Row) -> str:
+    """What became of a cell that did not finish."""
+    return "interrupted" if row.cell.is_interrupted else row.cell.status
+
+
 def _short_answer_mark(row: Row) -> Mark:
+    if row.cell.is_interrupted:
+        return Mark.NONE
     if row.cell.failure or row.is_wrong or row.untrusted:
         return Mark.BAD
     return Mark.GOOD if row.answer == str(stats.Answer.FASTER.value) else Mark.NONE
@@ -154,11 +162,11 @@ def _output_mark(row: Row) -> Mark:
 
 
 def _evidence(row: Row) -> str:
-    return row.cell.status if row.cell.failure else row.cell.evidence
+    return _without_time(row) if row.cell.failure else row.cell.evidence
 
 
 def _evidence_mark(row: Row) -> Mark:
-    return Mark.GOOD if _evidence(row) == OK else Mark.BAD
+    return Mark.NONE if row.cell.is_interrupted else Mark.GOOD if _evidence(row) == OK else Mark.BAD
 
 
 def has_rounds(rows: Sequence[Row]) -> bool:
@@ -200,7 +208,7 @@ COLUMNS = (
         _speedup,
         TABLES,
         interval=lambda row: "" if row.verdict is None or row.verdict.interval is None else _speedup_interval(row),
-        short=lambda row: "-" if row.speedup is None else f"{row.speedup:.2f}x",
+        short=lambda row: "-" if row.speedup is None else ratio(row.speedup),
     ),
     Column(
         "95 % interval",

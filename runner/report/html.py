@@ -8,19 +8,20 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from runner.analysis import effects
 from runner.analysis.cause import split
 from runner.analysis.ranking import Ranking, Row, cell_name, most_rounds
-from runner.analysis.verdict import verdict
+from runner.analysis.wording import ratio
 from runner.protocol.verdicts import OK
 from runner.report import charts, escaping, notes, style, tables, terminal
-from runner.report.answer import common_work
+from runner.report.answer import answer
 from runner.report.columns import Column, Mark, Place, columns, figure, interval_text
 from runner.results import planfile
+from runner.results.circumstances import Circumstances
 from runner.results.metric_names import Metric
 from runner.results.metrics import RUNNER_CPU_LIMIT_PCT
 
@@ -46,6 +47,8 @@ class Origin:
     """Lines of `expected.lines`, each with a published figure and ours."""
     noise: tuple[str, ...] = ()
     """What is known of the host's noise: `noise.NoiseReport.lines`."""
+    circumstances: Circumstances = field(default_factory=Circumstances)
+    """Where and when it was measured."""
 
 
 def write(ranking: Ranking, directory: Path, title: str, remarks: Sequence[str], origin: Origin) -> None:
@@ -71,7 +74,6 @@ def write(ranking: Ranking, directory: Path, title: str, remarks: Sequence[str],
     facts = {
         "title": title,
         "remarks": remarks,
-        "work": _work(ranking.rows),
         **_result(ranking, origin),
         **_effects(ranking.rows, ranking.distinguishing),
         **_trust(ranking),
@@ -95,17 +97,12 @@ def write(ranking: Ranking, directory: Path, title: str, remarks: Sequence[str],
     (directory / "report.html").write_text(page, encoding="utf-8")
 
 
-def _work(rows: Sequence[Row]) -> str:
-    """What all cells worked on, and in which numbers; what they differ in is in the table's columns."""
-    return ", ".join(f"{axis} {value}" for axis, value in common_work(rows).items())
-
-
 def _result(ranking: Ranking, origin: Origin) -> dict[str, Any]:
-    """The verdict, the ranking, and the published figures."""
+    """The answer, the ranking, and the published figures."""
     rows, distinguishing = ranking.rows, ranking.distinguishing
     widest, shown = _widest(rows), columns(Place.PAGE, rows)
     return {
-        "verdict": verdict(rows, distinguishing),
+        "answer": answer(rows, distinguishing, origin.circumstances),
         "distinguishing": distinguishing,
         "rounds": most_rounds(rows),
         "columns": shown,
@@ -172,9 +169,9 @@ def _line(row: Row, shown: Sequence[Column], widest: float, distinguishing: Sequ
         "axes": [row.labels[key] for key in distinguishing],
         "name": cell_name(row, distinguishing),
         "is_baseline": row.is_baseline,
-        "failed": bool(row.cell.failure),
+        "failed": "interrupted" if row.cell.is_interrupted else row.cell.status if row.cell.failure else "",
         "wrong": row.is_wrong,
-        "speedup": "-" if row.speedup is None else f"{row.speedup:.2f}x",
+        "speedup": "-" if row.speedup is None else ratio(row.speedup),
         "interval": "" if interval is None else interval_text(interval),
         "bar": None if row.speedup is None else round(100 * row.speedup / widest, 2),
         "ends": interval and [round(min(100 * end / widest, 100.0), 2) for end in (interval.low, interval.high)],
@@ -200,7 +197,7 @@ _SIGNS = (
     (Metric.RELATIVE_ERROR, "rel. error", ".1e", None),
     (Metric.CV, "cv %", ".1f", 10.0),
     (Metric.BETWEEN_PROCESSES, "between processes, %", ".1f", 5.0),
-    (Metric.CONTAMINATED_ROUNDS, "contaminated rounds", ".0f", 0.0),
+    (Metric.CONTAMINATED_ROUNDS, "disturbed rounds", ".0f", 0.0),
     ("contamination/foreign_cpu_pct", "others' CPU, % of a core", ".1f", None),
     ("contamination/steal_pct", "steal, % of a core", ".1f", None),
     (Metric.RUNNER_CPU, "runner's CPU, %", ".2g", RUNNER_CPU_LIMIT_PCT),

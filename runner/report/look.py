@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from runner import stats
 from runner.analysis.ranking import Row, cell_name
+from runner.analysis.wording import ratio
 from runner.report.terminal import plural
 
 # More changes than these are only counted.
@@ -62,4 +63,4 @@ def _ratio(row: Row) -> str:
     interval = row.verdict.interval if row.verdict else None
     if row.speedup is None or interval is None or row.verdict is None or row.verdict.answer is stats.Answer.UNDECIDED:
         return ""
-    return f", {row.speedup:.2f}x ({interval.low:.2f}-{interval.high:.2f})"
+    return f", {ratio(row.speedup)} ({interval.low:.2f}-{interval.high:.2f})"

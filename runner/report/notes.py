@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from runner import stats
 from runner.analysis.comparison import Group
 from runner.analysis.ranking import Row, most_rounds
+from runner.analysis.wording import ratio
 from runner.report import data
 from runner.report.columns import figure
 from runner.report.terminal import label, plural
@@ -18,11 +19,8 @@ from runner.results.outcome import CellRecord
 _DESCRIBED = 5
 # How many failures and wrong outputs are named; the table has them all.
 _NAMED = 50
-UNDECIDED = (
-    "undecided: no difference was detected. Differences smaller than the figure in brackets are too small for this "
-    "many rounds to detect."
-)
-ONE_ROUND = "one round can't tell whether a difference is real: how much processes differ is unknown; rounds=5 shows it"
+UNDECIDED = "undecided (< 8 %): no clear difference; one of 8 % or more would have shown in this many rounds"
+ONE_ROUND = "one round: small differences may be luck; rounds=5 tells"
 
 
 def below(
@@ -36,7 +34,7 @@ def below(
         records: cell_id -> record, for what stands out in single iterations; empty if there are none.
     """
     notes = _first([note for row in rows for note in _of_cell(row, distinguishing)], "failed or wrong", _NAMED)
-    notes += _contaminations(rows, distinguishing)
+    notes += _disturbances(rows, distinguishing)
     notes += _remarks(rows, distinguishing)
     notes += _shapes(rows, distinguishing, records or {})
     notes += _imprecise(rows, distinguishing)
@@ -72,7 +70,9 @@ def _of_cell(row: Row, distinguishing: Sequence[str]) -> list[str]:
     if not (row.cell.failure or row.is_wrong or busy > RUNNER_CPU_LIMIT_PCT):
         return []
     notes, name = [], label(row.labels, distinguishing)
-    if row.cell.failure:
+    if row.cell.is_interrupted:
+        notes.append(f"{name} was interrupted: python -m runner resume {row.cell.sweep} measures it")
+    elif row.cell.failure:
         notes.append(f"{row.cell.status} {name}: {row.cell.failure}")
     if row.is_wrong:
         notes.append(f"WRONG output of {name}: {row.cell.quality}; it is out of the ranking")
@@ -81,18 +81,18 @@ def _of_cell(row: Row, distinguishing: Sequence[str]) -> list[str]:
     return notes
 
 
-def _contaminations(rows: Sequence[Row], distinguishing: Sequence[str]) -> list[str]:
-    """The notes on contaminated rounds, per cell, and on measurements that were made again."""
+def _disturbances(rows: Sequence[Row], distinguishing: Sequence[str]) -> list[str]:
+    """The notes on disturbed rounds, per cell, and on measurements that were made again."""
     notes = []
     for row in rows:
         if row.cell.contaminated:
             rounds = ", ".join(str(number + 1) for number in row.cell.contaminated)
             name = label(row.labels, distinguishing)
-            notes.append(f"contaminated {name}, round {rounds}: {row.cell.contamination}")
-    notes = _first(notes, "contaminated")
+            notes.append(f"disturbed {name}, round {rounds}: {row.cell.contamination}")
+    notes = _first(notes, "disturbed")
     reruns = sum(row.cell.reruns for row in rows)
     if reruns:
-        notes.append(f"{plural(reruns, 'contaminated measurement')} made again; the last one of each job counts")
+        notes.append(f"{plural(reruns, 'disturbed measurement')} made again; the last one of each job counts")
     return notes
 
 
@@ -167,7 +167,7 @@ def _best(group: Group, distinguishing: Sequence[str]) -> str:
     if group.best is None:
         errors = [row.metrics[Metric.LARGEST_ERROR] for row in group.rows if _has_error(row)]
         return f"no right cell; the least is {min(errors):.2g}" if errors else "no right cell; none has a known error"
-    speedup = "" if group.best.speedup is None else f", {group.best.speedup:.2f}x"
+    speedup = "" if group.best.speedup is None else f", {ratio(group.best.speedup)}"
     p50 = figure(group.best.metrics, Metric.P50, ".4g")
     return f"{label(group.best.labels, distinguishing)}, {p50} ms{speedup}"
 

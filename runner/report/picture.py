@@ -6,6 +6,7 @@ from pathlib import Path
 
 from runner.analysis.cause import count
 from runner.analysis.ranking import Ranking, Row, cell_name
+from runner.analysis.wording import ratio
 from runner.report import style
 from runner.results.metric_names import Metric
 
@@ -50,6 +51,6 @@ def _caption(row: Row) -> str:
     if row.is_wrong:
         text += "  WRONG OUTPUT"
     elif row.speedup is not None:
-        text += "  baseline" if row.is_baseline else f"  {row.speedup:.2f}x"
+        text += "  baseline" if row.is_baseline else f"  {ratio(row.speedup)}"
     faults = row.metrics.get(Metric.MINOR_FAULTS)
     return text if faults is None else f"{text}  ({count(faults)} faults/iteration)"

@@ -203,7 +203,7 @@ def _result(outcome: Outcome | CaptureOutcome, figures: Mapping[str, float]) -> 
     if outcome.contamination:
         # What was watched, and how, is in the notes below the closing table.
         reasons = "; ".join(reason.partition(";")[0] for reason in outcome.contamination)
-        measured += f", [red]contaminated[/red] ({escape(reasons)})"
+        measured += f", [red]disturbed[/red] ({escape(reasons)})"
     if outcome.attempts > 1:
         measured += f", attempt {outcome.attempts}"
     if outcome.repeats:

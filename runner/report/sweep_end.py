@@ -10,17 +10,19 @@ from pathlib import Path
 
 from rich.console import Console
 from rich.markup import escape
+from rich.text import Text
 
 from runner.analysis import operators
-from runner.analysis.ranking import Ranking, Row, cell_name, warning
-from runner.analysis.verdict import verdict
+from runner.analysis.ranking import Ranking, Row, cell_name
 from runner.capture.tables import read_table
 from runner.protocol.cell import INFERENCE
 from runner.protocol.errors import RunnerError
 from runner.protocol.verdicts import UNLIKE
-from runner.report import answer, breakdown, data, escaping, fitting, html, notes, picture, tables, terminal, timeline
+from runner.report import breakdown, data, escaping, fitting, html, notes, picture, tables, terminal, timeline
+from runner.report.answer import Answer, answer, measured
 from runner.report.columns import Place
 from runner.results import cells
+from runner.results.circumstances import Circumstances
 from runner.results.outcome import captures_folder
 
 # How many operators are named in the terminal; operators.csv has them all.
@@ -34,13 +36,16 @@ def leave(ranking: Ranking, directory: Path, title: str, origin: html.Origin | N
     """
     remarks: list[str] = []
     rows, distinguishing = ranking.rows, ranking.distinguishing
+    origin = origin or html.Origin()
+    # A picture is passed on alone: it says what was measured as well.
+    above = "\n".join(filter(None, (measured(rows, origin.circumstances), title)))
     files: dict[str, Callable[[], object]] = {
         "comparison.csv": lambda: (directory / "comparison.csv").write_text(data.ranking_csv(rows), encoding="utf-8"),
         "cells.parquet": lambda: _write_cells(ranking, directory),
-        "comparison.png": lambda: picture.draw(ranking, directory / "comparison.png", title),
-        "breakdown.png": lambda: breakdown.draw(rows, distinguishing, directory / "breakdown.png", title),
-        "timeline.png or operators.csv": lambda: remarks.extend(_explain_fastest(ranking, directory, title)),
-        "report.html": lambda: html.write(ranking, directory, title, remarks, origin or html.Origin()),
+        "comparison.png": lambda: picture.draw(ranking, directory / "comparison.png", above),
+        "breakdown.png": lambda: breakdown.draw(rows, distinguishing, directory / "breakdown.png", above),
+        "timeline.png or operators.csv": lambda: remarks.extend(_explain_fastest(ranking, directory, above)),
+        "report.html": lambda: html.write(ranking, directory, title, remarks, origin),
     }
     for name, write in files.items():
         try:
@@ -66,23 +71,31 @@ def show(
     mlruns: Path,
     links: Mapping[str, str],
     is_wide: bool = False,
+    circumstances: Circumstances | None = None,
 ) -> None:
     """Print the answer, the table, the remarks, the notes, and where everything is: long links come last.
 
     Args:
         is_wide: whether the table has every column, however wide it gets.
+        circumstances: where and when it was measured.
     """
     rows, distinguishing = ranking.rows, ranking.distinguishing
+    said = answer(rows, distinguishing, circumstances or Circumstances())
     console.print()
-    show_ranking(console, rows, distinguishing, is_wide)
-    for line in (*verdict(rows, distinguishing).remarks, *remarks):
+    show_answer(console, said)
+    if rows:
+        print_table(console, rows, distinguishing, is_wide)
+        console.print()
+    for line in (*said.remarks, *remarks):
         console.print(line, markup=False)
     for note in notes.below(rows, distinguishing, ranking.records):
         console.print(f"note: {note}", markup=False)
     folder = _near(directory)
+    report = directory / "report.html"
+    if report.exists():
+        path = (f"{folder}/report.html", f"link {report.resolve().as_uri()}")
+        console.print(Text.assemble("report  ", path, "  (open it in a browser)"), soft_wrap=True)
     console.print(f"files   {folder}", markup=False, soft_wrap=True)
-    if (directory / "report.html").exists():
-        console.print(f"report  {folder}/report.html", markup=False, soft_wrap=True)
     elsewhere = "" if mlruns == Path("mlruns").resolve() else f" --mlruns {shlex.quote(str(_near(mlruns)))}"
     pages = ", then:" if links else ""
     console.print(f"MLflow  python -m runner ui{elsewhere}{pages}", markup=False, soft_wrap=True)
@@ -90,14 +103,13 @@ def show(
         console.print(f"- {name}\n  {link}", markup=False, soft_wrap=True)
 
 
-def show_ranking(console: Console, rows: Sequence[Row], distinguishing: Sequence[str], is_wide: bool = False) -> None:
-    """Print the answer in a sentence and the table, which fits the terminal unless it is to be wide."""
-    if warning(rows):
-        console.print(f"[bold red]{escape(warning(rows))}[/bold red]")
-    if rows:
-        console.print(f"[bold]{escape(answer.sentence(rows, distinguishing))}[/bold]\n")
-        print_table(console, rows, distinguishing, is_wide)
-        console.print()
+def show_answer(console: Console, said: Answer) -> None:
+    """Print what was measured, then what came out of it."""
+    if said.measured:
+        console.print(said.measured, markup=False)
+    if said.warning:
+        console.print(f"[bold red]{escape(said.warning)}[/bold red]")
+    console.print(f"[bold]{escape(said.sentence)}[/bold]\n")
 
 
 def print_table(console: Console, rows: Sequence[Row], distinguishing: Sequence[str], is_wide: bool) -> None:

@@ -116,6 +116,11 @@ class CellRow:
         return is_right(self.metrics, self.quality)
 
     @property
+    def is_interrupted(self) -> bool:
+        """Whether the user stopped its only job, which is no failure of the cell."""
+        return self.status == Status.KILLED
+
+    @property
     def is_served(self) -> bool:
         """Whether its latencies are of requests to a server."""
         return self.axes.get("scenario", INFERENCE) != INFERENCE

@@ -54,6 +54,8 @@ class Host:
 
     host_id: str = "unknown"
     cpu_model: str | None = None
+    cpus: Sequence[Any] = ()
+    """One entry per logical CPU of the machine: its number, core, socket and node."""
     cpus_allowed: str | None = None
     isa: Sequence[str] = ()
     memory_gib: int | None = None

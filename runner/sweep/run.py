@@ -29,7 +29,7 @@ from runner.protocol.errors import RunnerError, StorageError
 from runner.protocol.stored import write_json
 from runner.protocol.verdicts import Status
 from runner.report import html, sweep_end, terminal
-from runner.results import ledger
+from runner.results import circumstances, ledger
 from runner.results.outcome import OUTCOME_FILE, Outcome, job_folder
 from runner.results.planfile import HOST_FILE
 from runner.sweep import dry_run, resume
@@ -177,14 +177,15 @@ class _Sweep:
         )
         rows = ranking.rows
         published = expected.lines(self.expectations, rows)
-        origin = html.Origin(self.command, commit, tuple(published), floor.lines)
+        where = circumstances.read(folder, records)
+        origin = html.Origin(self.command, commit, tuple(published), floor.lines, where)
         title = f"{self.plan.request.experiment}, sweep {self.plan.request.sweep_id}"
         changes = sweep_end.leave(ranking, folder, title, origin)
         causes = {row.cell.cell_id: row.main_cause for row in rows}
         has_failed = any(record.failure for record in records) or len(records) < len(self.plan.cells)
         figures = {
             "sweep/cells_measured": float(sum(row.p50_ms is not None for row in rows)),
-            "sweep/cells_failed": float(sum(bool(record.failure) for record in records)),
+            "sweep/cells_failed": float(sum(bool(row.cell.failure) and not row.cell.is_interrupted for row in rows)),
             **floor.figures,
         }
         status = Status.KILLED if is_interrupted else Status.FAILED if has_failed else Status.FINISHED
@@ -197,7 +198,7 @@ class _Sweep:
             has_failed = True
             again = f"python -m runner import {shlex.quote(str(folder))}"
             notes.append(f"not in MLflow: {error}. Nothing is lost; record it later: {again}")
-        sweep_end.show(self.console, ranking, notes, folder, mlruns, links, self.plan.settings.wide)
+        sweep_end.show(self.console, ranking, notes, folder, mlruns, links, self.plan.settings.wide, where)
         return INTERRUPTED if is_interrupted else SOME_FAILED if has_failed else ALL_RAN
 
 

@@ -249,12 +249,13 @@ QUIETER = [noisy_record("ptmalloc", 20.0, 20.01, 19.99), SLIGHTLY, noisy_record(
 def test_a_difference_under_the_floor_is_named_so_and_not_called_real() -> None:
     plain = ranked(QUIETER[:2], BASE.cell_id).rows
     assert plain[0].answer == "faster"
-    assert "the difference is real" in verdict(plain, SHOWN).sentence
+    assert "The difference is real" in verdict(plain, SHOWN).sentence
     rows = ranked(QUIETER, BASE.cell_id, floors={2: 0.08, 5: 0.001}).rows
     assert [row.answer for row in rows[:2]] == ["faster", "faster, under the noise floor"]
     said = verdict(ranked(QUIETER[:2], BASE.cell_id, floors={3: 0.08}).rows, SHOWN).sentence
     assert "real" not in said
-    assert said.endswith("equal cells differ by as much on this host (up to 8 %).")
+    assert said.startswith("No clear difference: ")
+    assert said.endswith("Equal cells differ by as much on this host (up to 8 %).")
     # The other way round, and beside a slower baseline.
     assert ranked(QUIETER[:2], QUIETER[1].cell_id, floors={3: 0.08}).rows[1].answer == "slower, under the noise floor"
 

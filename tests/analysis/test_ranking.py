@@ -52,10 +52,10 @@ def test_the_end_of_a_sweep_and_compare_say_the_same_below_their_tables(tmp_path
     comparison = compare(stored(ranking, tmp_path / "s"), {})
     at_the_end = notes.below(ranking.rows, KEYS, ranking.records)
     assert notes.of_group(comparison.groups[0], KEYS, None)[1:] == at_the_end
-    for beginning in ("FAILED allocator=mimalloc", "WRONG output of allocator=jemalloc", "contaminated allocator=jem"):
+    for beginning in ("FAILED allocator=mimalloc", "WRONG output of allocator=jemalloc", "disturbed allocator=jem"):
         assert [note for note in at_the_end if note.startswith(beginning)]
     assert notes.UNDECIDED in at_the_end
-    assert any(note.startswith("1 contaminated measurement made again") for note in at_the_end)
+    assert any(note.startswith("1 disturbed measurement made again") for note in at_the_end)
 
 
 def test_cells_of_other_work_are_ranked_without_a_speed_up_and_are_not_on_the_front() -> None:

@@ -175,7 +175,7 @@ def test_a_comparison_with_a_contaminated_cell_says_so_first(
 ) -> None:
     rows = with_contaminated(matrix(), number)
     put(tmp_path, "a", rows)
-    said = "This comparison can't be trusted: 2 of 120 rounds were contaminated (other processes took 48 % of a core)."
+    said = "This comparison can't be trusted: 2 of 120 rounds were disturbed (other processes took 48 % of a core)."
     assert show().startswith(said)
     assert said in show("--format", "md")
     data = as_json(show)

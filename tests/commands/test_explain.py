@@ -63,9 +63,7 @@ def test_two_cells_of_which_one_is_contaminated_keep_their_interval_and_have_no_
             write_json(folder / RESULT_FILE, cell.results[outcome.round, 0])
     write_json(sweep / "host.json", {"host_id": "here"})
     out = shown(tmp_path, "ptmalloc", "tcmalloc", capsys=capsys)
-    assert out.startswith(
-        "This comparison can't be trusted: 1 of 4 rounds were contaminated (other processes took 48 %"
-    )
+    assert out.startswith("This comparison can't be trusted: 1 of 4 rounds were disturbed (other processes took 48 %")
     assert "x, can't be trusted)" in next(line for line in out.splitlines() if "95 % interval" in line)
     data: dict[str, Any] = json.loads(shown(tmp_path, "ptmalloc", "tcmalloc", "--format", "json", capsys=capsys))
     assert data["verdict"]["answer"] == "can't be trusted"

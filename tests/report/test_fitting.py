@@ -12,9 +12,9 @@ import pytest
 from rich.console import Console
 
 from runner.analysis.ranking import Ranking
-from runner.report import answer, fitting, sweep_end, terminal
+from runner.report import fitting, sweep_end, terminal
 from runner.report.columns import Place
-from tests.builders import SPREAD, axes, contaminated, ranked, record, record_of_medians
+from tests.builders import SPREAD, axes, ranked, record
 
 TWO = {"allocator": ["ptmalloc", "jemalloc"], "ipex": ["off", "on"]}
 FIVE = {
@@ -105,20 +105,6 @@ def test_what_failed_and_what_is_wrong_is_said_where_the_others_have_their_verdi
 )
 def test_a_cause_is_shortened_step_by_step(width: int, text: str) -> None:
     assert fitting.shortened(CAUSE, width) == text
-
-
-def test_the_answer_names_what_was_measured_once() -> None:
-    work = {"model": "resnet50", "batch_size": "32", "sequence_length": "-"}
-    fast = replace(
-        record_of_medians("tcmalloc", 0.010, 0.0101), axes=axes(allocator="tcmalloc", precision="bf16", **work)
-    )
-    slow = replace(record_of_medians("ptmalloc", 0.020, 0.0201), axes=axes(precision="fp32", **work))
-    said = answer.sentence(
-        ranked([slow, fast], "ptmalloc", ["allocator", "precision"]).rows, ["allocator", "precision"]
-    )
-    assert said.startswith("resnet50, batch 32: tcmalloc, bf16 was fastest: 2.00x the baseline (ptmalloc, fp32)")
-    disturbed = ranked([contaminated(slow, 0), fast], "ptmalloc", ["allocator"]).rows
-    assert answer.sentence(disturbed, ["allocator"]).startswith("resnet50, batch 32: tcmalloc was fastest")
 
 
 @pytest.mark.parametrize("variable", ["NO_COLOR", "CI"])

@@ -135,7 +135,7 @@ def test_the_line_of_a_job_says_that_it_was_contaminated() -> None:
     shown = Screen(is_terminal=False)
     [outcome] = contaminated(record("tcmalloc", [0.01] * 3), 0, attempts=3).outcomes
     shown.progress.end(outcome, {})
-    assert "contaminated (other processes took 48 % of a core), attempt 3" in shown.written()
+    assert "disturbed (other processes took 48 % of a core), attempt 3" in shown.written()
 
 
 def test_the_line_of_captures_names_what_was_taken_and_what_failed() -> None:

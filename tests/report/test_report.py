@@ -196,7 +196,7 @@ def test_a_contaminated_baseline_leaves_no_comparison_to_be_trusted() -> None:
 def test_contaminated_rounds_are_counted_and_the_reason_is_given() -> None:
     said = warning(ranked([contaminated(STEADY, 0, 2), QUICK], "ptmalloc").rows)
     assert said == (
-        "This comparison can't be trusted: 2 of 8 rounds were contaminated (other processes took 48 % of a core)."
+        "This comparison can't be trusted: 2 of 8 rounds were disturbed (other processes took 48 % of a core)."
     )
     assert warning(ranked([STEADY, QUICK], "ptmalloc").rows) == ""
 
@@ -205,8 +205,8 @@ def test_one_contaminated_round_shows_in_the_table_and_the_notes() -> None:
     records = SLOW, contaminated(FAST, 0, attempts=3)
     assert "can't be trusted" in sweep_table(*records)
     below = notes_of(*records)
-    assert "contaminated allocator=tcmalloc, round 1: other processes took 48 % of a core" in below
-    assert any("2 contaminated measurements made again" in note for note in below)
+    assert "disturbed allocator=tcmalloc, round 1: other processes took 48 % of a core" in below
+    assert any("2 disturbed measurements made again" in note for note in below)
     assert cell_metrics(records[1])["contamination/reruns"] == 2
     assert cell_metrics(records[1])["contamination/rounds"] == 1
 
@@ -260,7 +260,7 @@ def test_the_published_figure_stands_beside_ours_with_what_explains_it() -> None
     asked = expected.Expectation("tutorial", 1.16, {"allocator": ("ptmalloc",)}, {"allocator": ("jemalloc",)})
     assert expected.lines([asked], rows) == ["tutorial: 1.16x | here 2.00x - because reorders per iteration 158 -> 0"]
     disturbed = ranked([slow, contaminated(fast, 0)], "ptmalloc").rows
-    assert "here 2.00x (can't be trusted: contaminated) - because" in expected.lines([asked], disturbed)[0]
+    assert "here 2.00x (can't be trusted: disturbed) - because" in expected.lines([asked], disturbed)[0]
     best = expected.Expectation("tutorial", 7.71, {"allocator": ("ptmalloc",)}, {})
     assert "here 2.00x" in expected.lines([best], rows)[0]
     assert (

@@ -1,0 +1,31 @@
+"""How a ratio, a time and a cell are said in every sentence and table. Pure."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+from runner.analysis.ranking import Row, cell_name
+
+_IPEX = {"on": "with IPEX", "off": "without IPEX"}
+
+
+def ratio(value: float) -> str:
+    """A speed-up, like ``1.08x``, or ``0.0028x`` where two decimals would leave nothing of it."""
+    if 0 < value < 0.1 and math.isfinite(value):
+        return f"{value:.2g}x"
+    return f"{value:.2f}x"
+
+
+def ms(row: Row) -> str:
+    """The median latency of a measured row, like ``2713 ms``."""
+    return f"{row.p50_ms:.4g} ms"
+
+
+def aloud(row: Row, distinguishing: Sequence[str]) -> str:
+    """The name of a cell in a sentence, like ``ptmalloc, bf16 with IPEX``."""
+    ipex = _IPEX.get(row.labels.get("ipex", ""), "") if "ipex" in distinguishing else ""
+    if not ipex:
+        return cell_name(row, distinguishing)
+    others = cell_name(row, [axis for axis in distinguishing if axis != "ipex"])
+    return f"{others} {ipex}" if others else ipex
