@@ -161,7 +161,7 @@ def test_values_are_looked_at_wherever_they_are() -> None:
 
 def test_a_matrix_of_too_many_cells_is_refused_before_any_is_composed(tmp_path: Path) -> None:
     choices = {"seed": [str(i) for i in range(200)], "twin": [str(i) for i in range(200)]}
-    request = planning.SweepRequest(choices, (), (), tmp_path, "s", "adhoc", "", 1, True)
+    request = planning.SweepRequest(choices, (), (), tmp_path, "s", "adhoc", "")
     with pytest.raises(RunnerError, match=r"more than 10000 cells \(seed: 200, twin: 200\)"):
         planning.expand_matrix(request, lambda words: pytest.fail("composed"))
 

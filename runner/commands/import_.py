@@ -8,6 +8,7 @@ from pathlib import Path
 
 from runner.commands import refusal
 from runner.commands.options import add_mlruns, make_parser
+from runner.config import names
 from runner.protocol.errors import RunnerError
 from runner.results import ledger
 from runner.sweep import resume
@@ -27,6 +28,8 @@ def _parser() -> argparse.ArgumentParser:
 def main(arguments: list[str]) -> int:
     """Record every sweep in these folders; exit status 1 when one of them could not be read."""
     options = _parser().parse_args(arguments)
+    if options.tracking_uri is not None:
+        names.check_address("--tracking-uri", options.tracking_uri)
     sweeps = _sweeps(options.folders)
 
     from runner.tracking import recorder
@@ -37,7 +40,10 @@ def main(arguments: list[str]) -> int:
     status = 0
     for number, sweep in enumerate(sweeps, 1):
         try:
-            ledger.read_sweep(sweep)
+            entry = ledger.read_sweep(sweep)
+            if resume.is_elsewhere(entry) and ledger.read_end(sweep) is None:
+                where = entry.hostname or entry.host_id
+                raise RunnerError(f"it has not ended on host {where}, or was killed there; resume it there first")
             if resume.is_running(sweep):
                 outcome = "is running and records itself"
             else:

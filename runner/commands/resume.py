@@ -13,7 +13,7 @@ from runner.config.override_text import quoted
 from runner.machine.installation import OWN_FOLDERS
 from runner.protocol.errors import RunnerError
 from runner.results import ledger, sweeps
-from runner.sweep.resume import OPTION, is_running
+from runner.sweep.resume import OPTION, check_host, is_running
 
 _EPILOG = """SWEEP is a name or the beginning of one; OPTION is anything that a sweep takes. Runs only what is missing:
 rounds that finished are kept, a cell whose inputs changed (versions, libraries, code, machine) is measured again and
@@ -51,6 +51,7 @@ def command_line(arguments: list[str]) -> list[str]:
         state = ledger.read_sweep(folder)
     except RunnerError as error:
         raise RunnerError(f"resume {folder.name}: {error}") from error
+    check_host(state)
     if is_running(folder):
         raise RunnerError(f"resume {folder.name}: it is still running (process {state.runner}); wait for it or stop it")
     try:

@@ -82,11 +82,8 @@ def check(config: Config) -> None:
         )
     if cell.twin in ("", ABSENT):
         raise RunnerError(f"twin={cell.twin}: a twin needs a name of its own, as in twin=a,b; null for none")
-    if config.tracking_uri is not None and not config.tracking_uri.startswith(("http://", "https://")):
-        raise RunnerError(
-            f"tracking_uri={config.tracking_uri}: it must be the http:// or https:// address of an MLflow server, or "
-            "null for a database in mlruns"
-        )
+    if config.tracking_uri is not None:
+        names.check_address("tracking_uri", config.tracking_uri)
     names.check_target("model._target_", cell.model.target)
     names.check_name("model.name", cell.model.name)
     names.check_name("allocator.name", cell.allocator.name)

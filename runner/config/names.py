@@ -10,6 +10,7 @@ import math
 import re
 from collections.abc import Mapping, Sequence
 from enum import Enum
+from urllib.parse import urlsplit
 
 from runner.protocol.errors import RunnerError
 
@@ -50,6 +51,27 @@ def check_name(option: str, name: str) -> None:
     """
     if not NAME.fullmatch(name):
         raise RunnerError(f"{option}={_quoted(name)}: a name has {_NAME_IN_WORDS}")
+
+
+def check_address(option: str, address: str) -> None:
+    """Refuse the address of an MLflow server that is none, or that has a password in it.
+
+    Raises:
+        RunnerError: what is wrong; no password is in the message.
+    """
+    parts = urlsplit(address)
+    _, at, place = parts.netloc.rpartition("@")
+    if at:
+        raise RunnerError(
+            f"{option}={parts.scheme}://...@{place}: a user or password in the address would be printed, stored and "
+            f"uploaded; write {option}={parts.scheme}://{place}, and put them into the environment variables "
+            "MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD"
+        )
+    if parts.scheme not in ("http", "https") or not place:
+        raise RunnerError(
+            f"{option}={address}: it must be the http:// or https:// address of an MLflow server, or be left out for a "
+            "database in the results folder"
+        )
 
 
 def check_target(option: str, target: str) -> None:

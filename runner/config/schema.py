@@ -106,8 +106,12 @@ class Config:
     timeout_s: float = of_sweep(
         "Seconds after which a job is stopped and its cell fails.", 1800.0, above=0, unit="seconds"
     )
-    wait: bool = of_sweep(
-        "While another sweep measures on this host: wait for it; false, or --no-wait, refuses to start.", True
+    wait: int | bool = of_sweep(
+        "While another sweep measures on this host: wait for it; a number: so many seconds at most; false, or "
+        "--no-wait: refuse to start.",
+        True,
+        least=0,
+        unit="seconds",
     )
     dry_run: int | bool = of_sweep(
         "Show what would run, what is excluded and how long it would take, and run nothing; a number shows how the job "
@@ -225,8 +229,6 @@ class MatrixSweeperConf:
     # mappings axis -> value or list of values: cells to leave out, cells to add
     exclude: list[Any] = field(default_factory=list)
     include: list[Any] = field(default_factory=list)
-    # jobs handed to the Hydra launcher at a time; null: 1 for the basic launcher, all for others
-    max_batch_size: int | None = None
 
 
 def register() -> None:

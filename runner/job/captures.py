@@ -17,7 +17,7 @@ from runner.config.schema import Config
 from runner.job import passes, separate_passes
 from runner.job.run import JudgedInstance, failure_of, judge_instance, launch_pass, misfit
 from runner.launch import PlacedCell
-from runner.machine import disk, lock
+from runner.machine import disk
 from runner.protocol.cell import WORKED_ON, Cell
 from runner.protocol.errors import RunnerError, StorageError
 from runner.protocol.resultfile import WorkerResult
@@ -42,7 +42,7 @@ def take_captures(config: Config, resolved_yaml: str) -> CaptureOutcome:
         KeyboardInterrupt: they were not taken.
     """
     sweep, cell_id = Path(config.sweep.directory), config.sweep.cell_id
-    with lock.measuring(config.sweep.id, Path(config.mlruns), config.wait, print), disk.writing(sweep):
+    with disk.writing(sweep):
         disk.check(sweep)
         folder = captures_job(sweep, cell_id)
         shutil.rmtree(folder, ignore_errors=True)

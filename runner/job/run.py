@@ -20,7 +20,7 @@ from runner.config.schema import Config
 from runner.job import listener, passes
 from runner.job.first_look import FirstLook
 from runner.job.serving import session as serving
-from runner.machine import disk, lock
+from runner.machine import disk
 from runner.protocol import contamination, stored
 from runner.protocol.cell import Cell
 from runner.protocol.errors import RunnerError, StorageError
@@ -52,12 +52,10 @@ def run_job(config: Config, resolved_yaml: str) -> Outcome:
     Raises:
         StorageError: the disk is full; the job counts as not run.
     """
-    # The sweep holds the lock if the job runs in its process; on another node, that node's lock is taken.
-    with lock.measuring(config.sweep.id, Path(config.mlruns), config.wait, print):
-        sweep = Path(config.sweep.directory)
-        with disk.writing(sweep):
-            disk.check(sweep)
-            return _run(config, resolved_yaml)
+    sweep = Path(config.sweep.directory)
+    with disk.writing(sweep):
+        disk.check(sweep)
+        return _run(config, resolved_yaml)
 
 
 def _run(config: Config, resolved_yaml: str) -> Outcome:

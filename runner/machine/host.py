@@ -219,7 +219,8 @@ _DISTRIBUTIONS = (
 def fingerprint() -> dict[str, Any]:
     """The facts of this host that must agree before two cells are compared, and others that a reader wants to know.
 
-    ``host_id`` is a hash of those that identify the machine: host name, CPU, topology, memory, kernel.
+    ``host_id`` is a hash of those that identify the machine: host name, CPU, topology, memory. Another kernel is no
+    other machine; `runner.sweep.identity` and comparisons name it.
     """
     topology = read_topology()
     cpu = cpuinfo()
@@ -229,7 +230,6 @@ def fingerprint() -> dict[str, Any]:
         "cpu_family_model_stepping": "/".join(cpu.get(key, "?") for key in ("cpu family", "model", "stepping")),
         "cpus": [{"cpu": c.cpu, "core": c.core, "socket": c.socket, "node": c.node} for c in topology.cpus],
         "memory_gib": round((kernel.status_bytes("MemTotal", Path("/proc/meminfo")) or 0) / 2**30),
-        "kernel": platform.release(),
     }
     relevant_flags = (
         "avx2",
@@ -247,6 +247,7 @@ def fingerprint() -> dict[str, Any]:
     return {
         "host_id": content_hash.short(json.dumps(identity, sort_keys=True).encode()),
         **identity,
+        "kernel": platform.release(),
         "cpus_allowed": format_cpu_list(tuple(sorted(topology.allowed))),
         "isa": [flag for flag in relevant_flags if flag in flags],
         "hypervisor": "hypervisor" in flags,

@@ -24,9 +24,8 @@ DEFAULT = "/tmp/runner-measurement.lock"  # noqa: S108 - all users are meant to 
 
 _MOST_BYTES = 16384
 
-# The locks that this process holds: jobs that run in their sweep's own process ask for the lock again.
-_held: set[Path] = set()
-
+# How often a sweep that waits only so long asks for the lock, in seconds.
+_PAUSE_S = 0.2
 
 # Anybody who may write to /tmp could put a link there, and the file that it names would be overwritten.
 _SAFELY = os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
@@ -72,22 +71,19 @@ def holder(path: Path | None = None) -> str:
 
 
 @contextmanager
-def measuring(sweep: str, mlruns: Path, wait: bool, say: Callable[[str], None]) -> Iterator[None]:
-    """Hold the lock within the block; a process that holds it already just goes on.
+def measuring(sweep: str, mlruns: Path, wait: float | bool, say: Callable[[str], None]) -> Iterator[None]:
+    """Hold the lock within the block.
 
     Args:
         sweep: id of the sweep, for the message that others see.
         mlruns: the sweep's results folder, for the same message.
-        wait: whether to wait for the lock if another process holds it.
+        wait: whether to wait for the lock if another process holds it, or for how many seconds at most.
         say: called once with a sentence before a wait.
 
     Raises:
-        RunnerError: another process holds the lock and ``wait`` is false, or the lock's file can't be opened.
+        RunnerError: another process holds the lock for longer than ``wait`` allows, or the lock's file can't be opened.
     """
     path = _file()
-    if path in _held:
-        yield
-        return
     try:
         descriptor = _open(path)
     except OSError as error:
@@ -99,18 +95,34 @@ def measuring(sweep: str, mlruns: Path, wait: bool, say: Callable[[str], None]) 
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            if not wait:
+            if wait is False:
                 raise RunnerError(
                     f"wait=false: {holder(path)} is measuring on this host; try again later, or leave the option out, "
                     "so that the sweep waits"
                 ) from None
             say(f"waiting for {holder(path)}: two sweeps at once would measure each other")
-            fcntl.flock(descriptor, fcntl.LOCK_EX)
+            if wait is True:
+                fcntl.flock(descriptor, fcntl.LOCK_EX)
+            else:
+                _lock_within(descriptor, path, wait)
         own = _Holder(sweep, os.getpid(), str(mlruns), time.strftime("%Y-%m-%d %H:%M:%S"))
         os.ftruncate(descriptor, 0)
         os.pwrite(descriptor, json.dumps(asdict(own)).encode(), 0)
-        _held.add(path)
         yield
     finally:
-        _held.discard(path)
         os.close(descriptor)
+
+
+def _lock_within(descriptor: int, path: Path, seconds: float) -> None:
+    """Wait for the lock for so many seconds at most."""
+    end = time.monotonic() + seconds
+    while True:
+        try:
+            return fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if time.monotonic() >= end:
+                raise RunnerError(
+                    f"wait={seconds:g}: {holder(path)} is still measuring on this host after {seconds:g} s; try again "
+                    "later, or leave the option out, so that the sweep waits as long as it takes"
+                ) from None
+            time.sleep(_PAUSE_S)

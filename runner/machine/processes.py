@@ -16,31 +16,41 @@ from pathlib import Path
 
 @dataclass(frozen=True)
 class Process:
-    """A process identified by its pid and its start time, so that a reused pid is not taken for it."""
+    """A process identified by its boot, its pid and its start time, so that a reused pid is not taken for it."""
 
     pid: int
     """The pid; 0 for a process that never existed."""
     started: int
     """The start time in clock ticks after boot: field 22 of proc(5)'s stat."""
+    boot: str = ""
+    """The kernel's random id of that boot, which no other machine has; empty where it was not written down."""
 
     @classmethod
     def this(cls) -> Process:
         """The calling process."""
-        return cls(os.getpid(), start_ticks(os.getpid()) or 0)
+        return cls(os.getpid(), start_ticks(os.getpid()) or 0, boot_id())
 
     @classmethod
     def of(cls, text: str) -> Process:
         """The process that str() wrote as ``text``; any other text gives a process that never existed."""
-        match = re.fullmatch(r"([0-9]{1,10})\.([0-9]{1,20})", text)
-        return cls(int(match[1]), int(match[2])) if match else cls(0, 0)
+        match = re.fullmatch(r"([0-9]{1,10})\.([0-9]{1,20})(?:\.([0-9a-f-]{1,40}))?", text)
+        return cls(int(match[1]), int(match[2]), match[3] or "") if match else cls(0, 0)
 
     def __str__(self) -> str:
-        return f"{self.pid}.{self.started}"
+        return ".".join(filter(None, (str(self.pid), str(self.started), self.boot)))
 
     @property
     def is_alive(self) -> bool:
-        """Whether the process still runs on this host."""
-        return self.pid > 0 and start_ticks(self.pid) == self.started
+        """Whether the process still runs on this host, since the boot in which it began."""
+        return self.pid > 0 and self.boot in ("", boot_id()) and start_ticks(self.pid) == self.started
+
+
+def boot_id() -> str:
+    """The random id that the kernel draws at boot: random(4); empty where there is none."""
+    try:
+        return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+    except OSError:
+        return ""
 
 
 def start_ticks(pid: int) -> int | None:

@@ -32,7 +32,7 @@ LEVEL = 0.05
 FORMAT = "4"
 
 # Fields of host.json that can change between two sweeps of one machine and change their times.
-_STATE = ("cpus_allowed", "transparent_hugepages", "governor", "numa_balancing")
+_STATE = ("kernel", "cpus_allowed", "transparent_hugepages", "governor", "numa_balancing")
 _TEXTS = ("cell_id", "status", "failure", "evidence", "quality", "isa")
 # Columns that older files of this format lack: their cells have the defaults of CellRow.
 _LATER = ("contamination", "contaminated", "reruns", "jobs", "captures", "notes", "rounds", "dropped_after")

@@ -53,6 +53,8 @@ class SweepEntry:
     them."""
     runner: str
     """The process that runs the sweep: see runner.machine.processes.Process."""
+    hostname: str = ""
+    """The name of the host that measures it; empty in older files."""
     format: int = FORMAT
 
 

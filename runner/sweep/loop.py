@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from itertools import groupby
 
 from rich.console import Console
@@ -24,8 +24,8 @@ from runner.sweep.planning import PlannedCell, SweepPlan
 from runner.sweep.rounds import Budget, budget_of, least_rounds, stages, undecided
 from runner.tracking.recorder import Recorder
 
-# (overrides of each job, number of the first) -> the outcome of each job.
-Launch = Callable[[Sequence[Sequence[str]], int], Sequence[Outcome | CaptureOutcome]]
+# (overrides of a job, its number) -> its outcome.
+Launch = Callable[[Sequence[str], int], Outcome | CaptureOutcome]
 # (round, cell)
 Job = tuple[int, PlannedCell]
 
@@ -115,44 +115,30 @@ class JobLoop:
         Returns False if the sweep's budget is used up.
         """
         self._progress.add([(number, planned.cell_id) for number, planned in stage])
-        for rounds, jobs in self._together(stage):
-            for batch in jobs:
-                if self._budget and not self._budget.allows(planned.cell_id for _, planned in batch):
+        for number, jobs in groupby(stage, key=lambda job: job[0]):
+            for _, planned in jobs:
+                if self._budget and not self._budget.allows(planned.cell_id):
                     self._progress.out_of_budget("budget_min", self._plan.settings.budget_min)
                     return False
-                self._run_batch(batch)
-            self._look(rounds)
+                self._run_job(number, planned)
+            self._look(number + 1)
         return True
 
-    def _together(self, stage: Sequence[Job]) -> Iterator[tuple[int, list[Sequence[Job]]]]:
-        """The number of rounds that every cell has after them, and batches of jobs: of one round each where possible.
-
-        A launcher that places many jobs at a time gets the whole stage.
-        """
-        size = self._plan.request.batch
-        if size > 1:
-            batches = [stage[first : first + size] for first in range(0, len(stage), size)]
-            yield max((number for number, _ in stage), default=0) + 1, batches
-            return
-        for number, jobs in groupby(stage, key=lambda job: job[0]):
-            yield number + 1, [[job] for job in jobs]
-
-    def _run_batch(self, batch: Sequence[Job]) -> None:
-        """Launch jobs together, print how each ended, and end the cells of which nothing more will come."""
+    def _run_job(self, number: int, planned: PlannedCell) -> None:
+        """Launch a job, print how it ended, and end its cell if nothing more will come of it."""
         settings = self._plan.settings
-        for number, planned in batch:
-            self._progress.begin(number, planned.cell_id, planned.cell.labels, _measuring(planned.cell))
-        for outcome in self._launched([self._overrides(number, planned) for number, planned in batch]):
-            if isinstance(outcome, CaptureOutcome):
-                continue
-            job = read_job(self._plan.request.directory, outcome.cell_id, outcome.round)
-            took_s = self._progress.end(outcome, cell_metrics(job) if job else {})
-            if self._budget:
-                self._budget.record(outcome.cell_id, took_s)
-            self._be_patient(outcome, took_s)
-            is_last = isinstance(settings.rounds, int) and outcome.round == settings.rounds - 1
-            if is_last and not settings.capture.names:
-                self._close_cell(outcome.cell_id)
+        self._progress.begin(number, planned.cell_id, planned.cell.labels, _measuring(planned.cell))
+        outcome = self._launched(self._overrides(number, planned))
+        if isinstance(outcome, CaptureOutcome):
+            return
+        job = read_job(self._plan.request.directory, outcome.cell_id, outcome.round)
+        took_s = self._progress.end(outcome, cell_metrics(job) if job else {})
+        if self._budget:
+            self._budget.record(outcome.cell_id, took_s)
+        self._be_patient(outcome, took_s)
+        is_last = isinstance(settings.rounds, int) and outcome.round == settings.rounds - 1
+        if is_last and not settings.capture.names:
+            self._close_cell(outcome.cell_id)
 
     def _be_patient(self, outcome: Outcome, took_s: float) -> None:
         """Go on measuring again what others disturb, or say once why no longer."""
@@ -161,11 +147,11 @@ class JobLoop:
             if why := self._patience.why_over():
                 self._progress.say(why)
 
-    def _launched(self, overrides: Sequence[Sequence[str]]) -> Sequence[Outcome | CaptureOutcome]:
-        """Launch jobs and wait for them, while the progress hears what they say of themselves."""
+    def _launched(self, overrides: Sequence[str]) -> Outcome | CaptureOutcome:
+        """Launch a job and wait for it, while the progress hears what it says of itself."""
         with listener.heard_by(self._progress):
-            first, self._launches = self._launches, self._launches + len(overrides)
-            return self._launch(overrides, first)
+            number, self._launches = self._launches, self._launches + 1
+            return self._launch(overrides, number)
 
     def _look(self, rounds: int) -> None:
         """Show the ranking, once every cell has had this many rounds and more are to come, or captures."""
@@ -196,19 +182,16 @@ class JobLoop:
         waiting = self._without_captures() if settings.capture.names else []
         if not waiting:
             return
-        budget, size = Budget(settings.capture_budget_min), self._plan.request.batch
+        budget = Budget(settings.capture_budget_min)
         self._progress.add_captures([planned.cell_id for planned in waiting], settings.capture_budget_min)
-        for first in range(0, len(waiting), size):
-            batch = waiting[first : first + size]
-            if not budget.allows(planned.cell_id for planned in batch):
+        for planned in waiting:
+            if not budget.allows(planned.cell_id):
                 self._progress.out_of_budget("capture_budget_min", settings.capture_budget_min)
                 return
-            for planned in batch:
-                self._progress.begin(0, planned.cell_id, planned.cell.labels, "two iterations")
-            overrides = [[*self._overrides(0, planned), "sweep.captures=true"] for planned in batch]
-            for outcome in self._launched(overrides):
-                budget.record(outcome.cell_id, self._progress.end(outcome, {}))
-                self._close_cell(outcome.cell_id)
+            self._progress.begin(0, planned.cell_id, planned.cell.labels, "two iterations")
+            outcome = self._launched([*self._overrides(0, planned), "sweep.captures=true"])
+            budget.record(outcome.cell_id, self._progress.end(outcome, {}))
+            self._close_cell(outcome.cell_id)
 
     def _without_captures(self) -> list[PlannedCell]:
         """The measured cells whose captures have not been taken: the baseline, then the fastest first."""

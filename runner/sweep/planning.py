@@ -55,10 +55,6 @@ class SweepRequest:
     experiment: str
     resolved: str
     """The composed configuration with hydra.sweeper, as YAML: it becomes experiment.yaml of the parent run."""
-    batch: int
-    """The number of jobs handed to the Hydra launcher at a time: 1 if the launcher runs them here, one by one."""
-    runs_here: bool
-    """Whether the jobs run in this process, one after another."""
     notes: Sequence[str] = ()
     """What to say at the start about how the request was understood, one sentence each."""
 

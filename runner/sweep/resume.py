@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from runner.config.choices import as_hydra_wants
+from runner.machine import host
 from runner.machine.installation import OWN_FOLDERS, own_folders
 from runner.machine.processes import Process
 from runner.protocol.errors import RunnerError
@@ -51,7 +52,27 @@ def sweep_entry(
         working_directory=folder,
         experiments=os.environ.get(OWN_FOLDERS, ""),
         runner=str(Process.this()),
+        hostname=str(host.fingerprint()["hostname"]),
     )
+
+
+def is_elsewhere(entry: SweepEntry) -> bool:
+    """Whether another host measured this sweep: whether it still runs there can't be told from here."""
+    return entry.host_id != str(host.fingerprint()["host_id"])
+
+
+def check_host(entry: SweepEntry) -> None:
+    """Refuse to go on with a sweep of another host, whose results would be filed under this one.
+
+    Raises:
+        RunnerError: another host measured it.
+    """
+    if is_elsewhere(entry):
+        raise RunnerError(
+            f"resume {entry.sweep_id}: host {entry.hostname or entry.host_id} measured it, and this is "
+            f"{host.fingerprint()['hostname']}; go on there (a container is the same host if it has the same name, "
+            f"CPUs and memory), or measure it here as a sweep of its own: {entry.command}"
+        )
 
 
 def is_running(sweep: Path) -> bool:
@@ -71,7 +92,8 @@ def newest_sweep_of(mlruns: Path, arguments: Sequence[str]) -> Path | None:
         except RunnerError:
             continue
         same_line = _comparable(state.arguments) == line and own_folders(state.experiments) == folders
-        if same_line and state.working_directory == str(Path.cwd()) and not is_running(sweep):
+        is_ours = state.working_directory == str(Path.cwd()) and not is_elsewhere(state)
+        if same_line and is_ours and not is_running(sweep):
             return sweep
     return None
 

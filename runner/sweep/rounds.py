@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from itertools import pairwise
 from typing import TypeVar
 
@@ -132,10 +132,8 @@ class Budget:
         self._took_s[cell_id] = seconds
         self._longest_s = max(self._longest_s, seconds)
 
-    def allows(self, cell_ids: Iterable[str]) -> bool:
-        """Whether jobs of these cells, started together now, are promised to one of them or would end in time."""
-        names = list(cell_ids)
-        if any(self._jobs[name] < self._promised for name in names):
+    def allows(self, cell_id: str) -> bool:
+        """Whether a job of this cell, started now, is promised to it or would end in time."""
+        if self._jobs[cell_id] < self._promised:
             return True
-        expected_s = max(self._took_s.get(name, self._longest_s) for name in names)
-        return self._clock() + expected_s <= self._end
+        return self._clock() + self._took_s.get(cell_id, self._longest_s) <= self._end

@@ -10,7 +10,6 @@ import contextlib
 import shlex
 import sys
 from collections.abc import Sequence
-from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -66,15 +65,14 @@ def run_sweep(request: SweepRequest, compose: Compose, launch: Launch) -> int:
             f"hydra.sweep.dir={request.directory}: this folder holds the cells of a sweep; choose a new folder, or go "
             f"on with that sweep: python -m runner resume {request.sweep_id}"
         )
+    if settings.resume and (request.directory / ledger.SWEEP_FILE).exists():
+        resume.check_host(ledger.read_sweep(request.directory))
     stop_signals.listen(f"stopped at once. To go on: python -m runner resume {request.sweep_id}")
 
     def say(text: str) -> None:
         console.print(f"[yellow]{escape(text)}[/yellow]")
 
-    # Jobs of other Hydra launchers measure on other hosts: each takes the lock of its own host, in runner.job.run.
-    mlruns = record.store.root
-    host_lock = lock.measuring(request.sweep_id, mlruns, settings.wait, say) if request.runs_here else nullcontext()
-    with host_lock:
+    with lock.measuring(request.sweep_id, record.store.root, settings.wait, say):
         return _Sweep(plan, expectations, record, console, launch).run()
 
 

@@ -57,6 +57,24 @@ def test_the_lock_says_who_has_it_and_refuses_who_will_not_wait() -> None:
         first.wait()
 
 
+def test_who_waits_for_so_many_seconds_gets_it_within_them_or_is_refused() -> None:
+    first = hold("first", 60)
+    said: list[str] = []
+    try:
+        assert line(first) == "mine"
+        with (
+            pytest.raises(RunnerError, match=r"^wait=0\.3: sweep first \(pid.* is still measuring .* after 0\.3 s"),
+            measuring("me", Path("here"), 0.3, said.append),
+        ):
+            pass
+        assert said[0].startswith("waiting for sweep first (pid")
+    finally:
+        first.kill()
+        first.wait()
+    with measuring("me", Path("here"), 0.3, said.append):
+        assert holder().startswith("sweep me ")
+
+
 def test_who_waits_is_told_for_whom_and_goes_on_when_the_holder_is_killed() -> None:
     first = hold("first", 60)
     assert line(first) == "mine"
@@ -124,10 +142,3 @@ def test_a_sweep_waits_for_another_and_says_so_or_refuses(mlruns: Path) -> None:
     finally:
         first.kill()
         first.wait()
-
-
-def test_who_has_it_may_ask_again() -> None:
-    with measuring("a", Path(), False, print), measuring("a", Path(), False, print):
-        assert holder().startswith("sweep a ")
-    with measuring("b", Path(), False, print):
-        assert holder().startswith("sweep b ")

@@ -18,7 +18,7 @@ from tests.sweep.test_resume import config_of
 
 def request_of(sizes: int) -> SweepRequest:
     choices = {"launcher": ["none"], "batch_size": [str(size + 1) for size in range(sizes)]}
-    return SweepRequest(choices, (), (), Path("x"), "x", "adhoc", "", 1, True)
+    return SweepRequest(choices, (), (), Path("x"), "x", "adhoc", "")
 
 
 def composed(overrides: Sequence[str]) -> Config:

@@ -123,9 +123,9 @@ def test_a_race_visits_every_cell_once_and_then_those_that_go_on_round_by_round(
 def test_a_race_has_a_budget_that_leaves_every_cell_its_first_round() -> None:
     budget = budget_of(RACE, 1e-9)
     assert budget is not None
-    assert budget.allows(["a"])
+    assert budget.allows("a")
     budget.record("a", 10)
-    assert not budget.allows(["a"])
+    assert not budget.allows("a")
 
 
 def test_the_benchmark_of_races_holds_its_claim_in_its_short_form(capsys: pytest.CaptureFixture[str]) -> None:

@@ -19,6 +19,7 @@ from mlflow.tracking import MlflowClient
 
 from runner.commands.resume import command_line
 from runner.config.schema import Config
+from runner.machine import host
 from runner.machine.processes import Process, end_orphans, processes_with_marker
 from runner.protocol.cell import Cell
 from runner.protocol.errors import RunnerError
@@ -140,7 +141,8 @@ def test_the_content_of_files_that_a_model_is_given_is_part_of_its_identity(tmp_
 
 
 def entry(arguments: list[str], runner: str, folder: str) -> ledger.SweepEntry:
-    return ledger.SweepEntry("s", "adhoc", "line", "host", "commit", False, [], arguments, folder, "", runner)
+    here = host.fingerprint()["host_id"]
+    return ledger.SweepEntry("s", "adhoc", "line", here, "commit", False, [], arguments, folder, "", runner)
 
 
 def leave(mlruns: Path, name: str, arguments: list[str], runner: str = "1.1", folder: str = "") -> Path:
@@ -168,6 +170,23 @@ def test_a_sweep_that_runs_or_lost_its_folder_or_state_is_refused(tmp_path: Path
     for name, said in (("a", "still running"), ("b", "which is gone"), ("c", "can't be read")):
         with pytest.raises(RunnerError, match=f"^resume {name}: .*{said}"):
             command_line([name, "--mlruns", str(tmp_path)])
+
+
+def test_a_sweep_of_another_host_is_not_gone_on_with_here_and_its_process_is_not_guessed(tmp_path: Path) -> None:
+    sweep = leave(tmp_path, "a", ["-m", "ipex=on"], runner=str(Process.this()))
+    elsewhere = replace(ledger.read_sweep(sweep), host_id="another", hostname="node7")
+    ledger.begin(sweep, elsewhere)
+    with pytest.raises(RunnerError, match=r"^resume s: host node7 measured it, and this is .*: line$"):
+        command_line(["a", "--mlruns", str(tmp_path)])
+    assert resume.newest_sweep_of(tmp_path, ["-m", "ipex=on", "resume=true"]) is None
+    ran = ask("import", str(sweep), "--mlruns", str(tmp_path))
+    assert ran.status == 1
+    assert "left out: it has not ended on host node7, or was killed there; resume it there first" in ran.out
+
+
+def test_a_process_of_another_boot_is_not_alive() -> None:
+    assert not replace(Process.this(), boot="0-0").is_alive
+    assert Process.of(str(Process.this())) == Process.this()
 
 
 def test_resume_true_finds_the_newest_sweep_of_the_same_line_that_does_not_run(tmp_path: Path) -> None:

@@ -118,24 +118,24 @@ def test_three_percent_are_found_in_95_percent_of_sweeps_and_a_large_difference_
 def test_no_job_is_started_that_would_end_after_the_budget() -> None:
     now = [0.0]
     budget = Budget(1.0, lambda: now[0])
-    assert budget.allows(["a"])
+    assert budget.allows("a")
     budget.record("a", 25)
     now[0] = 25.0
-    assert budget.allows(["a", "b"])
+    assert budget.allows("b")
     budget.record("b", 20)
     now[0] = 39.0
-    assert budget.allows(["b"])
-    assert not budget.allows(["a"])
-    assert not budget.allows(["never run: as long as the longest"])
+    assert budget.allows("b")
+    assert not budget.allows("a")
+    assert not budget.allows("never run: as long as the longest")
 
 
 def test_the_rounds_that_every_cell_is_promised_are_run_whatever_the_budget() -> None:
     budget = Budget(1.0, lambda: 1e6, promised=2)
     for _ in range(2):
-        assert budget.allows(["a"])
+        assert budget.allows("a")
         budget.record("a", 1e9)
-    assert not budget.allows(["a"])
-    assert budget.allows(["a", "b"])
+    assert not budget.allows("a")
+    assert budget.allows("b")
 
 
 def test_all_looks_together_have_one_level() -> None:

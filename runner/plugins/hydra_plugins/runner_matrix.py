@@ -38,6 +38,8 @@ if TYPE_CHECKING:
 
 # As conf/config.yaml has it.
 _SUBDIR = "hydra/${hydra.job.num}"
+# Hydra's own launcher, which runs a job in the calling process. Others place jobs on other hosts, or several at a time.
+_LAUNCHER = "hydra._internal.core_plugins.basic_launcher.BasicLauncher"
 
 
 class MatrixSweeper(Sweeper):  # type: ignore[misc]  # Hydra's plugins are untyped
@@ -48,10 +50,8 @@ class MatrixSweeper(Sweeper):  # type: ignore[misc]  # Hydra's plugins are untyp
         params: DictConfig | None = None,
         exclude: Sequence[Any] = (),
         include: Sequence[Any] = (),
-        max_batch_size: int | None = None,
     ) -> None:
-        self.params, self.max_batch_size = params, max_batch_size
-        self.exclude, self.include = exclude, include
+        self.params, self.exclude, self.include = params, exclude, include
 
     config: DictConfig
     task: Any
@@ -62,6 +62,12 @@ class MatrixSweeper(Sweeper):  # type: ignore[misc]  # Hydra's plugins are untyp
     def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
         """Called by Hydra before sweep()."""
         self.hydra_context, self.config, self.task = hydra_context, config, task_function
+        if config.hydra.launcher._target_ != _LAUNCHER:
+            raise RunnerError(
+                f"hydra/launcher={config.hydra.runtime.choices['hydra/launcher']}: the jobs of a sweep run on the host "
+                "that plans it, one after another, because two at once would measure each other and one elsewhere "
+                "would be filed under the wrong machine; leave it out, and start one sweep per machine"
+            )
         self.launcher = Plugins.instance().instantiate_launcher(
             hydra_context=hydra_context, task_function=task_function, config=config
         )
@@ -77,9 +83,6 @@ class MatrixSweeper(Sweeper):  # type: ignore[misc]  # Hydra's plugins are untyp
         with read_write(self.config.hydra.sweep):
             # Resolved once: every job must see the same folder, wherever its process runs.
             self.config.hydra.sweep.dir = str(directory)
-        if self.max_batch_size is not None and self.max_batch_size < 1:
-            raise RunnerError(f"hydra.sweeper.max_batch_size={self.max_batch_size}: it must be at least 1, or null")
-        runs_here = str(self.config.hydra.launcher._target_).endswith("BasicLauncher")
         request = planning.SweepRequest(
             choices=self._choices(arguments),
             exclude=_plain(self.exclude),
@@ -90,8 +93,6 @@ class MatrixSweeper(Sweeper):  # type: ignore[misc]  # Hydra's plugins are untyp
             resolved=OmegaConf.to_yaml(
                 {"config": without_hydra(self.config), "hydra": {"sweeper": self.config.hydra.sweeper}}
             ),
-            batch=self.max_batch_size or (1 if runs_here else 10**6),
-            runs_here=runs_here,
             notes=self._notes(),
         )
         self.task.exit_status = run.run_sweep(request, self._composer(request), self._launch)
@@ -187,12 +188,12 @@ class MatrixSweeper(Sweeper):  # type: ignore[misc]  # Hydra's plugins are untyp
         composed = without_hydra(self.hydra_context.config_loader.load_sweep_config(self.config, words))
         return combining.Composed(schema.written(composed), schema.resolved(composed))
 
-    def _launch(self, batch: Sequence[Sequence[str]], first: int) -> list[Outcome | CaptureOutcome]:
-        returned: Sequence[JobReturn] = self.launcher.launch([list(job) for job in batch], initial_job_idx=first)
+    def _launch(self, job: Sequence[str], number: int) -> Outcome | CaptureOutcome:
+        returned: Sequence[JobReturn] = self.launcher.launch([list(job)], initial_job_idx=number)
         # A job that raised is a fault of the runner itself or of its disk, which main() explains: the line that Hydra
         # prints before it raises would stand above the explanation.
         with contextlib.redirect_stderr(io.StringIO()):
-            return [job.return_value for job in returned]
+            return returned[0].return_value
 
 
 def _experiment(choice: Any) -> str:
