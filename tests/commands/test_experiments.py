@@ -11,7 +11,7 @@ import yaml
 
 from runner.commands import resume, sweep
 from runner.config.choices import as_hydra_wants
-from runner.machine import installation
+from runner.machine import host, installation
 from runner.protocol.errors import RunnerError
 from runner.results import ledger
 from runner.sweep.planning import PlannedCell
@@ -176,8 +176,9 @@ def leave(mlruns: Path, name: str, arguments: list[str], experiments: str) -> Pa
     """A sweep that was started here and has ended."""
     folder = mlruns / "sweeps" / name
     (folder / "cells").mkdir(parents=True)
-    here = str(Path.cwd())
-    ledger.begin(folder, ledger.SweepEntry(name, "x", "line", "h", "c", False, [], arguments, here, experiments, "1.1"))
+    here, host_id = str(Path.cwd()), str(host.fingerprint()["host_id"])
+    entry = ledger.SweepEntry(name, "x", "line", host_id, "c", False, [], arguments, here, experiments, "1.1")
+    ledger.begin(folder, entry)
     return folder
 
 
