@@ -1,5 +1,5 @@
 # make sweep: set up and run the main matrix.   make test: set up and check everything.   make ui: look at results.
-# Both set-ups are the same and are skipped when they are done.
+# make setup: only set up. All set-ups are the same and are skipped when they are done.
 
 PYTHON ?= $(shell command -v python3.11 || command -v python3.12 || command -v python3.13 || command -v python3.10 || echo python3)
 ARGS ?= -m allocator=ptmalloc,jemalloc ipex=off,on
@@ -8,13 +8,15 @@ PY := .venv/bin/python
 READY := .venv/.ready
 DEBIAN := libjemalloc2 libgoogle-perftools4 numactl linux-perf g++ default-jre-headless apache2-utils nghttp2-client
 
-.PHONY: sweep test ui system clean help
+.PHONY: sweep setup test ui system clean help
 
 help:
 	@sed -n '1,2p' Makefile
 
-sweep: system $(READY)
+sweep: setup
 	$(PY) -m runner $(ARGS)
+
+setup: system $(READY)
 
 # A browser, for the pages of MLflow that sweeps save.
 test: DEBIAN += chromium
