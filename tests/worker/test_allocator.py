@@ -17,6 +17,21 @@ from tests.conftest import ROOT
 FOLDERS = libraries.search_path({}, sys.executable)
 
 
+# This environment's interpreter, and the system's: Debian's is linked without PIE and takes the address of malloc, and
+# the loader then says that malloc is the program's.
+INTERPRETERS = [sys.executable, *filter(None, [shutil.which("python3", path="/usr/bin")])]
+
+
+def owner_under(interpreter: str, preload: Path | None) -> str:
+    """The file that owns malloc in a process of this interpreter."""
+    code = "from runner.worker import symbols; print(symbols.owner('malloc'))"
+    env = {"LD_PRELOAD": str(preload)} if preload else {}
+    done = subprocess.run(
+        [interpreter, "-S", "-c", code], cwd=ROOT, env=env, capture_output=True, text=True, check=True
+    )
+    return done.stdout.strip()
+
+
 def answers_under(preload: Path) -> dict[str, str | None]:
     """Allocator -> what the file that owns malloc answers, in a process that preloads this library."""
     code = (
@@ -43,6 +58,15 @@ def test_an_allocator_answers_as_itself_alone_under_any_name(stem: str, tmp_path
     for path in (file, other, link):
         answers = answers_under(path)
         assert [name for name, version in answers.items() if version] == [stem]
+
+
+@pytest.mark.parametrize("interpreter", INTERPRETERS)
+def test_malloc_is_the_allocators_whatever_program_runs_python(interpreter: str) -> None:
+    assert Path(owner_under(interpreter, None)).name.startswith("libc")
+    file = libraries.find("jemalloc", FOLDERS)
+    if file is None:
+        pytest.skip("libjemalloc is not installed")
+    assert owner_under(interpreter, file) == str(file)
 
 
 def test_without_a_preloaded_library_glibc_answers_alone() -> None:
