@@ -18,5 +18,5 @@ COPY experiments experiments
 RUN make setup
 
 COPY . .
-ENTRYPOINT [".venv/bin/python", "-m", "runner"]
+ENTRYPOINT ["/runner/.venv/bin/python", "-m", "runner"]
 CMD ["--help"]
