@@ -137,11 +137,6 @@ def test_each_link_of_a_page_leads_to_a_file(page: Path) -> None:
             assert (page.parent / link.partition("#")[0]).exists(), link
 
 
-def test_llms_names_every_page_of_docs() -> None:
-    linked = set(re.findall(r"\]\((docs/[^)]*)\)", read("llms.txt")))
-    assert linked == {f"docs/{page.name}" for page in PAGES if page.parent.name == "docs"}
-
-
 @pytest.mark.parametrize("words", runner_lines(read("llms.txt")), ids=" ".join)
 def test_each_command_of_llms_is_understood(words: list[str], tmp_path: Path) -> None:
     if words[0] in commands.COMMANDS:
