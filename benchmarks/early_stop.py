@@ -21,7 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from runner import stats
-from runner.config.limits import AUTO
+from runner.config.sweep_options import AUTO
 from runner.stats.blocks import fit_logs
 from runner.stats.estimates import Floats
 from runner.sweep.rounds import LOOKS, level_of, undecided_places

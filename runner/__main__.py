@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import warnings
 
-from runner import __version__, commands
+from runner import commands
 from runner.commands import refusal
 from runner.config import names
 from runner.protocol.errors import RunnerError, StorageError
@@ -18,10 +19,10 @@ def main() -> int:
     try:
         words = sys.argv[1:]
         names.check_words(words)
-        if words[:1] == ["--version"]:
-            print(f"runner {__version__}")
-            return 0
         return commands.run(words)
+    except BrokenPipeError:  # the reader, such as head, has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
     except KeyboardInterrupt:
         print("runner: interrupted", file=sys.stderr)
         return 130

@@ -16,7 +16,7 @@ from rich.console import Console
 from runner.analysis.comparison import FIGURES
 from runner.analysis.comparison import compare as compared
 from runner.capture import collect, counters, itt, onednn, toplev
-from runner.commands import explain, ui
+from runner.commands import selection, ui
 from runner.config import limits, names
 from runner.job import passes
 from runner.machine import host, lock
@@ -172,10 +172,10 @@ def test_a_matrix_of_too_many_cells_is_refused_before_any_is_composed(tmp_path: 
 @pytest.mark.parametrize("name", ["../..", "../../x", "/etc", ".", "20260101-a/../../x", ""])
 def test_a_sweep_is_named_and_not_reached_by_a_path(name: str, tmp_path: Path) -> None:
     make_store(tmp_path)
-    with pytest.raises(RunnerError, match=r"not a sweep|several sweeps"):
+    with pytest.raises(RunnerError, match=r"no such sweep|several sweeps"):
         find_all([name], tmp_path)
     with pytest.raises(RunnerError):
-        explain.find(f"{name}:fastest", None, tmp_path)
+        selection.find(f"{name}:fastest", None, tmp_path)
 
 
 def test_a_link_out_of_the_store_is_no_sweep(tmp_path: Path) -> None:

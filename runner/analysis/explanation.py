@@ -92,6 +92,8 @@ class Explanation:
     """The figures that differ, as (metric, before, after)."""
     warning: str = ""
     """The warning of ranking.warning(), which is shown first; empty without one."""
+    as_baseline: str = ""
+    """What the words that named the cells left open, which is as in the baseline: ``ipex=off``; empty if nothing."""
 
     @property
     def change_ms(self) -> float:
@@ -103,12 +105,30 @@ class Explanation:
         """What the rounds say, as far as they can be trusted; empty without a verdict."""
         return UNTRUSTED if self.warning else self.verdict.answer.value if self.verdict else ""
 
+    @property
+    def conclusion(self) -> str:
+        """The whole explanation in plain words, for a reader who skips the tables."""
+        ratio = self.before_ms / self.after_ms
+        faster = f"B is {ratio:.2f}x as fast as A" if ratio >= 1 else f"B is slower than A: {ratio:.2f}x of its speed"
+        change = f"{abs(self.change_ms):.3g} ms {'less' if self.change_ms < 0 else 'more'} per iteration"
+        return f"{faster}, {change}. {self._certainty}"
+
+    @property
+    def _certainty(self) -> str:
+        if self.warning:
+            return "Whether that is real can't be told from disturbed rounds."
+        if self.verdict is None or self.verdict.interval is None:
+            return "One round can't tell whether that is real; rounds=5 can."
+        if self.verdict.answer is stats.Answer.UNDECIDED:
+            return "That is no clear difference: more rounds may tell."
+        return "The difference is real."
+
     def as_data(self) -> dict[str, Any]:
         """Plain data, for JSON."""
         data = asdict(self)
         if self.verdict is not None:
             data["verdict"]["answer"] = self.answer
-        return {**data, "change_ms": self.change_ms}
+        return {**data, "change_ms": self.change_ms, "conclusion": self.conclusion}
 
 
 Table = Mapping[str, Sequence[Any]]

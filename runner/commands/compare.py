@@ -62,7 +62,7 @@ def _parser() -> argparse.ArgumentParser:
         "sweeps",
         metavar="SWEEP",
         nargs="*",
-        help="compare this sweep: its name, the beginning of it, or all (default: the newest)",
+        help="compare this sweep: its name, the beginning of it, or all (default: the newest with results)",
     )
     parser.add_argument(
         "--baseline", metavar="AXIS=VALUE,...", help="let speed-ups refer to this cell (default: the sweep's own)"
@@ -72,7 +72,7 @@ def _parser() -> argparse.ArgumentParser:
         "--best-under", metavar="X", type=float, help="also name the fastest cell whose max_abs_err is at most X"
     )
     add_allow(parser)
-    add_format(parser, "table", "md", "csv", "json")
+    add_format(parser, "csv")
     parser.add_argument("--wide", action="store_true", help="show every column of a ranking, however wide it gets")
     add_top(parser, 20)
     add_mlruns(parser)

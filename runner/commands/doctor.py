@@ -16,13 +16,14 @@ from rich.markup import escape
 from rich.table import Table
 
 from runner.capture import probe, topdown
-from runner.commands.options import make_parser
+from runner.commands.options import add_format, make_parser
 from runner.config.captures import CaptureConf, IttCaptureConf, ToplevCaptureConf
 from runner.launch import libraries
 from runner.machine import host, installation, servers
 from runner.machine.capabilities import Machine, this_machine
-from runner.report import terminal
+from runner.report import escaping, tables, terminal
 
+_HEADINGS = ("axis", "value", "here", "", "to install it")
 CAN, CAN_NOT, MISSING = "can run", "can't run", "missing"
 
 
@@ -155,21 +156,29 @@ def main(arguments: list[str]) -> int:
     parser = make_parser(
         "doctor", "Exit status: 0 if nothing is missing, 1 if something is missing that can be installed."
     )
-    parser.add_argument("--json", action="store_true", help="print the same as one JSON object")
+    add_format(parser)
+    parser.add_argument("--json", action="store_const", const="json", dest="format", help="the same as --format json")
     options = parser.parse_args(arguments)
     fingerprint, rows = host.fingerprint(), findings()
-    if options.json:
+    status = 1 if any(finding.verdict == MISSING for finding in rows) else 0
+    if options.format == "json":
         print(json.dumps({"host": fingerprint, "findings": [asdict(finding) for finding in rows]}, indent=1))
-    else:
-        console = terminal.make_console()
-        for name, text in machine_lines(fingerprint):
-            console.print(f"{name:<13}{text}", markup=False)
-        table = Table(box=box.SIMPLE_HEAD, header_style="bold", pad_edge=False)
-        for column in ("axis", "value", "here", "", "to install it"):
-            table.add_column(column, overflow="fold")
-        colors = {CAN: "green", CAN_NOT: "yellow", MISSING: "red"}
-        for row in rows:
-            verdict = f"[{colors[row.verdict]}]{row.verdict}[/]"
-            table.add_row(row.axis, row.value, verdict, escape(row.why), escape(row.mend))
-        terminal.print_folded(console, table)
-    return 1 if any(finding.verdict == MISSING for finding in rows) else 0
+        return status
+    if options.format == "md":
+        values = [[tables.Value(text) for text in asdict(row).values()] for row in rows]
+        section = tables.Section("Findings", [(heading, True) for heading in _HEADINGS], values)
+        lines = [f"- {name}: {escaping.markdown(text)}" for name, text in machine_lines(fingerprint)]
+        print("\n".join([*lines, "", *tables.markdown_table(section)]))
+        return status
+    console = terminal.make_console()
+    for name, text in machine_lines(fingerprint):
+        console.print(f"{name:<13}{text}", markup=False)
+    table = Table(box=box.SIMPLE_HEAD, header_style="bold", pad_edge=False)
+    for column in _HEADINGS:
+        table.add_column(column, overflow="fold")
+    colors = {CAN: "green", CAN_NOT: "yellow", MISSING: "red"}
+    for row in rows:
+        verdict = f"[{colors[row.verdict]}]{row.verdict}[/]"
+        table.add_row(row.axis, row.value, verdict, escape(row.why), escape(row.mend))
+    terminal.print_folded(console, table)
+    return status

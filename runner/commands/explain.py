@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
-from rich import box
 from rich.markup import escape
-from rich.table import Table
 
 from runner.analysis.cause import count, signed
 from runner.analysis.comparability import refuse_mixing
@@ -20,88 +18,19 @@ from runner.analysis.verdict import ONE_ROUND
 from runner.capture.kernel_tables import by_shape
 from runner.capture.tables import read_table, read_trace
 from runner.commands.options import add_allow, add_format, add_mlruns, add_top, allowed, make_parser
+from runner.commands.selection import SweepCell, find, same_keys
 from runner.matrix.rules import distinguishing_axes
-from runner.protocol.cell import ABSENT, MAIN_AXES
+from runner.protocol.cell import MAIN_AXES
 from runner.protocol.errors import RunnerError
-from runner.report import terminal
+from runner.report import escaping, tables, terminal
 from runner.report.columns import interval_text
-from runner.results import cells, sweeps
-from runner.results.cells import CellRow, cell_row
-from runner.results.outcome import captures_folder, read_cell
+from runner.results import cells
 
 _EPILOG = """A and B are cells of the newest sweep, or of --sweep: an id or its beginning, axes that one cell alone has
-(allocator=jemalloc,ipex=on), or fastest, slowest. SWEEP:CELL takes a cell of another sweep, which may be the same cell:
-20260101:fastest, by the sweep's name or its beginning. Sweeps whose hosts, versions or settings differ are refused."""
-
-
-@dataclass(frozen=True)
-class SweepCell:
-    """A cell, and the folder of its sweep."""
-
-    sweep: Path
-    cell: CellRow
-
-    @property
-    def captures(self) -> Path:
-        """The folder with the captures of the cell."""
-        return captures_folder(self.sweep, self.cell.cell_id)
-
-
-def find(text: str, default: str | None, mlruns: Path) -> SweepCell:
-    """The measured cell that ``text`` means.
-
-    Args:
-        default: the sweep of a cell that names none; None for the newest.
-
-    Raises:
-        RunnerError: no cell is meant, or several.
-    """
-    name, colon, selector = text.rpartition(":")
-    folder = sweeps.find(name if colon else default, mlruns)
-    measured = _measured(folder)
-    candidates = _select(selector, measured, text)
-    if len(candidates) != 1:
-        raise RunnerError(f"{text}: {_refusal(candidates, measured, folder.name)}")
-    return SweepCell(folder, candidates[0])
-
-
-def _measured(folder: Path) -> list[CellRow]:
-    """The cells of a sweep that have a time, fastest first; one that failed in any of its rounds has none."""
-    records = [read_cell(folder, path.name) for path in sorted((folder / "cells").iterdir())]
-    rows = [cell_row(record, folder.name) for record in records if record is not None and record.results]
-    return sorted((row for row in rows if row.p50_ms is not None), key=lambda row: row.place)
-
-
-def _select(selector: str, measured: Sequence[CellRow], text: str) -> list[CellRow]:
-    """The cells that a selector fits: ``fastest``, ``slowest``, axes, or the beginning of an id.
-
-    Raises:
-        RunnerError: it names an axis that the sweep does not have.
-    """
-    if selector in ("fastest", "slowest"):
-        return list(measured[:1] if selector == "fastest" else measured[-1:])
-    if "=" not in selector:
-        return [cell for cell in measured if cell.cell_id.startswith(selector)]
-    wanted = dict(pair.split("=", 1) for pair in selector.split(",") if "=" in pair)
-    unknown = [axis for axis in wanted if measured and axis not in measured[0].labels]
-    if unknown:
-        raise RunnerError(f"{text}: {unknown[0]!r} is not an axis; the axes are {', '.join(measured[0].axes)}")
-    return [cell for cell in measured if all(cell.labels.get(key) == value for key, value in wanted.items())]
-
-
-def _refusal(candidates: Sequence[CellRow], measured: Sequence[CellRow], sweep: str) -> str:
-    """Why a selector names no one cell, and which cells there are to choose from."""
-    if not measured:
-        return f"no cell of {sweep} was measured"
-    choices = sorted(candidates or measured, key=lambda cell: cell.cell_id)
-    labels = _same_keys([cell.labels for cell in choices])
-    distinguishing = distinguishing_axes(_same_keys([cell.labels for cell in measured])) or ("model",)
-    named = "; ".join(
-        f"{cell.cell_id} ({terminal.label({**dict.fromkeys(distinguishing, ABSENT), **its_labels}, distinguishing)})"
-        for cell, its_labels in zip(choices, labels, strict=True)
-    )
-    problem = "means several measured cells" if candidates else "is not a measured cell"
-    return f"{problem} of {sweep}; choose one of {named}"
+(allocator=jemalloc,ipex=on) or their values (jemalloc), or fastest, slowest, baseline. What axes or values leave open
+is as in the baseline. SWEEP:CELL takes a cell of another sweep, which may be the same cell: 20260101:fastest, by the
+sweep's name or its beginning. Sweeps whose hosts, versions or settings differ are refused."""
+_NO_CAPTURE = "no capture of both cells says where the time went: run them with capture=[onednn,itt]"
 
 
 def _check(pair: tuple[SweepCell, SweepCell], texts: tuple[str, str], allow: Sequence[str]) -> None:
@@ -121,15 +50,9 @@ def _check(pair: tuple[SweepCell, SweepCell], texts: tuple[str, str], allow: Seq
     refuse_mixing(replace(stored, rows=rows), allow)
 
 
-def _same_keys(labels: Sequence[Mapping[str, str]]) -> list[dict[str, str]]:
-    """The labels of several cells, with the keys of all of them."""
-    every = dict.fromkeys((key for its_labels in labels for key in its_labels), ABSENT)
-    return [{**every, **its_labels} for its_labels in labels]
-
-
 def _names(pair: tuple[SweepCell, SweepCell]) -> tuple[str, str]:
     """The names of the cells: their distinguishing axes, and with two sweeps also the sweeps and the main axes."""
-    labels = _same_keys([side.cell.labels for side in pair])
+    labels = same_keys([side.cell.labels for side in pair])
     distinguishing = distinguishing_axes(labels)
     if pair[0].sweep == pair[1].sweep:
         before, after = (terminal.label(its_labels, distinguishing) for its_labels in labels)
@@ -160,16 +83,22 @@ def _explain(pair: tuple[SweepCell, SweepCell]) -> Explanation:
     primitives = read_table(folders[0] / "by_primitive.json"), read_table(folders[1] / "by_primitive.json")
     problems = by_shape(read_trace(folders[0] / "trace.csv")), by_shape(read_trace(folders[1] / "trace.csv"))
     ranked = rows[id(before.cell)], rows[id(after.cell)]
-    return explain(_names(pair), ranked, operators, source, primitives, problems)
+    explanation = explain(_names(pair), ranked, operators, source, primitives, problems)
+    left_open = dict.fromkeys(text for side in pair for text in side.as_baseline.split(", ") if text)
+    return replace(explanation, as_baseline=", ".join(left_open))
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = make_parser("explain", _EPILOG)
-    parser.add_argument("before", metavar="A", help="start from this cell: fastest, slowest, an id, or axes")
+    parser.add_argument(
+        "before", metavar="A", help="start from this cell: baseline, fastest, slowest, axes, their values, or an id"
+    )
     parser.add_argument("after", metavar="B", help="compare this cell with it, named in the same ways")
-    parser.add_argument("--sweep", metavar="SWEEP", help="take both cells from this sweep (default: the newest)")
+    parser.add_argument(
+        "--sweep", metavar="SWEEP", help="take both cells from this sweep (default: the newest with results)"
+    )
     add_allow(parser)
-    add_format(parser, "table", "json")
+    add_format(parser)
     add_top(parser, 10)
     add_mlruns(parser)
     return parser
@@ -181,11 +110,14 @@ def main(arguments: list[str]) -> int:
     if options.top < 1:
         raise RunnerError(f"--top {options.top}: it must be at least 1")
     allow = allowed(options.allow)
-    before, after = (find(text, options.sweep, Path(options.mlruns)) for text in (options.before, options.after))
-    _check((before, after), (options.before, options.after), allow)
+    texts = (options.before, options.after)
+    before, after = (find(text, options.sweep, Path(options.mlruns)) for text in texts)
+    _check((before, after), texts, allow)
     explanation = _explain((before, after))
     if options.format == "json":
         print(json.dumps(explanation.as_data(), indent=1))
+    elif options.format == "md":
+        print(_markdown(explanation, options.top))
     else:
         show(explanation, options.top)
     return 0
@@ -196,19 +128,34 @@ def show(explanation: Explanation, top: int) -> None:
     console = terminal.make_console()
     if explanation.warning:
         console.print(f"[bold red]{escape(explanation.warning)}[/bold red]")
-    console.print(f"A  {explanation.before}\nB  {explanation.after}", markup=False)
-    console.print(f"{_summary(explanation)}\n", markup=False)
-    tables = _tables(explanation, top)
-    if explanation.parts:
-        terminal.print_whole(console, tables.pop(0))
-        rest = signed(explanation.unexplained_ms or 0.0)
-        console.print(f"left unexplained by what was counted: {rest} ms\n", markup=False)
-    else:
-        console.print(
-            "no capture of both cells says where the time went: run them with capture=[onednn,itt]\n", markup=False
-        )
-    for table in tables:
-        terminal.print_whole(console, table)
+    for line in (*_cells(explanation), _summary(explanation)):
+        console.print(line, markup=False)
+    console.print()
+    for section in _sections(explanation, top):
+        terminal.print_whole(console, tables.drawn(section))
+        for note in section.notes:
+            console.print(f"{note}\n", markup=False)
+    if not explanation.parts:
+        console.print(f"{_NO_CAPTURE}\n", markup=False)
+    console.print(f"[bold]{escape(explanation.conclusion)}[/bold]")
+
+
+def _markdown(explanation: Explanation, top: int) -> str:
+    lines = [f"**{escaping.markdown(explanation.warning)}**", ""] if explanation.warning else []
+    lines += [f"**{escaping.markdown(explanation.conclusion)}**", ""]
+    lines += [f"- {escaping.markdown(line)}" for line in (*_cells(explanation), _summary(explanation))]
+    for section in _sections(explanation, top):
+        lines += ["", *tables.markdown_table(section)]
+        lines += ["", *(escaping.markdown(note) for note in section.notes)] if section.notes else []
+    if not explanation.parts:
+        lines += ["", escaping.markdown(_NO_CAPTURE)]
+    return "\n".join(lines)
+
+
+def _cells(explanation: Explanation) -> list[str]:
+    """Which cells A and B are, and what both have in common because the words left it open."""
+    lines = [f"A  {explanation.before}", f"B  {explanation.after}"]
+    return [*lines, f"as in the baseline: {explanation.as_baseline}"] if explanation.as_baseline else lines
 
 
 def _summary(explanation: Explanation) -> str:
@@ -222,44 +169,44 @@ def _summary(explanation: Explanation) -> str:
     return f"p50 {times}: {explanation.before_ms / explanation.after_ms:.2f}x ({certainty})"
 
 
-def _tables(explanation: Explanation, top: int) -> list[Table]:
+def _sections(explanation: Explanation, top: int) -> list[tables.Section]:
     """The parts of an iteration, then at most ``top`` rows each of operators, primitives, shapes; all figures."""
-    tables = []
+    sections = []
+    rows: list[tuple[str, ...]]
     if explanation.parts:
-        table = _table("where the time of an iteration went", "A ms", "B ms", "change ms", "what was counted")
-        for part in explanation.parts:
-            name = f"{part.name} (across the others)" if part.across else part.name
-            table.add_row(name, *_change(part.before_ms, part.after_ms), escape(part.words or ""))
-        tables.append(table)
-    for title, rows in (
+        rows = [
+            (
+                f"{part.name} (across the others)" if part.across else part.name,
+                *_change(part.before_ms, part.after_ms),
+                part.words or "",
+            )
+            for part in explanation.parts
+        ]
+        rest = f"left unexplained by what was counted: {signed(explanation.unexplained_ms or 0.0)} ms"
+        sections.append(_section("where the time of an iteration went", (*_MS, "what was counted"), rows, rest))
+    for title, changes in (
         (f"operator, own time (by {explanation.operators_by})", explanation.operators),
         ("oneDNN primitive", explanation.primitives),
     ):
-        if rows:
-            table = _table(title, "A ms", "B ms", "change ms")
-            for row in rows[:top]:
-                table.add_row(escape(row.name), *_change(row.before_ms, row.after_ms))
-            tables.append(table)
+        if changes:
+            rows = [(row.name, *_change(row.before_ms, row.after_ms)) for row in changes[:top]]
+            sections.append(_section(title, _MS, rows))
     if explanation.shapes:
-        table = _table("oneDNN primitive by shape", "A ms", "B ms", "change ms", "what computed it")
-        for shape in explanation.shapes[:top]:
-            table.add_row(escape(shape.name), *_change(shape.before_ms, shape.after_ms), escape(shape.words))
-        tables.append(table)
+        rows = [(row.name, *_change(row.before_ms, row.after_ms), row.words) for row in explanation.shapes[:top]]
+        sections.append(_section("oneDNN primitive by shape", (*_MS, "what computed it"), rows))
     if explanation.figures:
-        table = _table("figure", "A", "B")
-        for name, before, after in explanation.figures:
-            table.add_row(escape(name), count(before), count(after))
-        tables.append(table)
-    return tables
+        rows = [(name, count(before), count(after)) for name, before, after in explanation.figures]
+        sections.append(_section("figure", ("A", "B"), rows))
+    return sections
+
+
+_MS = ("A ms", "B ms", "change ms")
 
 
 def _change(before_ms: float, after_ms: float) -> tuple[str, str, str]:
     return f"{before_ms:.4g}", f"{after_ms:.4g}", signed(after_ms - before_ms)
 
 
-def _table(first: str, *numbers: str) -> Table:
-    table = Table(box=box.SIMPLE_HEAD, header_style="bold", pad_edge=False)
-    table.add_column(first)
-    for name in numbers:
-        table.add_column(name, justify="left" if name.startswith("what") else "right")
-    return table
+def _section(first: str, others: Sequence[str], rows: Sequence[Sequence[str]], *notes: str) -> tables.Section:
+    headings = [(first, True), *((name, name.startswith("what")) for name in others)]
+    return tables.Section(first, headings, [[tables.Value(text) for text in row] for row in rows], notes)

@@ -21,7 +21,10 @@ def make_parser(command: str, more: str = "") -> argparse.ArgumentParser:
 def add_mlruns(parser: argparse.ArgumentParser) -> None:
     """The option that says where the results are."""
     parser.add_argument(
-        "--mlruns", metavar="DIR", default="mlruns", help="look for the results in this folder (default: %(default)s)"
+        "--mlruns",
+        metavar="DIR",
+        default="mlruns",
+        help="look for the results in this folder (default: %(default)s); mlruns=DIR is the same",
     )
 
 
@@ -32,10 +35,17 @@ def add_top(parser: argparse.ArgumentParser, rows: int) -> None:
     )
 
 
-def add_format(parser: argparse.ArgumentParser, *formats: str) -> None:
-    """The option that chooses how to print; the first format is the default."""
+def add_format(parser: argparse.ArgumentParser, *more: str) -> None:
+    """The option that chooses how to print: for people, for GitHub, for programs.
+
+    Args:
+        more: the formats that only this command has.
+    """
     parser.add_argument(
-        "--format", choices=formats, default=formats[0], help="print the result in this format (default: %(default)s)"
+        "--format",
+        choices=("text", "md", "json", *more),
+        default="text",
+        help="print the result in this format (default: %(default)s)",
     )
 
 

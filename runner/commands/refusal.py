@@ -2,18 +2,11 @@
 
 from __future__ import annotations
 
-import difflib
 import re
 import shlex
 
-from runner.commands import COMMANDS
+from runner.commands.spelling import near as _near
 from runner.config import names
-
-
-def _close(word: str, options: list[str]) -> str:
-    near = difflib.get_close_matches(word, options, n=1)
-    return f"; did you mean {near[0]}?" if near else ""
-
 
 _LONGEST = 3000
 
@@ -76,7 +69,8 @@ def _translate(text: str) -> str | None:
         options = re.findall(r"^\t(\S+)$", text, re.M)
         group, value = missing["group"], missing["value"]
         choices = f"; choose one of {', '.join(options)}" if options else ""
-        return f"{group}={value}: there is no such {group}{choices}{_close(value, options)}"
+        own = "; to measure a model of your own: docs/your_model.md" if group == "model" else ""
+        return f"{group}={value}: there is no such {group}{choices}{_near(value, options)}{own}"
     # Hydra names no options for a group that takes a list.
     one_of_list = re.search(r"Could not load '(?P<group>capture)/(?P<value>[^'/]*)'", text)
     if one_of_list:
@@ -86,7 +80,7 @@ def _translate(text: str) -> str | None:
 
         names = [field.name for field in fields(CaptureConf)]
         value = one_of_list["value"]
-        return f"capture=[{value}]: there is no such capture; choose among {', '.join(names)}{_close(value, names)}"
+        return f"capture=[{value}]: there is no such capture; choose among {', '.join(names)}{_near(value, names)}"
     no_group = re.search(r"Could not override '(?P<key>[^']+)'", text)
     if no_group:
         key = no_group["key"]
@@ -96,9 +90,9 @@ def _translate(text: str) -> str | None:
         from runner.protocol.cell import ENTRIES
 
         names = [*dict.fromkeys(key.partition(".")[0] for key in ENTRIES), *ONE_VALUE]
-        near = "" if "." in key else _close(key, names)
+        meant = "" if "." in key else _near(key, names)
         return (
-            f"{key}: there is no such option{near}; see python -m runner --cfg job "
+            f"{key}: there is no such option{meant}; see python -m runner --cfg job "
             "(a new key of a mapping needs a + before it)"
         )
     wrong = re.search(
@@ -108,13 +102,12 @@ def _translate(text: str) -> str | None:
     key_line = re.search(r"full_key: (?P<key>\S+)", text)
     if wrong and key_line:
         return f"{key_line['key']}: {wrong['what']}"
+    several = re.search(r"Ambiguous value for argument '(?P<word>[^']+)'", text)
+    if several:
+        return f"{several['word']}: --cfg shows one cell; name one value, or show the whole matrix with --dry-run"
     mandatory = re.search(r"Missing mandatory value: (?P<key>\S+)", text)
     if mandatory:
         return f"{mandatory['key']}: it has no value; give it with {mandatory['key']}=..."
-    bare = re.search(r"Error parsing override '(?P<word>[\w-]+)'\s+missing EQUAL", text)
-    if bare:
-        near = _close(bare["word"], list(COMMANDS))
-        return f"the command line can't be read: {bare['word']} is neither a command nor name=value{near}"
     return None
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import os
+import re
 import secrets
 import sys
 import time
@@ -11,7 +12,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from runner.config import choices
+from runner.commands import spelling
+from runner.config import choices, override_text
 from runner.machine import installation
 from runner.machine.host import version_of
 from runner.protocol.cell import ENTRIES
@@ -94,6 +96,7 @@ def main(words: Sequence[str]) -> int:
 
 # Words of the command line that stand for a setting.
 _SPELLINGS = {"--no-wait": "wait=false", "--wide": "wide=true"}
+_AXES_AND_VALUES = re.compile(r"\w+=[\w.+-]+(,\w+=[\w.+-]+)*", re.ASCII)
 
 
 def for_hydra(words: Sequence[str]) -> list[str]:
@@ -102,11 +105,12 @@ def for_hydra(words: Sequence[str]) -> list[str]:
     ``--config-dir`` is Hydra's option too, but Hydra would read what it finds there with YAML 1.1's booleans.
     """
     remaining, own = [], []
-    rest = iter(words)
-    for word in rest:
+    rest = list(words)
+    while rest:
+        word = rest.pop(0)
         option, equals, value = word.partition("=")
         if option in ("--config-dir", "-cd"):
-            own.append(_folder(option, value if equals else next(rest, "")))
+            own.append(_folder(option, value if equals else rest.pop(0) if rest else ""))
         elif option.lstrip("+~") == "hydra.searchpath":
             raise RunnerError(f"{word}: name a folder of your own with --config-dir DIR instead")
         elif word.startswith("~") and option[1:] in ENTRIES:
@@ -114,7 +118,14 @@ def for_hydra(words: Sequence[str]) -> list[str]:
                 f"{word}: it always has a value; leave this out for its default, or choose {option[1:]}=..."
             )
         elif option == "--dry-run":
-            remaining.append(f"dry_run={value if equals else 'true'}")
+            number = value if equals else rest.pop(0) if rest and rest[0].isdigit() else "true"
+            if not number.isdigit() and number != "true":
+                raise RunnerError(f"{word}: it takes the number of a cell, as in --dry-run=1, or nothing")
+            remaining.append(f"dry_run={number}")
+        elif option == "--mlruns":
+            remaining.append(f"mlruns={override_text.as_word(value if equals else rest.pop(0) if rest else '')}")
+        elif option.lstrip("+") == "baseline" and _AXES_AND_VALUES.fullmatch(value):
+            remaining.append(f"{option}={{{value.replace('=', ': ')}}}")  # as compare --baseline spells it
         else:
             remaining.append(_SPELLINGS.get(word, word))
     # A folder experiments/ in the working directory needs no option; folders that an option names go before it.
@@ -124,21 +135,22 @@ def for_hydra(words: Sequence[str]) -> list[str]:
     return _options_first(choices.as_hydra_wants(remaining))
 
 
-# Options of Hydra's that take the next word as their value, and those that do so if it is one of these.
-_WITH_VALUE = {"-c", "--cfg", "-p", "--package", "-cp", "--config-path", "-cn", "--config-name", "--experimental-rerun"}
-_INFO = {"all", "config", "defaults", "defaults-tree", "plugins", "searchpath"}
-
-
 def _options_first(words: Sequence[str]) -> list[str]:
     """The same words with the options before the overrides: argparse takes no override after an option that follows
-    one, and says of ``model=tiny -m ipex=off,on`` that there is no such argument."""
+    one, and says of ``model=tiny -m ipex=off,on`` that there is no such argument.
+
+    Raises:
+        RunnerError: a word can't be meant as it stands.
+    """
     options, overrides = list[str](), list[str]()
     rest = list(words)
     while rest:
         word = rest.pop(0)
         (options if word.startswith("-") else overrides).append(word)
-        if rest and (word in _WITH_VALUE or (word in ("-i", "--info") and rest[0] in _INFO)):
+        has_value = word in spelling.WITH_VALUE or (word in ("-i", "--info") and rest[:1] and rest[0] in spelling.INFO)
+        if rest and has_value:
             options.append(rest.pop(0))
+    spelling.check(options, overrides)
     return [*options, *overrides]
 
 

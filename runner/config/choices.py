@@ -52,7 +52,7 @@ def files_of(group: str, folders: Sequence[Path]) -> dict[str, Path]:
 def list_experiments(folders: Sequence[Path]) -> str:
     """The experiments in these folders, each with its first line of comment."""
     files = files_of(GROUP, folders)
-    return option_help.paragraphs([(names.visible(name), _comment(file)) for name, file in files.items()])
+    return option_help.paragraphs([(names.visible(name), comment(file)) for name, file in files.items()])
 
 
 def list_axes(entries: Mapping[str, Entry], folders: Sequence[Path]) -> str:
@@ -65,7 +65,7 @@ def _listed(values: Iterable[str]) -> str:
     return f"One of {', '.join(map(names.visible, values))}."
 
 
-def _comment(file: Path) -> str:
+def comment(file: Path) -> str:
     """The first comment of a file that is not a header of Hydra's (``# @package``); empty if there is none."""
     try:
         with file.open("rb") as opened:

@@ -7,17 +7,13 @@ from typing import TYPE_CHECKING, Any
 
 from runner.config import names, serving
 from runner.config.captures import check as check_capture
+from runner.config.sweep_options import AUTO, RACE
 from runner.protocol.cell import ENTRIES
 from runner.protocol.declaration import ABSENT, Declaration, as_text
 from runner.protocol.errors import RunnerError
 
 if TYPE_CHECKING:
     from runner.config.schema import Config
-
-# rounds=auto: as many as it takes to tell the cells apart.
-AUTO = "auto"
-# rounds=race: rounds only for the cells that can still be the best.
-RACE = "race"
 
 _MOST_ROUNDS = 10_000
 
@@ -70,7 +66,9 @@ def check(config: Config) -> None:
         check_declared(key, getattr(config, key), declaration)
     serving.check(cell, config.server_port, config.capture)
     if config.rounds not in (AUTO, RACE) and (isinstance(config.rounds, str) or not 1 <= config.rounds <= _MOST_ROUNDS):
-        raise RunnerError(f"rounds={config.rounds}: it must be a number from 1 to {_MOST_ROUNDS}, {AUTO} or {RACE}")
+        raise RunnerError(
+            f"rounds={config.rounds}: choose 1 to {_MOST_ROUNDS} (fresh processes per cell), {AUTO} or {RACE}"
+        )
     _check_where(config.where, config.rounds)
     check_capture(config.capture)
     if not cell.model.memory_formats:

@@ -19,6 +19,7 @@ from omegaconf import MISSING, DictConfig, OmegaConf
 
 from runner.config import limits, names, option_help
 from runner.config.captures import CaptureConf
+from runner.config.sweep_options import SweepOptions
 from runner.protocol import stored
 from runner.protocol.cell import ENTRIES, Cell
 from runner.protocol.declaration import Declaration, declaration_of, of_sweep, yaml_name
@@ -49,7 +50,7 @@ class SweepConf:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Config:
+class Config(SweepOptions):
     """One composed configuration: a cell, and what holds for its whole sweep."""
 
     cell: Cell
@@ -61,78 +62,7 @@ class Config:
         "What is recorded in a process of its own per cell, after the last round: [] or a list of onednn, itt, "
         "profiler, counters, toplev; see conf/capture."
     )
-    rounds: int | str = of_sweep(
-        "Processes per cell; auto: 3 for each cell, then more (5, 8, 12, 20) for those that can't be told from the "
-        "baseline or the fastest; race: 1 for each cell, then more for those that can still be the best. Every round "
-        "visits all its cells in a new random order.",
-        limits.AUTO,
-    )
-    smallest_pct: float = of_sweep(
-        "For rounds=auto and race: differences below this many percent are not looked for.",
-        2.0,
-        above=0,
-        unit="percent",
-    )
-    budget_min: float = of_sweep(
-        "For rounds=auto and race: after the first 3 rounds (race: the first) no job is started that would end after "
-        "this many minutes.",
-        8.0,
-        above=0,
-        unit="minutes",
-    )
-    capture_budget_min: float = of_sweep(
-        "No captures of a further cell are begun that would end after this many minutes of capturing; the baseline and "
-        "the fastest cells come first.",
-        10.0,
-        above=0,
-        unit="minutes",
-    )
-    where: Mapping[str, float] = of_sweep(
-        "For rounds=race: a cell whose figures are past one of these limits can't win, as in where={p99_ms: 50, "
-        "rel_l2: 0.02, memory_mb: 4000}.",
-        {},
-        keys=("p99_ms", "rel_l2", "memory_mb"),
-    )
-    reruns: int = of_sweep(
-        "How often a job measures again what other processes disturbed, in the same process where that is possible; "
-        "the last time counts, marked. A sweep stops it where it takes too long or helps in no job.",
-        2,
-        least=0,
-        unit="further measurements of what was contaminated",
-    )
-    retries: int = of_sweep(
-        "Further attempts at a job that failed.", 0, least=0, unit="further attempts at a failed job"
-    )
-    timeout_s: float = of_sweep(
-        "Seconds after which a job is stopped and its cell fails.", 1800.0, above=0, unit="seconds"
-    )
-    wait: int | bool = of_sweep(
-        "While another sweep measures on this host: wait for it; a number: so many seconds at most; false, or "
-        "--no-wait: refuse to start.",
-        True,
-        least=0,
-        unit="seconds",
-    )
-    dry_run: int | bool = of_sweep(
-        "Show what would run, what is excluded and how long it would take, and run nothing; a number shows how the job "
-        "of that cell would be started. --dry-run and --dry-run=N are the same.",
-        False,
-        least=1,
-        unit="the number of a cell",
-    )
-    wide: bool = of_sweep(
-        "Show every column of the ranking in the terminal, however wide; true, or --wide. Without it the table fits.",
-        False,
-    )
-    resume: bool = of_sweep("Go on with the newest sweep of the same command line; see also: resume --help.", False)
-    baseline: Mapping[str, Any] = of_sweep(
-        "The axes of the cell that speed-ups refer to, like {allocator: ptmalloc}; empty: the first cell.", {}
-    )
     expect: Sequence[ExpectConf] = of_sweep("Published speed-ups to print beside ours; see experiments/.", [])
-    mlruns: str = of_sweep("The folder of all results: mlflow.db, artifacts/ and sweeps/.", "mlruns")
-    tracking_uri: str | None = of_sweep(
-        "The http:// address of an MLflow server to record in instead of mlflow.db.", None
-    )
     sweep: SweepConf
 
 

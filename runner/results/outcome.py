@@ -16,6 +16,7 @@ from runner.protocol.jobfile import FORMAT
 from runner.protocol.resultfile import WorkerResult, read_result, result_file
 from runner.protocol.stored import Count, Duration, Figure, FormatError, VersionError
 from runner.protocol.verdicts import UNOBSERVED, EvidenceVerdict, QualityFinding, QualityVerdict, Status
+from runner.results.command_lines import resume_line
 
 DROPPED_FILE = "dropped.json"
 # History: 1 = first version.
@@ -253,6 +254,22 @@ def ended_rounds(sweep: Path, cell_id: str) -> list[int]:
     return sorted({int(number[1]) for file in files if (number := _ROUND.fullmatch(file.parent.name))})
 
 
+def has_results(sweep: Path) -> bool:
+    """Whether some job of a sweep ended by itself; a sweep that left no jobs, but a table of its cells, has results."""
+    files = (sweep / "cells").glob(f"*/round-*/{OUTCOME_FILE}")
+    statuses = (_status(file) for file in files)
+    first = next(statuses, Status.FINISHED if not (sweep / "cells").is_dir() else Status.KILLED)
+    return first != Status.KILLED or any(status != Status.KILLED for status in statuses)
+
+
+def _status(file: Path) -> Status | None:
+    """How a job ended; None if its outcome can't be read, which its reader will say."""
+    try:
+        return stored.read(Outcome, file, FORMAT).status
+    except FormatError:
+        return None
+
+
 def read_cell(sweep: Path, cell_id: str) -> CellRecord | None:
     """Read the record of one cell of a sweep; None when no job of it has ended.
 
@@ -287,7 +304,7 @@ def _record(sweep: Path, cell_id: str, rounds: Sequence[int], with_captures: boo
         raise VersionError(f"{error}: use the runner that made sweep {sweep.name}") from error
     except FormatError as error:
         raise FormatError(
-            f"{error}; python -m runner resume {sweep.name} measures that round again, or remove it from {folder}"
+            f"{error}; {resume_line(sweep)} measures that round again, or remove it from {folder}"
         ) from error
 
 

@@ -6,34 +6,44 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from runner.protocol.errors import RunnerError
+from runner.results import outcome
 
 CELLS_FILE = "cells.parquet"
 
 
 def find_all(names: Sequence[str], mlruns: Path) -> list[Path]:
-    """The folders of the named sweeps, each once; the newest where none is named.
+    """The folders of the named sweeps, each once; the newest one with results where none is named.
 
     Raises:
         RunnerError: there is no sweep, or a name fits none or several.
     """
-    stored = _stored(mlruns)
     if not names:
-        return stored[-1:]
+        return [find(None, mlruns)]
+    stored = every(mlruns)
     return list(dict.fromkeys(path for name in names for path in (stored if name == "all" else [_named(name, stored)])))
 
 
-def find(name: str | None, mlruns: Path) -> Path:
-    """The sweep that a name or its beginning means; the newest without a name.
+def find(name: str | None, mlruns: Path, has_results: bool = True) -> Path:
+    """The sweep that a name or its beginning means; without a name the newest.
+
+    Args:
+        has_results: whether the newest is the newest with results, which one that was interrupted early has not.
 
     Raises:
         RunnerError: there is no sweep, or the name fits none or several.
     """
-    stored = _stored(mlruns)
-    return stored[-1] if name is None else _named(name, stored)
+    stored = every(mlruns)
+    if name is not None:
+        return _named(name, stored)
+    return next((path for path in reversed(stored) if has_results and outcome.has_results(path)), stored[-1])
 
 
-def _stored(mlruns: Path) -> list[Path]:
-    """The folders of sweeps, oldest first; a link that leads out of the store is not one."""
+def every(mlruns: Path) -> list[Path]:
+    """The folders of all sweeps, oldest first; a link that leads out of the store is not one.
+
+    Raises:
+        RunnerError: there is none, or the folder can't be read.
+    """
     try:
         store = (mlruns / "sweeps").resolve()
         folders = sorted(
@@ -44,7 +54,9 @@ def _stored(mlruns: Path) -> list[Path]:
     except (OSError, RuntimeError) as error:  # resolve() raises the latter for links in a circle
         raise RunnerError(f"--mlruns={mlruns}: it can't be read ({error})") from error
     if not folders:
-        raise RunnerError(f"--mlruns={mlruns}: there is no sweep in it; run one first (make sweep)")
+        raise RunnerError(
+            f"--mlruns={mlruns}: there is no sweep in it; run one first: python -m runner -m allocator=jemalloc,tcmalloc"
+        )
     return folders
 
 
@@ -52,7 +64,8 @@ def _named(name: str, stored: Sequence[Path]) -> Path:
     exact = [path for path in stored if path.name == name]
     matches = exact or [path for path in stored if path.name.startswith(name)]
     if len(matches) != 1:
-        problem = "means several sweeps" if matches else "is not a sweep"
-        some = ", ".join(path.name for path in (matches or stored)[-5:])
-        raise RunnerError(f"{name}: {problem} of {stored[0].parent}; choose one of {some}")
+        some = ", ".join(path.name for path in reversed((matches or stored)[-5:]))
+        if matches:
+            raise RunnerError(f"{name}: means several sweeps of {stored[0].parent}; choose one of {some}")
+        raise RunnerError(f"{name}: there is no such sweep in {stored[0].parent}; the newest are {some}")
     return matches[0]

@@ -8,7 +8,7 @@ from rich.console import Console
 from rich.markup import escape
 
 from runner.capture import probe
-from runner.config.limits import RACE
+from runner.config.sweep_options import RACE
 from runner.protocol.stored import write_json
 from runner.report import terminal
 from runner.results.planfile import PLAN_FILE

@@ -8,13 +8,14 @@ from itertools import groupby
 from rich.console import Console
 
 from runner.analysis.ranking import Ranking, rank_sweep
-from runner.config.limits import RACE
 from runner.config.override_text import quoted
+from runner.config.sweep_options import RACE
 from runner.job import listener
 from runner.protocol.cell import Cell
 from runner.protocol.stored import FormatError
 from runner.protocol.verdicts import Status
 from runner.report import look, screen, terminal
+from runner.results.command_lines import resume_line
 from runner.results.metrics import cell_metrics
 from runner.results.outcome import CaptureOutcome, CellRecord, Outcome, read_captured, read_cell, read_job
 from runner.stats import floor_at
@@ -75,7 +76,7 @@ class JobLoop:
             self._progress.stop()
             self._console.print(
                 "[yellow]interrupted[/yellow]: what was running was stopped; what had finished is kept. To go on: "
-                f"python -m runner resume {self._plan.request.sweep_id}"
+                + resume_line(self._plan.request.directory)
             )
             is_interrupted = True
         finally:

@@ -16,7 +16,7 @@ from typing import TypeVar
 
 from runner import stats
 from runner.analysis.ranking import Row, fitted
-from runner.config.limits import AUTO, RACE
+from runner.config.sweep_options import AUTO, RACE
 from runner.matrix.rules import rounds_in_order
 from runner.results.cells import LEVEL
 

@@ -29,6 +29,7 @@ from runner.protocol.stored import write_json
 from runner.protocol.verdicts import Status
 from runner.report import html, sweep_end, terminal
 from runner.results import circumstances, ledger
+from runner.results.command_lines import mlruns_option, resume_line
 from runner.results.outcome import OUTCOME_FILE, Outcome, job_folder
 from runner.results.planfile import HOST_FILE
 from runner.sweep import dry_run, resume
@@ -63,11 +64,11 @@ def run_sweep(request: SweepRequest, compose: Compose, launch: Launch) -> int:
     if (request.directory / "cells").exists() and not settings.resume:
         raise RunnerError(
             f"hydra.sweep.dir={request.directory}: this folder holds the cells of a sweep; choose a new folder, or go "
-            f"on with that sweep: python -m runner resume {request.sweep_id}"
+            f"on with that sweep: {resume_line(request.directory)}"
         )
     if settings.resume and (request.directory / ledger.SWEEP_FILE).exists():
         resume.check_host(ledger.read_sweep(request.directory))
-    stop_signals.listen(f"stopped at once. To go on: python -m runner resume {request.sweep_id}")
+    stop_signals.listen(f"stopped at once. To go on: {resume_line(request.directory)}")
 
     def say(text: str) -> None:
         console.print(f"[yellow]{escape(text)}[/yellow]")
@@ -129,7 +130,7 @@ class _Sweep:
                 ledger.end(folder, ledger.End(status))
             self.record.attempt(lambda store: store.close_sweep(folder))
             if isinstance(error, StorageError):
-                next_step = f"then go on with: python -m runner resume {self.plan.request.sweep_id}"
+                next_step = f"then go on with: {resume_line(self.folder)}"
                 raise StorageError(f"{error}, {next_step}") from error
             raise
 
@@ -194,7 +195,7 @@ class _Sweep:
             links = self.record.finish(folder)
         except UnavailableError as error:
             has_failed = True
-            again = f"python -m runner import {shlex.quote(str(folder))}"
+            again = f"python -m runner import {shlex.quote(str(folder))}{mlruns_option(mlruns)}"
             notes.append(f"not in MLflow: {error}. Nothing is lost; record it later: {again}")
         sweep_end.show(self.console, ranking, notes, folder, mlruns, links, self.plan.settings.wide, where)
         return INTERRUPTED if is_interrupted else SOME_FAILED if has_failed else ALL_RAN

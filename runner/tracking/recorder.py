@@ -17,6 +17,7 @@ from runner.protocol.errors import RunnerError
 from runner.protocol.stored import FormatError
 from runner.protocol.verdicts import Status
 from runner.results import ledger
+from runner.results.command_lines import resume_line
 from runner.results.outcome import OUTCOME_FILE, captures_job, ended_rounds, job_folder
 from runner.tracking.connection import UnavailableError
 from runner.tracking.store import LOGGED, Store
@@ -125,7 +126,7 @@ class Recorder:
             if links is None:
                 continue
             was_killed = ledger.read_end(sweep) is None
-            next_step = f"was killed; to go on with it: python -m runner resume {sweep.name}"
+            next_step = f"was killed; to go on with it: {resume_line(sweep)}"
             yield f"sweep {sweep.name} {next_step if was_killed else 'is in MLflow now'}"
 
     def catch_up(self, sweep: Path) -> dict[str, str]:

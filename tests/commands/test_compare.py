@@ -360,7 +360,7 @@ def test_an_axis_that_goes_with_an_allowed_difference_has_no_pairs(tmp_path: Pat
 @pytest.mark.parametrize(
     ("words", "sentence"),
     [
-        (("nope",), "nope: is not a sweep"),
+        (("nope",), "nope: there is no such sweep in "),
         (("2026",), "2026: means several sweeps"),
         (("--baseline", "ipx=off"), "'ipx' is not an axis; the axes are model"),
         (("--baseline", "ipex"), "it must be axis=value"),
@@ -381,7 +381,7 @@ def test_what_can_not_be_understood_is_refused(
 
 
 def test_without_a_sweep_the_next_step_is_named(tmp_path: Path) -> None:
-    with pytest.raises(RunnerError, match="make sweep"):
+    with pytest.raises(RunnerError, match="run one first"):
         compare.main(["--mlruns", str(tmp_path)])
 
 
@@ -392,7 +392,7 @@ def test_the_command_is_one_of_the_runners_and_a_refusal_is_one_line_with_status
     assert "What each axis does" in said.out
     refused = invoke(["compare", "nope", "--mlruns", str(tmp_path)])
     assert (refused.status, refused.out) == (2, "")
-    assert refused.err.startswith("runner: nope: is not a sweep")
+    assert refused.err.startswith("runner: nope: there is no such sweep in ")
     assert refused.err.count("\n") == 1
 
 

@@ -153,7 +153,7 @@ def test_the_line_of_a_cell_names_the_folders_it_was_composed_from(here: Path) -
         (["model=tiny", "-m", "ipex=off,on"], ["-m", "model=tiny", "ipex=off,on"]),
         (["seed=1", "--cfg", "job", "-cn", "x", "+a=b"], ["--cfg", "job", "-cn", "x", "seed=1", "+a=b"]),
         (["seed=1", "--info", "seed=2", "--info", "plugins"], ["--info", "--info", "plugins", "seed=1", "seed=2"]),
-        (["--cfg=job", "seed=1", "--cfg"], ["--cfg=job", "--cfg", "seed=1"]),
+        (["--cfg=job", "seed=1", "--resolve"], ["--cfg=job", "--resolve", "seed=1"]),
     ],
 )
 def test_options_may_stand_anywhere(here: Path, words: list[str], left: list[str]) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import importlib
+import importlib.metadata
 from pathlib import Path
 
 import pytest
@@ -52,12 +53,32 @@ def test_arguments_take_words_in_capitals_or_a_choice(parser: argparse.ArgumentP
 
 def test_every_file_of_the_room_that_has_a_parser_is_a_command() -> None:
     files = {file.stem for file in (ROOT / "runner/commands").glob("*.py") if "make_parser(" in file.read_text()}
-    assert files - {"options"} == {command.module for command in commands.COMMANDS.values()}
+    assert files - {"options"} | {"completion"} == {command.module for command in commands.COMMANDS.values()}
 
 
 def test_the_version_is_that_of_the_runner() -> None:
     ran = ask("--version")
-    assert (ran.status, ran.out) == (0, f"runner {__version__}\n")
+    assert ran.status == 0
+    versions = dict(line.rsplit(" ", 1) for line in ran.out.splitlines())
+    assert versions["runner"] == __version__
+    assert {name: importlib.metadata.version(name) for name in ("torch", "mlflow")}.items() <= versions.items()
+
+
+@pytest.mark.parametrize("words", [(), ("-m",), ("help",), ("help", "compare")])
+def test_who_asks_for_nothing_or_for_help_is_told_what_there_is(words: tuple[str, ...]) -> None:
+    ran = ask(*words)
+    assert (ran.status, ran.err) == (0, "")
+    assert "python -m runner" in ran.out
+    assert all(f"    {command}" in ran.out for command in commands.COMMANDS) or words[:1] == ("help",)
+
+
+@pytest.mark.parametrize("parser", commands.COMMANDS, indirect=True)
+def test_completion_knows_each_option_of_a_command(
+    parser: argparse.ArgumentParser, request: pytest.FixtureRequest
+) -> None:
+    options = {option for action in parser._actions for option in action.option_strings if option.startswith("--")}
+    command = request.node.callspec.params["parser"]
+    assert {"--help", *commands.COMMANDS[command].options} == options
 
 
 @pytest.mark.parametrize("command", commands.COMMANDS)

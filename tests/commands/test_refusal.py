@@ -40,8 +40,36 @@ REFUSED = [
     (["min_time_s=nan"], "min_time_s=nan"),
     (["openmp=gnu"], "openmp"),
     (["allocator.launcher_value=zzz"], "allocator.launcher_value=zzz: choose one of default, jemalloc, tcmalloc"),
-    (["ipex=true"], "an axis takes the name of one of its values"),
-    (["allocator=null"], "an axis takes the name of one of its values"),
+    (["ipex=true"], "ipex=true: choose off or on; did you mean ipex=on?"),
+    (["-m", "ipex=0,1"], "ipex=0,1: choose off or on; did you mean ipex=off?"),
+    (["allocator=null"], "allocator=null: choose one of jemalloc, jemalloc_benchmark, ptmalloc"),
+    (["-m", "allocator=all"], "name the values, with commas: allocator=jemalloc,jemalloc_benchmark,ptmalloc"),
+    (["-m", "allocator=ptmalloc", "jemalloc"], "with a comma and no blank: allocator=ptmalloc,jemalloc"),
+    (["-m", "allocator=ptmalloc,", "jemalloc"], "with a comma and no blank: allocator=ptmalloc,jemalloc"),
+    (["-m", "batch_size=1,", "2"], "with a comma and no blank: batch_size=1,2"),
+    (["allocator", "=", "jemalloc"], "allocator: a setting is written name=value, without blanks"),
+    (["allocator = jemalloc"], "a setting is written without blanks: allocator=jemalloc"),
+    (["--allocator=jemalloc"], "--allocator: a setting is written without dashes: allocator=jemalloc"),
+    (["capture=none"], "capture=none: for no captures: capture=[]"),
+    (["capture=all"], "capture=all: name the captures: capture=[counters,itt,onednn,profiler,toplev]"),
+    (["capture=onednn,itt"], "are a list in brackets: capture=[onednn,itt]"),
+    (["--dryrun"], "--dryrun: there is no such option; did you mean --dry-run?"),
+    (["-n", "ipex=on"], "-n: there is no such option; did you mean --dry-run?"),
+    (["--dry-run=two"], "--dry-run=two: it takes the number of a cell, as in --dry-run=1, or nothing"),
+    (["dry-run"], "did you mean --dry-run?"),
+    (["--cfg", "job", "-m"], "--cfg: it shows the configuration of one cell and takes no -m"),
+    (["--cfg", "ipex=on"], "--cfg: say what it is to show: --cfg job"),
+    (["--cfg", "job", "ipex=off,on"], "ipex=off,on: --cfg shows one cell"),
+    (["ls"], "ls: there is no such command, and a setting is written name=value; did you mean list?"),
+    (["Doctor"], "did you mean doctor?"),
+    (["run"], "run: a sweep needs no command"),
+    (["-m", "compare"], "compare: a command is the first word: python -m runner compare"),
+    (
+        ["gibberish"],
+        "gibberish: there is no such command, and a setting is written name=value. The commands are compare",
+    ),
+    (["model=resnet18"], "docs/your_model.md"),
+    (["rounds=0"], "rounds=0: choose 1 to 10000 (fresh processes per cell), auto or race"),
     (["ipex=[off,on]"], "write several values with commas: ipex=off,on"),
     (["+itertions=5"], "itertions: there is no such option"),
     (["+launcher.fast=1"], "launcher.fast: there is no such option"),
@@ -60,8 +88,8 @@ REFUSED = [
     (["+experiment=defaults_number"], "defaults must be a list"),
     (["+experiment=defaults_bool"], "an axis takes the name of one of its values"),
     (["allocator=["], "the command line can't be read"),
-    (["allocator"], "the command line can't be read: allocator is neither a command nor name=value"),
-    (["comapre"], "comapre is neither a command nor name=value; did you mean compare?"),
+    (["allocator"], "allocator: a setting is written name=value, without blanks: allocator=..."),
+    (["comapre"], "comapre: there is no such command, and a setting is written name=value; did you mean compare?"),
     (["-m", "batch_size=range(1,3)", "cores=4096"], "cores=4096: node 0 has"),
     (["-m", "min_time_s=interval(1,2)"], "list the values with commas"),
     (["node=77"], "node=77: this machine has NUMA node"),
@@ -123,7 +151,7 @@ def test_bad_input_is_refused_in_one_sentence(
     arguments: list[str], sentence: str, experiments: Path, tmp_path: Path
 ) -> None:
     own = any(a.startswith(("mlruns=", "ui")) for a in arguments)
-    extra = [] if own else [f"mlruns={tmp_path}"]
+    extra = [] if own else [f"--mlruns={tmp_path}"]
     ran = ask(*arguments, *extra, env={"RUNNER_EXPERIMENTS": str(experiments)})
     assert ran.status == 2, ran.out + ran.err
     assert ran.err.startswith("runner: ")

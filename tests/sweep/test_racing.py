@@ -10,7 +10,7 @@ import pytest
 
 from benchmarks import racing as benchmark
 from runner.analysis.ranking import Ranking
-from runner.config.limits import RACE
+from runner.config.sweep_options import RACE
 from runner.report import notes
 from runner.results.cells import LEVEL
 from runner.results.metric_names import Metric

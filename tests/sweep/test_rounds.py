@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from benchmarks import early_stop
 from runner.analysis.ranking import Row
-from runner.config.limits import AUTO
+from runner.config.sweep_options import AUTO
 from runner.matrix.rules import rounds_in_order
 from runner.results.cells import LEVEL
 from runner.stats.distributions import student_p
