@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from runner import stats
-from runner.analysis.cause import Change, changes, count
+from runner.analysis.cause import Change, changes, count, sentence
 from runner.analysis.operators import Change as OperatorChange
 from runner.analysis.operators import difference
 from runner.analysis.ranking import UNTRUSTED, Row, warning
@@ -92,6 +92,10 @@ class Explanation:
     """The figures that differ, as (metric, before, after)."""
     warning: str = ""
     """The warning of ranking.warning(), which is shown first; empty without one."""
+    why: str = ""
+    """The main cause as a sentence; empty where none was seen, or the difference is too small to have one."""
+    measured: str = ""
+    """What was measured, where and when; empty where that is not known."""
     as_baseline: str = ""
     """What the words that named the cells left open, which is as in the baseline: ``ipex=off``; empty if nothing."""
 
@@ -111,7 +115,7 @@ class Explanation:
         ratio = self.before_ms / self.after_ms
         faster = f"B is {ratio:.2f}x as fast as A" if ratio >= 1 else f"B is slower than A: {ratio:.2f}x of its speed"
         change = f"{abs(self.change_ms):.3g} ms {'less' if self.change_ms < 0 else 'more'} per iteration"
-        return f"{faster}, {change}. {self._certainty}"
+        return " ".join(filter(None, (f"{faster}, {change}.", self._certainty, self.why)))
 
     @property
     def _certainty(self) -> str:
@@ -171,6 +175,7 @@ def explain(
             if name in before.metrics and name in after.metrics and before.metrics[name] != after.metrics[name]
         ),
         warning=warning(rows),
+        why=sentence(before.cell, after.cell),
     )
 
 

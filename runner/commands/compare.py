@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 import math
 import sys
 import textwrap
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from datetime import datetime, timezone
 from pathlib import Path
 
@@ -20,9 +22,12 @@ from runner.commands.options import add_allow, add_format, add_mlruns, add_top, 
 from runner.matrix.rules import check_rule
 from runner.protocol.cell import AXES
 from runner.protocol.errors import RunnerError
-from runner.report import data, fitting, tables, terminal
+from runner.report import data, fitting, sweep_end, tables, terminal
+from runner.report.answer import Answer, answer
 from runner.report.columns import COLUMNS, Place
+from runner.results import circumstances
 from runner.results.cells import Cells, read
+from runner.results.circumstances import Circumstances
 from runner.results.sweeps import find_all
 
 _EPILOG = """Cells that do different work (model, batch size, ...) are ranked in separate groups.
@@ -38,20 +43,23 @@ def main(arguments: list[str]) -> int:
         raise RunnerError(f"--best-under {options.best_under}: an error is a finite number of at least 0")
     baseline = _axes(options.baseline)
     by = words(options.by, AXES, "--by", "an axis; the axes are")
-    cells = read(find_all(options.sweeps, Path(options.mlruns)), FIGURES)
+    folders = find_all(options.sweeps, Path(options.mlruns))
+    cells = read(folders, FIGURES)
     if not cells.rows:
         raise RunnerError(f"no cell of {', '.join(o.sweep for o in cells.origins)} has ended; name another sweep")
     refuse_mixing(cells, allowed(options.allow))
     noise, notes = _noise(cells, Path(options.mlruns))
     comparison = compare(cells, baseline, by, options.best_under, noise)
+    answers = _answers(comparison, folders)
     if options.format == "json":
-        print(json.dumps(data.as_data(comparison), indent=1, allow_nan=False))
+        found = {"answers": [asdict(said) for said in answers], **data.as_data(comparison)}
+        print(json.dumps(found, indent=1, allow_nan=False))
     elif options.format == "csv":
         sys.stdout.write(data.comparison_csv(comparison))
     elif options.format == "md":
-        print(tables.markdown(comparison, options.top, notes))
+        print("\n\n".join([*(said.markdown for said in answers), tables.markdown(comparison, options.top, notes)]))
     else:
-        _show(comparison, options.top, notes, options.wide)
+        _show(comparison, answers, options.top, notes, options.wide)
     return 0
 
 
@@ -120,12 +128,22 @@ def _noise(cells: Cells, mlruns: Path) -> tuple[Noise | None, list[str]]:
     return noise, [in_words(noise, rounds, datetime.now(timezone.utc)), *passed_over]
 
 
-def _show(comparison: Comparison, top: int, notes: Sequence[str], is_wide: bool) -> None:
+def _answers(comparison: Comparison, folders: Sequence[Path]) -> list[Answer]:
+    """The answer of each group, with the circumstances where all is of one sweep."""
+    where = circumstances.read(folders[0]) if len(folders) == 1 else Circumstances()
+    return [
+        answer(group.rows, [key for key in comparison.distinguishing if key not in group.name] or ["model"], where)
+        for group in comparison.groups
+    ]
+
+
+def _show(comparison: Comparison, answers: Sequence[Answer], top: int, notes: Sequence[str], is_wide: bool) -> None:
     console = terminal.make_console()
     sections = tables.sections(comparison, top) if is_wide else fitting.sections(comparison, top, console.width)
-    if comparison.warning:
-        console.print(f"[bold red]{escape(comparison.warning)}[/bold red]\n")
-    for section in sections:
+    # The rankings come first, one per group; each is headed by its answer.
+    for section, said in itertools.zip_longest(sections, answers):
+        if said is not None:
+            sweep_end.show_answer(console, said)
         console.print(f"[bold]{escape(section.title)}[/bold]", highlight=False)
         terminal.print_whole(console, tables.drawn(section, is_tight=not is_wide))
         for note in section.notes:

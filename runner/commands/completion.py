@@ -45,9 +45,9 @@ _runner() {
 compdef _runner runner
 """,
 }
-_EPILOG = """The script completes the installed command `runner`: its commands, axes, values, options and sweeps. For this
-shell: eval "$(runner completion bash)", or zsh. For every shell: put that line into ~/.bashrc or
-~/.zshrc."""
+_EPILOG = """The script completes the words of the installed command `runner`: commands, axes, values, options and
+sweeps. For this shell: eval "$(runner completion bash)", or zsh. For every shell that you open: put that line into
+~/.bashrc, or into ~/.zshrc."""
 
 
 def main(arguments: list[str]) -> int:

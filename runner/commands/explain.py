@@ -23,8 +23,10 @@ from runner.matrix.rules import distinguishing_axes
 from runner.protocol.cell import MAIN_AXES
 from runner.protocol.errors import RunnerError
 from runner.report import escaping, tables, terminal
+from runner.report.answer import measured
 from runner.report.columns import interval_text
-from runner.results import cells
+from runner.results import cells, circumstances
+from runner.results.circumstances import Circumstances
 
 _EPILOG = """A and B are cells of the newest sweep, or of --sweep: an id or its beginning, axes that one cell alone has
 (allocator=jemalloc,ipex=on) or their values (jemalloc), or fastest, slowest, baseline. What axes or values leave open
@@ -85,7 +87,8 @@ def _explain(pair: tuple[SweepCell, SweepCell]) -> Explanation:
     ranked = rows[id(before.cell)], rows[id(after.cell)]
     explanation = explain(_names(pair), ranked, operators, source, primitives, problems)
     left_open = dict.fromkeys(text for side in pair for text in side.as_baseline.split(", ") if text)
-    return replace(explanation, as_baseline=", ".join(left_open))
+    where = circumstances.read(before.sweep) if before.sweep == after.sweep else Circumstances()
+    return replace(explanation, as_baseline=", ".join(left_open), measured=measured(ranked, where))
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -142,8 +145,8 @@ def show(explanation: Explanation, top: int) -> None:
 
 def _markdown(explanation: Explanation, top: int) -> str:
     lines = [f"**{escaping.markdown(explanation.warning)}**", ""] if explanation.warning else []
-    lines += [f"**{escaping.markdown(explanation.conclusion)}**", ""]
     lines += [f"- {escaping.markdown(line)}" for line in (*_cells(explanation), _summary(explanation))]
+    lines += ["", f"**{escaping.markdown(explanation.conclusion)}**"]
     for section in _sections(explanation, top):
         lines += ["", *tables.markdown_table(section)]
         lines += ["", *(escaping.markdown(note) for note in section.notes)] if section.notes else []
@@ -153,9 +156,10 @@ def _markdown(explanation: Explanation, top: int) -> str:
 
 
 def _cells(explanation: Explanation) -> list[str]:
-    """Which cells A and B are, and what both have in common because the words left it open."""
-    lines = [f"A  {explanation.before}", f"B  {explanation.after}"]
-    return [*lines, f"as in the baseline: {explanation.as_baseline}"] if explanation.as_baseline else lines
+    """What was measured, which cells A and B are, and what the words that named them left open."""
+    left_open = f"as in the baseline: {explanation.as_baseline}" if explanation.as_baseline else ""
+    lines = (explanation.measured, f"A  {explanation.before}", f"B  {explanation.after}", left_open)
+    return [line for line in lines if line]
 
 
 def _summary(explanation: Explanation) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from datetime import datetime
 from pathlib import Path
@@ -20,8 +20,9 @@ SWEEPS, EXPERIMENTS, AXES = "sweeps", "experiments", "axes"
 # The axes whose values are files, under the words that people use for them.
 _GROUPS = {**{f"{axis}s": axis for axis, entry in ENTRIES.items() if entry.declaration.is_group}, "captures": "capture"}
 _NAMED = ("models", "allocators", "captures")
-_EPILOG = f"""WHAT is {", ".join((SWEEPS, EXPERIMENTS, AXES, *_NAMED))}, or the name of any axis. A
-sweep's size is that of its folder; MLflow holds copies of a part of it. The speed-up is over the sweep's own baseline."""
+_EPILOG = f"""WHAT is {", ".join((SWEEPS, EXPERIMENTS, AXES, *_NAMED))}, or the name of any axis.
+A sweep's size is that of its folder; MLflow holds copies of a part of it. The speed-up is over the sweep's own
+baseline."""
 
 
 @dataclass(frozen=True)
@@ -140,9 +141,11 @@ _HEADINGS = (
 
 
 def _texts(line: SweepLine) -> list[str]:
+    from runner.analysis.wording import ratio
+
     failed = f" ({line.failed} failed)" if line.failed else ""
     p50 = "-" if line.p50_ms is None else f"{line.p50_ms:.4g}"
-    speedup = "-" if line.speedup is None else f"{line.speedup:.2f}x"
+    speedup = "-" if line.speedup is None else ratio(line.speedup)
     return [
         *(line.sweep, line.date or "-", line.measured or "-", f"{line.cells}{failed}", line.state),
         *(line.fastest or "-", p50, speedup, line.difference or "-", f"{line.size_mb:.1f}"),
@@ -169,8 +172,10 @@ class _Floors:
 def _line(folder: Path, floors: _Floors) -> SweepLine:
     """A sweep's line; what can't be read is missing in it, and the others are shown all the same."""
     from runner.analysis.comparison import FIGURES
-    from runner.analysis.ranking import cell_name, rank
+    from runner.analysis.ranking import rank
+    from runner.analysis.wording import aloud
     from runner.matrix.rules import distinguishing_axes
+    from runner.report.answer import work
     from runner.results import cells
 
     state, size_mb = _state(folder), _size_mb(folder)
@@ -184,14 +189,15 @@ def _line(folder: Path, floors: _Floors) -> SweepLine:
     keys = dict.fromkeys(key for each in labels for key in each)
     distinguishing = distinguishing_axes([{**dict.fromkeys(keys, "-"), **each} for each in labels])
     best = next((row for row in rows if row.is_right), None)
+    what = work(rows) or ", ".join(sorted({each["model"] for each in labels if "model" in each}))
     return SweepLine(
         sweep=folder.name,
         date=_date(folder.name),
-        measured=_measured(labels, distinguishing),
+        measured=f"{what}: by {', '.join(distinguishing)}" if distinguishing else what,
         cells=max(len(labels), len(_planned(folder))),
         failed=sum(row.cell.status == "FAILED" for row in rows),
         state=state,
-        fastest=cell_name(best, distinguishing or ("model",)) if best else "",
+        fastest=aloud(best, distinguishing or ("model",)) if best else "",
         p50_ms=best.p50_ms if best else None,
         speedup=best.speedup if best else None,
         difference="baseline" if best and best.is_baseline else best.answer if best else "",
@@ -204,15 +210,6 @@ def _planned(folder: Path) -> list[Mapping[str, str]]:
     from runner.results import ledger
 
     return [{**entry.axes, **entry.settings} for entry in ledger.read_cells(folder)]
-
-
-def _measured(labels: Sequence[Mapping[str, str]], distinguishing: Sequence[str]) -> str:
-    """What all cells worked on, and by which axes they differ: ``resnet50, batch 32, fp32: allocator, ipex``."""
-    words = {"model": "{}", "batch_size": "batch {}", "precision": "{}", "scenario": "{}"}
-    first = labels[0] if labels else {}
-    common = [form.format(first[axis]) for axis, form in words.items() if axis in first and axis not in distinguishing]
-    what = ", ".join(text for text in common if text != "inference")
-    return f"{what}: by {', '.join(distinguishing)}" if distinguishing else what
 
 
 def _state(folder: Path) -> str:

@@ -20,14 +20,16 @@ from runner.matrix.rules import distinguishing_axes
 from runner.protocol import stored
 from runner.protocol.cell import MAIN_AXES
 from runner.protocol.errors import FormatError, RunnerError
-from runner.report import answer, data, escaping, notes, sweep_end, tables, terminal
+from runner.report import data, escaping, notes, sweep_end, tables, terminal
+from runner.report.answer import answer
 from runner.report.columns import Place
-from runner.results import cells, ledger, sweeps
+from runner.results import cells, circumstances, ledger, sweeps
 from runner.results.command_lines import resume_line
 from runner.results.outcome import CellRecord, attempt_folders, captures_folder, job_folder, read_cell
 
 _EPILOG = """WHAT is a sweep's name or its beginning (default: the newest with results), or a cell: an id or its
-beginning, axes (allocator=jemalloc,ipex=on), their values, fastest, slowest or baseline, of the newest sweep or of SWEEP:CELL."""
+beginning, axes (allocator=jemalloc,ipex=on), their values, fastest, slowest or baseline. A cell is one of the newest
+sweep; SWEEP:CELL is one of another."""
 _ID = re.compile(r"[0-9a-f]{4,12}")
 
 
@@ -115,24 +117,25 @@ def _records(folder: Path, cell_ids: Sequence[str]) -> dict[str, CellRecord]:
 
 def _show_sweep(folder: Path, ranking: Ranking, options: argparse.Namespace) -> None:
     rows, distinguishing = ranking.rows, ranking.distinguishing
-    sentence = answer.sentence(rows, distinguishing)
+    where = circumstances.read(folder, list(ranking.records.values()))
+    said = answer(rows, distinguishing, where)
     if options.format == "json":
         found = {
             "sweep": folder.name,
             **_started(folder),
-            "answer": sentence,
+            "answer": asdict(said),
             "cells": [data.cell(row, number) for number, row in enumerate(rows, 1)],
             "files": _files(folder),
         }
         print(json.dumps(found, indent=1, allow_nan=False))
     elif options.format == "md":
-        lines = [f"**{escaping.markdown(sentence)}**", ""]
+        lines = [said.markdown, ""]
         lines += tables.markdown_table(tables.ranking(rows, distinguishing, Place.COMPARE))
         lines += ["", *(f"- {escaping.markdown(note)}" for note in notes.below(rows, distinguishing, ranking.records))]
         print("\n".join(lines))
     else:
         mlruns = folder.resolve().parent.parent
-        sweep_end.show(terminal.make_console(), ranking, [], folder.resolve(), mlruns, {}, options.wide)
+        sweep_end.show(terminal.make_console(), ranking, [], folder.resolve(), mlruns, {}, options.wide, where)
 
 
 def _started(folder: Path) -> dict[str, Any]:

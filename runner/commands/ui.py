@@ -28,7 +28,9 @@ def main(arguments: list[str]) -> int:
         raise RunnerError(f"--port {options.port}: a port is a number from 1 to 65535")
     store = Store(Path(options.mlruns))
     if not (store.root / "mlflow.db").is_file():
-        raise RunnerError(f"--mlruns={options.mlruns}: there is no mlflow.db in it; run a sweep first (make sweep)")
+        raise RunnerError(
+            f"--mlruns={options.mlruns}: no mlflow.db is in it; run a sweep first: python -m runner -m ipex=off,on"
+        )
     # Without the job execution of the GenAI features the server is two processes instead of fourteen.
     environment = {**os.environ, "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
     argv = [sys.executable, "-m", "mlflow", "server", "--backend-store-uri", store.uri]

@@ -53,7 +53,7 @@ def of_group(group: Group, distinguishing: Sequence[str], bound: float | None) -
     if any(row.on_front for row in group.rows):
         cells = plural(sum(row.on_front for row in group.rows), "cell")
         figures = ", ".join(data.FIGURES[name] for name in group.front)
-        notes.append(f"front *: {cells} without another as good in all of {figures}")
+        notes.append(f"front *: {cells}; no other is as good in {figures} at once")
     if bound is not None:
         notes.append(f"best with max_abs_err of at most {bound:g}: {_best(group, distinguishing)}")
     return [*notes, *below(group.rows, distinguishing)]

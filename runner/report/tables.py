@@ -62,6 +62,11 @@ def ranking(
     return Section(title, headings, values)
 
 
+_UNDECIDED_EFFECT = (
+    "an effect is the mean over all pairs of cells that differ in that axis alone; its interval is as wide as these "
+    "pairs differ: it can be undecided although the ranking has a real difference between two cells"
+)
+
 # (rows, distinguishing axes, title, rows to show) -> the ranking of a group.
 Make = Callable[[Sequence[Row], Sequence[str], str, int], Section]
 
@@ -97,6 +102,8 @@ def _effects(comparison: Comparison, top: int) -> Section:
     below = notes.rows_left_out(rows, top)
     if all(effect.mean.count == 1 for effect in comparison.effects):
         below.append("one pair each: how much an effect varies from cell to cell is not known; vary further axes")
+    elif any(answer(effect.mean) == "undecided" for effect in comparison.effects):
+        below.append(_UNDECIDED_EFFECT)
     headings = _headings(3, "axis", "value", "against", "speed-up", "95 % interval", "pairs", "difference")
     return Section("What each axis does, all else equal", headings, rows[:top], below)
 
@@ -110,7 +117,7 @@ def _interactions(comparison: Comparison, top: int) -> Section:
         for i in comparison.interactions
     ]
     headings = _headings(2, "together", "against", "beyond the product", "95 % interval", "blocks", "difference")
-    meaning = "beyond the product: their speed-up together over the product of each one's alone"
+    meaning = "beyond the product: what both do together, over what each does alone multiplied; 1.00x is nothing beyond"
     return Section("Largest interactions", headings, rows[:top], [*notes.rows_left_out(rows, top), meaning])
 
 
@@ -162,7 +169,6 @@ def markdown_table(section: Section) -> list[str]:
 def markdown(comparison: Comparison, top: int, remarks: Sequence[str] = ()) -> str:
     """A whole comparison as Markdown, with the remarks on all of it first."""
     lines = [f"Sweeps: {escaping.markdown(', '.join(comparison.sweeps))}", ""]
-    lines += [f"**{escaping.markdown(comparison.warning)}**", ""] if comparison.warning else []
     lines += [*(f"- {escaping.markdown(remark)}" for remark in remarks), ""] if remarks else []
     for section in sections(comparison, top):
         lines += [f"## {escaping.markdown(section.title)}", "", *markdown_table(section), ""]

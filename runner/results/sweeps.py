@@ -54,9 +54,7 @@ def every(mlruns: Path) -> list[Path]:
     except (OSError, RuntimeError) as error:  # resolve() raises the latter for links in a circle
         raise RunnerError(f"--mlruns={mlruns}: it can't be read ({error})") from error
     if not folders:
-        raise RunnerError(
-            f"--mlruns={mlruns}: there is no sweep in it; run one first: python -m runner -m allocator=jemalloc,tcmalloc"
-        )
+        raise RunnerError(f"--mlruns={mlruns}: there is no sweep in it; run one first: python -m runner -m ipex=off,on")
     return folders
 
 
