@@ -136,7 +136,7 @@ def test_what_mlflow_a_path_or_a_page_would_misread_is_no_name(name: str) -> Non
     ("change", "said"),
     [
         ({"seed": 2**40}, "seed=1099511627776: it must be at most 1000000000"),
-        ({"rounds": 10**9}, "rounds=1000000000: choose 1 to 10000 (fresh processes per cell), auto or race"),
+        ({"rounds": 10**9}, "rounds=1000000000: choose 1 to 10000 .fresh processes per cell., auto or race"),
         ({"timeout_s": 1e300}, "timeout_s=1e.300: it must be at most"),
         ({"twin": "a b"}, "twin=a b: a name has letters"),
         ({"mlruns": "a?b"}, "mlruns=a.b: '.' in its path would be misread"),

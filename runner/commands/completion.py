@@ -70,12 +70,12 @@ def main(arguments: list[str]) -> int:
 
 
 def _words(line: str) -> list[str]:
-    """The words of a line, the last one being what the cursor stands behind; quotes may still be open."""
+    """The words of a line, the last one being what the cursor stands behind; within quotes nothing is offered."""
     ends = "" if line[-1:].strip() else "x"
     try:
         words = shlex.split(line + ends)
     except ValueError:
-        words = (line + ends).split()
+        return [*line.split(), '"']
     return [*words[:-1], words[-1][: len(words[-1]) - len(ends)]]
 
 
@@ -184,7 +184,7 @@ def _values(name: str) -> list[str]:
     if entry and entry.declaration.choices:
         return list(entry.declaration.choices)
     hint = entry.hint if entry else typing.get_type_hints(SweepOptions).get(name)
-    return ["true", "false"] if hint is bool else []
+    return ["true", "false"] if bool in (hint, *typing.get_args(hint)) else []
 
 
 def _sweeps(before: Sequence[str]) -> list[str]:

@@ -37,9 +37,8 @@ def main(arguments: list[str]) -> int:
     options = _parser().parse_args(arguments)
     mlruns = Path(options.mlruns)
     folders = sweeps.find_all(options.sweeps, mlruns)
-    running = next((folder for folder in folders if resume.is_running(folder)), None)
-    if running is not None:
-        raise RunnerError(f"delete {running.name}: it is still running; stop it first, or wait for it")
+    for folder in folders:
+        _check_ended(folder)
     if not options.yes and not _is_confirmed(folders):
         print("nothing was deleted")
         return 1
@@ -48,6 +47,23 @@ def main(arguments: list[str]) -> int:
         shutil.rmtree(folder)
         print(f"{folder.name} is deleted{f', with {runs} runs in MLflow' if runs else ''}", flush=True)
     return 0
+
+
+def _check_ended(folder: Path) -> None:
+    """Refuse a sweep that is running here, or that may be running on another host.
+
+    Raises:
+        RunnerError: see above.
+    """
+    if resume.is_running(folder):
+        raise RunnerError(f"delete {folder.name}: it is still running; stop it first, or wait for it")
+    try:
+        entry = ledger.read_sweep(folder)
+    except RunnerError:
+        return
+    if ledger.read_end(folder) is None and resume.is_elsewhere(entry):
+        where = entry.hostname or entry.host_id
+        raise RunnerError(f"delete {folder.name}: it may still be running on host {where}; delete it there")
 
 
 def _is_confirmed(folders: Sequence[Path]) -> bool:

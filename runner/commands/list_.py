@@ -38,7 +38,7 @@ class SweepLine:
     failed: int
     """How many of the cells failed."""
     state: str
-    """``finished``, ``some failed``, ``interrupted``, ``running``, ``killed`` or ``damaged``."""
+    """``finished``, ``some failed``, ``interrupted``, ``running``, ``killed`` or ``damaged``; ``-`` if unknown."""
     fastest: str
     """The fastest cell with a right output; empty if there is none."""
     p50_ms: float | None
@@ -216,13 +216,17 @@ def _state(folder: Path) -> str:
     """How the sweep ended, or that it runs."""
     from runner.protocol.verdicts import Status
     from runner.results import ledger
-    from runner.sweep.resume import is_running
+    from runner.sweep.resume import is_elsewhere, is_running
 
     if is_running(folder):
         return "running"
     end = ledger.read_end(folder)
     if end is None:
-        return "killed" if (folder / ledger.SWEEP_FILE).exists() else "-"
+        try:
+            entry = ledger.read_sweep(folder)
+        except RunnerError:
+            return "-"
+        return f"not ended on {entry.hostname or entry.host_id}" if is_elsewhere(entry) else "killed"
     return {Status.FINISHED: "finished", Status.FAILED: "some failed", Status.KILLED: "interrupted"}[end.status]
 
 

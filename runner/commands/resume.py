@@ -46,7 +46,7 @@ def command_line(arguments: list[str]) -> list[str]:
     options = _parser().parse_intermixed_args(arguments)
     if options.sweep and "=" in options.sweep:  # an option without a sweep before it
         options.sweep, options.options = None, [options.sweep, *options.options]
-    folder = sweeps.find(options.sweep, Path(options.mlruns)).resolve()
+    folder = sweeps.find(options.sweep, Path(options.mlruns), has_results=False).resolve()
     try:
         state = ledger.read_sweep(folder)
     except RunnerError as error:

@@ -22,6 +22,15 @@ HYDRA = frozenset({"hydra", "omegaconf"})
 # Words of the command line -> (exit status, the heavy modules that they may import).
 ALLOWED: dict[str, tuple[int, frozenset[str]]] = {
     "--version": (0, frozenset()),
+    "-m": (0, frozenset()),
+    "comapre": (2, HYDRA),
+    "allocator=all": (2, HYDRA),
+    "completion zsh": (0, frozenset()),
+    "completion bash --line=runner": (0, frozenset()),
+    "list models": (0, frozenset({"numpy"})),
+    "list --mlruns=STORE": (0, frozenset({"numpy", "pyarrow", "rich", "scipy"})),
+    "show nosuch mlruns=STORE": (2, frozenset({"numpy", "pyarrow", "rich", "scipy"})),
+    "delete nosuch mlruns=STORE": (2, frozenset({"numpy"})),
     "--help": (0, HYDRA),
     "--cfg job": (0, HYDRA),
     "ipexx=on": (2, HYDRA),
