@@ -112,7 +112,7 @@ def _unknown_option(name: str, word: str) -> str:
 
 def _settings() -> list[str]:
     """Every name that may stand before an equals sign, without those of the parts of an axis."""
-    return list(dict.fromkeys(key.partition(".")[0] for key in ENTRIES)) + ["capture", choices.GROUP, "rounds"]
+    return [*dict.fromkeys(key.partition(".")[0] for key in ENTRIES), "capture", choices.GROUP, "rounds"]
 
 
 def _refuse_bare(word: str, before: str, after: str) -> None:

@@ -155,7 +155,7 @@ def test_lists_of_files_name_each_with_its_comment(capsys: pytest.CaptureFixture
 
 
 def test_a_list_that_there_is_not_is_refused_with_those_that_there_are() -> None:
-    with pytest.raises(RunnerError, match="list swepes: choose one of sweeps, .*; did you mean sweeps"):
+    with pytest.raises(RunnerError, match=r"list swepes: choose one of sweeps, .*; did you mean sweeps"):
         list_.main(["swepes"])
 
 

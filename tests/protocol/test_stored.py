@@ -208,7 +208,7 @@ def test_a_cell_whose_rounds_were_exchanged_or_differ_is_refused(tmp_path: Path)
     kept = (first / OUTCOME_FILE).read_text()
     (first / OUTCOME_FILE).write_text((second / OUTCOME_FILE).read_text())
     with pytest.raises(
-        FormatError, match="it belongs to round 1; python -m runner resume 20260102-b --mlruns .* measures"
+        FormatError, match=r"it belongs to round 1; python -m runner resume 20260102-b --mlruns .* measures"
     ):
         read_cell(sweep, "ptmalloc")
     (first / OUTCOME_FILE).write_text(kept.replace('"ipex": "off"', '"ipex": "on"'))
