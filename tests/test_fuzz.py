@@ -69,7 +69,7 @@ from tests import mutations
 from tests.analysis.test_noise import kept
 from tests.builders import axes, ranked
 from tests.capture.test_itt import STEPS, recording
-from tests.checks.recorded import data_of, proof_of
+from tests.checks.recorded import data_of, proof_of, recorded_build
 from tests.conftest import CELL, ROOT
 from tests.mutations import Damage
 from tests.protocol.test_job import SPEC
@@ -180,7 +180,9 @@ VERBOSE = [file.read_text() for file in sorted((ROOT / "tests/data/onednn-verbos
 TOPLEV = [file.read_text() for file in sorted((ROOT / "tests/data/toplev/csv").glob("*.csv"))]
 STDERR = [file.read_text(errors="replace") for file in sorted((ROOT / "tests/data/toplev/errors").glob("*.stderr"))]
 PERF = [file.read_text() for file in sorted((ROOT / "tests/data/perf-stat").glob("*.csv"))]
-PLANNED = PlacedCell(CELL, Placement((0, 1), 2, 0, "taskset", False), {"jemalloc": Path("/usr/lib/libjemalloc.so.2")})
+PLANNED = PlacedCell(
+    CELL, Placement((0, 1), 2, 0, "taskset", False), {"jemalloc": Path("/usr/lib/libjemalloc.so.2")}, recorded_build()
+)
 YAML = [file.read_text() for file in sorted(ROOT.glob("*/experiment/*.yaml")) + sorted(ROOT.glob("conf/*/*.yaml"))]
 
 

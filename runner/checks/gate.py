@@ -11,7 +11,7 @@ from dataclasses import asdict
 from pathlib import PurePath
 from typing import Any
 
-from runner.checks import arithmetic, cache, honoured, memory_format
+from runner.checks import arithmetic, cache, honoured, memory_format, torch_build
 from runner.checks.proof import Mismatch as Mismatch
 from runner.checks.proof import Proof as Proof
 from runner.checks.proof import shown
@@ -280,18 +280,27 @@ def _check_batch_size(wanted: int, tensors: CallEvidence) -> Iterator[Mismatch]:
 
 # The values of settings that allow nothing less than float32 inside float32 operations.
 _ALL_OF_FLOAT32 = frozenset({"none", "ieee", "False", "FP32"})
+_PRODUCTS = "torch.backends.mkldnn.matmul.fp32_precision"
+
+
+def _highest(settings: Mapping[str, str]) -> tuple[str | None, ...]:
+    """What float32_matmul_precision may be where products are wholly in float32.
+
+    torch 2.9 has a setting for each library in its place, and refuses to tell the old one once a new one was set.
+    """
+    return ("highest", None) if settings.get(_PRODUCTS) in _ALL_OF_FLOAT32 else ("highest",)
 
 
 def _check_work(placed: PlacedCell, proof: Proof) -> Iterator[Mismatch]:
     """Every cell does the work that was asked for: this batch, in inference mode, with float32 products in float32."""
     evidence = proof.evidence
     yield from _check_batch_size(placed.cell.batch_size, evidence.tensors)
-    if evidence.float32_matmul_precision != "highest":
+    if evidence.float32_matmul_precision not in _highest(evidence.float32_settings):
         # oneDNN then computes float32 products in bf16, in the reference as well, and names them f32.
         yield Mismatch(
             "precision",
             "float32 products in float32",
-            f"torch.set_float32_matmul_precision({evidence.float32_matmul_precision!r})",
+            f"torch.set_float32_matmul_precision({shown(evidence.float32_matmul_precision)!r})",
             "the model's code sets it: leave it at 'highest'",
         )
     for name, value in evidence.float32_settings.items():
@@ -347,6 +356,7 @@ def _check_serving(placed: PlacedCell, proof: Proof) -> Iterator[Mismatch]:
 
 
 CHECKS: tuple[Callable[[PlacedCell, Proof], Iterator[Mismatch]], ...] = (
+    torch_build.check,
     _check_allocator,
     honoured.check_live_settings,
     _check_openmp,

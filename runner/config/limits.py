@@ -85,6 +85,7 @@ def check(config: Config) -> None:
     names.check_target("model._target_", cell.model.target)
     names.check_name("model.name", cell.model.name)
     names.check_name("allocator.name", cell.allocator.name)
+    names.check_name("torch.name", cell.torch.name)
     names.check_variables("allocator.env", cell.allocator.env)
     names.check_folder("mlruns", config.mlruns)
     if cell.twin is not None:

@@ -6,7 +6,6 @@ import os
 import re
 import shutil
 import signal
-import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -22,6 +21,7 @@ from runner.job import listener, references
 from runner.launch import environment
 from runner.machine import announcements, execute, processes, servers
 from runner.machine.capabilities import this_machine
+from runner.machine.torch_builds import build_of
 from runner.protocol import stored
 from runner.protocol.captures import (
     EVIDENCE_LOG,
@@ -62,9 +62,9 @@ def place_here(cell: Cell) -> launch.PlacedCell:
     """Place a cell on this machine as the calling process sees it.
 
     Raises:
-        RunnerError: see launch.place_cell() and servers.require().
+        RunnerError: see torch_builds.build_of(), launch.place_cell() and servers.require().
     """
-    placed = launch.place_cell(cell, this_machine(), os.environ, sys.executable)
+    placed = launch.place_cell(cell, this_machine(), os.environ, build_of(cell.torch))
     servers.require(cell)
     return placed
 
@@ -205,7 +205,7 @@ def start(
     marker = marker_of(config)
     with private_folder() as private, announcements.listening(private, listener.phase) as announced:
         collector = None if spec.captures.itt is None else probe.collector()
-        command = launch.command(placed, folder / "job.json", private, os.environ, sys.executable, marker, collector)
+        command = launch.command(placed, folder / "job.json", private, os.environ, marker, collector)
         argv: Sequence[str] = command.argv
         spec = replace(spec, private=str(private), deadline_s=time.monotonic() + config.timeout_s)
         if wrap is not None:

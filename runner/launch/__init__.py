@@ -19,9 +19,10 @@ from runner.machine.capabilities import Machine
 from runner.machine.execute import LOCALE
 from runner.machine.host import format_cpu_list
 from runner.machine.installation import IPEX_EXTRA, WORKER
-from runner.matrix.support import why_not
+from runner.matrix.support import build_lacks, why_not
 from runner.protocol.cell import Cell
 from runner.protocol.errors import RunnerError
+from runner.protocol.torch_build import TorchBuild
 
 __all__ = ["Command", "PlacedCell", "Placement", "command", "place_cell"]
 
@@ -36,6 +37,8 @@ class PlacedCell:
     placement: Placement
     libraries: Mapping[str, Path]
     """Stem (``jemalloc``, ``iomp5``) -> the library's real file, which is preloaded."""
+    build: TorchBuild
+    """The torch build that its worker runs on."""
     notes: tuple[str, ...] = ()
     """What to say about its place, one sentence each: cores that are left out, memory that can't be bound."""
 
@@ -66,31 +69,31 @@ class Command:
         return "".join(links) + shlex.join([*words, *self.argv, "/tmp/result.json"])  # noqa: S108 - for a person to look at
 
 
-def place_cell(cell: Cell, machine: Machine, caller: Mapping[str, str], python: str) -> PlacedCell:
+def place_cell(cell: Cell, machine: Machine, caller: Mapping[str, str], build: TorchBuild) -> PlacedCell:
     """Choose the cores and libraries for ``cell`` on this machine.
 
     Args:
         caller: the caller's environment, for the library folders it names.
-        python: the interpreter that will run the worker.
+        build: the torch build that the worker will run on.
 
     Raises:
         placement.UnplaceableError: the combination can't work, or the machine lacks the cores or the node asked for.
         LibraryMissingError: the allocator's or OpenMP's library is not installed.
         RunnerError: IPEX, a compiler or numactl is not installed, or the launcher can't take the interpreter's path.
     """
-    if re.search(r"[^\w@%+=:,./-]", python):
+    if re.search(r"[^\w@%+=:,./-]", build.python):
         # The IPEX launcher joins the interpreter's path into a shell line without quoting it.
         raise RunnerError(
-            f"the interpreter's path {python!r} has a character at which launchers split it; "
+            f"the interpreter's path {build.python!r} has a character at which launchers split it; "
             "move the virtual environment"
         )
-    impossible = why_not(cell, machine.isa)
+    impossible = why_not(cell, machine.isa) or build_lacks(cell, build)
     if impossible:
         raise UnplaceableError(impossible)
     placement = _bind(place(cell, machine.topology, machine.task_manager), cell.launcher.task_manager, machine)
-    _check_installed(cell, machine)
-    files = libraries.find_for_cell(cell, libraries.search_path(caller, python))
-    return PlacedCell(cell, placement, files, tuple(_notes(placement, cell.launcher.task_manager, machine)))
+    _check_installed(cell, machine, build)
+    files = libraries.find_for_cell(cell, libraries.search_path(caller, build.python))
+    return PlacedCell(cell, placement, files, build, tuple(_notes(placement, cell.launcher.task_manager, machine)))
 
 
 def _bind(placement: Placement, wanted: str, machine: Machine) -> Placement:
@@ -125,8 +128,8 @@ def _notes(placement: Placement, wanted: str, machine: Machine) -> Iterator[str]
         yield f"{reason}: taskset pins the cores, and the kernel decides where memory is"
 
 
-def _check_installed(cell: Cell, machine: Machine) -> None:
-    if machine.ipex is None and cell.ipex == "on":
+def _check_installed(cell: Cell, machine: Machine, build: TorchBuild) -> None:
+    if not build.has("intel-extension-for-pytorch") and cell.ipex == "on":
         raise RunnerError(
             f"ipex=on: Intel Extension for PyTorch (IPEX) is not installed; install it with: {IPEX_EXTRA}"
         )
@@ -135,7 +138,7 @@ def _check_installed(cell: Cell, machine: Machine) -> None:
             "launcher=ipexrun: it is a part of Intel Extension for PyTorch (IPEX), which is not installed; choose "
             f"launcher=xeon, or install it with: {IPEX_EXTRA}"
         )
-    if cell.graph.name == "compile" and machine.compiler is None:
+    if cell.graph.name == "compile" and not (machine.compiler and build.has_headers):
         raise RunnerError(
             "graph=compile: torch.compile needs a C++ compiler and Python's headers; install them with: "
             "apt-get install g++ python3-dev"
@@ -147,7 +150,6 @@ def command(
     job_file: Path,
     private: Path,
     caller: Mapping[str, str],
-    python: str,
     marker: str,
     collector: Path | None = None,
 ) -> Command:
@@ -157,7 +159,6 @@ def command(
         job_file: the file that tells the worker what to do.
         private: the job's private folder, whose path is short and has no spaces; it need not exist yet.
         caller: the caller's environment.
-        python: the interpreter that will run the worker.
         marker: the value of RUNNER_JOB in the worker's environment, by which its processes are found again.
         collector: the library that torch, IPEX and oneDNN load for their ITT ranges; it is idle until the worker starts
             it.
@@ -177,15 +178,22 @@ def command(
         # Both launchers look for lib{jemalloc,tcmalloc,iomp5}.so here before the system's folders.
         "VIRTUAL_ENV": str(private),
         "RUNNER_JOB": marker,
+        # The user's own site packages belong to no build, unless the runner itself is installed there.
+        **({"PYTHONNOUSERSITE": "1"} if not placed.build.is_in_user_site else _user_base(caller)),
         **({"INTEL_LIBITTNOTIFY64": str(collector)} if collector else {}),
     }
     request = LaunchRequest(
         cell=cell,
         placement=placed.placement,
         preload=tuple(links),
-        python=python,
+        python=placed.build.python,
         # The builder of a launcher that goes through a shell quotes these words.
         program=(str(WORKER), str(job_file)),
     )
     built = _BUILDERS[cell.launcher.name](request)
     return Command(tuple(built.argv), {**env, **built.env}, scrubbed, links)
+
+
+def _user_base(caller: Mapping[str, str]) -> dict[str, str]:
+    """The variable that says where the user's site packages are, if the caller has it."""
+    return {name: value for name, value in caller.items() if name == "PYTHONUSERBASE"}

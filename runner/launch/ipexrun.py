@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+import sys
 from pathlib import Path
 
 from runner.launch.request import Built, LaunchRequest
@@ -17,8 +18,9 @@ IMPORT_LEAVES = {"KMP_DUPLICATE_LIB_OK": "True", "KMP_INIT_AT_FORK": "FALSE"}
 def build(request: LaunchRequest) -> Built:
     """Build the argv of ipexrun_fast.py, or of ipexrun itself if the cell asks for the plain launcher."""
     placement, cell = request.placement, request.cell
-    plain = [str(Path(request.python).with_name("ipexrun"))]
-    start = plain if cell.launcher.plain else [request.python, str(FAST)]
+    # The launcher is the runner's own, whichever torch build it starts: IPEX is in no other.
+    plain = [str(Path(sys.executable).with_name("ipexrun"))]
+    start = plain if cell.launcher.plain else [sys.executable, str(FAST)]
     options = [
         "--memory-allocator",
         cell.allocator.launcher_value,
@@ -37,5 +39,9 @@ def build(request: LaunchRequest) -> Built:
     ]
     if placement.has_second_siblings:
         options.append("--use-logical-cores")
+    program = request.program
+    if request.python != sys.executable:
+        options.append("--no-python")  # to the launcher another interpreter is a program like any other
+        program = (request.python, "-u", *program)
     # ipexrun joins these words into a shell line without quoting them.
-    return Built([*start, "cpu", *options, *map(shlex.quote, request.program)], IMPORT_LEAVES)
+    return Built([*start, "cpu", *options, *map(shlex.quote, program)], IMPORT_LEAVES)

@@ -8,6 +8,7 @@ itself, refuses a cell without one, and gives the launcher a link with the expec
 from __future__ import annotations
 
 import re
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -29,7 +30,9 @@ def search_path(caller: Mapping[str, str], python: str) -> tuple[Path, ...]:
     own += [Path(caller[name]) for name in ("CONDA_PREFIX", "VIRTUAL_ENV") if caller.get(name)]
     system = ["/usr/local/lib", "/usr/local/lib64", "/usr/lib", "/usr/lib64", "/usr/lib/x86_64-linux-gnu", "/lib64"]
     home = [Path(caller["HOME"]) / ".local"] if caller.get("HOME") else []
-    folders = [prefix / "lib" for prefix in own + home] + [Path(folder) for folder in system]
+    # What the runner is installed with serves a worker of another torch build too.
+    runners = [Path(sys.executable).parent.parent]
+    folders = [prefix / "lib" for prefix in own + home + runners] + [Path(folder) for folder in system]
     return tuple(dict.fromkeys(folders))
 
 

@@ -5,10 +5,8 @@ from __future__ import annotations
 import functools
 import os
 import shutil
-import sysconfig
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 
 from runner.machine import execute
 from runner.machine.host import Topology, isa, read_topology, version_of
@@ -24,9 +22,10 @@ class Machine:
     isa: frozenset[str]
     """The CPU's flags as /proc/cpuinfo spells them."""
     ipex: str | None
-    """The installed version of intel-extension-for-pytorch; None if it is not installed."""
+    """The installed version of intel-extension-for-pytorch, whose launcher starts any torch build; None if it is not
+    installed."""
     compiler: str | None = None
-    """The path of the C++ compiler that torch.compile would call; None if it or Python's headers are missing."""
+    """The path of the C++ compiler that torch.compile would call; None if it is missing."""
     unbound_nodes: Mapping[int, str] = field(default_factory=dict)
     """NUMA node -> why numactl can't bind memory to it, in words; nodes on which it can are not in it."""
 
@@ -38,9 +37,7 @@ def this_machine() -> Machine:
     unbound = unbound_nodes(topology)
     usable = [node for node in topology.nodes() if topology.physical_cores(node)]
     manager = "numactl" if any(node not in unbound for node in usable) else "taskset"
-    # What Inductor compiles is a Python extension: without Python's headers the compiler is useless.
-    headers = Path(sysconfig.get_path("include")) / "Python.h"
-    compiler = shutil.which(os.environ.get("CXX", "g++")) if headers.exists() else None
+    compiler = shutil.which(os.environ.get("CXX", "g++"))
     return Machine(topology, manager, isa(), version_of("intel-extension-for-pytorch"), compiler, unbound)
 
 

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from runner.protocol.cell import Cell
+from runner.protocol.cell import BUNDLED, Cell
+from runner.protocol.torch_build import TorchBuild
 
 _FP16 = frozenset({"avx512_fp16", "amx_fp16"})
 
@@ -81,3 +82,30 @@ RULES: tuple[Callable[[Cell, frozenset[str]], str | None], ...] = (
 def why_not(cell: Cell, isa: frozenset[str]) -> str | None:
     """The first reason why the cell can't run as asked on a CPU with these flags; None when it can."""
     return next((reason for rule in RULES if (reason := rule(cell, isa))), None)
+
+
+def build_lacks(cell: Cell, build: TorchBuild) -> str | None:
+    """The first reason why a torch build can't run the cell, whatever a person installs beside it; None when it can.
+
+    IPEX beside the bundled torch is not asked about: a person can install it there.
+    """
+    name = f"torch={cell.torch.name}"
+    is_bundled = cell.torch.name == BUNDLED
+    int8 = cell.precision.name == "int8" and cell.ipex == "off"
+    compiled = cell.graph.name == "compile"
+    if cell.ipex == "on" and not is_bundled and not build.has("intel-extension-for-pytorch"):
+        return f"ipex=on {name}: that build has no Intel Extension for PyTorch (IPEX), whose last torch is 2.8"
+    if cell.graph.name == "torchscript" and "torchscript" not in build.parts:
+        return f"graph=torchscript {name}: torch {build.torch} has no TorchScript any more"
+    if int8 and compiled and "pt2e" not in build.parts and not build.has("torchao"):
+        return (
+            f"precision=int8 graph=compile {name}: torch {build.torch} leaves this to torchao, which is not installed "
+            f"there; install it with: {build.python} -m pip install torchao"
+        )
+    if int8 and not compiled and "fx" not in build.parts:
+        return f"precision=int8 graph={cell.graph.name} {name}: torch {build.torch} has no FX quantization any more"
+    if cell.launcher.name == "xeon" and "xeon" not in build.parts:
+        return f"launcher=xeon {name}: torch {build.torch} has no launcher; choose ipexrun or none"
+    if cell.scenario.is_served and not is_bundled:
+        return f"scenario={cell.scenario.name} {name}: the server runs on the bundled torch only"
+    return None

@@ -17,6 +17,8 @@ from runner.protocol.declaration import ABSENT as ABSENT  # where those who read
 from runner.protocol.declaration import Role, axis, detail, entries, setting
 
 INFERENCE = "inference"
+# The torch that the runner itself is installed with.
+BUNDLED = "bundled"
 
 _FORMATS = ("channels_first", "channels_last")
 
@@ -77,6 +79,23 @@ class Graph:
 
     name: str
     fullgraph: bool = setting("For compile: whether a graph break fails the cell.", True)
+
+
+@dataclass(frozen=True)
+class Torch:
+    """The torch build that the worker runs on."""
+
+    name: str = BUNDLED
+    path: str | None = setting(
+        "The Python interpreter of an environment of your own that has torch, as in /my/environment/bin/python.",
+        None,
+        absent="null",
+    )
+
+    def __post_init__(self) -> None:
+        # In torch=bundled,own torch.path=... the path reaches both values, and is own's.
+        if self.name == BUNDLED:
+            object.__setattr__(self, "path", None)
 
 
 @dataclass(frozen=True)
@@ -169,6 +188,11 @@ class Cell:
     )
     graph: Graph = axis(
         "Whether operators run one by one or as a graph.", is_group=True, choices=("eager", "torchscript", "compile")
+    )
+    torch: Torch = axis(
+        "The torch build that the worker runs on: bundled is the one that the runner is installed with.",
+        Torch(),
+        is_group=True,
     )
     scenario: Scenario = axis(
         "What calls the model: a loop in its own process, or clients through a server.",
@@ -306,7 +330,10 @@ class Cell:
 
         Results are filed under the ``cell_id`` of runner.sweep.identity, which also has what they ran with.
         """
-        text = json.dumps(asdict(self), sort_keys=True, separators=(",", ":"), default=str)
+        parts = asdict(self)
+        if self.torch == Torch():
+            del parts["torch"]  # the axis is younger than results that stand
+        text = json.dumps(parts, sort_keys=True, separators=(",", ":"), default=str)
         return content_hash.short(text.encode())
 
 
@@ -318,7 +345,7 @@ WORKED_ON = ("model", "batch_size", "sequence_length", "precision")
 SETTINGS = tuple(key for key, entry in ENTRIES.items() if entry.declaration.role is Role.SETTING)
 # The axes that name a cell when no axis distinguishes it: those that change how the model is run.
 MAIN_AXES = tuple(
-    key for key in AXES if ENTRIES[key].declaration.is_group and key not in ("scenario", "load", "launcher")
+    key for key in AXES if ENTRIES[key].declaration.is_group and key not in ("torch", "scenario", "load", "launcher")
 )
 # What an iteration computes: latencies of different work have no ratio.
 WORK = tuple(key for key, entry in ENTRIES.items() if entry.declaration.is_work)
@@ -338,5 +365,5 @@ def owner_of(setting_name: str) -> str | None:
 
 
 def worded(axis_name: str, value: str) -> str:
-    """A value as text, with its axis before it where the value alone means nothing (on, 2)."""
-    return f"{axis_name}={value}" if value in ("on", "off") or value.isdigit() else value
+    """A value as text, with its axis before it where the value alone means nothing (on, 2, 2.14.1)."""
+    return f"{axis_name}={value}" if value in ("on", "off") or value[:1].isdigit() else value

@@ -190,6 +190,28 @@ class VersionEvidence:
 
 
 @dataclass(frozen=True)
+class BuildEvidence:
+    """The torch build that ran, and where it lies."""
+
+    prefix: str
+    """``sys.prefix``: the folder of the environment."""
+    torch_folder: str | None
+    """The real path of the folder from which torch was imported; None if torch has none."""
+    libraries: list[str]
+    """Every ``libtorch_cpu.so`` that is mapped into the process, by its real path."""
+    git: str | None
+    """The git commit that torch was built from; None if it does not say."""
+    onednn: str | None
+    """The version of torch's oneDNN (``3.7.1``); None if it was built without."""
+    mkl: str | None
+    """The version of torch's MKL (``2024.2``); None if it was built without."""
+    settings: str
+    """What torch says about how it was built (``torch.__config__.show()``), in one line."""
+    packages: Mapping[str, str]
+    """Version of each package of runner.protocol.torch_build.DISTRIBUTIONS that this process would import."""
+
+
+@dataclass(frozen=True)
 class ServingEvidence:
     """What a worker behind a server counted of the load that was measured."""
 
@@ -231,8 +253,9 @@ class Evidence:
     grad_mode: str
     """The mode of gradients in which the model was called (``inference_mode``), or ``gradients recorded``, if its
     output shows that the model turned them on."""
-    float32_matmul_precision: str
-    """torch.get_float32_matmul_precision(): anything but ``highest`` allows bfloat16 inside float32 products."""
+    float32_matmul_precision: str | None
+    """torch.get_float32_matmul_precision(): anything but ``highest`` allows bfloat16 inside float32 products; None if
+    torch refuses to say, because one of the settings that replace it was set."""
     float32_settings: Mapping[str, str]
     """Setting -> value, for all others that can allow less than float32 inside float32 operations, in torch and in
     IPEX; one that this version does not have is not named."""
@@ -247,6 +270,8 @@ class Evidence:
     """The kernel's mode (``always``, ``madvise``, ``never``); None if the kernel has none."""
     versions: VersionEvidence
     """The versions that ran."""
+    build: BuildEvidence
+    """The torch build that ran."""
     argv: list[str]
     """The command line of this process."""
     pid: Count

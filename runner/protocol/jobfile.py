@@ -17,12 +17,14 @@ from runner.protocol.stored import Count
 # 5 = outcomes without MLflow's run ids; 6 = latencies_s, the cell itself; 7 = typed evidence, quality and captures;
 # 8 = input sets, the worst of several outputs, notes;
 # 9 = the allocator's own answers, settings of float32, what the worker inherited, the model's own layouts, samples;
-# 10 = cold caches, growth of memory, loops that were disturbed and run again, FLOP; 11 = the worker's own state.
-FORMAT = 11
+# 10 = cold caches, growth of memory, loops that were disturbed and run again, FLOP; 11 = the worker's own state;
+# 12 = the torch build.
+FORMAT = 12
 
 # Environment variables that tune allocators, OpenMP, MKL, oneDNN, torch's compilers, that make Python trace, debug or
 # run otherwise, or load foreign code: what the runner scrubs from the caller's environment, and what the worker reports
-# of its own. Others of Python's decide what is loaded (PYTHONPATH), or are part of a cell's identity.
+# of its own. Others of Python's decide what is loaded (PYTHONPATH: see runner.launch.environment), or are part of a
+# cell's identity.
 TUNING = re.compile(
     r"LD_PRELOAD|LD_AUDIT|LD_BIND_NO[WT]|LD_DEBUG.*|LD_PROFILE.*|LD_TRACE_.*|LD_SHOW_AUXV|LD_DYNAMIC_WEAK"
     r"|PYTHON(?:MALLOC|MALLOCSTATS|TRACEMALLOC|DEVMODE|ASYNCIODEBUG|FAULTHANDLER|PROFILEIMPORTTIME|PERFSUPPORT|DEBUG"

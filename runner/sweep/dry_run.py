@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import os
 import shlex
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -108,7 +107,7 @@ def _job(planned: PlannedCell, directory: Path) -> Iterator[tuple[str, str]]:
     # The real folder has a name of its own in each job.
     private = Path("/tmp/runner-XXXXXXXX")  # noqa: S108 - a name to print
     marker = f"PROCESS/SWEEP/{planned.cell_id}/0"
-    command = launch.command(placed, folder / "job.json", private, os.environ, sys.executable, marker, collector)
+    command = launch.command(placed, folder / "job.json", private, os.environ, marker, collector)
     yield "command", shlex.join(command.argv)
     for name, value in environment.tuning_variables(command.env).items():
         yield "environment", f"{name}={value}"

@@ -10,31 +10,19 @@ import functools
 import json
 import os
 from collections.abc import Mapping
-from importlib import metadata
 
 from runner.launch import PlacedCell
 from runner.machine import host, servers
 from runner.machine.installation import PACKAGE
 from runner.protocol import content_hash
 from runner.protocol.cell import Cell
+from runner.protocol.torch_build import DISTRIBUTIONS
 from runner.sweep import model_identity
 
-# Distributions whose code runs in the worker or starts it.
-_DISTRIBUTIONS = ("torch", "intel-extension-for-pytorch", "torchvision", "transformers", "numpy", "intel-openmp")
 # Variables of the caller's environment that are not scrubbed and that decide which libraries a worker loads.
 _VARIABLES = ("LD_LIBRARY_PATH", "PYTHONHASHSEED", "PYTHONOPTIMIZE")
 # The rooms whose code runs between a job file and its result.
 _CODE = ("protocol", "worker", "launch")
-
-
-def _distribution_version(name: str) -> str:
-    """The version and a content hash of a distribution, whose RECORD holds the sha256 of each of its files."""
-    try:
-        distribution = metadata.distribution(name)
-    except metadata.PackageNotFoundError:
-        return model_identity.ABSENT
-    record = distribution.read_text("RECORD")
-    return f"{distribution.version} {content_hash.short(record.encode()) if record else 'without RECORD'}"
 
 
 def _code_hash(*rooms: str) -> str:
@@ -50,9 +38,7 @@ def _machine_identity() -> Mapping[str, str]:
     """The part of an identity that all cells of this machine and installation share."""
     fingerprint = host.fingerprint()
     return {
-        **{name: _distribution_version(name) for name in _DISTRIBUTIONS},
         "runner's worker": _code_hash(*_CODE),
-        "python": fingerprint["python"],
         "libc": fingerprint["libc"],
         "cpu": fingerprint["cpu_model"],
         "kernel": fingerprint["kernel"],
@@ -66,9 +52,11 @@ def cell_identity(placed: PlacedCell) -> dict[str, str]:
 
     It holds contents and no paths, because an installation that was moved gives the same results.
     """
-    place = placed.placement
+    place, packages = placed.placement, placed.build.packages
     served = {"runner's serving": _code_hash("job/serving")} if placed.cell.scenario.is_served else {}
     return {
+        **{name: packages.get(name, model_identity.ABSENT) for name in DISTRIBUTIONS},
+        "python": placed.build.version,
         **_machine_identity(),
         **served,
         **servers.versions(placed.cell),

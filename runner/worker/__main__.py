@@ -11,6 +11,7 @@ import time
 _STARTED = time.monotonic()
 
 import ctypes  # noqa: E402 - the clock comes first: it dates the start of the process
+import importlib.util  # noqa: E402
 import itertools  # noqa: E402
 import os  # noqa: E402
 import sys  # noqa: E402
@@ -20,9 +21,14 @@ from functools import partial  # noqa: E402
 from pathlib import Path  # noqa: E402
 from typing import Any  # noqa: E402
 
-# Python put this folder first on the path, where models.py and the other files would hide packages of the same names;
-# the project's root belongs there instead.
-sys.path[0] = str(Path(__file__).resolve().parents[2])
+# Python put this folder first on the path, where models.py and the other files would hide packages of the same names.
+# The folder around the package does not take its place: what is installed beside it is no part of the torch build.
+del sys.path[0]
+_PACKAGE = Path(__file__).resolve().parents[1]
+_SPEC = importlib.util.spec_from_file_location(
+    "runner", _PACKAGE / "__init__.py", submodule_search_locations=[str(_PACKAGE)]
+)
+sys.modules["runner"] = importlib.util.module_from_spec(_SPEC)  # type: ignore[arg-type]
 
 from runner.protocol.jobfile import JobSpec, read_spec  # noqa: E402
 from runner.protocol.resultfile import ResultFile, WorkerResult, onednn_log, result_file  # noqa: E402

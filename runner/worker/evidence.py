@@ -35,7 +35,7 @@ from runner.protocol.evidence import (
     VersionEvidence,
 )
 from runner.protocol.jobfile import TUNING
-from runner.worker import allocator, look, process_state, surroundings
+from runner.worker import allocator, build, look, process_state, surroundings
 from runner.worker.call import flat
 from runner.worker.outputs import plain
 from runner.worker.symbols import owner
@@ -195,6 +195,13 @@ def _readable(read: Callable[[], Any]) -> str:
         return f"unreadable: {str(error)[:200]}"
 
 
+def _matmul_precision() -> str | None:
+    try:
+        return str(torch.get_float32_matmul_precision())
+    except RuntimeError:
+        return None
+
+
 _NO_SUCH = str(None)
 
 
@@ -260,7 +267,7 @@ def collect(
         ipex=_ipex(subject.eager),
         tensors=_tensors(subject, output),
         grad_mode=grad_mode,
-        float32_matmul_precision=_readable(torch.get_float32_matmul_precision),
+        float32_matmul_precision=_matmul_precision(),
         float32_settings=_float32_settings(),
         environment={name: value for name, value in sorted(os.environ.items()) if TUNING.fullmatch(name)},
         inherited=inherited.read(),
@@ -271,6 +278,7 @@ def collect(
             torch=str(torch.__version__),
             cpu_capability=torch.backends.cpu.get_cpu_capability(),
         ),
+        build=build.observe(),
         argv=sys.orig_argv,
         pid=os.getpid(),
         serving=serving,

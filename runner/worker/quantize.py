@@ -7,8 +7,10 @@ afterwards.
 
 from __future__ import annotations
 
+import importlib
 import warnings
 from collections.abc import Sequence
+from importlib import metadata
 from typing import Any
 
 import torch
@@ -69,20 +71,31 @@ def pt2e_static(module: nn.Module, call: Call, calibration: Sequence[Call]) -> t
     """PyTorch 2 export quantization for inductor (X86InductorQuantizer).
 
     ``strict=True``: without it the quantizer of torch 2.8 finds no pattern and fp32 would run.
-    """
-    from torch.ao.quantization import move_exported_model_to_eval
-    from torch.ao.quantization.quantize_pt2e import convert_pt2e, prepare_pt2e
-    from torch.ao.quantization.quantizer import x86_inductor_quantizer as x86
-    from torch.export import export_for_training
 
-    exported: Any = export_for_training(module, call.args, kwargs=dict(call.kwargs or {}), strict=True).module()
+    It was a part of torch until 2.8, and is in torchao since. Importing its quantizer also registers inductor's int8
+    kernels: without that import the same program would be computed in fp32.
+    """
+    tools: Any
+    try:
+        tools = importlib.import_module("torch.ao.quantization.quantize_pt2e")
+        move_to_eval: Any = importlib.import_module("torch.ao.quantization").move_exported_model_to_eval
+        x86: Any = importlib.import_module("torch.ao.quantization.quantizer.x86_inductor_quantizer")
+        export: Any = importlib.import_module("torch.export").export_for_training
+        recipe = "torch.ao PT2E"
+    except (ImportError, AttributeError):
+        tools = importlib.import_module("torchao.quantization.pt2e.quantize_pt2e")
+        move_to_eval = importlib.import_module("torchao.quantization.pt2e").move_exported_model_to_eval
+        x86 = importlib.import_module("torchao.quantization.pt2e.quantizer.x86_inductor_quantizer")
+        export = importlib.import_module("torch.export").export
+        recipe = f"torchao {metadata.version('torchao')} PT2E"
+    exported: Any = export(module, call.args, kwargs=dict(call.kwargs or {}), strict=True).module()
     quantizer = x86.X86InductorQuantizer()
     quantizer.set_global(x86.get_default_x86_inductor_quantization_config())
-    prepared = prepare_pt2e(exported, quantizer)
+    prepared = tools.prepare_pt2e(exported, quantizer)
     calibrate(prepared, calibration)
-    converted = convert_pt2e(prepared)
-    move_exported_model_to_eval(converted)
-    return converted, "torch.ao PT2E"
+    converted = tools.convert_pt2e(prepared)
+    move_to_eval(converted)
+    return converted, recipe
 
 
 def static(

@@ -8,6 +8,7 @@ from typing import Any
 
 from runner.checks.gate import Proof
 from runner.protocol import stored
+from runner.protocol.torch_build import TorchBuild
 from tests.conftest import ROOT
 
 FOLDER = ROOT / "tests/data/evidence"
@@ -28,6 +29,25 @@ def proof_of(data: dict[str, Any]) -> Proof:
     evidence = {name: value for name, value in data.items() if name not in ("onednn", "quality")}
     parts = {"evidence": evidence, "kernels": data["onednn"], "quality": data["quality"]}
     return stored.typed(Proof, parts, Path("evidence.json"))
+
+
+def recorded_build(name: str = "ptmalloc_off") -> TorchBuild:
+    """The torch build on which that job was recorded, as its files described it."""
+    evidence = proof_of(data_of(name)).evidence
+    ran = evidence.build
+    return TorchBuild(
+        python=f"{ran.prefix}/bin/python",
+        version=evidence.versions.python,
+        prefix=ran.prefix,
+        has_headers=True,
+        folder=ran.torch_folder,
+        is_in_user_site=False,
+        torch=evidence.versions.torch,
+        git=ran.git,
+        parts=("torchscript", "pt2e", "fx", "xeon"),
+        distributions=ran.packages,
+        hashes={},
+    )
 
 
 def tampered(name: str, *path: Any, value: Any) -> Proof:

@@ -14,7 +14,7 @@ from runner.launch import PlacedCell, Placement
 from runner.protocol.cell import Allocator, Graph, Precision
 from runner.protocol.resultfile import Window
 from runner.protocol.stored import FormatError
-from tests.checks.recorded import data_of, proof_of, tampered
+from tests.checks.recorded import data_of, proof_of, recorded_build, tampered
 from tests.conftest import CELL
 
 JEMALLOC = Path("/usr/lib/x86_64-linux-gnu/libjemalloc.so.2")
@@ -24,7 +24,7 @@ EXPECT_JEMALLOC = {"jemalloc": {"opt.oversize_threshold": 0, "opt.background_thr
 
 def plan(allocator: Allocator, ipex: str, libraries: dict[str, Path]) -> PlacedCell:
     cell = replace(CELL, allocator=allocator, ipex=ipex, batch_size=2)
-    return PlacedCell(cell, Placement((0, 1), 2, 0, "numactl", False), libraries)
+    return PlacedCell(cell, Placement((0, 1), 2, 0, "numactl", False), libraries, recorded_build())
 
 
 PTMALLOC_OFF = plan(Allocator("ptmalloc", "glibc", "default", {}, {"glibc_maps_large_blocks": True}), "off", {})
@@ -206,6 +206,14 @@ def test_evidence_of_one_cell_does_not_pass_for_another() -> None:
 LIBC = "/usr/lib/x86_64-linux-gnu/libc.so.6"
 
 TAMPERED: list[tuple[str, tuple[str, ...], Any]] = [
+    ("torch", ("build", "prefix"), "/home/me/other"),
+    ("torch", ("build", "torch_folder"), "/home/me/other/lib/python3.11/site-packages/torch"),
+    ("torch", ("build", "torch_folder"), None),
+    ("torch", ("build", "libraries"), ["/home/me/other/torch/lib/libtorch_cpu.so"]),
+    ("torch", ("build", "libraries"), []),
+    ("torch", ("build", "git"), "0000000"),
+    ("torch", ("build", "packages", "transformers"), "4.51.3"),
+    ("torch", ("versions", "torch"), "2.14.1"),
     ("allocator", ("allocator", "malloc"), LIBC),
     ("allocator", ("allocator", "malloc"), None),
     ("allocator", ("allocator", "malloc"), "/opt/lib/libjemalloc.so.2"),
@@ -242,6 +250,7 @@ TAMPERED: list[tuple[str, tuple[str, ...], Any]] = [
     ("precision", ("tensors", "inputs", "dtypes"), {"bfloat16": 1}),
     ("precision", ("tensors", "weights", "dtypes"), {"float32": 3, "float64": 1}),
     ("precision", ("float32_matmul_precision",), "medium"),
+    ("precision", ("float32_matmul_precision",), None),
     ("precision", ("float32_settings", "ipex.get_fp32_math_mode()"), "BF32"),
     ("precision", ("float32_settings",), {"torch.backends.mkldnn.matmul.fp32_precision": "bf16"}),
     ("precision", ("float32_settings",), {"torch.backends.fp32_precision": "unreadable: both old and new are set"}),
@@ -257,6 +266,25 @@ TAMPERED: list[tuple[str, tuple[str, ...], Any]] = [
 @pytest.mark.parametrize(("axis", "path", "value"), TAMPERED)
 def test_a_job_that_ran_otherwise_fails_on_that_axis(axis: str, path: tuple[str, ...], value: Any) -> None:
     assert {mismatch.axis for mismatch in check(JEMALLOC_ON, tampered("jemalloc_on", *path, value=value))} == {axis}
+
+
+PRODUCTS = "torch.backends.mkldnn.matmul.fp32_precision"
+
+
+@pytest.mark.parametrize(("value", "axes"), [("ieee", []), ("none", []), ("bf16", ["precision", "precision"])])
+def test_where_torch_only_tells_the_newer_setting_of_products_it_decides(value: str, axes: list[str]) -> None:
+    data = data_of("ptmalloc_off")
+    data["float32_matmul_precision"] = None
+    data["float32_settings"] = {PRODUCTS: value}
+    assert [m.axis for m in check(PTMALLOC_OFF, proof_of(data))] == axes
+
+
+def test_a_library_of_torch_that_is_loaded_beside_the_builds_own_fails_by_name() -> None:
+    data = data_of("ptmalloc_off")
+    data["build"]["libraries"].append("/usr/lib/libtorch_cpu.so")
+    [mismatch] = check(PTMALLOC_OFF, proof_of(data))
+    assert str(mismatch).startswith("torch: asked for /project/.venv/lib/python3")
+    assert "and /usr/lib/libtorch_cpu.so; LD_LIBRARY_PATH" in str(mismatch)
 
 
 @pytest.mark.parametrize(
@@ -277,7 +305,7 @@ def test_what_was_not_observed_is_not_assumed(axis: str, name: str, path: tuple[
 
 OPEN = {
     "answers", "dtypes", "environment", "float32_settings", "image_layouts", "inherited", "jemalloc", "memory_formats",
-    "modules_by_type", "process_state", "reference_layouts",
+    "modules_by_type", "packages", "process_state", "reference_layouts",
 }  # fmt: skip
 
 

@@ -18,7 +18,7 @@ from runner.protocol.errors import RunnerError
 from tests.conftest import CELL, ROOT, Ran, ask, explained
 
 CAPTURES = {file.stem for file in (ROOT / "conf" / "capture").glob("*.yaml")}
-GROUPS = ("model", "scenario", "load", "allocator", "ipex", "memory_format", "precision", "graph", "launcher")
+GROUPS = ("model", "scenario", "load", "allocator", "ipex", "memory_format", "precision", "graph", "torch", "launcher")
 OPTIONS = [(group, file.stem) for group in GROUPS for file in sorted((ROOT / "conf" / group).glob("*.yaml"))]
 
 

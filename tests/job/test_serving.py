@@ -27,7 +27,7 @@ from runner.protocol.jobfile import JobSpec
 from runner.protocol.resultfile import WorkerResult, read_result
 from runner.protocol.stored import write_json
 from tests.builders import window
-from tests.checks.recorded import data_of, proof_of, tampered
+from tests.checks.recorded import data_of, proof_of, recorded_build, tampered
 from tests.config.test_config import config
 from tests.conftest import CELL, ROOT
 
@@ -382,7 +382,7 @@ def plan_of_recorded() -> PlacedCell:
     conf = "oversize_threshold:1,background_thread:true,metadata_thp:auto"
     allocator = Allocator("jemalloc", "jemalloc", "jemalloc", {"MALLOC_CONF": conf}, {})
     cell = replace(SERVED, allocator=allocator, batch_size=4, scenario=Scenario("torchserve", 40, 4, 10))
-    return PlacedCell(cell, Placement((0, 1), 2, 0, "numactl", False), {"jemalloc": JEMALLOC_FILE})
+    return PlacedCell(cell, Placement((0, 1), 2, 0, "numactl", False), {"jemalloc": JEMALLOC_FILE}, recorded_build())
 
 
 def test_a_served_cell_that_ran_as_asked_passes() -> None:
@@ -445,7 +445,7 @@ def test_requests_that_were_measured_stay_where_the_worker_could_not_prove_what_
     error: str | None, failure: str, tmp_path: Path
 ) -> None:
     where = site(tmp_path)
-    placed = PlacedCell(SERVED, Placement((0, 1), 2, 0, "taskset", False), {})
+    placed = PlacedCell(SERVED, Placement((0, 1), 2, 0, "taskset", False), {}, recorded_build())
     began = session._Session(placed, served(), tmp_path, where, torchserve.TorchServe())
     stored = tmp_path / "result.json"
     write_json(stored, WorkerResult("c", 0, window=window([0.1] * 40), error=error))

@@ -15,14 +15,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from runner import launch
-from runner.launch import environment, libraries
+from runner.launch import environment, ipexrun, libraries
 from runner.launch.placement import UnplaceableError, place
 from runner.machine import execute
 from runner.machine.capabilities import Machine, this_machine
 from runner.machine.host import Cpu, Topology
 from runner.machine.installation import WORKER
+from runner.machine.torch_builds import bundled
 from runner.protocol.cell import Allocator, Cell, Graph, Launcher
 from runner.protocol.errors import LibraryMissingError, RunnerError
+from runner.protocol.torch_build import TorchBuild
 from tests.conftest import CELL as SOME_CELL
 
 PTMALLOC = Allocator("ptmalloc", "glibc", "default", {}, {})
@@ -47,10 +49,19 @@ def folder_with(tmp_path: Path, *names: str) -> Path:
     return tmp_path
 
 
+def build_at(python: str, ipex: bool = True) -> TorchBuild:
+    """The bundled torch, as if its interpreter were this one."""
+    build = bundled()
+    packages = {**build.distributions, "intel-extension-for-pytorch": "2.8.0"}
+    if not ipex:
+        del packages["intel-extension-for-pytorch"]
+    return replace(build, python=python, distributions=packages)
+
+
 def argv_of(tmp_path: Path, cell: Cell, machine: Machine = HERE) -> launch.Command:
     python = str(folder_with(tmp_path, "libjemalloc.so.2", "libtcmalloc.so.4", "libiomp5.so") / "bin/python")
-    planned = launch.place_cell(cell, machine, {}, python)
-    return launch.command(planned, Path("/jobs/job.json"), Path("/tmp/private"), {"HOME": "/h"}, python, "s/c/0")
+    planned = launch.place_cell(cell, machine, {}, build_at(python))
+    return launch.command(planned, Path("/jobs/job.json"), Path("/tmp/private"), {"HOME": "/h"}, "s/c/0")
 
 
 # -- placement ----------------------------------------------------------------------------------------
@@ -107,12 +118,14 @@ def test_a_machine_without_ipex_or_its_instructions_is_told_so(
     cell: Cell, machine: Machine, kind: type[RunnerError], sentence: str
 ) -> None:
     with pytest.raises(kind, match=sentence):
-        launch.place_cell(cell, machine, {}, "/venv/bin/python")
+        launch.place_cell(cell, machine, {}, build_at("/venv/bin/python", ipex=machine.ipex is not None))
 
 
 def test_without_ipex_the_other_launchers_still_run_cells_without_it() -> None:
     cell = replace(CELL, launcher=Launcher("xeon", False, "auto"))
-    assert launch.place_cell(cell, replace(HERE, ipex=None), {}, "/venv/bin/python").placement.cores == (0, 1)
+    assert launch.place_cell(
+        cell, replace(HERE, ipex=None), {}, build_at("/venv/bin/python", ipex=False)
+    ).placement.cores == (0, 1)
 
 
 # -- nodes that numactl can't bind, and cores of two kinds --------------------------------------------
@@ -133,7 +146,7 @@ def with_manager(name: str, node: int | None = None) -> Cell:
     ],
 )
 def test_each_node_is_bound_as_it_can_be(cell: Cell, manager: str, notes: tuple[str, ...]) -> None:
-    placed = launch.place_cell(cell, NO_MEMORY, {}, "/venv/bin/python")
+    placed = launch.place_cell(cell, NO_MEMORY, {}, build_at("/venv/bin/python"))
     assert placed.placement.task_manager == manager
     assert len(placed.notes) == len(notes)
     assert all(note.startswith(start) for note, start in zip(placed.notes, notes, strict=True))
@@ -141,24 +154,24 @@ def test_each_node_is_bound_as_it_can_be(cell: Cell, manager: str, notes: tuple[
 
 def test_numactl_is_refused_for_a_node_that_it_can_not_bind_and_for_no_other() -> None:
     with pytest.raises(RunnerError, match="task_manager=numactl: node 0 has no memory"):
-        launch.place_cell(with_manager("numactl"), NO_MEMORY, {}, "/venv/bin/python")
-    placed = launch.place_cell(with_manager("numactl", node=1), NO_MEMORY, {}, "/venv/bin/python")
+        launch.place_cell(with_manager("numactl"), NO_MEMORY, {}, build_at("/venv/bin/python"))
+    placed = launch.place_cell(with_manager("numactl", node=1), NO_MEMORY, {}, build_at("/venv/bin/python"))
     assert placed.placement.task_manager == "numactl"
 
 
 def test_e_cores_are_left_out_with_a_note() -> None:
     machine = replace(HERE, topology=replace(XEON, e_cores=frozenset({1, 5})))
-    placed = launch.place_cell(CELL, machine, {}, "/venv/bin/python")
+    placed = launch.place_cell(CELL, machine, {}, build_at("/venv/bin/python"))
     assert placed.placement.cores == (0,)
     assert placed.notes[0].startswith("E-cores 1 are left out")
     with pytest.raises(UnplaceableError, match="E-cores 1 are left out"):
-        launch.place_cell(replace(CELL, cores=2), machine, {}, "/venv/bin/python")
+        launch.place_cell(replace(CELL, cores=2), machine, {}, build_at("/venv/bin/python"))
 
 
 def test_launchers_and_workers_run_in_the_locale_c(tmp_path: Path) -> None:
     python = str(folder_with(tmp_path) / "bin/python")
     caller = {"LC_ALL": "de_DE.UTF-8", "LANG": "de_DE.UTF-8"}
-    command = launch.command(launch.place_cell(CELL, HERE, {}, python), Path("/j"), Path("/t"), caller, python, "m")
+    command = launch.command(launch.place_cell(CELL, HERE, {}, build_at(python)), Path("/j"), Path("/t"), caller, "m")
     assert command.env["LC_ALL"] == "C"
     assert "LC_ALL=C" in shlex.split(command.as_shell())
 
@@ -170,7 +183,7 @@ def test_launchers_and_workers_run_in_the_locale_c(tmp_path: Path) -> None:
 def test_instances_get_cores_of_their_own(
     change: dict[str, Any], cores: tuple[int, ...], each: tuple[int, ...]
 ) -> None:
-    placed = launch.place_cell(replace(CELL, **change), HERE, {}, "/venv/bin/python").placement
+    placed = launch.place_cell(replace(CELL, **change), HERE, {}, build_at("/venv/bin/python")).placement
     assert placed.cores == cores
     assert placed.of_instance(1).cores == each
     assert placed.threads == 1
@@ -181,13 +194,13 @@ def test_instances_get_cores_of_their_own(
 )
 def test_instances_without_enough_cores_are_excluded_by_name(change: dict[str, Any]) -> None:
     with pytest.raises(UnplaceableError, match=r"^instances="):
-        launch.place_cell(replace(CELL, **change), HERE, {}, "/venv/bin/python")
+        launch.place_cell(replace(CELL, **change), HERE, {}, build_at("/venv/bin/python"))
 
 
 def test_compile_without_a_compiler_names_the_line_that_installs_one() -> None:
     cell = replace(CELL, graph=Graph("compile"), memory_format="channels_last")
     with pytest.raises(RunnerError, match=r"apt-get install g\+\+"):
-        launch.place_cell(cell, HERE, {}, "/venv/bin/python")
+        launch.place_cell(cell, HERE, {}, build_at("/venv/bin/python"))
 
 
 # -- libraries ----------------------------------------------------------------------------------------
@@ -237,6 +250,29 @@ def test_everything_that_tunes_a_cell_is_scrubbed_and_recorded() -> None:
     assert scrubbed == leaks
 
 
+def test_nothing_leads_a_worker_to_packages_of_another_environment(tmp_path: Path) -> None:
+    other, models = tmp_path / "site-packages", tmp_path / "models"
+    (other / "transformers").mkdir(parents=True)
+    (other / "transformers/__init__.py").touch()
+    models.mkdir()
+    caller = {"PYTHONPATH": f"{other}:{models}", "PYTHONHOME": "/usr", "PYTHONUSERBASE": "/u"}
+    command = launch.command(
+        launch.place_cell(CELL, HERE, {}, build_at("/venv/bin/python")), Path("/j"), Path("/t"), caller, "m"
+    )
+    assert command.env["PYTHONPATH"] == str(models)
+    assert command.env["PYTHONNOUSERSITE"] == "1"
+    assert command.scrubbed == {**caller, "PYTHONPATH": str(other)}
+    assert f"PYTHONPATH={models}" in shlex.split(command.as_shell())
+
+
+def test_a_runner_in_the_users_site_packages_keeps_them() -> None:
+    build = replace(build_at("/usr/bin/python3"), is_in_user_site=True)
+    placed = launch.place_cell(CELL, HERE, {}, build)
+    command = launch.command(placed, Path("/j"), Path("/t"), {"PYTHONUSERBASE": "/u"}, "m")
+    assert "PYTHONNOUSERSITE" not in command.env
+    assert command.env["PYTHONUSERBASE"] == "/u"
+
+
 @given(st.dictionaries(st.text(), st.text()))
 def test_no_variable_is_lost_between_kept_and_scrubbed(caller: dict[str, str]) -> None:
     kept, scrubbed = environment.scrub(caller)
@@ -263,22 +299,39 @@ def test_ipexrun_is_told_everything_it_would_otherwise_choose(tmp_path: Path) ->
     assert command.links == {Path("/tmp/private/lib/libjemalloc.so"): (tmp_path / "lib/libjemalloc.so.2").resolve()}
 
 
+def test_the_runners_own_launcher_starts_the_interpreter_of_another_build(tmp_path: Path) -> None:
+    other = str(folder_with(tmp_path) / "bin/python")
+    own, its = argv_of_build(sys.executable), argv_of_build(other)
+    assert own[:2] == its[:2] == (sys.executable, str(ipexrun.FAST))
+    assert "--no-python" not in own
+    assert its[-5:] == ("--no-python", other, "-u", str(WORKER), "/j.json")
+    assert argv_of_build(other, "xeon")[:3] == (other, "-m", "torch.backends.xeon.run_cpu")
+    assert other in argv_of_build(other, "none")
+
+
+def argv_of_build(python: str, launcher: str = "ipexrun") -> tuple[str, ...]:
+    cell = replace(CELL, launcher=Launcher(launcher, False, "auto"))
+    return launch.command(
+        launch.place_cell(cell, HERE, {}, build_at(python)), Path("/j.json"), Path("/t"), {}, "m"
+    ).argv
+
+
 def test_paths_with_spaces_reach_the_worker_whole_through_the_launchers_shell(tmp_path: Path) -> None:
     python = str(folder_with(tmp_path) / "bin/python")
-    planned = launch.place_cell(CELL, HERE, {}, python)
-    command = launch.command(planned, Path("/my jobs/a'b.json"), Path("/tmp/private"), {}, python, "m")
+    planned = launch.place_cell(CELL, HERE, {}, build_at(python))
+    command = launch.command(planned, Path("/my jobs/a'b.json"), Path("/tmp/private"), {}, "m")
     assert shlex.split(command.argv[-1]) == ["/my jobs/a'b.json"]
 
 
 def test_an_interpreter_whose_path_launchers_would_split_is_refused() -> None:
     with pytest.raises(RunnerError, match="move the virtual environment"):
-        launch.place_cell(CELL, HERE, {}, "/my env/bin/python")
+        launch.place_cell(CELL, HERE, {}, build_at("/my env/bin/python"))
 
 
 def test_the_plain_launcher_differs_only_in_what_starts_it(tmp_path: Path) -> None:
     fast = argv_of(tmp_path, CELL)
     plain = argv_of(tmp_path, replace(CELL, launcher=Launcher("ipexrun", True, "auto")))
-    assert plain.argv[0] == str(tmp_path / "bin/ipexrun")
+    assert plain.argv[0] == str(Path(sys.executable).with_name("ipexrun"))
     assert plain.argv[1:] == fast.argv[2:]
     assert plain.env == fast.env
 
@@ -305,9 +358,9 @@ def test_fewer_threads_than_cores_are_asked_for_explicitly(tmp_path: Path) -> No
 
 def test_the_shell_line_unsets_what_was_scrubbed_and_sets_what_the_cell_needs(tmp_path: Path) -> None:
     python = str(folder_with(tmp_path) / "bin/python")
-    planned = launch.place_cell(CELL, HERE, {}, python)
+    planned = launch.place_cell(CELL, HERE, {}, build_at(python))
     caller = {"OMP_NUM_THREADS": "9", "KMP_BLOCKTIME": "5"}
-    line = launch.command(planned, Path("/j.json"), Path("/tmp/s"), caller, python, "m").as_shell()
+    line = launch.command(planned, Path("/j.json"), Path("/tmp/s"), caller, "m").as_shell()
     words = shlex.split(line)
     assert words[0] == "env"
     assert "KMP_BLOCKTIME" in words[words.index("-u") :]
@@ -340,9 +393,9 @@ def test_the_fast_launcher_gives_a_job_exactly_what_plain_ipexrun_gives_it(
     seen = []
     for plain in (False, True):
         cell = replace(CELL, allocator=JEMALLOC, launcher=Launcher("ipexrun", plain, "auto"))
-        planned = launch.place_cell(cell, this_machine(), os.environ, sys.executable)
+        planned = launch.place_cell(cell, this_machine(), os.environ, bundled())
         found, private = tmp_path / f"plain-{plain}.json", tmp_path / "private"
-        command = launch.command(planned, found, private, os.environ, sys.executable, f"test/{plain}")
+        command = launch.command(planned, found, private, os.environ, f"test/{plain}")
         ended = execute.run(
             command.argv, command.env, tmp_path / "out", tmp_path / "err", 120, f"test/{plain}", command.links
         )

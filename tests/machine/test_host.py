@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shutil
-import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -16,6 +15,7 @@ from runner.launch import place_cell
 from runner.machine import capabilities, execute
 from runner.machine.capabilities import unbound_nodes
 from runner.machine.host import Topology, fingerprint, format_cpu_list, parse_cpu_list, read_topology
+from runner.machine.torch_builds import bundled
 from runner.protocol.errors import RunnerError
 from tests.conftest import CELL
 
@@ -201,7 +201,7 @@ def test_cells_are_placed_where_the_caller_may_be_and_memory_is_bound_where_ther
     topology = read_topology(root, frozenset(allowed))
     monkeypatch.setattr(capabilities, "read_topology", lambda: topology)
     cell = replace(CELL, node=None, allocator=replace(CELL.allocator, library="glibc", launcher_value="default"))
-    placed = place_cell(cell, capabilities.this_machine.__wrapped__(), {}, sys.executable)
+    placed = place_cell(cell, capabilities.this_machine.__wrapped__(), {}, bundled())
     assert (placed.placement.cores, placed.placement.task_manager) == (cores, manager)
     assert [note[: len(start)] for note, start in zip(placed.notes, notes, strict=True)] == list(notes)
 

@@ -7,8 +7,9 @@ from typing import Any
 
 import pytest
 
-from runner.matrix.support import why_not
-from runner.protocol.cell import Graph, Launcher, Model, Precision
+from runner.matrix.support import build_lacks, why_not
+from runner.protocol.cell import Graph, Launcher, Model, Precision, Scenario, Torch
+from runner.protocol.torch_build import TorchBuild
 from tests.conftest import CELL
 
 ZEN4 = frozenset({"avx2", "avx512f", "avx512bw", "avx512_vnni", "avx512_bf16"})
@@ -64,3 +65,35 @@ def test_what_depends_on_the_cpu_is_decided_by_its_flags() -> None:
     assert why_not(half, ZEN4 | {"avx512_fp16"}) is None
     assert "AVX2" in str(why_not(replace(CELL, ipex="on"), frozenset()))
     assert "AVX-512" in str(why_not(replace(CELL, ipex="on", precision=BF16), frozenset({"avx2"})))
+
+
+UPSTREAM = TorchBuild(
+    python="/up/bin/python", version="3.12.1", prefix="/up", has_headers=True, folder="/up/torch",
+    is_in_user_site=False, torch="2.15.0", git=None, parts=(), distributions={"torch": "2.15.0"}, hashes={},
+)  # fmt: skip
+ON_UPSTREAM = replace(CELL, torch=Torch("own", "/up/bin/python"))
+LACKING: list[tuple[dict[str, Any], str]] = [
+    ({"ipex": "on"}, "ipex=on torch=own: that build has no Intel Extension for PyTorch"),
+    ({"graph": SCRIPT}, "graph=torchscript torch=own: torch 2.15.0 has no TorchScript any more"),
+    ({"precision": INT8, "graph": COMPILE}, "install it with: /up/bin/python -m pip install torchao"),
+    ({"precision": INT8}, "precision=int8 graph=eager torch=own: torch 2.15.0 has no FX quantization"),
+    ({"launcher": Launcher("xeon")}, "launcher=xeon torch=own: torch 2.15.0 has no launcher"),
+    ({"scenario": Scenario("torchserve")}, "scenario=torchserve torch=own: the server runs on the bundled torch"),
+]
+
+
+@pytest.mark.parametrize(("change", "reason"), LACKING)
+def test_what_a_build_lacks_is_refused_with_its_reason(change: dict[str, Any], reason: str) -> None:
+    assert reason in str(build_lacks(replace(ON_UPSTREAM, **change), UPSTREAM))
+
+
+def test_what_a_build_has_is_let_through() -> None:
+    both = {"torchao": "0.18.0", "intel-extension-for-pytorch": "2.8.0"}
+    richer = replace(UPSTREAM, parts=("torchscript", "fx", "xeon"), distributions=both)
+    for change, _ in LACKING[:-1]:
+        assert build_lacks(replace(ON_UPSTREAM, **change), richer) is None
+    assert build_lacks(ON_UPSTREAM, UPSTREAM) is None
+
+
+def test_ipex_that_is_not_installed_beside_the_bundled_torch_is_for_a_person_to_install() -> None:
+    assert build_lacks(replace(CELL, ipex="on"), UPSTREAM) is None

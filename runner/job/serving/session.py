@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os
 import socket
-import sys
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
@@ -59,7 +58,7 @@ def measure(placed: launch.PlacedCell, config: Config, folder: Path, spec: JobSp
             private=private,
             logs=folder / cell.scenario.name,
             ports=ports,
-            python=sys.executable,
+            python=placed.build.python,
             launcher_args=xeon.options(cell, placed.placement),
             timeout_s=config.timeout_s,
         )
@@ -133,9 +132,7 @@ class _Session:
         site.logs.mkdir()
         collector = None if site.job.captures.itt is None else probe.collector()
         marker = passes.marker_of(self.config)
-        command = launch.command(
-            self.placed, folder / "job.json", site.private, os.environ, sys.executable, marker, collector
-        )
+        command = launch.command(self.placed, folder / "job.json", site.private, os.environ, marker, collector)
         command = replace(
             command,
             argv=tuple(server.command(site)),

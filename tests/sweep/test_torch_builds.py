@@ -1,0 +1,34 @@
+"""Cells on another torch build, from the command line to the proof: an environment beside the runner's own."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import TINY, Runner, records_of
+from tests.machine.test_torch_builds import copied_prefix
+
+pytestmark = pytest.mark.slow
+
+
+def test_cells_on_an_environment_of_ones_own_prove_that_they_ran_there(run_cli: Runner, tmp_path: Path) -> None:
+    python = copied_prefix(tmp_path / "copy")
+    ran = run_cli("-m", "torch=bundled,own", f"torch.path={python}", "capture=[]", *TINY)
+    assert ran.status == 0, ran.out + ran.err
+    assert {record.axes["torch"]: record.evidence for record in records_of(ran)} == {"bundled": "ok", "own": "ok"}
+    evidence = [json.loads(file.read_text()) for file in ran.sweep.glob("cells/*/round-0/evidence.json")]
+    assert str(tmp_path / "copy") in {one["build"]["prefix"] for one in evidence}
+
+
+@pytest.mark.skipif("RUNNER_SECOND_PYTHON" not in os.environ, reason="names an interpreter with another torch")
+def test_a_real_second_build_runs_every_precision_and_graph(run_cli: Runner) -> None:
+    ran = run_cli(
+        "-m", "torch=own", f"torch.path={os.environ['RUNNER_SECOND_PYTHON']}", "precision=fp32,bf16,int8",
+        "graph=eager,compile", "ipex=off,on", "memory_format=channels_last", "capture=[]", *TINY,
+    )  # fmt: skip
+    assert ran.status == 0, ran.out + ran.err
+    assert len(records_of(ran)) == 6
+    assert "ipex=on torch=own: that build has no Intel Extension for PyTorch" in ran.out
