@@ -9,7 +9,7 @@ setup(
     packages=[*find_namespace_packages(include=["runner", "runner.*"]), *SHIPPED],
     package_dir=SHIPPED,
     package_data={
-        **{package: ["**/*.yaml"] for package in SHIPPED},
+        **{package: ["**/*.yaml", "**/*.in", "**/*.lock"] for package in SHIPPED},
         "runner.report": ["*.j2"],
         "runner.worker": ["*.c"],
     },

@@ -61,6 +61,12 @@ COMMANDS: Mapping[str, Command] = {
     "import": Command(
         "import_", "Fill MLflow again from the folders that sweeps left.", ("--tracking-uri", "--mlruns")
     ),
+    "torch": Command(
+        "torch",
+        "Make, list and remove the environments of other torch builds.",
+        ("--again",),
+        ("add", "list", "remove"),
+    ),
     "doctor": Command(
         "doctor",
         "Show what this machine can run, what is missing, and the line that installs it.",

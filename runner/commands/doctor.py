@@ -19,8 +19,11 @@ from runner.capture import probe, topdown
 from runner.commands.options import add_format, make_parser
 from runner.config.captures import CaptureConf, IttCaptureConf, ToplevCaptureConf
 from runner.launch import libraries
-from runner.machine import host, installation, servers
+from runner.machine import host, installation, servers, torch_environments
 from runner.machine.capabilities import Machine, this_machine
+from runner.machine.torch_builds import bundled
+from runner.protocol.cell import BUNDLED
+from runner.protocol.errors import RunnerError
 from runner.report import escaping, tables, terminal
 
 _HEADINGS = ("axis", "value", "here", "", "to install it")
@@ -69,7 +72,14 @@ def _precisions(isa: frozenset[str]) -> Iterator[Finding]:
 def findings() -> list[Finding]:
     """Every axis whose values depend on the machine."""
     machine = this_machine()
-    own = [_allocators(), _precisions(machine.isa), _ipex(machine), _graphs(machine), _pinning(machine)]
+    own = [
+        _allocators(),
+        _precisions(machine.isa),
+        _ipex(machine),
+        _torch_builds(),
+        _graphs(machine),
+        _pinning(machine),
+    ]
     return list(itertools.chain(*own, _serving(), _captures()))
 
 
@@ -83,6 +93,20 @@ def _ipex(machine: Machine) -> Iterator[Finding]:
         yield Finding("ipex", "on", CAN, f"IPEX {machine.ipex}")
         yield Finding("launcher", "ipexrun", CAN, f"IPEX {machine.ipex}")
     yield Finding("launcher", "xeon, none", CAN)
+
+
+def _torch_builds() -> Iterator[Finding]:
+    yield Finding("torch", BUNDLED, CAN, f"torch {bundled().torch}")
+    for name, environment in torch_environments.environments().items():
+        if environment.is_complete:
+            yield Finding("torch", name, CAN, str(environment.folder))
+            continue
+        try:
+            torch_environments.uv()
+        except RunnerError:
+            yield Finding("torch", name, MISSING, "no uv, which makes it", f"{sys.executable} -m pip install uv")
+        else:
+            yield Finding("torch", name, CAN, f"made when it is needed: {torch_environments.SIZE}, minutes")
 
 
 def _graphs(machine: Machine) -> Iterator[Finding]:

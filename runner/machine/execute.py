@@ -232,3 +232,14 @@ def run_short(argv: Sequence[str], cwd: Path | None = None, timeout_s: float = 2
     except (OSError, subprocess.TimeoutExpired) as error:
         return Output(NOT_STARTED, "", str(error))
     return Output(done.returncode, done.stdout.decode(errors="replace"), done.stderr.decode(errors="replace"))
+
+
+def run_shown(argv: Sequence[str], timeout_s: float) -> int:
+    """Run a command whose output goes to the terminal, and return its exit status; it raises nothing but Ctrl-C.
+
+    The status is NOT_STARTED if it could not be started or did not end in time.
+    """
+    try:
+        return subprocess.run(list(argv), stdin=subprocess.DEVNULL, timeout=timeout_s, check=False).returncode
+    except (OSError, subprocess.TimeoutExpired):
+        return NOT_STARTED

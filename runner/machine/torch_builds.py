@@ -11,6 +11,7 @@ from pathlib import Path
 
 from runner.machine import execute
 from runner.machine.installation import PACKAGE
+from runner.machine.torch_environments import Say, environments, make
 from runner.protocol import stored, torch_build
 from runner.protocol.cell import BUNDLED, Torch
 from runner.protocol.errors import RunnerError
@@ -31,11 +32,55 @@ def build_of(torch: Torch) -> TorchBuild:
     """
     if torch.name == BUNDLED:
         return bundled()
-    if torch.path is None:
+    if torch.path is not None:
+        return of_path(torch.path)
+    environment = environments().get(torch.name)
+    if environment is None:
         raise RunnerError(
-            f"torch={torch.name}: its file says no path; give torch.path=/path/of/an/environment/bin/python"
+            f"torch={torch.name}: its file has no path, and no {torch.name}.lock is beside it; give it one of the two"
         )
-    return of_path(torch.path)
+    add = f"python -m runner torch add {torch.name}"
+    if not environment.is_complete:
+        raise RunnerError(f"torch={torch.name}: its environment is not made yet; a sweep makes it, and so does: {add}")
+    try:
+        return of_path(str(environment.python))
+    except RunnerError as error:
+        raise RunnerError(
+            f"torch={torch.name}: its environment is broken ({error}); make it again: {add} --again"
+        ) from error
+
+
+# Name -> why the environment of a managed build could not be made by this process.
+_FAILED: dict[str, str] = {}
+
+
+def require(torch: Torch, say: Say) -> None:
+    """Make the environment of a managed build if it is not there, or if it is broken.
+
+    Args:
+        say: prints one line.
+
+    Raises:
+        RunnerError: it could not be made, now or before in this process.
+    """
+    environment = environments().get(torch.name) if torch.name != BUNDLED and torch.path is None else None
+    if environment is None:
+        return
+    if torch.name in _FAILED:
+        raise RunnerError(_FAILED[torch.name])
+    is_broken = False
+    if environment.is_complete:
+        try:
+            build_of(torch)
+            return
+        except RunnerError as error:
+            say(str(error))
+            is_broken = True
+    try:
+        make(environment, say, is_broken)
+    except RunnerError as error:
+        _FAILED[torch.name] = str(error)
+        raise
 
 
 @functools.cache

@@ -18,6 +18,7 @@ from runner.config import override_text
 from runner.config.schema import Config
 from runner.job import passes
 from runner.launch.placement import UnplaceableError
+from runner.machine import torch_builds
 from runner.machine.installation import search_options
 from runner.matrix.rules import check_rule, combinations, distinguishing_axes, matches
 from runner.protocol.cell import MAIN_AXES, Cell
@@ -191,7 +192,7 @@ def expand_matrix(request: SweepRequest, compose: Compose, say: Say = _silent) -
             matrix.excluded.append((cell.labels, f"excluded by the rule {rule_in_words(matching_rule)}"))
             continue
         cell_keys.add(cell.key)
-        _sort_in(matrix, PlannedCell(config, overrides))
+        _sort_in(matrix, PlannedCell(config, overrides), say)
     matrix.idle_rules = [rule for rule in excludes if rule not in matrix.used_rules]
     return matrix
 
@@ -228,9 +229,11 @@ def _check_size(spans: Sequence[Mapping[str, Sequence[str]]]) -> None:
         )
 
 
-def _sort_in(matrix: Matrix, planned: PlannedCell) -> None:
-    """Add a cell to the matrix, by whether this machine can run it."""
+def _sort_in(matrix: Matrix, planned: PlannedCell, say: Say) -> None:
+    """Add a cell to the matrix, by whether this machine can run it; its torch build is made if need be."""
     try:
+        if not planned.config.dry_run:
+            torch_builds.require(planned.cell.torch, say)
         placed = passes.place_here(planned.cell)
         planned = replace(planned, identity=identity.cell_identity(placed))
     except UnplaceableError as error:
