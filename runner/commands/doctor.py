@@ -104,7 +104,7 @@ def _torch_builds() -> Iterator[Finding]:
         try:
             torch_environments.uv()
         except RunnerError:
-            yield Finding("torch", name, MISSING, "no uv, which makes it", f"{sys.executable} -m pip install uv")
+            yield Finding("torch", name, CAN_NOT, "no uv, which makes it", f"{sys.executable} -m pip install uv")
         else:
             yield Finding("torch", name, CAN, f"made when it is needed: {torch_environments.SIZE}, minutes")
 
