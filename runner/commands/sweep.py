@@ -51,6 +51,9 @@ def main(words: Sequence[str]) -> int:
     sys.path.insert(0, str(installation.PLUGINS))
     os.environ["HYDRA_FULL_ERROR"] = "1"  # errors come to refusal.explain() instead of being printed by Hydra
 
+    if not {word.partition("=")[0] for word in sys.argv[1:]} & _QUIET:
+        print("planning the sweep ...", flush=True)  # importing Hydra and looking at this machine take seconds
+
     import hydra
     from omegaconf import DictConfig, OmegaConf
 
@@ -94,6 +97,8 @@ def main(words: Sequence[str]) -> int:
     return int(task.exit_status)  # type: ignore[attr-defined]
 
 
+# Who asks for these wants their answer alone.
+_QUIET = {"-h", "--help", "--hydra-help", "-c", "--cfg", "-i", "--info", "-sc", "--shell-completion", "dry_run"}
 # Words of the command line that stand for a setting.
 _SPELLINGS = {"--no-wait": "wait=false", "--wide": "wide=true"}
 _AXES_AND_VALUES = re.compile(r"\w+=[\w.+-]+(,\w+=[\w.+-]+)*", re.ASCII)

@@ -9,10 +9,11 @@ from __future__ import annotations
 import contextlib
 import shlex
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 from rich.console import Console
 from rich.markup import escape
@@ -59,8 +60,7 @@ def run_sweep(request: SweepRequest, compose: Compose, launch: Launch) -> int:
     if settings.dry_run:
         dry_run.show(plan, console)
         return ALL_RAN
-    record = recorder.recorder_for(Path(settings.mlruns), settings.tracking_uri)
-    record.store.prepare()
+    fingerprint = host.fingerprint()
     if (request.directory / "cells").exists() and not settings.resume:
         raise RunnerError(
             f"hydra.sweep.dir={request.directory}: this folder holds the cells of a sweep; choose a new folder, or go "
@@ -68,13 +68,17 @@ def run_sweep(request: SweepRequest, compose: Compose, launch: Launch) -> int:
         )
     if settings.resume and (request.directory / ledger.SWEEP_FILE).exists():
         resume.check_host(ledger.read_sweep(request.directory))
+    # Before MLflow is imported, which takes seconds.
+    announce(plan, fingerprint["cpu_model"], fingerprint["cpus_allowed"], console)
+    record = recorder.recorder_for(Path(settings.mlruns), settings.tracking_uri)
+    record.store.prepare()
     stop_signals.listen(f"stopped at once. To go on: {resume_line(request.directory)}")
 
     def say(text: str) -> None:
         console.print(f"[yellow]{escape(text)}[/yellow]")
 
     with lock.measuring(request.sweep_id, record.store.root, settings.wait, say):
-        return _Sweep(plan, expectations, record, console, launch).run()
+        return _Sweep(plan, expectations, record, console, launch, fingerprint).run()
 
 
 @dataclass(frozen=True)
@@ -86,6 +90,8 @@ class _Sweep:
     record: Recorder
     console: Console
     launch: Launch
+    fingerprint: Mapping[str, Any]
+    """The facts of this host."""
 
     @cached_property
     def command(self) -> str:
@@ -98,20 +104,19 @@ class _Sweep:
         return self.plan.request.directory
 
     def run(self) -> int:
-        """Announce, run, report; returns the exit status.
+        """Run, report; returns the exit status.
 
         Raises:
             StorageError: the disk is full; the message says how to go on.
         """
-        fingerprint, git = host.fingerprint(), checkout.git_state(PACKAGE)
-        folder, host_id = self.folder, str(fingerprint["host_id"])
+        git = checkout.git_state(PACKAGE)
+        folder, host_id = self.folder, str(self.fingerprint["host_id"])
         self._clear_up(host_id)
-        announce(self.plan, fingerprint["cpu_model"], fingerprint["cpus_allowed"], self.console)
         with disk.writing(folder):
             folder.mkdir(parents=True, exist_ok=True)
             disk.check(folder)
             (folder / "experiment.yaml").write_text(self.plan.request.resolved, encoding="utf-8")
-            write_json(folder / HOST_FILE, fingerprint)
+            write_json(folder / HOST_FILE, self.fingerprint)
             if git[1]:
                 (folder / "git.diff").write_text(git[1], encoding="utf-8")
             write_plan(self.plan)
