@@ -13,7 +13,7 @@ from runner.protocol.errors import RunnerError, StorageError
 
 
 def main() -> int:
-    """Exit status: 0 all ran, 1 some cell failed, 2 refused, 130 interrupted."""
+    """Exit status: 0 all ran, 1 some cell failed, 2 refused, 130 interrupted, 141 nobody reads what is printed."""
     if sys.warnoptions:  # PYTHONWARNINGS=error would make a failure of what a library will do in its next version
         warnings.simplefilter("ignore")
     try:
@@ -22,7 +22,7 @@ def main() -> int:
         return commands.run(words)
     except BrokenPipeError:  # the reader, such as head, has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
+        return 141  # as a shell says of a process that SIGPIPE ended
     except KeyboardInterrupt:
         print("runner: interrupted", file=sys.stderr)
         return 130

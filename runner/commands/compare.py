@@ -145,7 +145,10 @@ def _show(comparison: Comparison, answers: Sequence[Answer], top: int, notes: Se
         if said is not None:
             sweep_end.show_answer(console, said)
         console.print(f"[bold]{escape(section.title)}[/bold]", highlight=False)
-        terminal.print_whole(console, tables.drawn(section, is_tight=not is_wide))
+        if is_wide:
+            terminal.print_whole(console, tables.drawn(section))
+        else:
+            terminal.print_folded(console, tables.drawn(section, is_tight=True, is_folding=True))
         for note in section.notes:
             console.print(note, markup=False)
         console.print()

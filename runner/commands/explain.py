@@ -28,7 +28,7 @@ from runner.report.columns import interval_text
 from runner.results import cells, circumstances
 from runner.results.circumstances import Circumstances
 
-_EPILOG = """A and B are cells of the newest sweep, or of --sweep: an id or its beginning, axes that one cell alone has
+_EPILOG = """CELLs are of the newest sweep, or of --sweep: an id or its beginning, axes that one cell alone has
 (allocator=jemalloc,ipex=on) or their values (jemalloc), or fastest, slowest, baseline. What axes or values leave open
 is as in the baseline. SWEEP:CELL takes a cell of another sweep, which may be the same cell: 20260101:fastest, by the
 sweep's name or its beginning. Sweeps whose hosts, versions or settings differ are refused."""
@@ -94,9 +94,12 @@ def _explain(pair: tuple[SweepCell, SweepCell]) -> Explanation:
 def _parser() -> argparse.ArgumentParser:
     parser = make_parser("explain", _EPILOG)
     parser.add_argument(
-        "before", metavar="A", help="start from this cell: baseline, fastest, slowest, axes, their values, or an id"
+        "cells",
+        metavar="CELL",
+        nargs="*",
+        help="from this cell to that one: baseline, fastest, slowest, axes, their values, or ids "
+        "(default: baseline fastest; a single one is set against the baseline)",
     )
-    parser.add_argument("after", metavar="B", help="compare this cell with it, named in the same ways")
     parser.add_argument(
         "--sweep", metavar="SWEEP", help="take both cells from this sweep (default: the newest with results)"
     )
@@ -113,9 +116,11 @@ def main(arguments: list[str]) -> int:
     if options.top < 1:
         raise RunnerError(f"--top {options.top}: it must be at least 1")
     allow = allowed(options.allow)
-    texts = (options.before, options.after)
+    if len(options.cells) > 2:
+        raise RunnerError(f"explain {' '.join(options.cells)}: name two cells, as in explain baseline fastest")
+    texts = (["baseline", "fastest"], ["baseline", *options.cells], options.cells)[len(options.cells)]
     before, after = (find(text, options.sweep, Path(options.mlruns)) for text in texts)
-    _check((before, after), texts, allow)
+    _check((before, after), (texts[0], texts[1]), allow)
     explanation = _explain((before, after))
     if options.format == "json":
         print(json.dumps(explanation.as_data(), indent=1))
@@ -135,7 +140,8 @@ def show(explanation: Explanation, top: int) -> None:
         console.print(line, markup=False)
     console.print()
     for section in _sections(explanation, top):
-        terminal.print_whole(console, tables.drawn(section))
+        terminal.print_folded(console, tables.drawn(section, is_tight=True, is_folding=True))
+        console.print()
         for note in section.notes:
             console.print(f"{note}\n", markup=False)
     if not explanation.parts:

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import argparse
+import re
 from collections.abc import Sequence
+from typing import NoReturn
 
 from runner import commands
 from runner.analysis.comparability import HOST, SETTINGS, VERSIONS
+from runner.commands.spelling import near
 from runner.protocol.errors import RunnerError
 
 KINDS = (HOST, VERSIONS, SETTINGS)
@@ -15,7 +18,29 @@ KINDS = (HOST, VERSIONS, SETTINGS)
 def make_parser(command: str, more: str = "") -> argparse.ArgumentParser:
     """The parser of a command: its summary above the arguments, ``more`` below them."""
     summary = commands.COMMANDS[command].summary
-    return argparse.ArgumentParser(prog=f"python -m runner {command}", description=summary, epilog=more)
+    return _Parser(prog=f"python -m runner {command}", description=summary, epilog=more)
+
+
+class _Parser(argparse.ArgumentParser):
+    """A parser that answers a slip in one sentence, with what was meant."""
+
+    def error(self, message: str) -> NoReturn:
+        command = self.prog.rpartition(" ")[2]
+        unknown = re.match(r"unrecognized arguments: (?P<word>[^\s=]+)", message)
+        choice = re.match(r"argument (?P<option>[\w-]+): invalid choice: '(?P<word>[^']*)'", message)
+        if unknown:
+            options = [name for action in self._actions for name in action.option_strings]
+            problem = f"{unknown['word']}: there is no such option{near(unknown['word'], options)}"
+            if not unknown["word"].startswith("-"):
+                problem = f"{unknown['word']}: that is one word too many"
+        elif choice:
+            action = next(each for each in self._actions if choice["option"] in (*each.option_strings, each.metavar))
+            choices = [str(each) for each in action.choices or ()]
+            problem = f"{choice['option']} {choice['word']}: choose one of {', '.join(choices)}"
+        else:
+            problem = message
+        between = " " if unknown or choice else ": "
+        raise RunnerError(f"{command}{between}{problem}; see {self.prog} --help")
 
 
 def add_mlruns(parser: argparse.ArgumentParser) -> None:

@@ -143,17 +143,19 @@ def _ratio(value: float) -> str:
     return f"{value:#.3g}".rstrip(".") + "x"
 
 
-def drawn(section: Section, is_tight: bool = False) -> Table:
+def drawn(section: Section, is_tight: bool = False, is_folding: bool = False) -> Table:
     """A section for the terminal.
 
     Args:
         is_tight: whether two columns are only two spaces apart, and no line stands around the table.
+        is_folding: whether columns of words may be broken into lines where the terminal is narrower.
     """
     table = Table(box=box.SIMPLE_HEAD, header_style="bold", pad_edge=False)
     if is_tight:
         table = Table(box=box.SIMPLE_HEAD, header_style="bold", pad_edge=False, show_edge=False, padding=(0, 1, 0, 0))
     for heading, is_word in section.headings:
-        table.add_column(escape(heading), justify="left" if is_word else "right", no_wrap=True)
+        is_whole = not (is_folding and is_word)
+        table.add_column(escape(heading), justify="left" if is_word else "right", no_wrap=is_whole, overflow="fold")
     for row in section.rows:
         table.add_row(*(value.markup for value in row))
     return table

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,16 @@ from runner.commands import explain
 from runner.protocol.errors import RunnerError
 from runner.protocol.stored import write_json
 from runner.results.outcome import OUTCOME_FILE, RESULT_FILE, job_folder
-from tests.builders import NO_REORDERS, ONEDNN_FIGURES, contaminated, record_of_medians, store_cell
+from tests.builders import (
+    NO_REORDERS,
+    ONEDNN_FIGURES,
+    compared_cell,
+    contaminated,
+    record_of_medians,
+    store_cell,
+    store_compared,
+)
+from tests.commands.test_compare import HERE
 
 
 @pytest.fixture
@@ -181,3 +191,47 @@ def test_cells_from_before_there_were_twins_are_still_explained(
         del data["axes"]["twin"]
         write_json(file, data)
     assert "20 -> 12 ms" in shown(mlruns, "allocator=ptmalloc", "fastest", capsys=capsys)
+
+
+@pytest.mark.parametrize(
+    ("words", "names"),
+    [
+        ((), ("ptmalloc", "tcmalloc")),
+        (("fastest",), ("ptmalloc", "tcmalloc")),
+        (("baseline", "fastest"), ("ptmalloc", "tcmalloc")),
+        (("fastest", "baseline"), ("tcmalloc", "ptmalloc")),
+        (("ptmalloc", "jemalloc"), ("ptmalloc", "jemalloc")),
+    ],
+)
+def test_cells_are_named_by_place_or_value_and_the_rest_is_as_in_the_baseline(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], words: tuple[str, ...], names: tuple[str, str]
+) -> None:
+    rows = [compared_cell(0, 0.020, allocator="ptmalloc", ipex="off")]
+    rows += [compared_cell(1, 0.018, allocator="jemalloc", ipex="off")]
+    rows += [
+        compared_cell(2, 0.016, allocator="jemalloc", ipex="on"),
+        compared_cell(3, 0.014, allocator="ptmalloc", ipex="on"),
+    ]
+    rows += [compared_cell(4, 0.012, allocator="tcmalloc", ipex="off")]
+    rows = [replace(row, is_baseline=number == 0) for number, row in enumerate(rows)]
+    store_compared(tmp_path, "20260101-000000-aaaa", rows, HERE)
+    out = shown(tmp_path, *words, capsys=capsys)
+    assert [f"{side}  allocator={name}" in out for side, name in zip("AB", names, strict=True)] == [True, True]
+    assert ("as in the baseline: ipex=off" in out) == ("jemalloc" in words)
+    data = json.loads(shown(tmp_path, *words, "--format", "json", capsys=capsys))
+    assert data["before"] == f"allocator={names[0]}"
+    assert data["conclusion"].startswith("B is ")
+
+
+def test_more_than_two_cells_are_refused(mlruns: Path) -> None:
+    with pytest.raises(RunnerError, match="explain a b c: name two cells"):
+        explain.main(["a", "b", "c", "--mlruns", str(mlruns)])
+
+
+def test_the_end_says_in_plain_words_what_the_tables_say(mlruns: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    end = shown(mlruns, "ptmalloc", "tcmalloc", capsys=capsys).rstrip().splitlines()[-1]
+    assert end.startswith("B is 1.67x as fast as A, 8 ms less per iteration. One round can't tell whether that is real")
+    assert "reorders" in end
+    text = shown(mlruns, "ptmalloc", "tcmalloc", "--format", "md", capsys=capsys)
+    assert f"**{end}**".replace("*", "") in text.replace("*", "")
+    assert "| reorders | 8 | 0 | -8 | reorders per iteration 3 -> 0 |" in text

@@ -106,3 +106,18 @@ def test_an_experiment_of_an_earlier_folder_hides_the_later_one(tmp_path: Path) 
         (tmp_path / folder / "experiment" / ("silent.yaml" if folder == "silent" else "a.yaml")).write_text(comment)
     listed = choices.list_experiments([tmp_path / name for name in ("mine", "theirs", "silent", "nothing")])
     assert [line.split() for line in listed.splitlines()] == [["a", "Mine"], ["silent"]]
+
+
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        ("compare --fromat json", "compare --fromat: there is no such option; did you mean --format?"),
+        ("list --format xml", "list --format xml: choose one of text, md, json"),
+        ("show a b", "show b: that is one word too many"),
+        ("delete", "delete: the following arguments are required: SWEEP"),
+    ],
+)
+def test_a_slip_in_the_words_of_a_command_is_answered_in_one_sentence(words: str, sentence: str) -> None:
+    ran = ask(*words.split())
+    assert (ran.status, ran.out, ran.err.count("\n")) == (2, "", 1)
+    assert ran.err.startswith(f"runner: {sentence}")

@@ -334,7 +334,7 @@ def test_a_comparison_under_a_busy_loop_throughout_says_that_it_can_not_be_trust
 ) -> None:
     ran = run_cli("-m", "allocator=ptmalloc,jemalloc", *HOGGED, "reruns=1", env=MODELS)
     assert ran.status == 0, ran.out + ran.err
-    assert "This comparison can't be trusted: 2 of 2 rounds were contaminated (other processes took" in ran.out
+    assert "This comparison can't be trusted: 2 of 2 rounds were disturbed (other processes took" in ran.out
     report = (ran.sweep / "report.md").read_text()
     assert report.index("can't be trusted") < report.index("fastest" if "fastest" in report else "No cell")
     for record in ran.cells().values():
@@ -348,7 +348,7 @@ def test_a_comparison_under_a_busy_loop_throughout_says_that_it_can_not_be_trust
     # The first job measured again; whether the second did depends on how much of the sweep that took.
     assert sum(record.reruns for record in records_of(ran)) >= 1
     said = ask("compare", ran.sweep.name, "--mlruns", str(mlruns))
-    assert said.out.startswith("This comparison can't be trusted: 2 of 2 rounds were contaminated")
+    assert said.out.splitlines()[1].startswith("This comparison can't be trusted: 2 of 2 rounds were disturbed")
     table = json.loads(ask("compare", ran.sweep.name, "--format", "json", "--mlruns", str(mlruns)).out)
     assert {cell["difference"] for cell in table["groups"][0]["cells"]} == {"can't be trusted"}
     said = ask("explain", "slowest", "fastest", "--sweep", ran.sweep.name, "--mlruns", str(mlruns))
