@@ -149,7 +149,7 @@ def test_hydra_and_omegaconf_stop_at_the_edge() -> None:
 
 
 def test_the_worker_needs_torch_the_standard_library_and_the_job_types_only() -> None:
-    allowed = {"torch", "torchvision", "transformers", "intel_extension_for_pytorch", "runner"} | set(
+    allowed = {"torch", "torchvision", "transformers", "timm", "intel_extension_for_pytorch", "runner"} | set(
         sys.stdlib_module_names
     )
     for file in (ROOT / "runner/worker").glob("*.py"):

@@ -18,7 +18,7 @@ from math import prod
 from pathlib import Path
 from typing import Any
 
-from runner.config import yaml_guard
+from runner.config import named_models, yaml_guard
 from runner.config.choices import files_of
 from runner.protocol import stored
 from runner.protocol.cell import ENTRIES
@@ -164,7 +164,8 @@ def _keeps_to_its_part(key: str, values: Sequence[str], folders: Sequence[Path])
         return True  # a value of a configuration is set after all files were read
     files = files_of(name, folders)
     try:
-        texts = [stored.read_text(files[value], yaml_guard.MOST_BYTES) for value in values]
+        from_files = [value for value in values if name != named_models.GROUP or not named_models.is_named(value)]
+        texts = [stored.read_text(files[value], yaml_guard.MOST_BYTES) for value in from_files]
     except (KeyError, RunnerError):
         return False  # Hydra has the message
     return not any(map(_ACTS_ELSEWHERE.search, texts))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from runner.config import names, serving
+from runner.config import named_models, names, serving
 from runner.config.captures import check as check_capture
 from runner.config.sweep_options import AUTO, RACE
 from runner.protocol.cell import ENTRIES
@@ -73,7 +73,8 @@ def check(config: Config) -> None:
     check_capture(config.capture)
     if not cell.model.memory_formats:
         raise RunnerError("model.memory_formats=[]: name at least one, channels_first for a model without images")
-    if cell.sequence_length is not None and config.sequence_length_of_model is None:
+    is_in_a_file = not named_models.is_named(cell.model.name)
+    if is_in_a_file and cell.sequence_length is not None and config.sequence_length_of_model is None:
         raise RunnerError(
             f"sequence_length={cell.sequence_length}: model={cell.model.name} has no sequences; leave it out, or give "
             "the model's file a default sequence_length"
@@ -83,7 +84,7 @@ def check(config: Config) -> None:
     if config.tracking_uri is not None:
         names.check_address("tracking_uri", config.tracking_uri)
     names.check_target("model._target_", cell.model.target)
-    names.check_name("model.name", cell.model.name)
+    names.check_model("model.name", cell.model.name)
     names.check_name("allocator.name", cell.allocator.name)
     names.check_name("torch.name", cell.torch.name)
     names.check_variables("allocator.env", cell.allocator.env)

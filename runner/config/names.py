@@ -17,7 +17,9 @@ from runner.protocol.errors import RunnerError
 NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.+-]{0,99}")
 _NAME_IN_WORDS = "letters, digits and . _ + -, at most 100 of them, not beginning with a sign"
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
-_TARGET = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)+")
+# A model in one word says where it is from: a library, or a file. None of its characters means anything to those above.
+_MODEL = re.compile(r"[\w./~][\w.+/~@ -]{0,249}(:[\w./~][\w.+/~@ -]{0,249})?")
+_TARGET = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)+|[^:]+\.py:[A-Za-z_]\w*(\.[A-Za-z_]\w*)*")
 # MLflow gets the path of its database in a SQLite URI, which ends the path at the first two and decodes the third; jobs
 # get the path on Hydra's command line, which interprets the others.
 _NOT_IN_PATHS = ("?", "#", "%", "\\", "${")
@@ -74,15 +76,25 @@ def check_address(option: str, address: str) -> None:
         )
 
 
-def check_target(option: str, target: str) -> None:
-    """Refuse a text that is not the dotted path of a callable.
+def check_model(option: str, name: str) -> None:
+    """Refuse a text that is neither a name nor a model in one word.
 
     Raises:
-        RunnerError: ``target`` is not such a path.
+        RunnerError: ``name`` has characters that a model may not have.
+    """
+    if not _MODEL.fullmatch(name):
+        raise RunnerError(f"{option}={_quoted(name)}: a model's name has {_NAME_IN_WORDS}; one in a file / : too")
+
+
+def check_target(option: str, target: str) -> None:
+    """Refuse a text that names no callable.
+
+    Raises:
+        RunnerError: ``target`` is neither the dotted path of a callable nor one in a file.
     """
     if not _TARGET.fullmatch(target):
         raise RunnerError(
-            f"{option}={_quoted(target)}: it must be the dotted path of a callable, like my_package.my_model"
+            f"{option}={_quoted(target)}: it must name a callable, like my_package.my_model or ./my_model.py:build"
         )
 
 

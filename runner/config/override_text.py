@@ -17,6 +17,8 @@ _WORD = re.compile(r"[A-Za-z_/][\w./+@-]*", re.ASCII)
 _KEYWORD = re.compile(r"true|false|null|nan|inf", re.IGNORECASE)
 # Texts that mean the same with quotes and without: words and numbers.
 _PLAIN = re.compile(r"[\w./+-]+", re.ASCII)
+# What Hydra's parser writes with a backslash although the text means the same without: torchvision\:resnet18.
+_ESCAPED_COLON = re.compile(r"[\w./+:-]+", re.ASCII)
 # Hydra's grammar: backslashes are escapes only before a quote, and the closing quote is one.
 _QUOTES = re.compile(r'(\\*)("|\Z)')
 _INTERPOLATION = re.compile(r"(\\*)\$\{")
@@ -31,6 +33,12 @@ def quoted(value: object) -> str:
 
 def _escape(match: re.Match[str]) -> str:
     return match[1] * 2 + ('\\"' if match[2] else "")
+
+
+def plain(text: str) -> str:
+    """A value as Hydra's parser writes it, without the escapes that it needs not."""
+    without = text.replace("\\:", ":")
+    return without if _ESCAPED_COLON.fullmatch(without) else text
 
 
 def as_word(text: str) -> str:

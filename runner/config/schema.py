@@ -17,7 +17,7 @@ from typing import Any
 from hydra.core.config_store import ConfigStore
 from omegaconf import MISSING, DictConfig, OmegaConf
 
-from runner.config import limits, names, option_help
+from runner.config import limits, named_models, names, option_help
 from runner.config.captures import CaptureConf
 from runner.config.sweep_options import SweepOptions
 from runner.protocol import stored
@@ -209,6 +209,9 @@ def typed_plain(data: Mapping[str, Any]) -> Config:
         },
     }
     cell = {name: _plain(name, data.pop(name)) for name in _names_of_cell() if name in data}
+    model = cell.get("model")
+    if isinstance(model, dict) and isinstance(model.get("target"), str):
+        cell["model"] = {**model, "target": named_models.with_whole_path(model["target"])}
     config = _checked(
         {
             **data,

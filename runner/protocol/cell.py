@@ -29,7 +29,7 @@ class Model:
 
     name: str
     target: str = setting(
-        "The dotted path of a callable (batch_size, **kwargs) that returns (module, inputs).",
+        "A callable (batch_size, **kwargs) that returns (module, inputs): its dotted path, or FILE.py:NAME.",
         yaml="_target_",
         is_work=True,
     )

@@ -26,6 +26,7 @@ DISTRIBUTIONS = (
     "torchvision",
     "torchao",
     "transformers",
+    "timm",
     "numpy",
     "intel-openmp",
 )

@@ -46,6 +46,10 @@ def code(target: str) -> str:
     ``-`` if there is no such file. Installed packages are looked into as far as the model's own goes: the versions of
     those that matter are part of the identity by themselves.
     """
+    path, is_in_a_file, _ = target.rpartition(".py:")
+    if is_in_a_file:
+        file = Path(path)
+        return _hash_of_all(_with_imports(file.parent, file.name, ""))
     top = target.partition(".")[0]
     try:
         spec = importlib.util.find_spec(top)
@@ -57,7 +61,11 @@ def code(target: str) -> str:
     module = target
     while module and not _file_of(base, module):
         module = module.rpartition(".")[0]
-    files = _with_imports(base, module, top if _is_installed(base) else "") if module else {}
+    return _hash_of_all(_with_imports(base, module, top if _is_installed(base) else "") if module else {})
+
+
+def _hash_of_all(files: Mapping[str, Path]) -> str:
+    """One hash of several files by the names of their modules; ``-`` if there are none."""
     if not files:
         return ABSENT
     return short("".join(sorted(f"{name} {hash_of(file)}\n" for name, file in files.items())).encode())

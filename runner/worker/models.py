@@ -1,8 +1,8 @@
 """The models that come with the runner: callables that return a module and example inputs.
 
 The rest of the worker does not depend on them, because users add models of their own: ``_target_`` in a ``model`` file
-names any importable callable with such a signature. Weights are random (the worker sets the seed before the call)
-unless ``weights`` names a local file, so that nothing is downloaded.
+names any callable with such a signature. The models of whole libraries are in modules beside this one. Weights are
+random (the worker sets the seed before the call) unless ``weights`` names a local file, so that nothing is downloaded.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from torch import nn
 Inputs = tuple[torch.Tensor, ...]
 
 
-def _images(batch_size: int, channels: int, height: int, width: int) -> torch.Tensor:
+def images(batch_size: int, channels: int, height: int, width: int) -> torch.Tensor:
     """Smooth coloured shapes with some noise, in float32 and NCHW.
 
     Noise alone averages out over an image: all outputs of a random network would be the same, and a wrong
@@ -27,21 +27,24 @@ def _images(batch_size: int, channels: int, height: int, width: int) -> torch.Te
     return shapes + 0.3 * torch.randn(batch_size, channels, height, width)
 
 
-def _random_batch_norm(module: nn.Module) -> None:
+def random_batch_norm(module: nn.Module) -> None:
     """Give batch norms statistics that matter: the initial ones are the identity, and would hide a wrong folding."""
     with torch.no_grad():
         for child in module.modules():
-            if isinstance(child, nn.BatchNorm2d) and child.running_mean is not None and child.running_var is not None:
+            if not isinstance(child, nn.modules.batchnorm._BatchNorm):
+                continue
+            if child.running_mean is not None and child.running_var is not None:
                 child.running_mean.normal_(0, 0.1)
                 child.running_var.uniform_(0.5, 1.5)
+            if child.affine:
                 child.weight.uniform_(0.5, 1.5)
                 child.bias.normal_(0, 0.1)
 
 
-def _load(module: nn.Module, weights: str | None) -> None:
+def load(module: nn.Module, weights: str | None) -> None:
     """Load a state dict from a local file (torch.save); without a file, make the random weights non-trivial."""
     if weights is None:
-        _random_batch_norm(module)
+        random_batch_norm(module)
     else:
         module.load_state_dict(torch.load(weights, weights_only=True, map_location="cpu"))
 
@@ -55,8 +58,8 @@ def resnet50(batch_size: int, image_size: int = 224, weights: str | None = None)
     import torchvision
 
     module = torchvision.models.resnet50(weights=None)
-    _load(module, weights)
-    return module, (_images(batch_size, 3, image_size, image_size),)
+    load(module, weights)
+    return module, (images(batch_size, 3, image_size, image_size),)
 
 
 def bert(
@@ -99,7 +102,7 @@ def vit(batch_size: int, weights: str | None = None, **config: Any) -> tuple[nn.
     else:
         module = ViTForImageClassification.from_pretrained(weights, local_files_only=True, **config)
     size = module.config.image_size
-    return module, {"pixel_values": _images(batch_size, 3, size, size)}
+    return module, {"pixel_values": images(batch_size, 3, size, size)}
 
 
 class ConvRelu(nn.Module):
@@ -118,7 +121,7 @@ class ConvRelu(nn.Module):
 
 def conv_relu(batch_size: int, height: int = 50, width: int = 100) -> tuple[nn.Module, Inputs]:
     """Make ConvRelu and a float32 batch of shape (batch_size, 16, height, width)."""
-    return ConvRelu(), (_images(batch_size, 16, height, width),)
+    return ConvRelu(), (images(batch_size, 16, height, width),)
 
 
 def tiny(batch_size: int, image_size: int = 16) -> tuple[nn.Module, Inputs]:
@@ -133,5 +136,5 @@ def tiny(batch_size: int, image_size: int = 16) -> tuple[nn.Module, Inputs]:
         nn.Flatten(),
         nn.Linear(16, 10),
     )
-    _random_batch_norm(module)
-    return module, (_images(batch_size, 3, image_size, image_size),)
+    random_batch_norm(module)
+    return module, (images(batch_size, 3, image_size, image_size),)

@@ -5,12 +5,11 @@ Apart from the loop (``__main__``) and from the server's handler (``serve``), wh
 
 from __future__ import annotations
 
-import importlib
 import os
 import random
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -22,30 +21,11 @@ from torch.nn.parameter import is_lazy
 from runner.protocol.evidence import ServingEvidence
 from runner.protocol.jobfile import JobSpec
 from runner.protocol.resultfile import WorkerResult
-from runner.worker import distance, evidence, look, process_state, reference, remarks
+from runner.worker import distance, evidence, factory, look, process_state, reference, remarks
 from runner.worker.call import Call, copied, is_same
 from runner.worker.distance import Observation
 from runner.worker.phases import Phases
 from runner.worker.transform import Subject, inputs, transform
-
-
-def _resolve(target: str) -> Callable[..., Any]:
-    """The callable of this name: of a module, or of a class in it (``acme.Ranker.build``)."""
-    path, names = target, list[str]()
-    while True:
-        path, _, name = path.rpartition(".")
-        names.insert(0, name)
-        try:
-            place: Any = importlib.import_module(path)
-            break
-        except ModuleNotFoundError as error:
-            # What a module that exists fails to import is its own affair, and so is a name without any module.
-            if error.name != path or "." not in path:
-                raise
-    for name in names:
-        place = getattr(place, name)
-    factory: Callable[..., Any] = place
-    return factory
 
 
 def build(spec: JobSpec, seed: int) -> tuple[nn.Module, Call]:
@@ -60,7 +40,7 @@ def build(spec: JobSpec, seed: int) -> tuple[nn.Module, Call]:
     torch.manual_seed(seed)
     cell = spec.cell
     sequence = {} if cell.sequence_length is None else {"sequence_length": cell.sequence_length}
-    returned = _resolve(cell.model.target)(batch_size=cell.batch_size, **cell.model.kwargs, **sequence)
+    returned = factory.resolve(cell.model.target)(batch_size=cell.batch_size, **cell.model.kwargs, **sequence)
     if not isinstance(returned, (tuple, list)) or len(returned) not in (2, 3):
         raise TypeError(
             "a model's callable returns a module, its inputs and, if need be, the number of samples in them"

@@ -21,12 +21,13 @@ from hydra.plugins.search_path_plugin import SearchPathPlugin
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from runner.config import names, yaml_guard
+from runner.config import named_models, names, yaml_guard
 from runner.machine import installation
 from runner.protocol import stored
 from runner.protocol.errors import RunnerError
 
 _SCHEME = "yaml12"
+_NAMED_MODELS = "models"
 _SUFFIX = ".yaml"
 _HEADER = re.compile(r"#\s*@")
 
@@ -186,6 +187,42 @@ class Yaml12Source(ConfigSource):  # type: ignore[misc]  # Hydra's plugins are u
                 raise RunnerError(f"{option}: both {own} and {path} have this name; rename yours")
 
 
+class NamedModelSource(ConfigSource):  # type: ignore[misc]
+    """The models in one word, as if each were a YAML file of the group ``model``."""
+
+    _PREFIX = f"{named_models.GROUP}/"
+
+    @staticmethod
+    def scheme() -> str:
+        """The scheme of the one path in the search path that this class reads."""
+        return _NAMED_MODELS
+
+    def available(self) -> bool:
+        """Whether there is such a source: always."""
+        return True
+
+    def is_group(self, config_path: str) -> bool:
+        """Whether this is a group: it only adds values to one of another source."""
+        return False
+
+    def is_config(self, config_path: str) -> bool:
+        """Whether this is a model in one word."""
+        return config_path.startswith(self._PREFIX) and named_models.is_named(config_path.removeprefix(self._PREFIX))
+
+    def list(self, config_path: str, results_filter: ObjectType | None) -> list[str]:
+        """Its values, which can't be listed."""
+        return []
+
+    def load_config(self, config_path: str) -> ConfigResult:
+        """Make the configuration of a model in one word.
+
+        Raises:
+            RunnerError: there is no such model.
+        """
+        config = OmegaConf.create(named_models.config_of(config_path.removeprefix(self._PREFIX)))
+        return ConfigResult(config=config, path=self.full_path(), provider=self.provider, header={"package": None})
+
+
 def _package(text: str) -> str | None:
     """The package that a ``# @package`` line names at the top of a file, above its first comment.
 
@@ -203,7 +240,7 @@ def _package(text: str) -> str | None:
 
 
 class OurFolders(SearchPathPlugin):  # type: ignore[misc]
-    """conf/ first, then the user's own folders, then the experiments that are shipped."""
+    """conf/ first, then the user's own folders, the experiments that are shipped, and the models in one word."""
 
     def manipulate_search_path(self, search_path: ConfigSearchPath) -> None:
         """Called by Hydra each time it makes a search path."""
@@ -213,3 +250,4 @@ class OurFolders(SearchPathPlugin):  # type: ignore[misc]
         for folder in installation.own_folders():
             search_path.append("own", f"{_SCHEME}://{folder}")
         search_path.append("experiments", f"{_SCHEME}://{installation.EXPERIMENTS}")
+        search_path.append("models", f"{_NAMED_MODELS}://")

@@ -246,8 +246,9 @@ def _expanded(override: Override) -> tuple[str, list[str]]:
             )
         from runner.sweep import planning
 
-        values = list(itertools.islice(override.sweep_string_iterator(), planning.MOST_CELLS + 1))
+        texts = itertools.islice(override.sweep_string_iterator(), planning.MOST_CELLS + 1)
+        values = list(map(override_text.plain, texts))
         if len(values) > planning.MOST_CELLS:
             raise RunnerError(f"{override.input_line}: it has more than {planning.MOST_CELLS} values; name fewer")
         return key, values
-    return key, [override.get_value_element_as_str()]
+    return key, [override_text.plain(override.get_value_element_as_str())]

@@ -1,0 +1,119 @@
+"""Models in one word: ``torchvision:resnet18``, ``timm:resnet18``, ``hf:bert-base-uncased``, ``./my_model.py:build``.
+
+A word becomes what a YAML file of the group ``model`` would hold, so that all that follows is the same for both. What
+the model computes and takes is derived where torch may be imported, in ``runner.worker``.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import re
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from runner.protocol.errors import RunnerError
+
+GROUP = "model"
+# A callable in a file: the path, and a function, a class or one of its methods.
+FILE = re.compile(r"(?P<file>[^:]+\.py):(?P<name>[A-Za-z_]\w*(?:\.[A-Za-z_]\w*)*)")
+_ARCHITECTURE = re.compile(r"[A-Za-z0-9_][\w.+/-]{0,199}")
+_MOST_CHARACTERS = 250
+# A path of this kind, and no name of a model on the Hugging Face hub.
+_IS_PATH = re.compile(r"[./~]")
+_EXAMPLES = "torchvision:resnet18, hf:distilbert-base-uncased, timm:convnext_tiny or ./my_model.py:build"
+
+
+def is_named(value: str) -> bool:
+    """Whether a value of the axis ``model`` is a model in one word, and not the name of a YAML file."""
+    return ":" in value or value.endswith(".py")
+
+
+def config_of(value: str) -> dict[str, Any]:
+    """What a YAML file for this model would hold.
+
+    Raises:
+        RunnerError: there is no such library, file or folder, or it is not installed.
+    """
+    kind, _, rest = value.partition(":")
+    if len(value) > _MOST_CHARACTERS:
+        raise RunnerError(f"model={value[:60]}...: it has more than {_MOST_CHARACTERS} characters; use a shorter path")
+    target, kwargs = _LIBRARIES[kind](value, rest) if kind in _LIBRARIES else (_file(value), {})
+    return {"name": value, "_target_": target, "batch_size": 1, "sequence_length": None, "kwargs": kwargs}
+
+
+def with_whole_path(target: str) -> str:
+    """The target of a model, with the whole path of a file in it: a server starts its workers in another folder."""
+    match = FILE.fullmatch(target)
+    return f"{Path(match['file']).expanduser().absolute()}:{match['name']}" if match else target
+
+
+def _file(value: str) -> str:
+    """The target of a callable in a file, which is the word itself."""
+    if value.endswith(".py"):
+        raise RunnerError(
+            f"model={value}: name the function in this file that returns the model and its inputs: {value}:build"
+        )
+    match = FILE.fullmatch(value)
+    if match is None:
+        raise RunnerError(f"model={value}: there is no such model; a model in one word is {_EXAMPLES}")
+    if not Path(match["file"]).expanduser().is_file():
+        raise RunnerError(f"model={value}: there is no file {match['file']} in {Path.cwd()}")
+    return value
+
+
+def _of_library(package: str, module: str, install: str) -> Callable[[str, str], tuple[str, dict[str, Any]]]:
+    def config(value: str, rest: str) -> tuple[str, dict[str, Any]]:
+        _require(value, package, install)
+        return f"runner.worker.{module}.build", {"architecture": _architecture(value, rest)}
+
+    return config
+
+
+def _require(value: str, package: str, install: str) -> None:
+    if importlib.util.find_spec(package) is None:
+        raise RunnerError(f"model={value}: {package} is not installed; install it with: pip install {install}")
+
+
+def _architecture(value: str, rest: str) -> str:
+    if not _ARCHITECTURE.fullmatch(rest):
+        raise RunnerError(f"model={value}: {rest!r} is no name of one; a model in one word is {_EXAMPLES}")
+    return rest
+
+
+def _hugging_face(value: str, rest: str) -> tuple[str, dict[str, Any]]:
+    """A folder with config.json, in its place or in the cache of the hub; else the name, for random weights."""
+    _require(value, "transformers", "transformers")
+    target = "runner.worker.transformers_models.build"
+    if _IS_PATH.match(rest):
+        folder = Path(rest).expanduser().absolute()
+        if not (folder / "config.json").is_file():
+            raise RunnerError(
+                f"model={value}: {folder} is no folder with a config.json in it; save_pretrained() writes such a folder"
+            )
+        return target, {"folder": str(folder)}
+    snapshot = _snapshot(_architecture(value, rest), os.environ)
+    return target, {"architecture": rest} if snapshot is None else {"folder": str(snapshot)}
+
+
+def _snapshot(name: str, environment: Mapping[str, str]) -> Path | None:
+    """The folder in which the cache of the Hugging Face hub keeps a model; None if it has none.
+
+    Its layout: https://huggingface.co/docs/huggingface_hub/guides/manage-cache
+    """
+    home = Path(environment.get("HF_HOME", Path(environment.get("XDG_CACHE_HOME", "~/.cache"), "huggingface")))
+    cache = Path(environment.get("HF_HUB_CACHE", home / "hub")).expanduser()
+    kept = cache / f"models--{name.replace('/', '--')}"
+    try:
+        snapshot = kept / "snapshots" / (kept / "refs" / "main").read_text(encoding="utf-8").strip()
+    except (OSError, ValueError):
+        return None
+    return snapshot if (snapshot / "config.json").is_file() else None
+
+
+_LIBRARIES: Mapping[str, Callable[[str, str], tuple[str, dict[str, Any]]]] = {
+    "torchvision": _of_library("torchvision", "torchvision_models", "torchvision"),
+    "timm": _of_library("timm", "timm_models", "timm"),
+    "hf": _hugging_face,
+}
