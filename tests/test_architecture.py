@@ -116,6 +116,7 @@ def test_the_root_of_the_installation_is_computed_in_one_place() -> None:
     assert {str(file.relative_to(ROOT / "runner")) for file in computing} == {
         "machine/installation.py",
         "worker/__main__.py",
+        "worker/trial.py",
         "launch/ipexrun.py",  # of the script beside it, which another process runs
         "report/html.py",  # of the templates beside it
     }

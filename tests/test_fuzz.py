@@ -521,7 +521,7 @@ OPTIONS = (
     "smallest_pct", "budget_min", "node", "cores", "instances", "cores_per_instance", "threads", "openmp", "wait",
     "timeout_s", "retries", "resume", "expect", "baseline", "mlruns", "tracking_uri", "model._target_", "model.name",
     "model.kwargs", "+model.kwargs.x", "allocator.env", "+allocator.env.MALLOC_CONF", "allocator.expect",
-    "precision.tolerance.rel_l2", "graph.fullgraph", "launcher.task_manager", "model.memory_formats",
+    "precision.tolerance.rel_l2", "graph.fullgraph", "launcher.task_manager", "try_models",
     "capture.itt.iterations", "capture.onednn.max_s", "capture.toplev.level", "capture.profiler.max_trace_mb",
     "hydra.sweep.dir", "hydra.sweep.subdir", "hydra.output_subdir", "hydra.job.chdir", "hydra.sweeper.exclude",
     "hydra.sweeper.include", "hydra.sweeper.params", "hydra.sweeper.max_batch_size", "hydra.job.name", "hydra.verbose",

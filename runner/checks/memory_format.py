@@ -49,7 +49,9 @@ def _check_inputs_and_weights(tensors: CallEvidence, wanted: str) -> Iterator[Mi
 def check(placed: PlacedCell, proof: Proof) -> Iterator[Mismatch]:
     """Inputs and weights, then the activations: by operators, else by the output, else by oneDNN's convolutions."""
     wanted, evidence = placed.cell.memory_format, proof.evidence
-    if "channels_last" not in placed.cell.model.memory_formats:
+    if not (evidence.reference_layouts or evidence.tensors.inputs.memory_formats):
+        if wanted == "channels_last":
+            yield Mismatch("memory_format", wanted, "nothing with four dimensions", "the model works on no images")
         return
     yield from _check_inputs_and_weights(evidence.tensors, wanted)
     own = _share(evidence.reference_layouts, "channels_first")
@@ -65,9 +67,4 @@ def check(placed: PlacedCell, proof: Proof) -> Iterator[Mismatch]:
                 yield Mismatch("memory_format", f"activations {wanted}", layouts, "it was lost on the way")
             return
     if wanted == "channels_last" and not set(evidence.tensors.inputs.memory_formats) - {"either"}:
-        yield Mismatch(
-            "memory_format",
-            wanted,
-            "nothing with four dimensions",
-            "a model without images says memory_formats: [channels_first] in its file",
-        )
+        yield Mismatch("memory_format", wanted, "nothing that has it", "its images have one channel or one pixel")

@@ -71,8 +71,6 @@ def check(config: Config) -> None:
         )
     _check_where(config.where, config.rounds)
     check_capture(config.capture)
-    if not cell.model.memory_formats:
-        raise RunnerError("model.memory_formats=[]: name at least one, channels_first for a model without images")
     is_in_a_file = not named_models.is_named(cell.model.name)
     if is_in_a_file and cell.sequence_length is not None and config.sequence_length_of_model is None:
         raise RunnerError(

@@ -81,6 +81,11 @@ class SweepOptions:
         "Show every column of the ranking in the terminal, however wide; true, or --wide. Without it the table fits.",
         False,
     )
+    try_models: bool = of_sweep(
+        "Before the sweep, build each model and call it once in a process of its own, and refuse those that can't be "
+        "measured; a model that has passed on this host is not tried again.",
+        True,
+    )
     resume: bool = of_sweep("Go on with the newest sweep of the same command line; see also: resume --help.", False)
     baseline: Mapping[str, Any] = of_sweep(
         "The axes of the cell that speed-ups refer to, like {allocator: ptmalloc}; empty: the first cell.", {}

@@ -24,9 +24,13 @@ def kept_file(sweep: Path, cell: Cell, identity: Mapping[str, str], input_sets: 
     """
     model = cell.model
     asked = [model.target, dict(model.kwargs), cell.batch_size, cell.sequence_length, cell.seed, input_sets]
-    of_code = {name: value for name, value in identity.items() if not name.startswith(_NO_PART)}
-    text = json.dumps([asked, of_code], sort_keys=True, default=str)
+    text = json.dumps([asked, of_model(identity)], sort_keys=True, default=str)
     return sweep / FOLDER / f"{content_hash.short(text.encode())}.pt"
+
+
+def of_model(identity: Mapping[str, str]) -> dict[str, str]:
+    """The part of a cell's identity that changes what its model computes in fp32."""
+    return {name: value for name, value in identity.items() if not name.startswith(_NO_PART)}
 
 
 def forget(sweep: Path) -> None:

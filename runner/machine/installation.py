@@ -8,8 +8,9 @@ from pathlib import Path
 PACKAGE = Path(__file__).resolve().parents[1]
 # The folder around the package: the checkout, or site-packages. A process that is started there imports this package.
 PROJECT = PACKAGE.parent
-# This is a path, because the IPEX launcher can't start a module.
+# These are paths, because the IPEX launcher can't start a module.
 WORKER = PACKAGE / "worker" / "__main__.py"
+TRIAL = PACKAGE / "worker" / "trial.py"
 # Holds the namespace package in which Hydra looks for plugins.
 PLUGINS = PACKAGE / "plugins"
 

@@ -20,12 +20,19 @@ def _launcher(cell: Cell, isa: frozenset[str]) -> str | None:
     return None
 
 
-def _memory_format(cell: Cell, isa: frozenset[str]) -> str | None:
-    images = "channels_last" in cell.model.memory_formats
-    if cell.memory_format not in cell.model.memory_formats:
-        formats = ", ".join(cell.model.memory_formats)
-        return f"memory_format={cell.memory_format}: model={cell.model.name} has {formats} only (model.memory_formats)"
-    if cell.memory_format == "channels_first" and images:
+def why_not_in_its_memory_format(cell: Cell, has_images: bool) -> str | None:
+    """The reason why the cell can't run in its memory format, which depends on the model; None when it can.
+
+    Args:
+        has_images: whether the model works on tensors of four dimensions.
+    """
+    if not has_images:
+        if cell.memory_format == "channels_last":
+            return (
+                f"memory_format=channels_last: model={cell.model.name} works on no images, so it would change nothing"
+            )
+        return None
+    if cell.memory_format == "channels_first":
         if cell.graph.name == "compile":
             return "memory_format=channels_first graph=compile: inductor lays convolutions out channels last by itself"
         if cell.precision.name == "int8" and cell.ipex == "off":
@@ -73,7 +80,6 @@ def _scenario(cell: Cell, isa: frozenset[str]) -> str | None:
 RULES: tuple[Callable[[Cell, frozenset[str]], str | None], ...] = (
     _launcher,
     _scenario,
-    _memory_format,
     _precision,
     _ipex,
 )

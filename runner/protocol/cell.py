@@ -34,11 +34,6 @@ class Model:
         is_work=True,
     )
     kwargs: Mapping[str, Any] = setting("Further arguments of the model's callable.", {}, is_work=True)
-    memory_formats: tuple[str, ...] = detail(
-        "The memory formats that mean something to the model: without 4-d tensors it has the first only.",
-        _FORMATS,
-        choices=_FORMATS,
-    )
 
 
 @dataclass(frozen=True)

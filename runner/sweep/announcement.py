@@ -31,7 +31,7 @@ def announce(plan: SweepPlan, cpu_model: str, cores: str, console: Console) -> N
         say(f"  [yellow]note[/yellow] the rule {escape(rule_in_words(rule))} excludes no cell of this matrix")
     for capture, reason in probe.unavailable(plan.settings.capture).items():
         say(f"  [yellow]unavailable[/yellow] capture {capture}: {escape(reason)}")
-    for planned, reason in matrix.not_installed:
+    for planned, reason in matrix.refused:
         label = terminal.label(planned.cell.labels, plan.distinguishing)
         say(f"  [red]FAILED[/red] {escape(label)}: {escape(reason)}")
 
@@ -70,10 +70,9 @@ def write_plan(plan: SweepPlan) -> None:
                 for planned in matrix.runnable
             ],
             "order": [{"round": number, "cell_id": planned.cell_id} for number, planned in order],
+            "notes": [*plan.request.notes, *matrix.notes],
             "excluded": [{"axes": dict(axes), "reason": reason} for axes, reason in matrix.excluded],
-            "not_installed": [
-                {"axes": planned.cell.axes, "reason": reason} for planned, reason in matrix.not_installed
-            ],
+            "refused": [{"axes": planned.cell.axes, "reason": reason} for planned, reason in matrix.refused],
             "pid": os.getpid(),
         },
     )

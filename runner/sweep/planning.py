@@ -17,12 +17,15 @@ from runner.analysis.ranking import pick_baseline
 from runner.config import override_text
 from runner.config.schema import Config
 from runner.job import passes
+from runner.job.trials import Candidate
 from runner.launch.placement import UnplaceableError
 from runner.machine import torch_builds
 from runner.machine.installation import search_options
 from runner.matrix.rules import check_rule, combinations, distinguishing_axes, matches
+from runner.matrix.support import why_not_in_its_memory_format
 from runner.protocol.cell import MAIN_AXES, Cell
 from runner.protocol.errors import RunnerError
+from runner.protocol.trial import Trial
 from runner.results.ledger import CellEntry
 from runner.sweep import identity
 from runner.sweep.rounds import level_of
@@ -37,10 +40,17 @@ _MANY, _SILENCE_S = 100, 5.0
 Compose = Callable[[Sequence[str]], Config]
 # Prints one line.
 Say = Callable[[str], None]
+# Cells -> what is known of their models, by the key of the candidate; a model of which nothing is known may lack.
+TryModels = Callable[[Sequence["PlannedCell"]], Mapping[str, Trial]]
 
 
 def _silent(_: str) -> None:
     """Say nothing."""
+
+
+def _nothing_known(_: Sequence[PlannedCell]) -> Mapping[str, Trial]:
+    """Try no model."""
+    return {}
 
 
 @dataclass(frozen=True)
@@ -80,6 +90,11 @@ class PlannedCell:
         return identity.cell_id(self.cell, self.identity)
 
     @property
+    def candidate(self) -> Candidate:
+        """Its model, as one that is to be tried."""
+        return Candidate(self.cell, self.identity)
+
+    @property
     def entry(self) -> CellEntry:
         """The content of its cell.json."""
         cell = self.cell
@@ -101,8 +116,9 @@ class Matrix:
     runnable: list[PlannedCell] = field(default_factory=list)
     excluded: list[tuple[Mapping[str, str], str]] = field(default_factory=list)
     """(axes, reason) of combinations that make no sense or can't run on this machine; they are not failures."""
-    not_installed: list[tuple[PlannedCell, str]] = field(default_factory=list)
-    """(cell, reason) of cells for which something is not installed; they are recorded as FAILED without a launch."""
+    refused: list[tuple[PlannedCell, str]] = field(default_factory=list)
+    """(cell, reason) of cells for which something is not installed, or whose model has failed its trial; they are
+    recorded as FAILED without a launch."""
     used_rules: list[Mapping[str, Sequence[str]]] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     """What to say about the places of its cells, one sentence each."""
@@ -136,16 +152,20 @@ class SweepPlan:
         return level_of(self.settings.rounds)
 
 
-def plan_sweep(request: SweepRequest, compose: Compose, say: Say = _silent) -> SweepPlan:
+def plan_sweep(
+    request: SweepRequest, compose: Compose, say: Say = _silent, try_models: TryModels = _nothing_known
+) -> SweepPlan:
     """Expand the matrix and choose its baseline and its distinguishing axes.
 
     Args:
+        try_models: finds out what is known of the models of these cells.
         say: prints one line; called when planning takes long enough to make a person wonder.
 
     Raises:
         RunnerError: an option, value or rule can't be understood, or no cell is left to run.
     """
     matrix = expand_matrix(request, compose, say)
+    _apply_trials(matrix, try_models(matrix.runnable) if matrix.runnable else {})
     cells = _counting(matrix)
     if not cells:
         reasons = "; ".join(dict.fromkeys(reason for _, reason in matrix.excluded))
@@ -156,7 +176,39 @@ def plan_sweep(request: SweepRequest, compose: Compose, say: Say = _silent) -> S
 
 
 def _counting(matrix: Matrix) -> list[PlannedCell]:
-    return [*matrix.runnable, *(planned for planned, _ in matrix.not_installed)]
+    return [*matrix.runnable, *(planned for planned, _ in matrix.refused)]
+
+
+def _apply_trials(matrix: Matrix, trials: Mapping[str, Trial]) -> None:
+    """Sort out the cells whose models can't be measured, or not in this memory format, and fill in their sequences.
+
+    Raises:
+        RunnerError: no model of the matrix can be measured.
+    """
+    cells, matrix.runnable = matrix.runnable, []
+    problems: dict[str, None] = {}
+    for planned in cells:
+        trial, cell = trials.get(planned.candidate.key, Trial()), planned.cell
+        reason = why_not_in_its_memory_format(cell, trial.has_images)
+        if trial.problem is not None:
+            problem = f"model={cell.model.name}: {trial.problem}"
+            problems[problem] = None
+            matrix.refused.append((planned, problem))
+        elif reason is not None:
+            matrix.excluded.append((cell.labels, reason))
+        else:
+            matrix.runnable.append(_with_sequences(planned, trial.sequence_length))
+            matrix.notes += [note for note in trial.notes if note not in matrix.notes]
+    if problems and not matrix.runnable:
+        raise RunnerError("; ".join(problems))
+
+
+def _with_sequences(planned: PlannedCell, length: int | None) -> PlannedCell:
+    """The cell with the length of sequences that its model takes by default, as if it had been asked for."""
+    if length is None or planned.cell.sequence_length is not None:
+        return planned
+    config = replace(planned.config, cell=replace(planned.cell, sequence_length=length))
+    return replace(planned, config=config, overrides=(*planned.overrides, f"sequence_length={length}"))
 
 
 def expand_matrix(request: SweepRequest, compose: Compose, say: Say = _silent) -> Matrix:
@@ -239,7 +291,7 @@ def _sort_in(matrix: Matrix, planned: PlannedCell, say: Say) -> None:
     except UnplaceableError as error:
         matrix.excluded.append((planned.cell.labels, str(error)))
     except RunnerError as error:
-        matrix.not_installed.append((planned, str(error)))
+        matrix.refused.append((planned, str(error)))
     else:
         matrix.runnable.append(planned)
         matrix.notes += [note for note in placed.notes if note not in matrix.notes]

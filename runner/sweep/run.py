@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import shlex
 import sys
+import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -22,11 +23,13 @@ from runner.analysis import expected, noise
 from runner.analysis.ranking import rank_sweep
 from runner.config.schema import Config
 from runner.job import references
+from runner.job.trials import Trials
 from runner.machine import checkout, disk, host, lock, processes, stop_signals
 from runner.machine.installation import PACKAGE, search_options
 from runner.matrix.rules import check_rule
 from runner.protocol.errors import RunnerError, StorageError
 from runner.protocol.stored import write_json
+from runner.protocol.trial import Trial
 from runner.protocol.verdicts import Status
 from runner.report import html, sweep_end, terminal
 from runner.results import circumstances, ledger
@@ -36,7 +39,7 @@ from runner.results.planfile import HOST_FILE
 from runner.sweep import dry_run, resume
 from runner.sweep.announcement import announce, write_plan
 from runner.sweep.loop import JobLoop, Launch, read_records
-from runner.sweep.planning import Compose, SweepPlan, SweepRequest, plan_sweep
+from runner.sweep.planning import Compose, PlannedCell, SweepPlan, SweepRequest, plan_sweep
 from runner.tracking import recorder
 from runner.tracking.connection import UnavailableError
 from runner.tracking.recorder import Recorder
@@ -54,7 +57,22 @@ def run_sweep(request: SweepRequest, compose: Compose, launch: Launch) -> int:
         RunnerError: the input was refused; nothing was launched or recorded.
     """
     console = terminal.make_console()
-    plan = plan_sweep(request, compose, lambda line: console.print(f"[dim]{escape(line)}[/dim]"))
+    with tempfile.TemporaryDirectory(prefix="runner-trial-") as folder:
+        return _run_sweep(request, compose, launch, console, Trials(Path(folder)))
+
+
+def _run_sweep(request: SweepRequest, compose: Compose, launch: Launch, console: Console, trials: Trials) -> int:
+    def say_dim(line: str) -> None:
+        console.print(f"[dim]{escape(line)}[/dim]")
+
+    def try_models(cells: Sequence[PlannedCell]) -> Mapping[str, Trial]:
+        settings, candidates = cells[0].config, [planned.candidate for planned in cells]
+        if settings.dry_run or not settings.try_models:
+            return trials.known(candidates)
+        with lock.measuring(request.sweep_id, Path(settings.mlruns), settings.wait, say_dim):
+            return trials.run(candidates, settings.timeout_s, say_dim)
+
+    plan = plan_sweep(request, compose, say_dim, try_models)
     settings = plan.settings
     expectations = _expectations(settings)  # refused now rather than after the last job
     if settings.dry_run:
@@ -78,7 +96,7 @@ def run_sweep(request: SweepRequest, compose: Compose, launch: Launch) -> int:
         console.print(f"[yellow]{escape(text)}[/yellow]")
 
     with lock.measuring(request.sweep_id, record.store.root, settings.wait, say):
-        return _Sweep(plan, expectations, record, console, launch, fingerprint).run()
+        return _Sweep(plan, expectations, record, console, launch, fingerprint, trials).run()
 
 
 @dataclass(frozen=True)
@@ -92,6 +110,7 @@ class _Sweep:
     launch: Launch
     fingerprint: Mapping[str, Any]
     """The facts of this host."""
+    trials: Trials
 
     @cached_property
     def command(self) -> str:
@@ -122,6 +141,8 @@ class _Sweep:
             write_plan(self.plan)
             entry = resume.sweep_entry(folder, self.plan.request, self.command, host_id, git, self.plan.distinguishing)
             ledger.begin(folder, entry)
+            for planned in self.plan.matrix.runnable:
+                self.trials.hand_over(planned.candidate, folder)
             self._write_cells()
         try:
             self.record.attempt(lambda store: store.open_sweep(folder))
@@ -147,7 +168,7 @@ class _Sweep:
             self.console.print(f"  [yellow]note[/yellow] {escape(line)}")
 
     def _write_cells(self) -> None:
-        """Write each cell's entry, name the stale results of an earlier run, and fail what is not installed."""
+        """Write each cell's entry, name the stale results of an earlier run, and fail what is refused."""
         earlier = resume.by_key(ledger.read_cells(self.folder))
         stale: dict[str, list[tuple[str, str]]] = {}
         for planned in self.plan.cells:
@@ -161,7 +182,7 @@ class _Sweep:
             for line in lines:
                 self.console.print(f"  [yellow]measuring again[/yellow]: {escape(line)}")
         ledger.add_cells(self.folder, [planned.entry for planned in self.plan.cells])
-        for planned, reason in self.plan.matrix.not_installed:
+        for planned, reason in self.plan.matrix.refused:
             job = job_folder(self.folder, planned.cell_id, 0)
             job.mkdir(parents=True, exist_ok=True)
             cell = planned.cell

@@ -66,10 +66,13 @@ def _further_inputs(spec: JobSpec) -> list[Call]:
     return [build(spec, _FURTHER_SEEDS + spec.cell.seed + number)[1] for number in range(1, spec.input_sets)]
 
 
-def _reference(spec: JobSpec) -> reference.Reference:
-    """What the model computes as it was built: fp32, eager, with its inputs as they were built."""
-    module, call = build(spec, spec.cell.seed)
+def reference_of(spec: JobSpec, module: nn.Module, call: Call) -> reference.Reference:
+    """What a model computes as it was built: fp32, eager, with its inputs as they were built."""
     return reference.compute(module, [call, *_further_inputs(spec)])
+
+
+def _reference(spec: JobSpec) -> reference.Reference:
+    return reference_of(spec, *build(spec, spec.cell.seed))
 
 
 def reference_in_child(spec: JobSpec, folder: Path) -> Path:

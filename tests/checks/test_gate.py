@@ -181,6 +181,14 @@ def test_a_conversion_of_ours_that_was_lost_is_not_the_model_s_own_layout() -> N
     assert [m.axis for m in check(RECORDED["ipex_channels_last"], proof_of(data))] == ["memory_format"]
 
 
+def test_a_model_without_images_has_no_memory_format_to_lose() -> None:
+    for name, asked in (("ptmalloc_off", []), ("ipex_channels_last", ["memory_format"])):
+        data = data_of(name)
+        data["reference_layouts"] = data["operators"]["image_layouts"] = data["onednn"]["layouts"] = {}
+        data["tensors"]["inputs"]["memory_formats"] = data["tensors"]["outputs"]["memory_formats"] = {}
+        assert [m.axis for m in check(RECORDED[name], proof_of(data))] == asked
+
+
 def test_weights_in_the_other_memory_format_fail() -> None:
     assert axes_of("ptmalloc_off", "tensors", "weights", "memory_formats", value={"channels_last": 2}) == {
         "memory_format"

@@ -114,7 +114,7 @@ def test_a_model_that_waits_is_told_by_its_idle_cores(honest: Ran) -> None:
 def test_a_batch_that_is_not_the_first_dimension_is_measured_or_asked_for(run_cli: Runner) -> None:
     ran = run_cli(
         "-m", "model._target_=batches.${twin}", "twin=time_first,packed,images_in_a_list,counted,uncounted",
-        "batch_size=8", "capture=[]", *TINY, "model.memory_formats=[channels_first]", env=MODELS,
+        "batch_size=8", "capture=[]", *TINY, env=MODELS,
     )  # fmt: skip
     failures = {record.axes["twin"]: record.failure for record in records_of(ran)}
     asked = failures.pop("uncounted") or ""

@@ -29,7 +29,7 @@ NOTES = {
     ],
     "ignores_the_seed": ["all 2 input sets are the same: the model's callable makes no others with another seed"],
 }
-QUICK = (*TINY, "launcher=none", "capture=[]", "model.memory_formats=[channels_first]")
+QUICK = (*TINY, "launcher=none", "capture=[]")
 OTHERS = ("hides_its_numbers", "slows_the_clock")
 
 

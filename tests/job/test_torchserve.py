@@ -184,7 +184,7 @@ def failed(ran: Ran) -> str:
 
 
 def test_a_handler_that_raises_fails_the_cell_with_what_it_raised(run_cli: Runner) -> None:
-    ran = run_cli(*SHORT, "model._target_=misbehaving.fails_later", "model.memory_formats=[channels_first]", env=MODELS)
+    ran = run_cli(*SHORT, "model._target_=misbehaving.fails_later", env=MODELS)
     assert failed(ran) == "the worker failed: ArithmeticError: ten is too many"
 
 

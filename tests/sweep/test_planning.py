@@ -10,6 +10,8 @@ from typing import Any
 import pytest
 
 from runner.config.schema import Config
+from runner.protocol.errors import RunnerError
+from runner.protocol.trial import Trial
 from runner.sweep import planning
 from runner.sweep.planning import SweepRequest, expand_matrix
 from tests.conftest import CELL
@@ -61,3 +63,46 @@ def test_a_cell_s_key_is_computed_once() -> None:
     assert cell.key is cell.key
     assert replace(cell, seed=6).key != cell.key
     assert replace(cell, seed=5).key == cell.key
+
+
+def with_trial(matrix_cells: int, **change: Any) -> planning.SweepPlan:
+    """A plan of cells whose models have all had the same trial."""
+    trial = Trial(**change)
+    return planning.plan_sweep(
+        request_of(matrix_cells), composed, try_models=lambda cells: {cell.candidate.key: trial for cell in cells}
+    )
+
+
+def test_the_default_length_of_sequences_is_as_if_it_had_been_asked_for() -> None:
+    [planned] = with_trial(1, sequence_length=128).matrix.runnable
+    assert planned.cell.sequence_length == 128
+    assert planned.overrides[-1] == "sequence_length=128"
+
+
+def test_what_a_trial_has_to_say_is_a_note_of_the_sweep() -> None:
+    assert with_trial(2, notes=["random weights"]).matrix.notes == ["random weights"]
+
+
+def test_a_sweep_of_models_that_can_not_be_measured_is_refused() -> None:
+    with pytest.raises(RunnerError, match="model=tiny: it can't be built"):
+        with_trial(1, problem="it can't be built")
+
+
+def test_one_model_that_can_not_be_measured_fails_without_a_launch_beside_others() -> None:
+    def try_models(cells: Sequence[planning.PlannedCell]) -> dict[str, Trial]:
+        return {cells[0].candidate.key: Trial("it is random")}
+
+    plan = planning.plan_sweep(request_of(2), composed, try_models=try_models)
+    assert [(planned.cell.batch_size, why) for planned, why in plan.matrix.refused] == [(1, "model=tiny: it is random")]
+    assert [planned.cell.batch_size for planned in plan.matrix.runnable] == [2]
+
+
+def test_a_memory_format_is_left_out_for_a_model_without_images() -> None:
+    def last(overrides: Sequence[str]) -> Config:
+        config = composed(overrides)
+        return replace(config, cell=replace(config.cell, memory_format="channels_last"))
+
+    request = request_of(1)
+    assert len(planning.plan_sweep(request, last).matrix.runnable) == 1
+    with pytest.raises(RunnerError, match="works on no images"):
+        planning.plan_sweep(request, last, try_models=lambda cells: {cells[0].candidate.key: Trial(has_images=False)})

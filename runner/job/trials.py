@@ -1,0 +1,136 @@
+"""Trials of models before a sweep: in one process for all that need one, and kept on this host by content.
+
+What is kept depends on the model's code and files and on the libraries, not on where it runs: a model that has passed
+is not tried again until one of these changes.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from runner.job import references
+from runner.launch import environment
+from runner.machine import execute, processes
+from runner.machine.installation import TRIAL
+from runner.protocol import content_hash, stored
+from runner.protocol.cell import Cell
+from runner.protocol.jobfile import JobSpec
+from runner.protocol.stored import FormatError, write_json
+from runner.protocol.trial import FORMAT, JOB_FILE, REFERENCE_FILE, TRIAL_FILE, Trial
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A cell whose model is to be tried, with what its results depend on besides."""
+
+    cell: Cell
+    identity: Mapping[str, str]
+
+    @property
+    def key(self) -> str:
+        """The same for all cells whose models, batches and sequences are the same."""
+        model = self.cell.model
+        asked = [FORMAT, model.target, dict(model.kwargs), self.cell.batch_size, self.cell.sequence_length]
+        text = json.dumps([asked, references.of_model(self.identity)], sort_keys=True, default=str)
+        return content_hash.short(text.encode())
+
+
+@dataclass(frozen=True)
+class Trials:
+    """What is known of the models of a sweep."""
+
+    folder: Path
+    """A temporary folder for the files of the trials, which the caller removes."""
+
+    def known(self, candidates: Sequence[Candidate]) -> dict[str, Trial]:
+        """Key -> trial of every model that has passed one on this host."""
+        return {key: trial for key in dict.fromkeys(c.key for c in candidates) if (trial := _kept(key)) is not None}
+
+    def run(self, candidates: Sequence[Candidate], timeout_s: float, say: Callable[[str], None]) -> dict[str, Trial]:
+        """Key -> trial of every model: those that are known, and those that are tried now.
+
+        Args:
+            timeout_s: the seconds after which trials are stopped.
+            say: prints one line.
+        """
+        trials = self.known(candidates)
+        waiting: dict[str, Candidate] = {}
+        for candidate in candidates:
+            if candidate.key not in trials:
+                waiting.setdefault(candidate.key, candidate)
+        if not waiting:
+            return trials
+        names = list(dict.fromkeys(c.cell.model.name for c in waiting.values()))
+        more = f" and {len(names) - 3} more" if len(names) > 3 else ""
+        say(f"trying {', '.join(names[:3])}{more}: built and called once before the sweep begins")
+        for number, candidate in enumerate(waiting.values()):
+            write_json(self.folder / JOB_FILE.format(number), self._job(candidate.cell, timeout_s))
+        ended = self._start(timeout_s)
+        for number, (key, candidate) in enumerate(waiting.items()):
+            trials[key] = trial = self._result(number, ended, timeout_s)
+            if trial.problem is None:
+                _keep(key, trial)
+                cell = replace(candidate.cell, sequence_length=trial.sequence_length)
+                reference = self.folder / REFERENCE_FILE.format(number)
+                reference.replace(self._reference_of(replace(candidate, cell=cell)))
+        return trials
+
+    def _reference_of(self, candidate: Candidate) -> Path:
+        return self.folder / f"{candidate.key}-{candidate.cell.seed}-{candidate.cell.inputs}.pt"
+
+    def _job(self, cell: Cell, timeout_s: float) -> JobSpec:
+        cpus = sorted(os.sched_getaffinity(0))
+        deadline = time.monotonic() + timeout_s
+        return JobSpec("trial", 0, cell, os.getpid(), "", [cpus], deadline_s=deadline)
+
+    def _start(self, timeout_s: float) -> execute.Ended:
+        marker = f"{processes.Process.this()}/trial"
+        env = {**environment.scrub(os.environ)[0], **execute.LOCALE, "RUNNER_JOB": marker}
+        argv = [sys.executable, str(TRIAL), str(self.folder)]
+        stdout, stderr = self.folder / "stdout.log", self.folder / "stderr.log"
+        return execute.run(argv, env, stdout, stderr, timeout_s, marker)
+
+    def _result(self, number: int, ended: execute.Ended, timeout_s: float) -> Trial:
+        try:
+            return stored.read(Trial, self.folder / TRIAL_FILE.format(number), FORMAT)
+        except FormatError:
+            if ended.timed_out:
+                return Trial(f"it was still running after timeout_s={timeout_s:g}")
+            lines = stored.log_text(self.folder / "stderr.log").splitlines()
+            last = next((line.strip() for line in reversed(lines) if line.strip()), "nothing on stderr")
+            return Trial(f"its process ended when it was built or called: {last[:300]}")
+
+    def hand_over(self, candidate: Candidate, sweep: Path) -> None:
+        """Give the sweep the reference that a trial computed, if it is the one that the cell needs."""
+        file, cell = self._reference_of(candidate), candidate.cell
+        if file.exists() and not cell.scenario.is_served:
+            kept = references.kept_file(sweep, cell, candidate.identity, cell.inputs)
+            kept.parent.mkdir(exist_ok=True)
+            shutil.move(file, kept)
+
+
+def _cache() -> Path:
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "runner" / "trials"
+
+
+def _kept(key: str) -> Trial | None:
+    try:
+        return stored.read(Trial, _cache() / f"{key}.json", FORMAT)
+    except FormatError:
+        return None
+
+
+def _keep(key: str, trial: Trial) -> None:
+    """Keep it for later sweeps; without a place for it, the next one tries again."""
+    try:
+        _cache().mkdir(parents=True, exist_ok=True)
+        write_json(_cache() / f"{key}.json", trial)
+    except OSError:
+        return
