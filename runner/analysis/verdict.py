@@ -89,7 +89,10 @@ def _other_work(right: Sequence[Row], rated: Sequence[Row]) -> list[str]:
     if not rated or not number:
         return []
     cells = "1 cell does" if number == 1 else f"{number} cells do"
-    return [f"{cells} other work than the baseline: no speed-up can be given."]
+    return [
+        f"{cells} other work than the baseline: no speed-up can be given here. python -m runner compare ranks cells of "
+        "equal work by themselves."
+    ]
 
 
 def _without_baseline(rows: Sequence[Row], fastest: Row, distinguishing: Sequence[str]) -> str:

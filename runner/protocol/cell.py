@@ -172,7 +172,11 @@ class Cell:
     follow. Axes whose values are files also need their folder in conf/.
     """
 
-    model: Model = axis("The model that is run.", is_group=True, is_work=True)
+    model: Model = axis(
+        "The model that is run; torchvision:NAME, hf:NAME, timm:NAME and ./FILE.py:FUNCTION are models too.",
+        is_group=True,
+        is_work=True,
+    )
     allocator: Allocator = axis("The allocator that serves malloc, with its settings.", is_group=True)
     ipex: str = axis(
         "Whether Intel Extension for PyTorch (IPEX) optimizes the model.", is_group=True, choices=("off", "on")

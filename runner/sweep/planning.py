@@ -187,6 +187,10 @@ def _apply_trials(matrix: Matrix, trials: Mapping[str, Trial]) -> None:
     """
     cells, matrix.runnable = matrix.runnable, []
     problems: dict[str, None] = {}
+    untried = [planned.cell.model.name for planned in cells if planned.candidate.key not in trials]
+    if untried and cells[0].config.dry_run:
+        names = ", ".join(dict.fromkeys(untried))
+        matrix.notes.append(f"not tried on this host: {names}; the sweep tries them, and may then leave cells out")
     for planned in cells:
         trial, cell = trials.get(planned.candidate.key, Trial()), planned.cell
         reason = why_not_in_its_memory_format(cell, trial.has_images)

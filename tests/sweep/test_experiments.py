@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from runner.protocol.jobfile import read_spec
-from tests.conftest import ROOT, Runner, records_of
+from tests.conftest import ROOT, Runner, ask, records_of
 
 pytestmark = pytest.mark.slow
 
@@ -21,14 +21,41 @@ pytestmark = pytest.mark.slow
 def test_the_documented_model_of_ones_own_runs_as_documented(run_cli: Runner, tmp_path: Path) -> None:
     text = (ROOT / "docs/your_model.md").read_text()
     blocks = dict(re.findall(r"```(python|yaml|sh)\n(.*?)```", text, re.S))
-    (tmp_path / "model").mkdir()
+    (tmp_path / "my_models/model").mkdir(parents=True)
     (tmp_path / "acme_ranker.py").write_text(blocks["python"])
-    (tmp_path / "model/acme_ranker.yaml").write_text(blocks["yaml"])
-    words = re.search(r"python -m runner (.*)", blocks["sh"].replace("my_models", str(tmp_path)))
+    (tmp_path / "my_models/model/acme_ranker.yaml").write_text(blocks["yaml"])
+    words = re.search(r"python -m runner (.*)", blocks["sh"])
     assert words
-    ran = run_cli(*words[1].split(), "iterations=5", "rounds=1", "capture=[]", env={"PYTHONPATH": f"{tmp_path}:{ROOT}"})
+    # The same code under its own name: a matrix of both ways of naming it.
+    both = words[1].replace("acme_ranker.py:build", "acme_ranker.py:build,acme_ranker").split()
+    short = ("iterations=5", "rounds=1", "capture=[]", "--config-dir", "my_models")
+    ran = run_cli(*both, *short, env={"PYTHONPATH": str(ROOT)}, cwd=tmp_path)
     assert ran.status == 0, ran.out + ran.err
-    assert [record.quality for record in records_of(ran)] == ["ok"] * 4
+    assert [record.quality for record in records_of(ran)] == ["ok"] * 8
+
+
+def test_models_in_one_word_are_tried_run_and_compared_each_with_its_own(
+    run_cli: Runner, tmp_path: Path, mlruns: Path
+) -> None:
+    (tmp_path / "mine.py").write_text(
+        "import torch\n\ndef build(batch_size):\n    return torch.nn.Linear(8, 4), torch.randn(batch_size, 8)\n"
+    )
+    words = "torchvision:squeezenet1_1,hf:google/bert_uncased_L-2_H-128_A-2,./mine.py:build"
+    short = ("launcher=none", "iterations=3", "rounds=1", "capture=[]", "try_models=true")
+    # No cache of the hub, whatever this machine has: the weights are random.
+    env = {"PYTHONPATH": str(ROOT), "XDG_CACHE_HOME": str(tmp_path)}
+    ran = run_cli("-m", f"model={words}", "memory_format=channels_first,channels_last", *short, env=env, cwd=tmp_path)
+    assert ran.status == 0, ran.out + ran.err
+    cells = {(r.axes["model"], r.axes["memory_format"]): r.axes["sequence_length"] for r in records_of(ran)}
+    image, text, own = words.split(",")
+    assert cells == {
+        (image, "channels_first"): "none", (image, "channels_last"): "none", (text, "channels_first"): "128",
+        (own, "channels_first"): "none",
+    }  # fmt: skip
+    assert "random weights; for its own: hf download google/bert_uncased_L-2_H-128_A-2" in " ".join(ran.out.split())
+    compared = ask("compare", ran.sweep.name, "--mlruns", str(mlruns), cwd=tmp_path)
+    assert compared.status == 0, compared.err
+    assert all(word in compared.out for word in (image, own))
 
 
 def test_transformers_of_two_layers_run_in_bf16_as_a_graph(run_cli: Runner) -> None:
