@@ -69,7 +69,11 @@ def _translate(text: str) -> str | None:
         options = re.findall(r"^\t(\S+)$", text, re.M)
         group, value = missing["group"], missing["value"]
         choices = f"; choose one of {', '.join(options)}" if options else ""
-        own = f"; others are named like torchvision:{value} or ./FILE.py:FUNCTION: docs/models.md" if group == "model" else ""
+        own = (
+            f"; others are named like torchvision:{value} or ./FILE.py:FUNCTION: docs/models.md"
+            if group == "model"
+            else ""
+        )
         return f"{group}={value}: there is no such {group}{choices}{_near(value, options)}{own}"
     # Hydra names no options for a group that takes a list.
     one_of_list = re.search(r"Could not load '(?P<group>capture)/(?P<value>[^'/]*)'", text)

@@ -68,7 +68,7 @@ REFUSED = [
         ["gibberish"],
         "gibberish: there is no such command, and a setting is written name=value. The commands are compare",
     ),
-    (["model=resnet18"], "docs/your_model.md"),
+    (["model=resnet18"], "docs/models.md"),
     (["rounds=0"], "rounds=0: choose 1 to 10000 (fresh processes per cell), auto or race"),
     (["ipex=[off,on]"], "write several values with commas: ipex=off,on"),
     (["+itertions=5"], "itertions: there is no such option"),
