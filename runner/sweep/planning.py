@@ -165,7 +165,10 @@ def plan_sweep(
         RunnerError: an option, value or rule can't be understood, or no cell is left to run.
     """
     matrix = expand_matrix(request, compose, say)
-    _apply_trials(matrix, try_models(matrix.runnable) if matrix.runnable else {})
+    if matrix.runnable:
+        # Before the trials, so that nothing is started for a baseline that is refused.
+        pick_baseline([planned.cell.axes for planned in _counting(matrix)], matrix.runnable[0].config.baseline)
+        _apply_trials(matrix, try_models(matrix.runnable))
     cells = _counting(matrix)
     if not cells:
         reasons = "; ".join(dict.fromkeys(reason for _, reason in matrix.excluded))

@@ -23,7 +23,7 @@ from runner.analysis import expected, noise
 from runner.analysis.ranking import rank_sweep
 from runner.config.schema import Config
 from runner.job import references
-from runner.job.trials import Trials
+from runner.job.trials import Trials, in_words
 from runner.machine import checkout, disk, host, lock, processes, stop_signals
 from runner.machine.installation import PACKAGE, search_options
 from runner.matrix.rules import check_rule
@@ -65,12 +65,20 @@ def _run_sweep(request: SweepRequest, compose: Compose, launch: Launch, console:
     def say_dim(line: str) -> None:
         console.print(f"[dim]{escape(line)}[/dim]")
 
+    early: list[Recorder] = []
+
     def try_models(cells: Sequence[PlannedCell]) -> Mapping[str, Trial]:
         settings, candidates = cells[0].config, [planned.candidate for planned in cells]
-        if settings.dry_run or not settings.try_models:
+        waiting = trials.waiting(candidates)
+        if settings.dry_run or not settings.try_models or not waiting:
             return trials.known(candidates)
+        say_dim(in_words(waiting))
+        # What would be refused is refused before anything is started.
+        _expectations(settings)
+        _check_folder(request, settings)
+        early.append(_recorder(settings))
         with lock.measuring(request.sweep_id, Path(settings.mlruns), settings.wait, say_dim):
-            return trials.run(candidates, settings.timeout_s, say_dim)
+            return {**trials.known(candidates), **trials.run(waiting, settings.timeout_s)}
 
     plan = plan_sweep(request, compose, say_dim, try_models)
     settings = plan.settings
@@ -79,17 +87,10 @@ def _run_sweep(request: SweepRequest, compose: Compose, launch: Launch, console:
         dry_run.show(plan, console)
         return ALL_RAN
     fingerprint = host.fingerprint()
-    if (request.directory / "cells").exists() and not settings.resume:
-        raise RunnerError(
-            f"hydra.sweep.dir={request.directory}: this folder holds the cells of a sweep; choose a new folder, or go "
-            f"on with that sweep: {resume_line(request.directory)}"
-        )
-    if settings.resume and (request.directory / ledger.SWEEP_FILE).exists():
-        resume.check_host(ledger.read_sweep(request.directory))
+    _check_folder(request, settings)
     # Before MLflow is imported, which takes seconds.
     announce(plan, fingerprint["cpu_model"], fingerprint["cpus_allowed"], console)
-    record = recorder.recorder_for(Path(settings.mlruns), settings.tracking_uri)
-    record.store.prepare()
+    record = early[0] if early else _recorder(settings)
     stop_signals.listen(f"stopped at once. To go on: {resume_line(request.directory)}")
 
     def say(text: str) -> None:
@@ -97,6 +98,28 @@ def _run_sweep(request: SweepRequest, compose: Compose, launch: Launch, console:
 
     with lock.measuring(request.sweep_id, record.store.root, settings.wait, say):
         return _Sweep(plan, expectations, record, console, launch, fingerprint, trials).run()
+
+
+def _check_folder(request: SweepRequest, settings: Config) -> None:
+    """Refuse a folder in which the sweep may not begin.
+
+    Raises:
+        RunnerError: there is another sweep in it, or it is of another host.
+    """
+    if (request.directory / "cells").exists() and not settings.resume:
+        raise RunnerError(
+            f"hydra.sweep.dir={request.directory}: this folder holds the cells of a sweep; choose a new folder, or go "
+            f"on with that sweep: {resume_line(request.directory)}"
+        )
+    if settings.resume and (request.directory / ledger.SWEEP_FILE).exists():
+        resume.check_host(ledger.read_sweep(request.directory))
+
+
+def _recorder(settings: Config) -> Recorder:
+    """What records the sweep; MLflow is imported and reached."""
+    record = recorder.recorder_for(Path(settings.mlruns), settings.tracking_uri)
+    record.store.prepare()
+    return record
 
 
 @dataclass(frozen=True)
