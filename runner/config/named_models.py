@@ -6,13 +6,13 @@ the model computes and takes is derived where torch may be imported, in ``runner
 
 from __future__ import annotations
 
-import importlib.util
 import os
 import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from runner.protocol.cell import target_of
 from runner.protocol.errors import RunnerError
 
 GROUP = "model"
@@ -34,7 +34,7 @@ def config_of(value: str) -> dict[str, Any]:
     """What a YAML file for this model would hold.
 
     Raises:
-        RunnerError: there is no such library, file or folder, or it is not installed.
+        RunnerError: there is no such library, file or folder.
     """
     kind, _, rest = value.partition(":")
     if len(value) > _MOST_CHARACTERS:
@@ -63,17 +63,11 @@ def _file(value: str) -> str:
     return value
 
 
-def _of_library(package: str, module: str, install: str) -> Callable[[str, str], tuple[str, dict[str, Any]]]:
+def _of_library(library: str) -> Callable[[str, str], tuple[str, dict[str, Any]]]:
     def config(value: str, rest: str) -> tuple[str, dict[str, Any]]:
-        _require(value, package, install)
-        return f"runner.worker.{module}.build", {"architecture": _architecture(value, rest)}
+        return target_of(library), {"architecture": _architecture(value, rest)}
 
     return config
-
-
-def _require(value: str, package: str, install: str) -> None:
-    if importlib.util.find_spec(package) is None:
-        raise RunnerError(f"model={value}: {package} is not installed; install it with: pip install {install}")
 
 
 def _architecture(value: str, rest: str) -> str:
@@ -84,8 +78,7 @@ def _architecture(value: str, rest: str) -> str:
 
 def _hugging_face(value: str, rest: str) -> tuple[str, dict[str, Any]]:
     """A folder with config.json, in its place or in the cache of the hub; else the name, for random weights."""
-    _require(value, "transformers", "transformers")
-    target = "runner.worker.transformers_models.build"
+    target = target_of("transformers")
     if _IS_PATH.match(rest):
         folder = Path(rest).expanduser().absolute()
         if not (folder / "config.json").is_file():
@@ -113,7 +106,7 @@ def _snapshot(name: str, environment: Mapping[str, str]) -> Path | None:
 
 
 _LIBRARIES: Mapping[str, Callable[[str, str], tuple[str, dict[str, Any]]]] = {
-    "torchvision": _of_library("torchvision", "torchvision_models", "torchvision"),
-    "timm": _of_library("timm", "timm_models", "timm"),
+    "torchvision": _of_library("torchvision"),
+    "timm": _of_library("timm"),
     "hf": _hugging_face,
 }

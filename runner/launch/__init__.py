@@ -20,7 +20,7 @@ from runner.machine.execute import LOCALE
 from runner.machine.host import format_cpu_list
 from runner.machine.installation import IPEX_EXTRA, WORKER
 from runner.matrix.support import build_lacks, why_not
-from runner.protocol.cell import Cell
+from runner.protocol.cell import LIBRARIES, Cell, target_of
 from runner.protocol.errors import RunnerError
 from runner.protocol.torch_build import TorchBuild
 
@@ -129,6 +129,12 @@ def _notes(placement: Placement, wanted: str, machine: Machine) -> Iterator[str]
 
 
 def _check_installed(cell: Cell, machine: Machine, build: TorchBuild) -> None:
+    library = next((name for name in LIBRARIES if cell.model.target == target_of(name)), None)
+    if library is not None and not build.has(library):
+        raise RunnerError(
+            f"model={cell.model.name}: {library} is not installed; install it with: {build.python} -m pip install "
+            f"{library}"
+        )
     if not build.has("intel-extension-for-pytorch") and cell.ipex == "on":
         raise RunnerError(
             f"ipex=on: Intel Extension for PyTorch (IPEX) is not installed; install it with: {IPEX_EXTRA}"
@@ -179,7 +185,7 @@ def command(
         "VIRTUAL_ENV": str(private),
         "RUNNER_JOB": marker,
         # The user's own site packages belong to no build, unless the runner itself is installed there.
-        **({"PYTHONNOUSERSITE": "1"} if not placed.build.is_in_user_site else _user_base(caller)),
+        **user_site(placed.build, caller),
         **({"INTEL_LIBITTNOTIFY64": str(collector)} if collector else {}),
     }
     request = LaunchRequest(
@@ -192,6 +198,11 @@ def command(
     )
     built = _BUILDERS[cell.launcher.name](request)
     return Command(tuple(built.argv), {**env, **built.env}, scrubbed, links)
+
+
+def user_site(build: TorchBuild, caller: Mapping[str, str]) -> dict[str, str]:
+    """The variable that hides the user's own packages from a torch build, or that shows it where they are."""
+    return _user_base(caller) if build.is_in_user_site else {"PYTHONNOUSERSITE": "1"}
 
 
 def _user_base(caller: Mapping[str, str]) -> dict[str, str]:

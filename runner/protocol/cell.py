@@ -350,6 +350,15 @@ MAIN_AXES = tuple(
 WORK = tuple(key for key, entry in ENTRIES.items() if entry.declaration.is_work)
 
 
+# The libraries whose models have a name in one word.
+LIBRARIES = ("torchvision", "transformers", "timm")
+
+
+def target_of(library: str) -> str:
+    """The callable that builds any model of a library."""
+    return f"runner.worker.{library}_models.build"
+
+
 def owner_of(setting_name: str) -> str | None:
     """The axis that a setting belongs to, and whose value may set it; None for a setting of no axis.
 

@@ -72,14 +72,6 @@ def test_what_is_no_model_is_refused_with_what_would_be_one(
     assert sentence in str(caught.value)
 
 
-def test_a_library_that_is_not_installed_is_named_with_the_line_that_installs_it(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
-    with pytest.raises(RunnerError, match="timm is not installed; install it with: pip install timm"):
-        named_models.config_of("timm:resnet18")
-
-
 def test_hydra_reads_several_of_them_beside_the_names_of_files(folder: Path) -> None:
     words = "tiny,torchvision:resnet18,./my_model.py:build,hf:google/vit-base-patch16-224"
     ran = ask("-m", f"model={words}", "batch_size=2", "--dry-run", cwd=folder)

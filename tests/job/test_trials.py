@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from runner.job import references
-from runner.job.trials import Candidate, Trials
+from runner.job.trials import Candidate, Trials, in_words
 from runner.machine import execute
 from runner.protocol.cell import Model
 from runner.protocol.stored import write_json
@@ -44,11 +44,11 @@ def candidate(name: str, **change: Any) -> Candidate:
     return Candidate(replace(CELL, model=Model(name, f"a.{name}"), **change), IDENTITY)
 
 
-def tried(folder: Path, *candidates: Candidate) -> tuple[dict[str, Trial], list[str]]:
-    """The trials, and what was said meanwhile."""
-    said: list[str] = []
+def tried(folder: Path, *candidates: Candidate) -> tuple[dict[str, Trial], str]:
+    """The trials of those that have to be tried, and what is said of them."""
     folder.mkdir(exist_ok=True)
-    return Trials(folder).run(candidates, 60.0, said.append), said
+    waiting = Trials(folder).waiting(candidates)
+    return Trials(folder).run(waiting, 60.0) if waiting else {}, in_words(waiting)
 
 
 def test_each_model_is_tried_once_and_one_that_passed_is_not_tried_again(
@@ -58,11 +58,10 @@ def test_each_model_is_tried_once_and_one_that_passed_is_not_tried_again(
     same = candidate("one", ipex="on")
     answers += [Trial(has_images=False), Trial()]
     trials, said = tried(tmp_path / "first", one, same, other)
-    assert said == ["trying one, other: built and called once before the sweep begins"]
+    assert said == "trying one, other: built and called before the sweep begins"
     assert trials[same.key] == Trial(has_images=False)
-    again, said = tried(tmp_path / "second", one, other)
-    assert said == []
-    assert again == trials
+    assert Trials(tmp_path).waiting([one, other]) == {}
+    assert Trials(tmp_path).known([one, other]) == trials
 
 
 def test_another_batch_and_changed_code_are_tried_again_and_another_place_is_not(
