@@ -11,7 +11,7 @@ from datetime import datetime
 from pathlib import Path
 
 from runner.commands.options import add_format, add_mlruns, add_top, make_parser
-from runner.config import choices
+from runner.config import choices, named_models
 from runner.machine import installation
 from runner.protocol.cell import ENTRIES
 from runner.protocol.errors import RunnerError
@@ -95,6 +95,8 @@ def _terms(what: str) -> Iterator[tuple[str, str]]:
     elif group in (choices.GROUP, "capture") or (entry and entry.declaration.is_group):
         for name, file in choices.files_of(group, folders).items():
             yield name, choices.comment(file)
+        if group == named_models.GROUP:
+            yield from named_models.FORMS.items()
     elif entry:
         values = f" One of {', '.join(entry.declaration.choices)}." if entry.declaration.choices else ""
         yield group, f"{entry.declaration.help}{values}"

@@ -18,6 +18,13 @@ from runner.protocol.errors import RunnerError
 GROUP = "model"
 # A callable in a file: the path, and a function, a class or one of its methods.
 FILE = re.compile(r"(?P<file>[^:]+\.py):(?P<name>[A-Za-z_]\w*(?:\.[A-Za-z_]\w*)*)")
+# The forms of such a word, for those who look for a model.
+FORMS: Mapping[str, str] = {
+    "torchvision:NAME": "Any model of torchvision: torchvision:mobilenet_v3_large",
+    "hf:NAME": "Any model of transformers: hf:distilbert-base-uncased, or a folder of weights, hf:./folder",
+    "timm:NAME": "Any model of timm (PyTorch Image Models), where that is installed",
+    "./FILE.py:FUNCTION": "A model of your own: docs/your_model.md",
+}
 _ARCHITECTURE = re.compile(r"[A-Za-z0-9_][\w.+/-]{0,199}")
 _MOST_CHARACTERS = 250
 # A path of this kind, and no name of a model on the Hugging Face hub.

@@ -22,7 +22,7 @@ from runner.machine.capabilities import Machine, this_machine
 from runner.machine.host import Cpu, Topology
 from runner.machine.installation import WORKER
 from runner.machine.torch_builds import bundled
-from runner.protocol.cell import Allocator, Cell, Graph, Launcher
+from runner.protocol.cell import Allocator, Cell, Graph, Launcher, Model, target_of
 from runner.protocol.errors import LibraryMissingError, RunnerError
 from runner.protocol.torch_build import TorchBuild
 from tests.conftest import CELL as SOME_CELL
@@ -119,6 +119,17 @@ def test_a_machine_without_ipex_or_its_instructions_is_told_so(
 ) -> None:
     with pytest.raises(kind, match=sentence):
         launch.place_cell(cell, machine, {}, build_at("/venv/bin/python", ipex=machine.ipex is not None))
+
+
+def test_a_library_of_models_that_a_build_lacks_is_named_with_the_line_that_installs_it() -> None:
+    cell = replace(CELL, model=Model("timm:resnet18", target_of("timm"), {"architecture": "resnet18"}))
+    build = build_at("/venv/bin/python")
+    without = {name: version for name, version in build.distributions.items() if name != "timm"}
+    with pytest.raises(
+        RunnerError, match=r"timm is not installed.*-m pip install timm"
+    ):
+        launch.place_cell(cell, HERE, {}, replace(build, distributions=without))
+    assert launch.place_cell(cell, HERE, {}, replace(build, distributions={**without, "timm": "1"})).cell == cell
 
 
 def test_without_ipex_the_other_launchers_still_run_cells_without_it() -> None:
