@@ -125,9 +125,7 @@ def test_a_library_of_models_that_a_build_lacks_is_named_with_the_line_that_inst
     cell = replace(CELL, model=Model("timm:resnet18", target_of("timm"), {"architecture": "resnet18"}))
     build = build_at("/venv/bin/python")
     without = {name: version for name, version in build.distributions.items() if name != "timm"}
-    with pytest.raises(
-        RunnerError, match=r"timm is not installed.*-m pip install timm"
-    ):
+    with pytest.raises(RunnerError, match=r"timm is not installed.*-m pip install timm"):
         launch.place_cell(cell, HERE, {}, replace(build, distributions=without))
     assert launch.place_cell(cell, HERE, {}, replace(build, distributions={**without, "timm": "1"})).cell == cell
 
