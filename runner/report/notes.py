@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from runner import stats
 from runner.analysis.comparison import Group
 from runner.analysis.ranking import Row, most_rounds
 from runner.analysis.wording import ratio
@@ -131,9 +130,8 @@ def _shapes(rows: Sequence[Row], distinguishing: Sequence[str], records: Mapping
     """One note per cell on what stands out in latencies (drift, several speeds), from the first process that has it."""
     notes = []
     for row in rows:
-        rounds = records[row.cell.cell_id].rounds if row.cell.cell_id in records else []
-        shapes = ((number, stats.describe(latencies).notes) for number, latencies in enumerate(rounds))
-        number, texts = next(((number, texts) for number, texts in shapes if texts), (0, ()))
+        record = records.get(row.cell.cell_id)
+        number, texts = record.shape_notes if record else (0, ())
         if texts:
             notes.append(f"{label(row.labels, distinguishing)}, round {number + 1}: {'; '.join(texts)}")
     return _first(notes, "with latencies like these")

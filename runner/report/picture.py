@@ -9,6 +9,10 @@ from runner.analysis.ranking import Ranking, Row, cell_name
 from runner.analysis.wording import ratio
 from runner.report import style
 from runner.results.metric_names import Metric
+from runner.results.outcome import CellRecord
+
+# The points that the longest bar is wide, about.
+_POINTS = 800
 
 
 def draw(ranking: Ranking, file: Path, title: str) -> None:
@@ -26,8 +30,7 @@ def draw(ranking: Ranking, file: Path, title: str) -> None:
     colors = [style.DARK_GREY if row.is_baseline else style.SKY for row in measured]
     axes.barh(positions, [row.p50_ms or 0.0 for row in measured], height=0.6, color=colors, zorder=1)
     for position, row in zip(positions, measured, strict=True):
-        results = ranking.records[row.cell.cell_id].results.values()
-        latencies_ms = [1e3 * latency_s for result in results for latency_s in result.latencies_s]
+        latencies_ms = _ticks(ranking.records[row.cell.cell_id], measured[-1].p50_ms or 0.0)
         ticks = {"color": style.BLACK, "alpha": 0.5, "markersize": 11, "zorder": 2}
         axes.plot(latencies_ms, [position] * len(latencies_ms), "|", **ticks)
         end = (max([*latencies_ms, row.p50_ms or 0.0]), position)
@@ -43,6 +46,15 @@ def draw(ranking: Ranking, file: Path, title: str) -> None:
     axes.set_xlim(left=0)
     figure.savefig(file, dpi=130)
     plt.close(figure)
+
+
+def _ticks(record: CellRecord, longest_ms: float) -> list[float]:
+    """The cell's latencies in ms, of those that fall on one point of the picture only the first."""
+    points: dict[int, float] = {}
+    for result in record.results.values():
+        for latency_s in result.latencies_s:
+            points.setdefault(round(_POINTS * 1e3 * latency_s / longest_ms), 1e3 * latency_s)
+    return list(points.values())
 
 
 def _caption(row: Row) -> str:

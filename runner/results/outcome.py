@@ -8,8 +8,10 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 
+from runner import stats
 from runner.protocol import stored
 from runner.protocol.cell import ABSENT, AXES, INFERENCE
 from runner.protocol.jobfile import FORMAT
@@ -116,6 +118,15 @@ class CellRecord:
     def rounds(self) -> list[list[float]]:
         """The latencies of each finished round, in seconds."""
         return list(self.by_round.values())
+
+    @cached_property
+    def shape_notes(self) -> tuple[int, tuple[str, ...]]:
+        """The first round whose latencies have something that stands out, and what that is; empty if none has.
+
+        It takes milliseconds per round, and every text about the cell asks for it.
+        """
+        shapes = ((number, stats.describe(latencies_s).notes) for number, latencies_s in enumerate(self.rounds))
+        return next(((number, texts) for number, texts in shapes if texts), (0, ()))
 
     @property
     def is_served(self) -> bool:

@@ -5,14 +5,17 @@ Everything here uses ranks and medians: latencies have outliers, and an outlier 
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from runner.stats.distributions import normal_p, normal_quantile
 from runner.stats.estimates import Floats
 
+Places = NDArray[np.intp]
 # Mann-Kendall compares all pairs: longer series are first reduced to the medians of this many blocks.
 BLOCKS = 300
 # The one-sided 5 % point of a standard normal: an autocorrelation below it is taken for chance.
@@ -66,6 +69,13 @@ def effective_samples(samples: Sequence[float]) -> float:
     return len(values) / autocorrelation_time(values)
 
 
+@functools.lru_cache(maxsize=4)
+def _pairs(n: int) -> tuple[Places, Places, Places]:
+    """The places of all pairs of ``n`` values, first and second, and how far apart they are."""
+    first, second = np.triu_indices(n, 1)
+    return first, second, second - first
+
+
 def trend(values: Floats, level: float = 0.95) -> Trend:
     """Mann-Kendall's test and Theil-Sen's slope with its interval, which take autocorrelation into account.
 
@@ -82,9 +92,9 @@ def trend(values: Floats, level: float = 0.95) -> Trend:
     whole = len(values) // width * width
     series = np.median(values[:whole].reshape(-1, width), axis=1)
     n = len(series)
-    first, second = np.triu_indices(n, 1)
+    first, second, apart = _pairs(n)
     rises = series[second] - series[first]
-    slopes = np.sort(rises / (second - first))
+    slopes = rises / apart
     slope = float(np.median(slopes))
     _, ties = np.unique(series, return_counts=True)
     variance = (n * (n - 1) * (2 * n + 5) - float((ties * (ties - 1) * (2 * ties + 5)).sum())) / 18
@@ -93,7 +103,7 @@ def trend(values: Floats, level: float = 0.95) -> Trend:
     p = normal_p(max(abs(excess) - 1, 0) / deviation) if deviation else 1.0
     half = normal_quantile((1 + level) / 2) * deviation
     ends = np.clip([(len(slopes) - half) / 2, (len(slopes) + half) / 2], 0, len(slopes) - 1).astype(np.intp)
-    low, high = slopes[ends]
+    low, high = np.partition(slopes, ends)[ends]
     return Trend(slope * (n - 1), float(low) * (n - 1), float(high) * (n - 1), p)
 
 

@@ -58,6 +58,8 @@ class JobLoop:
             console, settings.rounds, plan.distinguishing, bool(settings.capture.names), settings.wide
         )
         self._budget = budget_of(settings.rounds, settings.budget_min)
+        self._records: dict[str, CellRecord | None] = {}
+        """What was read of cells of which no job has ended since."""
         self._open_cells = {planned.cell_id: planned for planned in plan.matrix.runnable}
         self._patience = Patience(len(plan.matrix.runnable) * least_rounds(settings.rounds))
         self._launches = 0
@@ -130,6 +132,7 @@ class JobLoop:
         settings = self._plan.settings
         self._progress.begin(number, planned.cell_id, planned.cell.labels, _measuring(planned.cell))
         outcome = self._launched(self._overrides(number, planned))
+        self._records.pop(planned.cell_id, None)
         if isinstance(outcome, CaptureOutcome):
             return
         job = read_job(self._plan.request.directory, outcome.cell_id, outcome.round)
@@ -163,10 +166,18 @@ class JobLoop:
             floor = floor_at(self._floors, rounds)
             self._progress.look(ranking, look.heading(ranking.rows, rounds, self._plan.settings.rounds, floor))
 
+    def _read(self) -> list[CellRecord]:
+        """The records of the cells that have had a job; each is read again only after a job of its cell."""
+        for planned in self._plan.cells:
+            if self._records.get(planned.cell_id) is None:
+                self._records[planned.cell_id] = read_cell(self._plan.request.directory, planned.cell_id)
+        found = (self._records[planned.cell_id] for planned in self._plan.cells)
+        return [record for record in found if record is not None]
+
     def _ranking(self) -> Ranking:
         plan = self._plan
         return rank_sweep(
-            read_records(plan),
+            self._read(),
             plan.baseline.cell_id,
             plan.distinguishing,
             plan.level,
@@ -236,9 +247,10 @@ class JobLoop:
     def _undecided_cells(self) -> list[PlannedCell]:
         """The cells that rounds=auto or race gives more rounds."""
         plan = self._plan
-        ranking = rank_sweep(read_records(plan), plan.baseline.cell_id, plan.distinguishing, plan.level)
+        ranking = rank_sweep(self._read(), plan.baseline.cell_id, plan.distinguishing, plan.level)
         if plan.settings.rounds == RACE:
             cell_ids = racing.go_on(ranking, plan.request.directory, plan.settings.smallest_pct, plan.settings.where)
+            self._records.clear()  # what was dropped now is in the records
         else:
             cell_ids = undecided(ranking.rows, plan.settings.smallest_pct)
         return [planned for planned in self._plan.matrix.runnable if planned.cell_id in cell_ids]

@@ -306,7 +306,7 @@ def test_a_pass_of_several_instances_that_was_disturbed_is_kept_and_launched_aga
     words = (f"+model.kwargs.mark={tmp_path / 'hogged-once'}", "instances=2", "launcher=xeon", "reruns=2")
     ran = run_cli(*(word for word in HOGGED if word != "launcher=none"), *words, env=MODELS)
     assert ran.status == 0, ran.out + ran.err
-    assert "contaminated (instance " in ran.out
+    assert "disturbed (instance " in ran.out
     assert "run again 1 of 2" in ran.out
     [record] = records_of(ran)
     [outcome] = record.outcomes
