@@ -20,8 +20,13 @@ class Change:
 
     @property
     def text(self) -> str:
-        """The change in words, like ``aten::conv2d 16.4 -> 6.4 ms``."""
-        return f"{self.name} {self.before_ms:.3g} -> {self.after_ms:.3g} ms"
+        """The change in words, like ``aten::conv2d 16.4 -> 6.4``, in ms per iteration."""
+        return f"{self.name} {_ms(self.before_ms)} -> {_ms(self.after_ms)}"
+
+
+def _ms(value: float) -> str:
+    """Milliseconds with three digits, or with all digits before the decimal point: "0.12", "8.5", "2720"."""
+    return f"{value:.0f}" if value >= 100 else f"{value:.3g}"
 
 
 def difference(before: Mapping[str, Sequence[Any]], after: Mapping[str, Sequence[Any]]) -> list[Change]:

@@ -13,11 +13,10 @@ from rich.markup import escape
 from rich.text import Text
 
 from runner.analysis import operators
+from runner.analysis.disturbance import why_not_shown
 from runner.analysis.ranking import Ranking, Row, cell_name
 from runner.capture.tables import read_table
-from runner.protocol.cell import INFERENCE
 from runner.protocol.errors import RunnerError
-from runner.protocol.verdicts import UNLIKE
 from runner.report import breakdown, data, escaping, fitting, html, notes, picture, tables, terminal, timeline
 from runner.report.answer import Answer, answer, measured
 from runner.report.columns import Place
@@ -129,36 +128,43 @@ def _explain_fastest(ranking: Ranking, directory: Path, title: str) -> list[str]
     rated = [row for row in ranking.rows if row.speedup is not None]
     baseline, fastest = next((row for row in rated if row.is_baseline), None), next(iter(rated), None)
     pair = [row for row in (baseline, fastest) if row is not None]
-    named = [(cell_name(row, ranking.distinguishing), captures_folder(directory, row.cell.cell_id)) for row in pair]
     is_alone = len(pair) < 2 or pair[0] is pair[1]
-    traces = [_traced(row, name, folder) for row, (name, folder) in zip(pair, named, strict=True)]
-    timeline.draw(traces[:1] if is_alone else traces, directory / "timeline.png", title)
-    return [] if is_alone else _compare_operators(named, directory)
+    traces = [_traced(row, ranking.distinguishing, directory) for row in pair[: 1 if is_alone else 2]]
+    left_out = timeline.draw(traces, directory / "timeline.png", title)
+    return left_out if is_alone else [*left_out, *_compare_operators(pair, ranking.distinguishing, directory)]
 
 
-def _traced(row: Row, name: str, folder: Path) -> timeline.TracedCell:
-    """A cell with its trace, and with the reason in its capture's tag why its iterations are unlike the timed ones."""
-    trace = _timeline_of(folder)
-    tag = row.cell.captures.get(f"capture.{trace.parent.name}", "")
-    mark = tag.partition(f"{UNLIKE}: ")[2]
-    is_served = row.labels.get("scenario", INFERENCE) != INFERENCE
-    return timeline.TracedCell(name, trace, None if is_served else row.p50_ms, mark)
+def _traced(row: Row, distinguishing: Sequence[str], directory: Path) -> timeline.TracedCell:
+    """A cell with its trace, and with the reason why its iterations are unlike the timed ones if they are."""
+    trace = _timeline_of(captures_folder(directory, row.cell.cell_id))
+    disturbed = why_not_shown(row.cell, trace.parent.name)
+    p50_ms = None if row.cell.is_served else row.p50_ms
+    return timeline.TracedCell(cell_name(row, distinguishing), trace, p50_ms, disturbed)
 
 
-def _compare_operators(cells: Sequence[tuple[str, Path]], directory: Path) -> list[str]:
-    """Write operators.csv of two cells (name, folder of captures); returns the largest changes in words."""
-    # PyTorch's profiler stands in where there are no ITT ranges.
+def _compare_operators(pair: Sequence[Row], distinguishing: Sequence[str], directory: Path) -> list[str]:
+    """Write operators.csv of two cells; returns the largest changes in words, or why they are not shown."""
+    (directory / "operators.csv").unlink(missing_ok=True)
+    folders = [captures_folder(directory, row.cell.cell_id) for row in pair]
+    names = [cell_name(row, distinguishing) for row in pair]
+    left_out: dict[str, None] = {}
+    # PyTorch's profiler stands in where there are no ITT ranges, or disturbed ones.
     for source in ("itt", "profiler"):
-        tables_by_cell = [read_table(folder / source / "by_op.json") for _, folder in cells]
+        tables_by_cell = [read_table(folder / source / "by_op.json") for folder in folders]
         if all(tables_by_cell):
+            reasons = {name: why_not_shown(row.cell, source) for name, row in zip(names, pair, strict=True)}
+            disturbed = [name for name, reason in reasons.items() if reason]
+            if disturbed:
+                left_out[f"operators: captured while others disturbed {' and '.join(disturbed)}; not shown"] = None
+                continue
             changes = operators.difference(*tables_by_cell)
-            heading = ("operator", *(f"{name}, ms per iteration" for name, _ in cells), "source")
+            heading = ("operator", *(f"{name}, ms per iteration" for name in names), "source")
             lines = [(c.name, f"{c.before_ms:.6g}", f"{c.after_ms:.6g}", source) for c in changes]
             with (directory / "operators.csv").open("w", newline="", encoding="utf-8") as out:
                 csv.writer(out).writerows(map(escaping.cell, line) for line in (heading, *lines))
             largest = "; ".join(change.text for change in changes[:_NAMED])
-            return [f"operators, own time per iteration, baseline -> fastest: {largest}"]
-    return []
+            return [f"operators that changed most, own ms per iteration, baseline -> fastest: {largest}"]
+    return list(left_out)
 
 
 def _timeline_of(folder: Path) -> Path:

@@ -90,25 +90,32 @@ class TracedCell:
     """The file of ITT's timeline, or the gzipped trace of PyTorch's profiler, which is named in the cell's title."""
     p50_ms: float | None
     """The median of the timed iterations, to set the captured one against; None behind a server."""
-    mark: str = ""
+    disturbed: str = ""
     """Why its captured iterations are unlike the timed ones; empty if they are like them."""
 
     def heading(self, captured_ms: float) -> str:
-        """The title of its picture: which iteration it is, and that it is unlike the timed ones if it is."""
+        """The title of its picture: which iteration it is."""
         source = "" if self.trace.suffix == ".json" else " (by PyTorch's profiler)"
-        times = f"an iteration of {captured_ms:.3g} ms"
-        if self.p50_ms is None:
-            return f"{self.name}{source}: {times}"
-        is_unlike = self.mark or captured_ms > UNLIKE_FACTOR * self.p50_ms
-        words = f"{self.name}{source}: {times}, the timed ones {self.p50_ms:.3g} ms (median)"
-        return f"{words}; UNLIKE THE TIMED ONES{f': {self.mark}' if self.mark else ''}" if is_unlike else words
+        times = f"an iteration of {captured_ms:.4g} ms"
+        timed = "" if self.p50_ms is None else f", the timed ones {self.p50_ms:.4g} ms (median)"
+        return f"{self.name}{source}: {times}{timed}"
+
+    def why_not_drawn(self, captured_ms: float) -> str:
+        """Why the iteration is not drawn as if it were one of the timed ones; empty if it is."""
+        if self.disturbed or self.p50_ms is None or captured_ms <= UNLIKE_FACTOR * self.p50_ms:
+            return self.disturbed
+        return f"{captured_ms:.4g} ms, the timed ones {self.p50_ms:.4g} ms (median)"
 
 
-def draw(cells: Sequence[TracedCell], file: Path, title: str) -> None:
-    """Write an image of a captured iteration per cell, below each other on one scale; nothing without any."""
-    steps = _middle_steps(cells)
+def draw(cells: Sequence[TracedCell], file: Path, title: str) -> list[str]:
+    """Write an image of a captured iteration per cell, below each other on one scale; nothing without any.
+
+    Returns a sentence per cell that has a trace and is not drawn.
+    """
+    file.unlink(missing_ok=True)
+    steps, left_out = _middle_steps(cells)
     if not steps:
-        return
+        return left_out
     longest = max(length for _, ranges in steps for _, _, _, length, _ in ranges)
     steps = [(name, [it for it in ranges if it[3] > _DRAWN_SHARE * longest][:_MOST_DRAWN]) for name, ranges in steps]
     colors = _colors([it for _, ranges in steps for it in ranges])
@@ -130,17 +137,24 @@ def draw(cells: Sequence[TracedCell], file: Path, title: str) -> None:
     figure.suptitle(title, x=0.01, ha="left", fontsize=10)
     figure.savefig(file, dpi=110)
     plt.close(figure)
+    return left_out
 
 
-def _middle_steps(cells: Sequence[TracedCell]) -> list[tuple[str, list[TraceRange]]]:
-    """The heading and the iteration of median length of each cell that has a trace with one."""
-    steps = []
+def _middle_steps(cells: Sequence[TracedCell]) -> tuple[list[tuple[str, list[TraceRange]]], list[str]]:
+    """The heading and the iteration of median length of each cell that has a trace with one like the timed ones.
+
+    The second value has a sentence for each cell that has another.
+    """
+    steps, left_out = [], []
     for cell in cells:
         if cell.trace.exists():
             ranges = [it for it in middle_step(read(cell.trace)) if it[0] < _DEEPEST and it[1] < _DEEPEST]
-            if ranges:
-                steps.append((cell.heading(max(length for _, _, _, length, _ in ranges)), ranges))
-    return steps
+            length_ms = max((length for _, _, _, length, _ in ranges), default=0.0)
+            if ranges and (why := cell.why_not_drawn(length_ms)):
+                left_out.append(f"{cell.name}: the captured iteration was disturbed; not shown ({why})")
+            elif ranges:
+                steps.append((cell.heading(length_ms), ranges))
+    return steps, left_out
 
 
 def _draw_panel(axes: Any, name: str, ranges: Sequence[TraceRange], longest: float, colors: Mapping[str, str]) -> None:

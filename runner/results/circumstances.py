@@ -70,5 +70,5 @@ def _cores(host: planfile.Host) -> int:
 
 
 def _took_s(record: CellRecord) -> float:
-    captured = record.captured.cost_s.get("job", 0.0) if record.captured else 0.0
+    captured = record.captured.cost_s.get("captures", 0.0) if record.captured else 0.0
     return captured + sum(outcome.cost_s.get("job", 0.0) for outcome in record.outcomes)

@@ -119,9 +119,11 @@ def test_what_changed_is_in_the_table_in_mlflow_and_in_pictures(channels: Ran, m
     # Which part explains most is a matter of the moment's noise here; that one is named everywhere is not.
     assert "main cause" in channels.out
     assert all(run.data.tags["main_cause"] for run in runs_of(mlruns, channels.sweep)[2])
-    assert "operators, own time per iteration, baseline -> fastest:" in channels.out
-    for name in ("timeline.png", "breakdown.png", "operators.csv"):
-        assert (channels.sweep / name).stat().st_size > 100
+    assert (channels.sweep / "breakdown.png").stat().st_size > 100
+    # What others disturbed is named and not shown, and where the tests run there may be others.
+    is_shown = "operators that changed most, own ms per iteration, baseline -> fastest:" in channels.out
+    assert is_shown or "operators: captured while others disturbed" in channels.out
+    assert (channels.sweep / "operators.csv").exists() == is_shown
 
 
 def test_steps_of_itt_agree_with_the_workers_clock_within_2_percent(channels: Ran) -> None:

@@ -9,10 +9,12 @@ from typing import Any
 
 import pytest
 
+from runner.analysis.disturbance import why_not_shown
 from runner.checks import likeness
 from runner.protocol.resultfile import Captured, Surroundings, Window, WorkerResult
 from runner.report import sweep_end, timeline
-from tests.builders import ranked, record
+from runner.results.outcome import read_cell
+from tests.builders import ranked, record, store_cell
 
 TIMED = WorkerResult("c", 0, latencies_s=[0.0028, 0.0029, 0.0030, 0.0029, 0.0029])
 
@@ -74,29 +76,65 @@ def test_the_picture_is_of_the_iteration_of_median_length() -> None:
     assert drawn[4] == "step_0"
 
 
+def trace_of(folder: Path, *steps_us: float) -> Path:
+    """A timeline with iterations of this length, as ITT leaves one."""
+    (folder / "itt").mkdir(parents=True)
+    events = [step(number, 1e7 * number, length) for number, length in enumerate(steps_us)]
+    (folder / "itt" / "timeline.json").write_text(json.dumps({"traceEvents": events}))
+    return folder / "itt" / "timeline.json"
+
+
+def test_an_iteration_like_the_timed_ones_is_drawn_and_a_disturbed_one_is_named(tmp_path: Path) -> None:
+    like = timeline.TracedCell("ptmalloc", trace_of(tmp_path / "a", 3000), 2.9)
+    slow = timeline.TracedCell("jemalloc", trace_of(tmp_path / "b", 6_200_000), 2.9)
+    busy = timeline.TracedCell("tcmalloc", trace_of(tmp_path / "c", 3000), 2.9, "others were at work")
+    picture = tmp_path / "timeline.png"
+    assert timeline.draw([like, slow, busy], picture, "title") == [
+        "jemalloc: the captured iteration was disturbed; not shown (6200 ms, the timed ones 2.9 ms (median))",
+        "tcmalloc: the captured iteration was disturbed; not shown (others were at work)",
+    ]
+    assert picture.exists()
+    # A picture that an earlier end of the sweep left is not taken for one of this.
+    assert len(timeline.draw([slow], picture, "title")) == 1
+    assert not picture.exists()
+
+
+def test_behind_a_server_an_iteration_is_not_set_against_the_requests(tmp_path: Path) -> None:
+    served = timeline.TracedCell("ptmalloc", trace_of(tmp_path, 6_200_000), None)
+    assert timeline.draw([served], tmp_path / "timeline.png", "title") == []
+
+
+TAG = "ok; unlike the timed iterations: other processes took 90 % of a core"
+
+
 @pytest.mark.parametrize(
-    ("captured_ms", "mark", "end"),
+    ("figures", "tag", "why"),
     [
-        (3.0, "", "an iteration of 3 ms, the timed ones 2.9 ms (median)"),
-        (6200.0, "", "the timed ones 2.9 ms (median); UNLIKE THE TIMED ONES"),
-        (3.0, "others were at work", "(median); UNLIKE THE TIMED ONES: others were at work"),
+        ({}, "ok", ""),
+        ({}, TAG, "other processes took 90 % of a core"),
+        ({"itt/step_p50_ms": 6.2}, "ok", "its iterations took 6.2 ms, the timed ones 2.9 ms (medians)"),
+        ({"captures/drift_pct": 110.7}, "ok", "iterations beside it, which nothing recorded, took 111 % longer"),
+        ({"captures/drift_pct": -30.0, "itt/step_p50_ms": 3.0}, "ok", ""),
     ],
 )
-def test_the_picture_s_title_says_that_its_iteration_is_unlike_the_timed_ones(
-    captured_ms: float, mark: str, end: str
+def test_a_capture_is_shown_only_if_its_iterations_were_like_the_timed_ones(
+    figures: dict[str, float], tag: str, why: str
 ) -> None:
-    cell = timeline.TracedCell("jemalloc", Path("itt/timeline.json"), 2.9, mark)
-    assert cell.heading(captured_ms).endswith(end)
-    assert cell.heading(captured_ms).startswith("jemalloc: an iteration of ")
+    measured = record("a", [0.0029] * 5, figures=figures)
+    outcomes = [replace(outcome, captures={"capture.itt": tag}) for outcome in measured.outcomes]
+    [row] = ranked([replace(measured, outcomes=outcomes)], "a").rows
+    assert why_not_shown(row.cell, "itt").startswith(why)
+    assert bool(why_not_shown(row.cell, "itt")) == bool(why)
 
 
-def test_the_mark_of_a_capture_is_in_the_title_of_its_cell(tmp_path: Path) -> None:
-    disturbed = record("a", [0.0029] * 5)
-    tag = "ok; unlike the timed iterations: other processes took 90 % of a core"
-    outcomes = [replace(outcome, captures={"capture.itt": tag}) for outcome in disturbed.outcomes]
-    [row] = ranked([replace(disturbed, outcomes=outcomes)], "a").rows
-    (tmp_path / "itt").mkdir()
-    (tmp_path / "itt" / "timeline.json").write_text(json.dumps({"traceEvents": []}))
-    traced = sweep_end._traced(row, "a", tmp_path)
-    assert traced.mark == "other processes took 90 % of a core"
-    assert traced.p50_ms == pytest.approx(2.9)
+def test_operators_of_a_disturbed_capture_are_not_shown(tmp_path: Path) -> None:
+    for name, ms in (("ptmalloc", 20.0), ("tcmalloc", 10.0)):
+        store_cell(tmp_path, name, ms, {})
+    (tmp_path / "operators.csv").write_text("of an earlier end")
+    records = [record for name in ("ptmalloc", "tcmalloc") if (record := read_cell(tmp_path, name))]
+    ranking = ranked(records, "ptmalloc")
+    assert any("aten::conv2d 18 -> 8" in line for line in sweep_end.leave(ranking, tmp_path, "title"))
+    marked = [replace(row, cell=replace(row.cell, captures={"capture.itt": TAG})) for row in ranking.rows]
+    said = sweep_end.leave(replace(ranking, rows=marked), tmp_path, "title")
+    assert "operators: captured while others disturbed ptmalloc and tcmalloc; not shown" in said
+    assert not (tmp_path / "operators.csv").exists()
