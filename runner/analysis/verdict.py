@@ -32,6 +32,28 @@ def verdict(rows: Sequence[Row], distinguishing: Sequence[str]) -> Conclusion:
     return replace(_conclude(rows, distinguishing), warning=warning(rows))
 
 
+def of_cell(row: Row, base: Row | None, distinguishing: Sequence[str]) -> str:
+    """The result of one cell in plain words, for a page about it."""
+    if row.cell.is_interrupted:
+        return "It was interrupted before it was measured."
+    if row.cell.failure:
+        return f"It {row.cell.status}: {row.cell.failure}"
+    if row.p50_ms is None:
+        return "It was not measured."
+    if row.is_wrong:
+        return f"{ms(row)}, but its output is wrong ({row.cell.quality}): it is out of the ranking."
+    if row.is_baseline:
+        return f"{ms(row)}. It is the baseline that the others are set against."
+    if base is None or row.speedup is None:
+        return f"{ms(row)}. It does other work than the baseline, or there is no baseline: no speed-up can be given."
+    text = f"{ms(row)}, {ratio(row.speedup)} the baseline ({aloud(base, distinguishing)}, {ms(base)})"
+    interval = row.verdict.interval if row.verdict else None
+    certainty = f", 95 % interval {ratio(interval.low)} to {ratio(interval.high)}" if interval else ""
+    answer = f": {row.answer}" if row.answer != "-" else ""
+    why = "" if row.main_cause in ("-", "not seen") else cause.sentence(base.cell, row.cell)
+    return " ".join(filter(None, (f"{text}{certainty}{answer}.", why)))
+
+
 def _conclude(rows: Sequence[Row], distinguishing: Sequence[str]) -> Conclusion:
     measured = [row for row in rows if row.p50_ms is not None]
     failed = [row for row in rows if row.cell.failure]
@@ -113,7 +135,15 @@ def _fastest(rated: Sequence[Row], distinguishing: Sequence[str]) -> str:
     text = f"{aloud(fastest, distinguishing)}, {ms(fastest)}, {ratio(fastest.speedup or 0.0)} the baseline "
     text += f"({aloud(base, distinguishing)}, {ms(base)})"
     why = "" if fastest.main_cause in ("-", "not seen") else cause.sentence(base.cell, fastest.cell)
-    return _with_certainty(_corrected(rated, base), ("Fastest", text), stats.Answer.FASTER, why)
+    corrected = _corrected(rated, base)
+    of = "" if _ends(corrected) == _ends(fastest) else f", corrected for picking the fastest of {len(rated)}"
+    return _with_certainty(corrected, ("Fastest", text), stats.Answer.FASTER, why, of)
+
+
+def _ends(row: Row) -> tuple[str, ...]:
+    """The ends of the row's interval as the table shows them."""
+    interval = row.verdict.interval if row.verdict else None
+    return () if interval is None else (ratio(interval.low), ratio(interval.high))
 
 
 def _baseline_first(rated: Sequence[Row], distinguishing: Sequence[str]) -> str:
@@ -134,17 +164,18 @@ def _corrected(rated: Sequence[Row], base: Row) -> Row:
     return replace(fastest, verdict=replace(result, interval=interval))
 
 
-def _with_certainty(row: Row, parts: tuple[str, str], real: stats.Answer, why: str = "") -> str:
+def _with_certainty(row: Row, parts: tuple[str, str], real: stats.Answer, why: str = "", of: str = "") -> str:
     """The sentence, how sure it is, and the cause where there may be one.
 
     Args:
         parts: what is claimed ("Fastest"), and of which cell.
+        of: what the interval has been corrected for, in words.
     """
     claim, text = f"{parts[0]}: {parts[1]}.", parts[1]
     result = row.verdict
     if result is None or result.interval is None:
         return " ".join(filter(None, (claim, _DISTURBED if row.untrusted else f"{ONE_ROUND.capitalize()}.", why)))
-    interval = f"95 % interval {ratio(result.interval.low)} to {ratio(result.interval.high)}"
+    interval = f"95 % interval {ratio(result.interval.low)} to {ratio(result.interval.high)}{of}"
     if row.untrusted:
         return f"{claim} {_DISTURBED[:-1]} ({interval})."
     if result.is_under_floor and result.floor is not None:

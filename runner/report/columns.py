@@ -92,6 +92,16 @@ def p99(row: Row) -> str:
     return stats.needs(0.99) if is_absent else figure(row.metrics, Metric.P99, ".4g")
 
 
+def _rate(row: Row) -> str:
+    """The throughput with four digits, or with all digits before the decimal point."""
+    value = row.metrics.get(Metric.SAMPLES_PER_S)
+    return "-" if value is None else _samples(value)
+
+
+def _samples(value: float) -> str:
+    return f"{value:.0f}" if 1e4 <= value < 1e9 else f"{value:.4g}"
+
+
 def _figure(metric: Metric, form: str) -> Callable[[Row], str]:
     return lambda row: figure(row.metrics, metric, form)
 
@@ -232,17 +242,19 @@ COLUMNS = (
     ),
     Column(
         "samples/s",
-        "The throughput: how many elements of batches all instances finish per second.",
-        _figure(Metric.SAMPLES_PER_S, ".4g"),
+        "The throughput: how many elements of batches all instances finish per second, from the mean latency, so that "
+        "slow iterations count.",
+        _rate,
         EVERYWHERE - {Place.SHORT},
         Metric.SAMPLES_PER_S,
-        interval=_ends(Metric.SAMPLES_PER_S),
+        interval=_ends(Metric.SAMPLES_PER_S, _samples),
     ),
     Column(
         "faults/iteration",
         "The minor page faults per timed iteration: memory that the allocator gave back and had to ask for again.",
         _count(Metric.MINOR_FAULTS),
-        source=Metric.MINOR_FAULTS,
+        EVERYWHERE - {Place.SHORT},
+        Metric.MINOR_FAULTS,
     ),
     Column(
         "RSS MB",
@@ -270,14 +282,16 @@ COLUMNS = (
         "isa",
         "The instruction set that oneDNN spent most of its time in.",
         lambda row: row.cell.isa if row.p50_ms is not None else "-",
-        source=Tag.ISA,
+        EVERYWHERE - {Place.SHORT},
+        Tag.ISA,
         is_word=True,
     ),
     Column(
         "output",
         "Whether the output is the model's, within the tolerance of its precision; a WRONG one can't win.",
         _output,
-        source=Tag.QUALITY,
+        EVERYWHERE - {Place.SHORT},
+        Tag.QUALITY,
         is_word=True,
         mark=_output_mark,
     ),
@@ -285,7 +299,8 @@ COLUMNS = (
         "evidence",
         "Whether the worker proved that what ran is what was asked; of a cell that failed, what became of it.",
         _evidence,
-        source=Tag.EVIDENCE,
+        EVERYWHERE - {Place.SHORT},
+        Tag.EVIDENCE,
         is_word=True,
         mark=_evidence_mark,
     ),

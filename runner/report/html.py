@@ -1,24 +1,25 @@
 """report.html and report.md of a sweep: the result, how sure it is, why, and how to run it again.
 
-One file without scripts or anything to be loaded: it opens in MLflow's viewer, from a disk, and in print. The words and
-their order are in the two templates in this folder; this module makes the data that fill them.
+One file that loads nothing: it opens in MLflow's viewer, from a disk, and in print, and is whole without its few lines
+of script. The words and their order are in the templates in this folder; this module makes the data that fill them.
 """
 
 from __future__ import annotations
 
 import base64
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from runner.analysis import effects
+from runner.analysis import cause, effects
 from runner.analysis.cause import split
 from runner.analysis.ranking import Ranking, Row, cell_name, most_rounds
-from runner.analysis.wording import ratio
+from runner.analysis.wording import aloud, ratio
 from runner.protocol.verdicts import OK
-from runner.report import charts, escaping, notes, style, tables, terminal
+from runner.report import cell_evidence, charts, escaping, notes, style, tables, terminal
 from runner.report.answer import answer
+from runner.report.cell_evidence import CellEvidence
 from runner.report.columns import Column, Mark, Place, columns, figure, interval_text
 from runner.results import planfile
 from runner.results.circumstances import Circumstances
@@ -28,7 +29,9 @@ from runner.results.metrics import RUNNER_CPU_LIMIT_PCT
 # A larger picture stays a file of its own: the report must open at once.
 _EMBEDDED_BYTES = 400_000
 # What fits into a pull request; report.html has the rest.
-_ROWS_IN_MARKDOWN, _NOTES_IN_MARKDOWN = 20, 8
+_ROWS_IN_MARKDOWN, _LINES_IN_MARKDOWN = 12, 40
+# How many cells have their main cause as a sentence.
+_CAUSES = 8
 # A text of more characters may be broken into lines.
 _WORDS = 20
 # Whiskers reach this many times as far as the longest bar.
@@ -71,21 +74,23 @@ def write(ranking: Ranking, directory: Path, title: str, remarks: Sequence[str],
         lstrip_blocks=True,
     )
     environment.filters |= {"md": escaping.markdown, "arrows": _arrows}
-    facts = {
+    facts: dict[str, Any] = {
         "title": title,
         "remarks": remarks,
-        **_result(ranking, origin),
+        **_result(ranking, origin, directory),
         **_effects(ranking.rows, ranking.distinguishing),
         **_trust(ranking),
         **_origin(ranking, directory, origin),
     }
-    table = tables.ranking(ranking.rows, ranking.distinguishing, Place.SHORT, top=_ROWS_IN_MARKDOWN)
-    short = environment.get_template("report.md.j2").render(
-        facts,
-        table=tables.markdown_table(table),
-        most=_ROWS_IN_MARKDOWN,
-        notes_most=_NOTES_IN_MARKDOWN,
-    )
+    first = [row for number, row in enumerate(ranking.rows) if number < _ROWS_IN_MARKDOWN or row.is_baseline]
+    table = tables.ranking(first, ranking.distinguishing, Place.SHORT)
+    lines = {"table": tables.markdown_table(table)}
+    template = environment.get_template("report.md.j2")
+    # As many notes as there is room for.
+    for most in range(len(facts["notes"]), -1, -1):
+        short = template.render(facts, **lines, notes_most=most)
+        if short.count("\n") < _LINES_IN_MARKDOWN:
+            break
     (directory / "report.md").write_text(short, encoding="utf-8")
     pictures = {
         "parts": charts.parts(ranking),
@@ -93,21 +98,49 @@ def write(ranking: Ranking, directory: Path, title: str, remarks: Sequence[str],
         "drift": charts.drift(ranking),
         "timeline": _embedded(directory / "timeline.png"),
     }
-    page = environment.get_template("report.html.j2").render(facts, **pictures)
+    contents = _contents({**facts, **pictures})
+    page = environment.get_template("report.html.j2").render(facts, **pictures, contents=contents)
     (directory / "report.html").write_text(page, encoding="utf-8")
 
 
-def _result(ranking: Ranking, origin: Origin) -> dict[str, Any]:
+# The places in the page with their names in its contents, and the fact without which a place is absent.
+_CONTENTS = (
+    ("ranking", "Ranking", ""),
+    ("time", "Where the time goes", ""),
+    ("effects", "What each axis does", ""),
+    ("heat", "Two axes together", "grid"),
+    ("distributions", "Latencies", ""),
+    ("drift", "Drift", "drift"),
+    ("published", "The published figure", "published"),
+    ("timeline", "Timeline", "timeline"),
+    ("evidence", "Checks", ""),
+    ("cells", "Cells one by one", "evidence"),
+    ("reproduce", "How to reproduce", ""),
+)
+
+
+def _contents(facts: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """(anchor, name) of the places that the page has."""
+    return [(anchor, name) for anchor, name, needs in _CONTENTS if not needs or facts[needs]]
+
+
+def _result(ranking: Ranking, origin: Origin, directory: Path) -> dict[str, Any]:
     """The answer, the ranking, and the published figures."""
     rows, distinguishing = ranking.rows, ranking.distinguishing
-    widest, shown = _widest(rows), columns(Place.PAGE, rows)
+    widest, shown = _widest(rows), _page_columns(rows)
+    commands = {cell.cell_id: cell.command for cell in planfile.read_plan(directory).cells}
+    evidence = cell_evidence.collect(ranking, directory, commands)
+    evidence_of = {cell.cell_id: cell for cell in evidence}
+    base = ranking.baseline
     return {
         "answer": answer(rows, distinguishing, origin.circumstances),
         "distinguishing": distinguishing,
         "rounds": most_rounds(rows),
         "columns": shown,
         "drawn": style.in_words(rows),
-        "ranking": [_line(row, shown, widest, distinguishing) for row in rows],
+        "ranking": [_line(row, shown, widest, distinguishing, evidence_of.get(row.cell.cell_id)) for row in rows],
+        "evidence": evidence,
+        "causes": _causes(rows, base, distinguishing) if base else [],
         "any_interval": any(row.verdict and row.verdict.interval for row in rows),
         "unsplit": [cell_name(row, distinguishing) for row in rows if row.p50_ms is not None and not split(row.cell)],
         "published": [line.partition(" | ")[::2] for line in origin.published],
@@ -154,6 +187,15 @@ def _origin(ranking: Ranking, directory: Path, origin: Origin) -> dict[str, Any]
     }
 
 
+def _page_columns(rows: Sequence[Row]) -> list[Column]:
+    """The columns of the page: the cause stands beside the verdict that it explains, so that it is seen at once."""
+    shown = columns(Place.PAGE, rows)
+    causes = [column for column in shown if column.heading == "main cause"]
+    others = [column for column in shown if column.heading != "main cause"]
+    behind = 1 + max(place for place, column in enumerate(others) if column.heading in ("speed-up", "difference"))
+    return [*others[:behind], *causes, *others[behind:]]
+
+
 def _widest(rows: Sequence[Row]) -> float:
     """The speed-up at the right edge of the ranking's bars."""
     longest = max([1.0, *(row.speedup or 0.0 for row in rows)])
@@ -162,12 +204,21 @@ def _widest(rows: Sequence[Row]) -> float:
     return max(longest, min(highest, _FURTHEST * longest))
 
 
-def _line(row: Row, shown: Sequence[Column], widest: float, distinguishing: Sequence[str]) -> dict[str, Any]:
-    """One cell in the ranking: its fields, and its bar in percent of the widest."""
+def _causes(rows: Sequence[Row], base: Row, distinguishing: Sequence[str]) -> list[tuple[str, str]]:
+    """(cell, its main cause as a sentence) of the first cells that have one."""
+    explained = [row for row in rows if row.main_cause not in ("-", "not seen")]
+    sentences = [(aloud(row, distinguishing), cause.sentence(base.cell, row.cell)) for row in explained[:_CAUSES]]
+    return [(name, sentence) for name, sentence in sentences if sentence]
+
+
+def _line(
+    row: Row, shown: Sequence[Column], widest: float, distinguishing: Sequence[str], evidence: CellEvidence | None
+) -> dict[str, Any]:
+    """One cell in the ranking: its fields, its bar in percent of the widest, and where its evidence is."""
     interval = row.verdict.interval if row.verdict else None
     return {
-        "axes": [row.labels[key] for key in distinguishing],
-        "name": cell_name(row, distinguishing),
+        "name": cell_name(row, distinguishing) or row.labels["model"],
+        "anchor": evidence.anchor if evidence else "",
         "is_baseline": row.is_baseline,
         "failed": "interrupted" if row.cell.is_interrupted else row.cell.status if row.cell.failure else "",
         "wrong": row.is_wrong,
@@ -176,7 +227,27 @@ def _line(row: Row, shown: Sequence[Column], widest: float, distinguishing: Sequ
         "bar": None if row.speedup is None else round(100 * row.speedup / widest, 2),
         "ends": interval and [round(min(100 * end / widest, 100.0), 2) for end in (interval.low, interval.high)],
         "one": round(100 / widest, 2),
-        "fields": [(column, _style(column, row), column.text(row), column.interval(row)) for column in shown],
+        "fields": [_field(column, row, evidence) for column in shown],
+    }
+
+
+# Heading of a column -> the part of a cell's evidence that it is about.
+_EVIDENCE = {"isa": "kernels", "main cause": "operators", "evidence": "captures"}
+
+
+def _field(column: Column, row: Row, evidence: CellEvidence | None) -> dict[str, Any]:
+    """One field of the ranking: text, classes, what it is sorted by, and what it links to."""
+    text = column.text(row)
+    part = _EVIDENCE.get(column.heading, "")
+    figure_name = column.source if isinstance(column.source, Metric) else ""
+    value = row.metrics.get(figure_name, "") if figure_name else None
+    return {
+        "heading": column.heading,
+        "style": _style(column, row),
+        "text": text,
+        "interval": column.interval(row),
+        "value": ("" if row.speedup is None else row.speedup) if column.heading == "speed-up" else value,
+        "link": evidence.place_of(part) if evidence and text != "-" else "",
     }
 
 
@@ -252,12 +323,19 @@ def _host(machine: planfile.Host) -> list[tuple[str, str]]:
 
 
 def _shade(speedup: float, every: Sequence[float]) -> tuple[str, str]:
-    """(background, text) of a field of the heat map: white to blue, dark as ink in print as well."""
+    """(background, text) of a field of the heat map: white to blue, dark as ink in print as well.
+
+    The text is white or black, whichever has more contrast (https://www.w3.org/TR/WCAG21/#dfn-contrast-ratio).
+    """
     low, high = min(every), max(every)
     share = (speedup - low) / (high - low) if high > low else 0.0
     blue = bytes.fromhex(style.BLUE[1:])
     mixed = [round(255 + share * (end - 255)) for end in blue]
-    return "#{:02x}{:02x}{:02x}".format(*mixed), "#ffffff" if share > 0.6 else "#111111"
+    levels = [level / 255 for level in mixed]
+    linear = [level / 12.92 if level <= 0.03928 else ((level + 0.055) / 1.055) ** 2.4 for level in levels]
+    luminance = 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
+    is_dark = 1.05 / (luminance + 0.05) > (luminance + 0.05) / 0.05
+    return "#{:02x}{:02x}{:02x}".format(*mixed), "#ffffff" if is_dark else "#000000"
 
 
 def _embedded(file: Path) -> str | None:

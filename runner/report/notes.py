@@ -37,6 +37,7 @@ def below(
     notes += _remarks(rows, distinguishing)
     notes += _shapes(rows, distinguishing, records or {})
     notes += _imprecise(rows, distinguishing)
+    notes += _means(rows, distinguishing)
     if any(row.answer.startswith("undecided") for row in rows):
         notes.append(UNDECIDED)
     if most_rounds(rows) == 1 and sum(row.p50_ms is not None for row in rows) > 1:
@@ -155,8 +156,30 @@ def _imprecise(rows: Sequence[Row], distinguishing: Sequence[str]) -> list[str]:
     width, widest = max(short, key=lambda pair: pair[0])
     labels = widest.labels
     return [
-        f"{plural(len(short), 'cell')} reached max_time_s={labels['max_time_s']} before the median of a process was "
-        f"known to target_ci_pct={labels['target_ci_pct']}; {label(labels, distinguishing)}: to {width:.2g} %"
+        f"{labels['max_time_s']} s per process did not reach the {labels['target_ci_pct']} % precision asked for in "
+        f"{plural(len(short), 'cell')} (worst {width:.2g} %, {label(labels, distinguishing)}). For tighter figures "
+        "raise max_time_s"
+    ]
+
+
+# Where the mean latency is this many times the median, the throughput and the median seem to contradict each other.
+_SKEWED = 1.25
+
+
+def _means(rows: Sequence[Row], distinguishing: Sequence[str]) -> list[str]:
+    """A note on the cell whose mean is furthest from its median: samples/s is by the mean, and p50 is the median."""
+    skews = [
+        (row.metrics["latency/mean_ms"] / row.p50_ms, row)
+        for row in rows
+        if row.p50_ms and "latency/mean_ms" in row.metrics and not row.cell.is_served
+    ]
+    skewed = [skew for skew in skews if skew[0] >= _SKEWED]
+    if not skewed:
+        return []
+    most, row = max(skewed, key=lambda skew: skew[0])
+    return [
+        f"samples/s is by the mean and p50 is the median, which differ in {plural(len(skewed), 'cell')} because some "
+        f"iterations took far longer (most in {label(row.labels, distinguishing)}: the mean is {most:.2g} times p50)"
     ]
 
 

@@ -13,7 +13,7 @@ from runner import stats
 from runner.analysis.comparison import Comparison, Group
 from runner.analysis.ranking import Row
 from runner.report import escaping, notes
-from runner.report.columns import Mark, Place, columns
+from runner.report.columns import Column, Mark, Place, columns
 from runner.report.data import TOGETHER, answer
 from runner.report.terminal import label
 from runner.stats.effects import Mean
@@ -55,17 +55,25 @@ def ranking(
     values = [
         [
             *(Value(row.labels[axis]) for axis in distinguishing),
-            *(Value(column.text(row), column.mark(row)) for column in shown),
+            *(_value(column, row, place) for column in shown),
         ]
         for row in rows[:top]
     ]
     return Section(title, headings, values)
 
 
+def _value(column: Column, row: Row, place: Place) -> Value:
+    """A field; the short table says in the verdict what the columns that it lacks would."""
+    if place is Place.SHORT and column.heading == "difference" and column.short is not None:
+        return Value(column.short(row), column.short_mark(row))
+    return Value(column.text(row), column.mark(row))
+
+
 _UNDECIDED_EFFECT = (
     "an effect is the mean over all pairs of cells that differ in that axis alone; its interval is as wide as these "
     "pairs differ: it can be undecided although the ranking has a real difference between two cells"
 )
+
 
 # (rows, distinguishing axes, title, rows to show) -> the ranking of a group.
 Make = Callable[[Sequence[Row], Sequence[str], str, int], Section]
