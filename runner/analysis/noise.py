@@ -224,7 +224,7 @@ def in_words(noise: Noise | None, rounds: int, now: datetime) -> str:
     """A sentence on the noise floor of the host, for cells that have at most this many rounds."""
     by = noise.at(rounds) if noise else None
     if noise is None or by is None:
-        return f"no noise floor is known on this host: {MEASURE} measures it"
+        return f"tip: how much equal cells differ on this host is not known yet: {MEASURE} measures it"
     age = now - noise.when
     origin = f"A/A of {noise.axes['model']}, {noise.when.date()}, sweep {noise.sweep}, {by.rounds} rounds"
     text = f"differences under {_pct(by.floor_pct)} % can't be seen on this host ({origin})"

@@ -30,7 +30,7 @@ def announce(plan: SweepPlan, cpu_model: str, cores: str, console: Console) -> N
     for rule in matrix.idle_rules:
         say(f"  [yellow]note[/yellow] the rule {escape(rule_in_words(rule))} excludes no cell of this matrix")
     for capture, reason in probe.unavailable(plan.settings.capture).items():
-        say(f"  [yellow]unavailable[/yellow] capture {capture}: {escape(reason)}")
+        say(f"  [yellow]not recorded here[/yellow] {capture}: {escape(reason)}. All else works")
     for planned, reason in matrix.refused:
         label = terminal.label(planned.cell.labels, plan.distinguishing)
         say(f"  [red]FAILED[/red] {escape(label)}: {escape(reason)}")

@@ -222,7 +222,9 @@ def test_the_sentence_names_the_floor_its_origin_and_its_age() -> None:
     old = noise.in_words(kept(), 5, NOW + timedelta(days=12))
     assert old.startswith(said)
     assert old.endswith("; that is 12 days old: python -m runner -m experiment=aa measures it again")
-    unknown = "no noise floor is known on this host: python -m runner -m experiment=aa measures it"
+    unknown = (
+        "tip: how much equal cells differ on this host is not known yet: python -m runner -m experiment=aa measures it"
+    )
     assert noise.in_words(None, 5, NOW) == unknown
 
 
@@ -232,7 +234,7 @@ def test_a_sweep_that_compares_says_what_is_known_and_one_that_does_not_says_not
     cells[1] = replace(cells[1], axes={**cells[1].axes, "ipex": "on"})
     assert noise.report(cells[:1], tmp_path, tmp_path, "here") == noise.NoiseReport()
     (said,) = noise.report(cells, tmp_path, tmp_path, "here").lines
-    assert said.startswith("no noise floor is known on this host")
+    assert said.startswith("tip: how much equal cells differ")
     leave(tmp_path, "a", date=datetime.now(timezone.utc).isoformat())
     told = noise.report(cells, tmp_path, tmp_path, "here")
     assert told.lines[0].startswith("differences under 2.1 % can't be seen on this host (A/A of resnet50, ")
@@ -282,9 +284,9 @@ def test_the_files_of_a_sweep_have_the_floor_and_what_is_said_of_it(tmp_path: Pa
         table = list(csv.DictReader(file))
     assert [row["noise_floor_pct"] for row in table] == ["8.0", "8.0", ""]
     assert table[1]["difference"] == "faster, under the noise floor"
-    for name in ("report.html", "report.md"):
+    for name, words in (("report.html", "faster, under the noise floor"), ("report.md", "| under noise floor |")):
         text = (tmp_path / name).read_text()
-        assert "faster, under the noise floor" in text
+        assert words in text
         assert "differences under 8 % can&#39;t be seen" in text or "differences under 8 % can't be seen" in text
 
 
@@ -323,7 +325,7 @@ def test_compare_without_a_floor_says_how_to_measure_one_and_of_several_hosts_th
         )
     leave(tmp_path, "c", host_id="there")
     compare.main(["a", "--mlruns", str(tmp_path)])
-    assert "no noise floor is known on this host: python -m runner -m experiment=aa" in capsys.readouterr().out
+    assert "not known yet: python -m runner -m experiment=aa" in capsys.readouterr().out
     compare.main(["all", "--allow", "host", "--mlruns", str(tmp_path)])
     assert "several hosts: no noise floor holds" in capsys.readouterr().out
     compare.main(["b", "--mlruns", str(tmp_path), "--format", "json"])

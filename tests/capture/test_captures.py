@@ -167,7 +167,7 @@ def test_a_machine_without_a_pmu_is_told_so_once_and_the_sweep_finishes(channels
         pytest.skip("this machine has a PMU")
     assert len(tags) == 1
     assert tags.pop().startswith("unavailable: ")
-    assert channels.out.count("unavailable capture toplev") == 1
+    assert channels.out.count("not recorded here toplev") == 1
     assert not any(name.startswith("tma/") for record in records_of(channels) for name in metrics(record))
 
 
