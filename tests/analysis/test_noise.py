@@ -222,10 +222,9 @@ def test_the_sentence_names_the_floor_its_origin_and_its_age() -> None:
     old = noise.in_words(kept(), 5, NOW + timedelta(days=12))
     assert old.startswith(said)
     assert old.endswith("; that is 12 days old: python -m runner -m experiment=aa measures it again")
-    unknown = (
-        "tip: how much equal cells differ on this host is not known yet: python -m runner -m experiment=aa measures it"
-    )
-    assert noise.in_words(None, 5, NOW) == unknown
+    unknown = noise.in_words(None, 5, NOW)
+    assert unknown.startswith("tip: how much equal cells differ on this host is not known yet")
+    assert unknown.endswith(": python -m runner -m experiment=aa measures it")
 
 
 def test_a_sweep_that_compares_says_what_is_known_and_one_that_does_not_says_nothing(tmp_path: Path) -> None:
