@@ -125,7 +125,9 @@ class CellRecord:
 
         It takes milliseconds per round, and every text about the cell asks for it.
         """
-        shapes = ((number, stats.describe(latencies_s).notes) for number, latencies_s in enumerate(self.rounds))
+        shapes = (
+            (number, stats.describe(latencies_s, is_brief=True).notes) for number, latencies_s in enumerate(self.rounds)
+        )
         return next(((number, texts) for number, texts in shapes if texts), (0, ()))
 
     @property

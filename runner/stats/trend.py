@@ -76,6 +76,33 @@ def _pairs(n: int) -> tuple[Places, Places, Places]:
     return first, second, second - first
 
 
+def least_p(values: Floats) -> float:
+    """The least p-value that `trend` can give these values: that of residuals which are independent.
+
+    Most series have no trend, and this says so in a fraction of the time.
+    """
+    series = _blocks(values)
+    excess, variance = _kendall(series, len(series))
+    return normal_p(max(abs(excess) - 1, 0) / float(np.sqrt(variance))) if variance else 1.0
+
+
+def _blocks(values: Floats) -> Floats:
+    """The values, or the medians of at most BLOCKS blocks of them."""
+    width = -(-len(values) // BLOCKS)
+    whole = len(values) // width * width
+    return values if width == 1 else np.asarray(np.median(values[:whole].reshape(-1, width), axis=1))
+
+
+def _kendall(series: Floats, n: int) -> tuple[float, float]:
+    """Kendall's S, the pairs that rise less those that fall, and its variance if values are independent."""
+    first, second, _ = _pairs(n)
+    before, after = series[first], series[second]
+    excess = int(np.count_nonzero(after > before)) - int(np.count_nonzero(after < before))
+    _, ties = np.unique(series, return_counts=True)
+    variance = (n * (n - 1) * (2 * n + 5) - float((ties * (ties - 1) * (2 * ties + 5)).sum())) / 18
+    return float(excess), variance
+
+
 def trend(values: Floats, level: float = 0.95) -> Trend:
     """Mann-Kendall's test and Theil-Sen's slope with its interval, which take autocorrelation into account.
 
@@ -88,18 +115,13 @@ def trend(values: Floats, level: float = 0.95) -> Trend:
         values: at least four values, in the order measured.
         level: the confidence of the interval.
     """
-    width = -(-len(values) // BLOCKS)
-    whole = len(values) // width * width
-    series = np.median(values[:whole].reshape(-1, width), axis=1)
+    series = _blocks(values)
     n = len(series)
     first, second, apart = _pairs(n)
-    rises = series[second] - series[first]
-    slopes = rises / apart
+    slopes = (series[second] - series[first]) / apart
     slope = float(np.median(slopes))
-    _, ties = np.unique(series, return_counts=True)
-    variance = (n * (n - 1) * (2 * n + 5) - float((ties * (ties - 1) * (2 * ties + 5)).sum())) / 18
+    excess, variance = _kendall(series, n)
     deviation = float(np.sqrt(variance * autocorrelation_time(series - slope * np.arange(n))))
-    excess = float(np.sign(rises).sum())
     p = normal_p(max(abs(excess) - 1, 0) / deviation) if deviation else 1.0
     half = normal_quantile((1 + level) / 2) * deviation
     ends = np.clip([(len(slopes) - half) / 2, (len(slopes) + half) / 2], 0, len(slopes) - 1).astype(np.intp)
