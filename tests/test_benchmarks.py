@@ -25,7 +25,7 @@ def test_fidelity_compares_a_pair_and_gives_no_verdict_on_a_short_one(rotation: 
     assert ran.stdout.endswith("no verdict: the pair is too short\n")
 
 
-@pytest.mark.parametrize("name", ["compare", "decision", "power", "early_stop", "racing", "onednn"])
+@pytest.mark.parametrize("name", ["compare", "decision", "power", "early_stop", "racing", "onednn", "report"])
 def test_the_others_print_what_they_claim(name: str) -> None:
     ran = run(name, "--quick")
     assert ran.returncode in (0, 1), ran.stdout + ran.stderr  # 1 where a claim on time fails on a busy machine

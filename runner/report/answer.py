@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from runner.analysis.ranking import Row
 from runner.analysis.verdict import verdict
-from runner.protocol.cell import ABSENT, ENTRIES, INFERENCE, MAIN_AXES, WORKED_ON, worded
+from runner.protocol.cell import ABSENT, BUNDLED, ENTRIES, INFERENCE, MAIN_AXES, WORKED_ON, worded
 from runner.protocol.declaration import as_text
 from runner.report import escaping
 from runner.report.terminal import plural
@@ -67,7 +67,8 @@ def measured(rows: Sequence[Row], circumstances: Circumstances = _NOWHERE) -> st
     cores = _common(rows, "cores")
     number = int(cores) if cores.isdigit() else circumstances.cores if cores == "all" else 0
     machine = ", ".join(filter(None, (circumstances.cpu, plural(number, "core") if number else "")))
-    torch = f"torch {circumstances.torch}" if circumstances.torch else ""
+    is_bundled = _common(rows, "torch") in (BUNDLED, ABSENT)
+    torch = f"torch {circumstances.torch}" if circumstances.torch and (is_bundled or not rows) else ""
     took = _briefly(circumstances.took_s)
     return " · ".join(filter(None, (work(rows), machine, torch, circumstances.date, took)))
 

@@ -93,10 +93,12 @@ def describe(samples: Sequence[float], is_brief: bool = False) -> Shape:
     logs = np.log(latencies)
     first = max(3, n // 10)
     tendency = None if is_brief and least_p(logs[first:]) >= DRIFT_LEVEL else trend(logs[first:], CONFIDENCE)
-    line, drifts = np.zeros(n), False
+    drifts = False
+    line: Floats = np.zeros(n)
     if tendency and tendency.p < DRIFT_LEVEL and abs(np.expm1(tendency.change)) >= LEAST_DRIFT:
         # The line passes zero in the middle of the rest, where its median is, so that taking it out moves no median.
-        line, drifts = tendency.change / (n - first - 1) * (np.arange(n) - (n + first - 1) / 2), True
+        drifts = True
+        line = np.asarray(tendency.change / (n - first - 1) * (np.arange(n) - (n + first - 1) / 2), dtype=np.float64)
     level = np.asarray(logs - line, dtype=np.float64)
     time = autocorrelation_time(level[first:])
     warm_up = float(np.expm1(np.median(level[:first]) - np.median(level[first:])))

@@ -61,6 +61,13 @@ def test_an_unusual_value_that_all_cells_have_is_said_and_a_usual_one_is_not() -
     assert "default" not in measured(rows_of(SLOW, FAST), HERE)
 
 
+def test_the_runner_s_own_torch_is_named_only_if_every_cell_ran_on_it() -> None:
+    of_own = [made(name, 0.02, torch="own") for name in ("ptmalloc", "tcmalloc")]
+    assert "torch 2.8.0" not in measured(rows_of(*of_own), HERE)
+    assert "own" in measured(rows_of(*of_own), HERE)
+    assert "torch 2.8.0" not in measured(rows_of(SLOW, made("tcmalloc", 0.01, torch="own")), HERE)
+
+
 def test_what_is_not_known_is_left_out_of_the_line() -> None:
     assert measured(rows_of(SLOW, FAST)) == "resnet50, batch 32, fp32, eager, channels_first"
     assert measured([], HERE) == "AMD EPYC · torch 2.8.0 · 2026-11-25 · 8 min"
