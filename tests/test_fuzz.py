@@ -155,6 +155,7 @@ OUTCOME = Outcome(
     "id", 0, axes(), Status.FINISHED, None, EvidenceVerdict.OK, "ok", "avx512", {"itt/x": 1.0}, {"itt": "ok"},
     {"seed": "0"},
 )  # fmt: skip
+END = ledger.End(Status.FINISHED, {"a": 1.0}, {"id": ledger.CellEnd("-")}, "Fastest: **a**", {"id": "-"})
 PLAN = {
     "sweep_id": "s", "seed": 0, "rounds": 2, "level": 0.05, "pid": 1, "lacking": [],
     "cells": [{"cell_id": "id", "axes": axes(), "command": "python -m runner"}],
@@ -351,7 +352,7 @@ PARSERS = {
     "outcome": Parser("round-0/outcome.json", as_json(OUTCOME), read_outcome),
     "sweep": Parser(ledger.SWEEP_FILE, as_json(SWEEP), take_sweep),
     "cell": Parser("of-cell.json", as_json(ENTRY), take_cell),
-    "end": Parser(ledger.END_FILE, as_json(ledger.End(Status.FINISHED, {"a": 1.0}, {"id": "-"})), take_end),
+    "end": Parser(ledger.END_FILE, as_json(END), take_end),
     "plan": Parser(planfile.PLAN_FILE, as_json(PLAN), in_parent(planfile.read_plan)),
     "host": Parser(planfile.HOST_FILE, as_json(HOST), in_parent(planfile.read_host)),
     "noise": Parser("of-noise.json", as_json(kept()), take_noise),

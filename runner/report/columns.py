@@ -216,7 +216,7 @@ COLUMNS = (
         "speed-up",
         "The baseline's median latency over this cell's; cells of other work than the baseline's have none.",
         _speedup,
-        TABLES,
+        source=Metric.SPEEDUP,
         interval=lambda row: "" if row.verdict is None or row.verdict.interval is None else _speedup_interval(row),
         short=lambda row: "-" if row.speedup is None else ratio(row.speedup),
     ),
@@ -234,7 +234,7 @@ COLUMNS = (
         "Whether the rounds show that the cell is faster or slower than the baseline, corrected for the number of "
         "comparisons; the figure after `undecided` is the least difference that they would have shown.",
         lambda row: row.answer,
-        TABLES,
+        source=Tag.DIFFERENCE,
         is_word=True,
         is_shown=_has_answers,
         short=_short_answer,

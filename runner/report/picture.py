@@ -15,8 +15,17 @@ from runner.results.outcome import CellRecord
 _POINTS = 800
 
 
-def draw(ranking: Ranking, file: Path, title: str) -> None:
-    """Write an image of the measured rows (the format is the file name's ending); nothing when none was measured."""
+SMALL_FILE = "comparison_small.png"
+# Pixels: a description in MLflow draws a picture as wide as it is, and its pages leave this much at 1 400 pixels.
+_SMALL = 680
+
+
+def draw(ranking: Ranking, file: Path, title: str, small: Path | None = None) -> None:
+    """Write an image of the measured rows (the format is the file name's ending); nothing when none was measured.
+
+    Args:
+        small: where to write the same image for a narrow page.
+    """
     measured = style.drawn(ranking.rows)
     if not measured:
         return
@@ -45,6 +54,8 @@ def draw(ranking: Ranking, file: Path, title: str) -> None:
     axes.margins(x=0.45, y=0.02)
     axes.set_xlim(left=0)
     figure.savefig(file, dpi=130)
+    if small:
+        figure.savefig(small, dpi=_SMALL / width)
     plt.close(figure)
 
 

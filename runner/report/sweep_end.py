@@ -41,7 +41,9 @@ def leave(ranking: Ranking, directory: Path, title: str, origin: html.Origin | N
     files: dict[str, Callable[[], object]] = {
         "comparison.csv": lambda: (directory / "comparison.csv").write_text(data.ranking_csv(rows), encoding="utf-8"),
         "cells.parquet": lambda: _write_cells(ranking, directory),
-        "comparison.png": lambda: picture.draw(ranking, directory / "comparison.png", above),
+        "comparison.png": lambda: picture.draw(
+            ranking, directory / "comparison.png", above, directory / picture.SMALL_FILE
+        ),
         "breakdown.png": lambda: breakdown.draw(rows, distinguishing, directory / "breakdown.png", above),
         "timeline.png or operators.csv": lambda: remarks.extend(_explain_fastest(ranking, directory, above)),
         "report.html": lambda: html.write(ranking, directory, title, remarks, origin),

@@ -75,6 +75,20 @@ class CellEntry:
 
 
 @dataclass(frozen=True)
+class CellEnd:
+    """What the ranking at the end of a sweep says about one cell."""
+
+    main_cause: str
+    """The main cause of its distance from the baseline; ``-`` where there is nothing to explain."""
+    difference: str = "-"
+    """Whether the rounds show a difference from the baseline."""
+    speedup: Figure | None = None
+    """The baseline's median latency over the cell's; None where there is none."""
+    description: str = ""
+    """What was measured and what came out of it, as Markdown."""
+
+
+@dataclass(frozen=True)
 class End:
     """end.json: how a sweep ended. A sweep that was killed has none."""
 
@@ -82,8 +96,12 @@ class End:
     """How the sweep ended."""
     figures: Mapping[str, Figure] = field(default_factory=dict)
     """The sweep/* and noise/* metrics of the sweep as a whole."""
+    cells: Mapping[str, CellEnd] = field(default_factory=dict)
+    """Cell id -> what the ranking says about the cell."""
+    description: str = ""
+    """What was measured and what came out of it, as Markdown."""
     causes: Mapping[str, str] = field(default_factory=dict)
-    """Cell id -> the main cause of the cell's distance from the baseline."""
+    """Cell id -> main cause, in files without ``cells``."""
     format: int = FORMAT
 
 

@@ -31,7 +31,7 @@ from runner.protocol.errors import RunnerError, StorageError
 from runner.protocol.stored import write_json
 from runner.protocol.trial import Trial
 from runner.protocol.verdicts import Status
-from runner.report import html, sweep_end, terminal
+from runner.report import answer, descriptions, html, sweep_end, terminal
 from runner.results import circumstances, ledger
 from runner.results.command_lines import mlruns_option, resume_line
 from runner.results.outcome import OUTCOME_FILE, Outcome, job_folder
@@ -229,7 +229,8 @@ class _Sweep:
         origin = html.Origin(self.command, commit, tuple(published), floor.lines, where)
         title = f"{self.plan.request.experiment}, sweep {self.plan.request.sweep_id}"
         changes = sweep_end.leave(ranking, folder, title, origin)
-        causes = {row.cell.cell_id: row.main_cause for row in rows}
+        ends = {row.cell.cell_id: descriptions.cell_end(row, ranking.baseline, distinguishing, where) for row in rows}
+        said = answer.answer(rows, distinguishing, where).markdown
         has_failed = any(record.failure for record in records) or len(records) < len(self.plan.cells)
         figures = {
             "sweep/cells_measured": float(sum(row.p50_ms is not None for row in rows)),
@@ -237,7 +238,7 @@ class _Sweep:
             **floor.figures,
         }
         status = Status.KILLED if is_interrupted else Status.FAILED if has_failed else Status.FINISHED
-        ledger.end(folder, ledger.End(status, figures, causes))
+        ledger.end(folder, ledger.End(status, figures, ends, said))
         references.forget(folder)
         notes, links = [*changes, *published, *floor.lines], {}
         try:

@@ -1,7 +1,7 @@
 """The connection to MLflow: where its database or server is, how it is reached, and how its errors come out.
 
-This is the only module that imports mlflow. It does so on first use, because the import takes two seconds that
-``--help`` and a refused input need not spend.
+This module and runner.tracking.pages alone import mlflow. They do so on first use, because the import takes two seconds
+that ``--help`` and a refused input need not spend.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import logging
 import os
 import sqlite3
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from functools import cached_property
 from pathlib import Path
@@ -35,11 +35,15 @@ os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "20")
 # MLflow refuses tag values longer than this many characters; whole texts are kept as artifacts.
 TAG_LIMIT = 5000
 
+# MLflow takes no more metrics than this in one request.
+_BATCH = 1000
+
 # Seconds to wait, before a sweep starts, for a database that another process is writing to.
 _LOCK_TIMEOUT_S = 20
 
 # Where ``python -m runner ui`` serves MLflow's pages.
-UI_ADDRESS = "http://127.0.0.1:5000"
+UI_HOST = "127.0.0.1"
+UI_ADDRESS = f"http://{UI_HOST}:5000"
 
 
 class UnavailableError(RunnerError):
@@ -177,14 +181,23 @@ class Connection:
 
         self.client.log_batch(run_id, params=[Param(name, value) for name, value in values.items()])
 
-    def log_figures(self, run_id: str, figures: Mapping[str, float], tags: Mapping[str, str], step: int) -> None:
-        """Log metrics, as of this moment, and tags of a run."""
+    def log_figures(
+        self, run_id: str, figures: Iterable[tuple[int, Mapping[str, float]]], tags: Mapping[str, str]
+    ) -> None:
+        """Log metrics, as of this moment, and tags of a run.
+
+        Args:
+            figures: (step, metrics) pairs, the latest last. MLflow's pages show metrics in the order of their arrival.
+        """
         from mlflow.entities import Metric, RunTag
 
         now_ms = int(time.time() * 1000)
-        self.client.log_batch(
-            run_id,
+        metrics = [
             # Six digits: the UI shows all that it is given, and the raw latencies are kept as an artifact.
-            metrics=[Metric(name, float(f"{value:.6g}"), now_ms, step) for name, value in figures.items()],
-            tags=[RunTag(name, value[:TAG_LIMIT]) for name, value in tags.items()],
-        )
+            Metric(name, float(f"{value:.6g}"), now_ms + position, step)
+            for position, (step, values) in enumerate(figures)
+            for name, value in values.items()
+        ]
+        self.client.log_batch(run_id, tags=[RunTag(name, value[:TAG_LIMIT]) for name, value in tags.items()])
+        for start in range(0, len(metrics), _BATCH):
+            self.client.log_batch(run_id, metrics[start : start + _BATCH])

@@ -8,7 +8,7 @@ may be repeated.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from contextlib import AbstractContextManager
 from pathlib import Path
 
@@ -19,13 +19,17 @@ from runner.results.cells import is_right
 from runner.results.ledger import CellEntry, SweepEntry
 from runner.results.metric_names import Metric, Tag
 from runner.results.metrics import RUNNER_CPU_LIMIT_PCT, cell_metrics
-from runner.results.outcome import CellRecord, captures_job, job_folder, read_cell, read_job
+from runner.results.outcome import OUTCOME_FILE, CellRecord, Outcome, captures_job, job_folder, read_cell
 from runner.tracking import views
 from runner.tracking.connection import TAG_LIMIT, Connection, UnavailableError
 from runner.tracking.uploads import upload_captures, upload_folder, upload_job, upload_latencies
 
+# The picture that a sweep leaves of its ranking (runner.report.picture).
+PICTURE = "comparison_small.png"
 # This file in a job's folder says that MLflow has the job's record; it holds the id of the run that has it.
 LOGGED = ".logged"
+
+_COST = "cost/"
 
 
 class Store:
@@ -136,10 +140,12 @@ class Store:
         run_id = self._existing_run_id(entry)
         cells = self._mlflow.search_runs([self._mlflow.experiment_id(entry.experiment)], views.cells_of(entry.sweep_id))
         self._kill(cell.info.run_id for cell in cells if cell.info.status == "RUNNING")
+        ends = end.cells or {cell_id: ledger.CellEnd(cause) for cell_id, cause in end.causes.items()}
         for cell in cells:
-            cause = end.causes.get(cell.data.tags["cell_id"])
-            if cause:
-                self._mlflow.client.set_tag(cell.info.run_id, Tag.MAIN_CAUSE, cause[:TAG_LIMIT])
+            if cell_end := ends.get(cell.data.tags["cell_id"]):
+                tags: dict[str, str] = {Tag.DIFFERENCE: cell_end.difference, Tag.MAIN_CAUSE: cell_end.main_cause}
+                figures: dict[str, float] = {} if cell_end.speedup is None else {Metric.SPEEDUP: cell_end.speedup}
+                self._mlflow.log_figures(cell.info.run_id, [(0, figures)], tags)
         for name, value in end.figures.items():
             self._mlflow.client.log_metric(run_id, name, value)
         upload_folder(self._mlflow, run_id, sweep)
@@ -172,7 +178,45 @@ class Store:
             client.set_experiment_tag(experiment_id, views.TAG + view.key, view.tag(int(time.time() * 1000)))
         report = f"{page}/runs/{self._existing_run_id(entry)}/artifacts/report.html"
         links = {name: view.link(page) for name, view in pages.items()}
-        return {**links, "the report, with every process's latencies": report}
+        links["the report, with every process's latencies"] = report
+        self._describe(sweep, entry, {cell.data.tags["cell_id"]: cell.info.run_id for cell in cells}, links)
+        return links
+
+    def _describe(self, sweep: Path, entry: SweepEntry, cells: Mapping[str, str], links: Mapping[str, str]) -> None:
+        """Describe the runs of a sweep and of its cells, with its picture and its pages.
+
+        Args:
+            cells: cell id -> run id.
+            links: what each page shows -> its link.
+        """
+        end, sweep_run = ledger.read_end(sweep), self._existing_run_id(entry)
+        if end is None:
+            return
+        picture = views.picture(sweep_run, PICTURE) if (sweep / PICTURE).exists() else ""
+        notes = {sweep_run: end.description}
+        notes |= {cells[cell_id]: cell_end.description for cell_id, cell_end in end.cells.items() if cell_id in cells}
+        for run_id, note in notes.items():
+            text = "\n\n".join(filter(None, (note, picture, views.page_list(links))))
+            self._mlflow.client.set_tag(run_id, views.NOTE, text[:TAG_LIMIT])
+
+    def serve(self, port: int, link: str) -> None:
+        """Serve MLflow's pages on this machine, see runner.tracking.pages.serve()."""
+        from runner.tracking import pages
+
+        pages.serve(self.uri, port, link)
+
+    def last_pages(self) -> dict[str, str]:
+        """What each page of the newest sweep that has saved views shows -> its link; empty without one."""
+        experiments = {found.experiment_id: found for found in self._mlflow.client.search_experiments()}
+        condition, newest = "tags.kind = 'sweep'", ["attributes.start_time DESC"]
+        runs = self._mlflow.client.search_runs(list(experiments), condition, order_by=newest, max_results=20)
+        for run in runs:
+            sweep_id, page = run.data.tags["sweep_id"], self._mlflow.page(run.info.experiment_id)
+            saved = views.saved_views(sweep_id, experiments[run.info.experiment_id].tags)
+            if saved:
+                links = {view.name: view.link(page) for view in saved}
+                return {**links, f"{sweep_id}: what came out of it": f"{page}/runs/{run.info.run_id}"}
+        return {}
 
     # -- cells ---------------------------------------------------------------------------------
 
@@ -206,18 +250,14 @@ class Store:
     def log_job(self, sweep: Path, cell_id: str, number: int) -> None:
         """Log what the job of one round left in its folder.
 
-        Of its figures only costs are logged: a metric can't be taken back, and a later round may still fail the cell.
+        Its figures are logged when the cell ends: a metric can't be taken back, and a later round may fail the cell.
         """
         start = time.perf_counter()
         run_id, folder = self._existing_run_id(ledger.read_sweep(sweep), cell_id), job_folder(sweep, cell_id, number)
-        record = read_job(sweep, cell_id, number)
-        if record is None:
+        if not (folder / OUTCOME_FILE).exists():
             raise RuntimeError(f"{folder} has no outcome file")
-        figures = {name: value for name, value in cell_metrics(record).items() if name.startswith("cost/")}
         upload_job(self._mlflow, run_id, folder)
-        figures["cost/log_s"] = time.perf_counter() - start
-        self._mlflow.log_figures(run_id, figures, {}, step=number)
-        (folder / LOGGED).write_text(run_id, encoding="utf-8")
+        (folder / LOGGED).write_text(f"{run_id}\n{time.perf_counter() - start:.3f}\n", encoding="utf-8")
 
     def log_captures(self, sweep: Path, cell_id: str) -> None:
         """Log what the captures of a cell left; their figures and tags are logged when the cell ends."""
@@ -231,11 +271,7 @@ class Store:
         Args:
             job: the folder of a round or of the captures.
         """
-        try:
-            run_id = (job / LOGGED).read_text(encoding="utf-8")
-        except (OSError, ValueError):
-            return False
-        return run_id == self._run_id(ledger.read_sweep(sweep), cell_id)
+        return _logged(job)[0] == self._run_id(ledger.read_sweep(sweep), cell_id)
 
     def end_cell(self, sweep: Path, cell_id: str, is_complete: bool = True) -> None:
         """End a cell's run with its figures over all rounds; do nothing if no job of the cell has ended.
@@ -250,10 +286,31 @@ class Store:
         figures = cell_metrics(record)
         if record.results:
             upload_latencies(self._mlflow, run_id, sweep / "cells" / cell_id / "latencies.parquet", record.results)
-        self._mlflow.log_figures(run_id, figures, _tags(record, figures), step=record.outcomes[-1].round)
+        last = record.outcomes[-1].round
+        costs = {name: value for name, value in figures.items() if name.startswith(_COST)}
+        others = {name: value for name, value in figures.items() if name not in costs}
+        # Latency comes first, and what each round and the cell cost comes last, as MLflow's pages then show them.
+        per_round = [
+            (outcome.round, _costs(outcome, job_folder(sweep, cell_id, outcome.round))) for outcome in record.outcomes
+        ]
+        self._mlflow.log_figures(run_id, [(last, others), *per_round, (last, costs)], _tags(record, figures))
         unfinished = (outcome.status for outcome in record.outcomes if outcome.status != Status.FINISHED)
         status = next(unfinished, Status.FINISHED if is_complete else Status.KILLED)
         self._mlflow.client.set_terminated(run_id, status)
+
+
+def _logged(job: Path) -> tuple[str, float]:
+    """What `LOGGED` of a job says: the id of the run that has its record, and the seconds that recording took."""
+    try:
+        run_id, _, seconds = (job / LOGGED).read_text(encoding="utf-8").partition("\n")
+        return run_id, float(seconds or 0)
+    except (OSError, ValueError):
+        return "", 0.0
+
+
+def _costs(outcome: Outcome, job: Path) -> dict[str, float]:
+    """What the job of one round cost, in seconds per stage."""
+    return {f"{_COST}{stage}_s": value for stage, value in {**outcome.cost_s, "log": _logged(job)[1]}.items()}
 
 
 def _tags(record: CellRecord, figures: dict[str, float]) -> dict[str, str]:

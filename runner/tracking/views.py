@@ -18,6 +18,8 @@ from runner.protocol.cell import AXES, MAIN_AXES, worded
 from runner.results.metric_names import Metric, Tag
 
 TAG = "mlflow.sharedViewState."
+# This tag of a run is its description, as Markdown, which stands at the top of the run's page.
+NOTE = "mlflow.note.content"
 # The names in an address for the three ways in which the UI shows runs.
 _TABLE, _CHARTS, _ARTIFACTS = "TABLE", "CHART", "ARTIFACT"
 
@@ -28,12 +30,14 @@ _RANKED = f"tags.{Tag.RANKED} = 'yes'"
 # What the table of a ranking shows (see runner.report.columns), in this order: by column, its width in pixels.
 SHOWN: Mapping[Metric | Tag, int] = {
     Metric.P50: 130,
+    Metric.SPEEDUP: 130,
+    Tag.DIFFERENCE: 150,
+    Tag.MAIN_CAUSE: 290,
     Tag.EVIDENCE: 90,
     Tag.QUALITY: 90,
     Tag.CONTAMINATED: 120,
     Metric.RELATIVE_ERROR: 130,
     Tag.ISA: 150,
-    Tag.MAIN_CAUSE: 330,
     Tag.BOTTLENECK: 150,
     Metric.MINOR_FAULTS: 170,
     Metric.CV: 120,
@@ -78,6 +82,31 @@ class View:
         """
         address = f"{page}/runs?workflowType=machine_learning&viewStateShareKey={self.key}"
         return address if self.mode == _TABLE else f"{address}&compareRunsMode={self.mode}"
+
+
+def saved_views(sweep_id: str, tags: Mapping[str, str]) -> list[View]:
+    """The views of a sweep, then that of all sweeps, that an experiment with these tags has; without their states."""
+    modes = {sweep_id: _TABLE, f"{sweep_id}-charts": _CHARTS, f"{sweep_id}-rest": _TABLE}
+    if not any(TAG + key in tags for key in modes):
+        return []
+    modes["matrix"] = _TABLE
+    return [
+        View(key, json.loads(tags[TAG + key])["name"], {}, mode) for key, mode in modes.items() if TAG + key in tags
+    ]
+
+
+def picture(run_id: str, name: str) -> str:
+    """An artifact of a run as a picture in a description: an address relative to the UI's own."""
+    return f"![{name}](get-artifact?path={name}&run_uuid={run_id})"
+
+
+def page_list(links: Mapping[str, str]) -> str:
+    """Pages of the UI as a list in a description, by addresses that hold wherever the UI is served.
+
+    Args:
+        links: what each page shows -> its link.
+    """
+    return "\n".join(f"- [{name}](#{link.partition('/#')[2]})" for name, link in links.items())
 
 
 def run_name(axes: Mapping[str, str], first: Sequence[str] = ()) -> str:
@@ -161,8 +190,9 @@ def _axes(axes: Sequence[str]) -> dict[str, int]:
 
 
 def _ranking(axes: Sequence[str]) -> dict[str, int]:
-    """The columns of a ranking; latency comes first, because behind many axes it would be out of sight."""
-    return {_P50_COLUMN: _WIDTHS[_P50_COLUMN]} | _axes(axes) | _WIDTHS
+    """The columns of a ranking; latency and speed-up come first, else many axes would push them out of sight."""
+    first = {column: _WIDTHS[column] for column in (_P50_COLUMN, _column(Metric.SPEEDUP))}
+    return first | _axes(axes) | _WIDTHS
 
 
 def _state(condition: str, widths: Mapping[str, int]) -> dict[str, Any]:
