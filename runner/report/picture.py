@@ -14,7 +14,6 @@ from runner.results.outcome import CellRecord
 # The points that the longest bar is wide, about.
 _POINTS = 800
 
-
 SMALL_FILE = "comparison_small.png"
 # Pixels: a description in MLflow draws a picture as wide as it is, and its pages leave this much at 1 400 pixels.
 _SMALL = 680

@@ -172,8 +172,8 @@ class Store:
             undrawn = views.undrawable_axes([cell.data.params for cell in cells], axes)
             pages |= views.sweep_views(entry.sweep_id, axes, undrawn, list(groups), has_tables)
         if not all(is_ranked):
-            pages["failed cells, and cells with the wrong output"] = views.unranked_view(entry.sweep_id, axes)
-        pages["all sweeps of this experiment"] = views.experiment_view()
+            pages[views.NOT_RANKED] = views.unranked_view(entry.sweep_id, axes)
+        pages[views.ALL_SWEEPS] = views.experiment_view()
         for view in pages.values():
             client.set_experiment_tag(experiment_id, views.TAG + view.key, view.tag(int(time.time() * 1000)))
         report = f"{page}/runs/{self._existing_run_id(entry)}/artifacts/report.html"
@@ -215,7 +215,7 @@ class Store:
             saved = views.saved_views(sweep_id, experiments[run.info.experiment_id].tags)
             if saved:
                 links = {view.name: view.link(page) for view in saved}
-                return {**links, f"{sweep_id}: what came out of it": f"{page}/runs/{run.info.run_id}"}
+                return {**links, "the sweep, and what came out of it": f"{page}/runs/{run.info.run_id}"}
         return {}
 
     # -- cells ---------------------------------------------------------------------------------

@@ -20,6 +20,11 @@ from runner.results.metric_names import Metric, Tag
 TAG = "mlflow.sharedViewState."
 # This tag of a run is its description, as Markdown, which stands at the top of the run's page.
 NOTE = "mlflow.note.content"
+# What each page of a sweep shows.
+FASTEST_FIRST = "cells with the right output, fastest first"
+CHARTS = "charts: axes against latency, trade-offs, tails"
+NOT_RANKED = "failed cells, and cells with the wrong output"
+ALL_SWEEPS = "all sweeps of this experiment"
 # The names in an address for the three ways in which the UI shows runs.
 _TABLE, _CHARTS, _ARTIFACTS = "TABLE", "CHART", "ARTIFACT"
 
@@ -86,13 +91,13 @@ class View:
 
 def saved_views(sweep_id: str, tags: Mapping[str, str]) -> list[View]:
     """The views of a sweep, then that of all sweeps, that an experiment with these tags has; without their states."""
-    modes = {sweep_id: _TABLE, f"{sweep_id}-charts": _CHARTS, f"{sweep_id}-rest": _TABLE}
-    if not any(TAG + key in tags for key in modes):
-        return []
-    modes["matrix"] = _TABLE
-    return [
-        View(key, json.loads(tags[TAG + key])["name"], {}, mode) for key, mode in modes.items() if TAG + key in tags
+    views = [
+        View(sweep_id, FASTEST_FIRST, {}),
+        View(f"{sweep_id}-charts", CHARTS, {}, _CHARTS),
+        View(f"{sweep_id}-rest", NOT_RANKED, {}),
     ]
+    saved = [view for view in views if TAG + view.key in tags]
+    return [*saved, View("matrix", ALL_SWEEPS, {})] if saved else []
 
 
 def picture(run_id: str, name: str) -> str:
@@ -153,10 +158,8 @@ def sweep_views(
     charts = {**ranking, **_charts(varying, undrawn, groups)}
     charts_name = f"{sweep_id}: charts, right output only"
     sweep = {
-        "cells with the right output, fastest first": View(
-            key, f"{sweep_id}: fastest first, right output only", ranking
-        ),
-        "charts: axes against latency, trade-offs, tails": View(f"{key}-charts", charts_name, charts, _CHARTS),
+        FASTEST_FIRST: View(key, f"{sweep_id}: fastest first, right output only", ranking),
+        CHARTS: View(f"{key}-charts", charts_name, charts, _CHARTS),
     }
     if has_tables:
         # No state chooses a table: the UI opens the one that was logged first (itt/by_op.json), of the first ten cells.

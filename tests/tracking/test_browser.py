@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shutil
@@ -12,6 +13,7 @@ import time
 from collections.abc import Callable, Iterator
 from html.parser import HTMLParser
 from pathlib import Path
+from urllib.parse import quote
 
 import pytest
 from mlflow.entities import Run
@@ -25,15 +27,17 @@ Page = Callable[[str], "list[str]"]
 
 
 class Text(HTMLParser):
-    """The texts of a page, in its order."""
+    """The texts of a page, and the addresses of its pictures, in its order."""
 
     def __init__(self) -> None:
         super().__init__()
         self.texts: list[str] = []
         self.unseen = 0
 
-    def handle_starttag(self, tag: str, attrs: object) -> None:
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         self.unseen += tag in ("script", "style")
+        if tag == "img":
+            self.texts.append(dict(attrs).get("src") or "")
 
     def handle_endtag(self, tag: str) -> None:
         self.unseen -= tag in ("script", "style")
@@ -115,9 +119,42 @@ def test_the_view_of_a_sweep_shows_its_cells_fastest_first(main_job: Ran, mlruns
     cells = sorted(cells_of(mlruns, main_job), key=lambda run: run.data.metrics["latency/p50_ms"])
     names = [str(run.info.run_name) for run in cells]
     assert in_order(texts, names) == names
-    for heading in ("allocator", "ipex", "latency/p50_ms", "evidence", "quality", "main_cause"):
-        assert heading in texts
+    headings = ["latency/p50_ms", "latency/speedup", "allocator", "ipex", "difference", "main_cause", "evidence"]
+    assert in_order(texts, headings) == headings
     assert f"{main_job.sweep.name}: fastest first, right output only" in texts
+
+
+def test_the_ui_opens_on_the_newest_sweep_and_nothing_of_mlflows_own_is_in_the_way(
+    main_job: Ran, faults: Ran, mlruns: Path, page: Page
+) -> None:
+    sweeps = [runs_of(mlruns, ran.sweep)[1] for ran in (main_job, faults)]
+    newest = max(sweeps, key=lambda run: run.info.start_time)
+    texts = page("http://127.0.0.1:5000/")
+    assert any(text.startswith(f"{newest.data.tags['sweep_id']}: ") for text in texts)
+    assert not {"MLflow Assistant", "Information about UI telemetry", "Welcome to MLflow"} & set(texts)
+
+
+def test_the_page_of_a_sweep_says_what_was_measured_and_what_came_out_of_it(
+    main_job: Ran, mlruns: Path, page: Page
+) -> None:
+    _, parent, _ = runs_of(mlruns, main_job.sweep)
+    texts = page(f"http://127.0.0.1:5000/#/experiments/{parent.info.experiment_id}/runs/{parent.info.run_id}")
+    measured = next(line for line in main_job.out.splitlines() if " · torch " in line)
+    assert measured in texts
+    assert f"get-artifact?path=comparison_small.png&run_uuid={parent.info.run_id}" in texts
+    assert "cells with the right output, fastest first" in texts
+
+
+def test_latency_comes_first_on_the_page_of_a_cell_and_where_two_cells_are_compared(
+    main_job: Ran, mlruns: Path, page: Page
+) -> None:
+    first, second = cells_of(mlruns, main_job)[:2]
+    experiment = first.info.experiment_id
+    texts = page(f"http://127.0.0.1:5000/#/experiments/{experiment}/runs/{first.info.run_id}")
+    assert in_order(texts, list(first.data.metrics))[0] == "latency/p50_ms"
+    runs, experiments = (quote(json.dumps(ids)) for ids in ([first.info.run_id, second.info.run_id], [experiment]))
+    texts = page(f"http://127.0.0.1:5000/#/compare-runs?runs={runs}&experiments={experiments}")
+    assert in_order(texts, list(first.data.metrics))[0] == "latency/p50_ms"
 
 
 def test_the_view_of_all_sweeps_shows_their_cells_fastest_first(main_job: Ran, mlruns: Path, page: Page) -> None:
