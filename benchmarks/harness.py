@@ -49,11 +49,16 @@ def sweep_argv(arguments: Sequence[str], mlruns: Path) -> list[str]:
     return [sys.executable, "-m", "runner", "-m", "reruns=0", *arguments, f"mlruns={mlruns}"]
 
 
-def rows_of(out: str) -> list[dict[str, str]]:
-    """The rows of comparison.csv of the sweep that printed ``out``."""
+def sweep_folder(out: str) -> Path:
+    """The folder of the sweep that printed ``out``."""
     match = re.search(r"^files\s+(.+)$", out, re.M)
     assert match, out
-    with (ROOT / match[1] / "comparison.csv").open(newline="", encoding="utf-8") as file:
+    return ROOT / match[1]
+
+
+def rows_of(out: str) -> list[dict[str, str]]:
+    """The rows of comparison.csv of the sweep that printed ``out``."""
+    with (sweep_folder(out) / "comparison.csv").open(newline="", encoding="utf-8") as file:
         return list(csv.DictReader(file))
 
 

@@ -52,7 +52,7 @@ class SweepOptions:
     )
     reruns: int = of_sweep(
         "How often a job measures again what other processes disturbed, in the same process where that is possible; "
-        "the last time counts, marked. A sweep stops it where it takes too long or helps in no job.",
+        "the last time counts, marked. A sweep stops it while it does not help, and where it takes too long.",
         2,
         least=0,
         unit="further measurements of what was contaminated",

@@ -62,6 +62,8 @@ class JobLoop:
         """What was read of cells of which no job has ended since."""
         self._open_cells = {planned.cell_id: planned for planned in plan.matrix.runnable}
         self._patience = Patience(len(plan.matrix.runnable) * least_rounds(settings.rounds))
+        self._has_said_why = False
+        """Whether the user knows that disturbed jobs are not measured again."""
         self._launches = 0
         self._is_timed = False
         """Whether no round is missing."""
@@ -145,11 +147,13 @@ class JobLoop:
             self._close_cell(outcome.cell_id)
 
     def _be_patient(self, outcome: Outcome, took_s: float) -> None:
-        """Go on measuring again what others disturb, or say once why no longer."""
-        if self._plan.settings.reruns and not self._patience.why_over():
+        """Go on measuring again what others disturb, or say once why not."""
+        if self._plan.settings.reruns:
             self._patience.record(outcome, took_s)
-            if why := self._patience.why_over():
+            why = self._patience.why_over()
+            if why and not self._has_said_why:
                 self._progress.say(why)
+            self._has_said_why |= bool(why)
 
     def _launched(self, overrides: Sequence[str]) -> Outcome | CaptureOutcome:
         """Launch a job and wait for it, while the progress hears what it says of itself."""

@@ -9,8 +9,6 @@ from __future__ import annotations
 from runner.protocol.verdicts import Status
 from runner.results.outcome import Outcome
 
-# Jobs in a row that stayed disturbed however often they measured.
-_IN_VAIN = 3
 # The most that measuring again may take, of the time that all jobs are expected to take without it.
 _SHARE = 0.3
 
@@ -18,13 +16,17 @@ _SHARE = 0.3
 class Patience:
     """Whether jobs still measure again what others disturbed.
 
+    A job that was disturbed in every loop says that the disturbance lasts: the next jobs measure once, until one of them
+    is left alone.
+
     Args:
         jobs: how many the sweep has at least.
     """
 
     def __init__(self, jobs: int) -> None:
         self._jobs = jobs
-        self._ended = self._in_vain = 0
+        self._ended = 0
+        self._is_in_vain = False
         self._repeated_s = self._useful_s = 0.0
 
     def record(self, outcome: Outcome, took_s: float) -> None:
@@ -39,14 +41,14 @@ class Patience:
         self._ended += 1
         if outcome.status == Status.FINISHED:
             has_repeated = bool(outcome.repeats or outcome.attempts > 1)
-            self._in_vain = self._in_vain + 1 if outcome.contamination and has_repeated else 0
+            self._is_in_vain = bool(outcome.contamination) and (has_repeated or self._is_in_vain)
 
     def why_over(self) -> str:
-        """Why nothing is measured again from now on, in a sentence; empty while it is."""
-        if self._in_vain >= _IN_VAIN:
+        """Why nothing is measured again for now, in a sentence; empty while it is."""
+        if self._is_in_vain:
             return (
-                f"others use this machine all the time: {self._in_vain} jobs in a row were disturbed in every loop. "
-                "Nothing is measured again; the intervals show what that does"
+                "others use this machine all the time: measuring a job again did not help. Until a job is undisturbed "
+                "each is measured once; the intervals show what the disturbance does"
             )
         expected_s = self._useful_s / max(self._ended, 1) * max(self._jobs, self._ended)
         if self._repeated_s > _SHARE * expected_s:
