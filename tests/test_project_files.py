@@ -23,7 +23,6 @@ else:
 
 GITHUB = ROOT / ".github"
 TEMPLATES = sorted((GITHUB / "ISSUE_TEMPLATE").glob("*.yml"))
-PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md"), ROOT / "llms.txt"])
 
 
 def read(path: str) -> str:
@@ -128,13 +127,6 @@ def test_the_pull_request_template_names_files_that_exist() -> None:
         assert name == "report.md" or (ROOT / name).is_file(), name
     [command] = re.findall(r"`(make [^`]*)`", text)
     assert_makes(command)
-
-
-@pytest.mark.parametrize("page", PAGES, ids=lambda path: path.name)
-def test_each_link_of_a_page_leads_to_a_file(page: Path) -> None:
-    for link in re.findall(r"\]\(([^)\s]+)\)", page.read_text(encoding="utf-8")):
-        if not link.startswith(("http://", "https://", "#")):
-            assert (page.parent / link.partition("#")[0]).exists(), link
 
 
 @pytest.mark.parametrize("words", runner_lines(read("llms.txt")), ids=" ".join)

@@ -16,8 +16,8 @@ _SHARE = 0.3
 class Patience:
     """Whether jobs still measure again what others disturbed.
 
-    A job that was disturbed in every loop says that the disturbance lasts: the next jobs measure once, until one of them
-    is left alone.
+    A job that was disturbed in every loop says that the disturbance lasts: the next jobs measure once, until one of
+    them is left alone.
 
     Args:
         jobs: how many the sweep has at least.
