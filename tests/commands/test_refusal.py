@@ -126,7 +126,7 @@ REFUSED = [
         "grammar.yaml: hydra.sweeper.params.twin: 'a=b' can't be read as Hydra's text; write a list",
     ),
     (["+experiment=elements"], "allocator.launcher_value=a,b: choose one of"),
-    (["ui", "--mlruns", "/nowhere"], "no mlflow.db is in it"),
+    (["ui", "--mlruns", "/nowhere"], "there is no mlflow.db in it"),
 ]
 
 
