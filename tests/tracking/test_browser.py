@@ -119,8 +119,9 @@ def test_the_view_of_a_sweep_shows_its_cells_fastest_first(main_job: Ran, mlruns
     cells = sorted(cells_of(mlruns, main_job), key=lambda run: run.data.metrics["latency/p50_ms"])
     names = [str(run.info.run_name) for run in cells]
     assert in_order(texts, names) == names
-    headings = ["latency/p50_ms", "latency/speedup", "allocator", "ipex", "difference", "main_cause", "evidence"]
-    assert in_order(texts, headings) == headings
+    assert {"latency/p50_ms", "latency/speedup", "allocator", "ipex", "difference", "main_cause", "evidence"} <= set(
+        texts
+    )
     assert f"{main_job.sweep.name}: fastest first, right output only" in texts
 
 
