@@ -72,7 +72,9 @@ COMMANDS: Mapping[str, Command] = {
         "Show what this machine can run, what is missing, and the line that installs it.",
         ("--format", "--json"),
     ),
-    "ui": Command("ui", "Show the results in MLflow, on this machine only, until Ctrl-C.", ("--port", "--open", "--mlruns")),
+    "ui": Command(
+        "ui", "Show the results in MLflow, on this machine only, until Ctrl-C.", ("--port", "--open", "--mlruns")
+    ),
     "completion": Command(
         "completion",
         "Print the script that makes the Tab key complete the words of runner.",
