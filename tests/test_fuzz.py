@@ -64,7 +64,7 @@ from runner.results.metrics import evidence_figures
 from runner.results.outcome import OUTCOME_FILE, RESULT_FILE, Outcome, job_folder, read_cell, read_outcome
 from runner.results.sweeps import CELLS_FILE
 from runner.sweep import planning
-from runner.tracking import recorder
+from runner.tracking import pages, recorder
 from tests import mutations
 from tests.analysis.test_noise import kept
 from tests.builders import axes, ranked
@@ -571,6 +571,7 @@ def refusing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[Seque
     monkeypatch.setattr(recorder, "recorder_for", _would_launch)
     for name in ("fork", "forkpty", "posix_spawn", "execve", "execv", "system"):
         monkeypatch.setattr(os, name, _would_launch)
+    monkeypatch.setattr(pages, "serve", _would_launch)
     machine = this_machine()  # asked with numactl, once
     monkeypatch.setattr(passes, "this_machine", lambda: machine)
     monkeypatch.setattr("subprocess.Popen", _would_launch)

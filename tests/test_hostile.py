@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
-import os
-import sys
+import socket
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -29,7 +28,7 @@ from runner.results import cells, ledger
 from runner.results.outcome import attempt_folders
 from runner.results.sweeps import find_all
 from runner.sweep import planning
-from runner.tracking import artifacts
+from runner.tracking import artifacts, connection, pages
 from runner.tracking.store import Store
 from tests.builders import noisy_record, ranked
 from tests.capture.test_itt import STEPS, B, E, recording
@@ -254,14 +253,16 @@ def test_the_lock_s_holder_is_shown_without_what_a_terminal_would_obey(tmp_path:
 def test_the_server_listens_to_this_machine_alone_and_make_ui_starts_nothing_else(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    seen: list[list[str]] = []
-    monkeypatch.setattr(os, "execve", lambda program, argv, environment: seen.append(argv))
+    seen: list[tuple[str, int, str]] = []
+    monkeypatch.setattr(pages, "serve", lambda *what: seen.append(what))
+    monkeypatch.setattr(Store, "last_pages", lambda self: {})
     (tmp_path / "mlflow.db").touch()
-    ui.main(["--mlruns", str(tmp_path)])
-    [argv] = seen
-    assert argv[:4] == [sys.executable, "-m", "mlflow", "server"]
-    assert argv[argv.index("--host") + 1] == "127.0.0.1"
-    assert argv.count("--host") == 1
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = int(free.getsockname()[1])
+    ui.main(["--mlruns", str(tmp_path), "--port", str(port)])
+    assert seen == [(f"sqlite:///{tmp_path / 'mlflow.db'}", port, "#/experiments")]
+    assert connection.UI_HOST == "127.0.0.1"
     makefile = (ROOT / "Makefile").read_text()
     recipe = makefile.partition("\nui:")[2].partition("\n\n")[0]
     assert recipe.splitlines()[1:] == ["\t$(PY) -m runner ui"]
