@@ -10,10 +10,11 @@ from pathlib import Path
 
 from rich.markup import escape
 
+from runner.analysis import noise
 from runner.analysis.cause import count, signed
 from runner.analysis.comparability import refuse_mixing
 from runner.analysis.explanation import Explanation, explain
-from runner.analysis.ranking import rank, unequal_work
+from runner.analysis.ranking import Row, rank, unequal_work
 from runner.analysis.verdict import ONE_ROUND
 from runner.capture.kernel_tables import by_shape
 from runner.capture.tables import read_table, read_trace
@@ -26,6 +27,7 @@ from runner.report import escaping, tables, terminal
 from runner.report.answer import measured
 from runner.report.columns import interval_text
 from runner.results import cells, circumstances
+from runner.results.cells import LEVEL
 from runner.results.circumstances import Circumstances
 
 _EPILOG = """CELLs are of the newest sweep, or of --sweep: an id or its beginning, axes that one cell alone has
@@ -76,15 +78,28 @@ def _operators(pair: Sequence[SweepCell]) -> tuple[tuple[dict[str, list[object]]
     return ({}, {}), ""
 
 
-def _explain(pair: tuple[SweepCell, SweepCell]) -> Explanation:
+def _ranked(before: SweepCell, after: SweepCell, mlruns: Path) -> tuple[Row, Row]:
+    """Both cells, with what the rounds say about them; in one sweep by all its cells, as its own ranking does."""
+    baseline, other, level, floors = before.cell, after.cell, LEVEL, None
+    table = [baseline, other]
+    if before.sweep == after.sweep:
+        read = cells.read([before.sweep])
+        level, (known, _) = read.origins[0].level, noise.newest(mlruns, read.origins[0].host_id)
+        floors = known.floors if known else None
+        table = [row for row in read.rows if row.p50_ms is not None]
+        baseline, other = (next(row for row in table if row.cell_id == cell.cell_id) for cell in (baseline, other))
+    rows = {id(row.cell): row for row in rank(table, baseline, level, floors)}
+    return rows[id(baseline)], rows[id(other)]
+
+
+def _explain(pair: tuple[SweepCell, SweepCell], mlruns: Path) -> Explanation:
     """The explanation, from what was captured of both cells."""
     before, after = pair
-    rows = {id(row.cell): row for row in rank([before.cell, after.cell], before.cell)}
     operators, source = _operators(pair)
     folders = [side.captures / "onednn" for side in pair]
     primitives = read_table(folders[0] / "by_primitive.json"), read_table(folders[1] / "by_primitive.json")
     problems = by_shape(read_trace(folders[0] / "trace.csv")), by_shape(read_trace(folders[1] / "trace.csv"))
-    ranked = rows[id(before.cell)], rows[id(after.cell)]
+    ranked = _ranked(before, after, mlruns)
     explanation = explain(_names(pair), ranked, operators, source, primitives, problems)
     left_open = dict.fromkeys(text for side in pair for text in side.as_baseline.split(", ") if text)
     where = circumstances.read(before.sweep) if before.sweep == after.sweep else Circumstances()
@@ -121,7 +136,7 @@ def main(arguments: list[str]) -> int:
     texts = (["baseline", "fastest"], ["baseline", *options.cells], options.cells)[len(options.cells)]
     before, after = (find(text, options.sweep, Path(options.mlruns)) for text in texts)
     _check((before, after), (texts[0], texts[1]), allow)
-    explanation = _explain((before, after))
+    explanation = _explain((before, after), Path(options.mlruns))
     if options.format == "json":
         print(json.dumps(explanation.as_data(), indent=1))
     elif options.format == "md":
