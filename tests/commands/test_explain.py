@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import json
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from runner.analysis.ranking import rank_sweep
 from runner.commands import explain
 from runner.protocol.errors import RunnerError
 from runner.protocol.stored import write_json
-from runner.results.outcome import OUTCOME_FILE, RESULT_FILE, job_folder
+from runner.results.outcome import OUTCOME_FILE, RESULT_FILE, CellRecord, job_folder
 from tests.builders import (
     NO_REORDERS,
     ONEDNN_FIGURES,
@@ -60,18 +61,44 @@ def test_json_holds_the_same(mlruns: Path, capsys: pytest.CaptureFixture[str]) -
     assert data["operators"][0] == {"name": "aten::conv2d", "before_ms": 18.0, "after_ms": 10.0}
 
 
-def test_two_cells_of_which_one_is_contaminated_keep_their_interval_and_have_no_answer(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    sweep = tmp_path / "sweeps" / "20260101-000000-abcd"
-    cells = record_of_medians("ptmalloc", 0.020, 0.0201), contaminated(record_of_medians("tcmalloc", 0.010, 0.0101), 1)
-    for cell in cells:
+def store(sweep: Path, *records: CellRecord) -> None:
+    """Leave the files of cells of several rounds in a sweep's folder."""
+    for cell in records:
         for outcome in cell.outcomes:
             folder = job_folder(sweep, cell.cell_id, outcome.round)
             folder.mkdir(parents=True)
             write_json(folder / OUTCOME_FILE, outcome)
             write_json(folder / RESULT_FILE, cell.results[outcome.round, 0])
     write_json(sweep / "host.json", {"host_id": "here"})
+
+
+def test_two_cells_of_a_sweep_are_judged_by_all_its_cells_as_its_ranking_judges_them(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    # A slow second round for all: two cells can't tell it from noise, five can.
+    shift = (1.0, 1.2, 1.02)
+    made = [
+        record_of_medians(name, *(s * factor * wobble for factor, wobble in zip(shift, wobbles, strict=True)))
+        for name, s, wobbles in [
+            ("ptmalloc", 0.020, (1, 1.01, 1)), ("tcmalloc", 0.019, (1, 1, 1.012)), ("jemalloc", 0.03, (1.01, 1, 1)),
+            ("fourth", 0.025, (1, 1.008, 1)), ("fifth", 0.04, (1, 1, 1.009)),
+        ]
+    ]  # fmt: skip
+    store(tmp_path / "sweeps" / "20260101-000000-abcd", *made)
+    explained = json.loads(shown(tmp_path, "ptmalloc", "tcmalloc", "--format", "json", capsys=capsys))
+    ranking = rank_sweep(made, "ptmalloc", ["allocator"])
+    expected = next(row for row in ranking.rows if row.cell.cell_id == "tcmalloc").verdict
+    assert expected is not None
+    assert expected.interval is not None
+    assert explained["verdict"]["interval"] == pytest.approx(asdict(expected.interval))
+
+
+def test_two_cells_of_which_one_is_contaminated_keep_their_interval_and_have_no_answer(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    sweep = tmp_path / "sweeps" / "20260101-000000-abcd"
+    cells = record_of_medians("ptmalloc", 0.020, 0.0201), contaminated(record_of_medians("tcmalloc", 0.010, 0.0101), 1)
+    store(sweep, *cells)
     out = shown(tmp_path, "ptmalloc", "tcmalloc", capsys=capsys)
     assert out.startswith("This comparison can't be trusted: 1 of 4 rounds were disturbed (other processes took 48 %")
     assert "x, can't be trusted)" in next(line for line in out.splitlines() if "95 % interval" in line)
