@@ -96,6 +96,8 @@ class Explanation:
     """The main cause as a sentence; empty where none was seen, or the difference is too small to have one."""
     measured: str = ""
     """What was measured, where and when; empty where that is not known."""
+    disturbed: tuple[str, ...] = ()
+    """Why a capture of one of the cells is not shown, one sentence each."""
     as_baseline: str = ""
     """What the words that named the cells left open, which is as in the baseline: ``ipex=off``; empty if nothing."""
 

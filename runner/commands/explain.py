@@ -13,6 +13,7 @@ from rich.markup import escape
 from runner.analysis import noise
 from runner.analysis.cause import count, signed
 from runner.analysis.comparability import refuse_mixing
+from runner.analysis.disturbance import why_not_shown
 from runner.analysis.explanation import Explanation, explain
 from runner.analysis.ranking import Row, rank, unequal_work
 from runner.analysis.verdict import ONE_ROUND
@@ -73,9 +74,19 @@ def _operators(pair: Sequence[SweepCell]) -> tuple[tuple[dict[str, list[object]]
     """The operators of both cells from the same source, and its name."""
     for folder, name in (("itt", "ITT"), ("profiler", "PyTorch's profiler")):
         before, after = (read_table(side.captures / folder / "by_op.json") for side in pair)
-        if before and after:
+        if before and after and not any(why_not_shown(side.cell, folder) for side in pair):
             return (before, after), name
     return ({}, {}), ""
+
+
+def _disturbed(pair: Sequence[SweepCell]) -> list[str]:
+    """Which captures are not shown because others disturbed them, and how that was seen."""
+    return [
+        f"disturbed, not shown: {name} of {letter} ({why})"
+        for capture, name in (("itt", "ITT"), ("profiler", "PyTorch's profiler"), ("onednn", "oneDNN's log"))
+        for letter, side in zip("AB", pair, strict=True)
+        if (why := why_not_shown(side.cell, capture))
+    ]
 
 
 def _ranked(before: SweepCell, after: SweepCell, mlruns: Path) -> tuple[Row, Row]:
@@ -99,11 +110,14 @@ def _explain(pair: tuple[SweepCell, SweepCell], mlruns: Path) -> Explanation:
     folders = [side.captures / "onednn" for side in pair]
     primitives = read_table(folders[0] / "by_primitive.json"), read_table(folders[1] / "by_primitive.json")
     problems = by_shape(read_trace(folders[0] / "trace.csv")), by_shape(read_trace(folders[1] / "trace.csv"))
+    if any(why_not_shown(side.cell, "onednn") for side in pair):
+        primitives, problems = ({}, {}), ([], [])
     ranked = _ranked(before, after, mlruns)
     explanation = explain(_names(pair), ranked, operators, source, primitives, problems)
     left_open = dict.fromkeys(text for side in pair for text in side.as_baseline.split(", ") if text)
     where = circumstances.read(before.sweep) if before.sweep == after.sweep else Circumstances()
-    return replace(explanation, as_baseline=", ".join(left_open), measured=measured(ranked, where))
+    disturbed, as_baseline = tuple(_disturbed(pair)), ", ".join(left_open)
+    return replace(explanation, disturbed=disturbed, as_baseline=as_baseline, measured=measured(ranked, where))
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -159,8 +173,8 @@ def show(explanation: Explanation, top: int) -> None:
         console.print()
         for note in section.notes:
             console.print(f"{note}\n", markup=False)
-    if not explanation.parts:
-        console.print(f"{_NO_CAPTURE}\n", markup=False)
+    for line in _without(explanation):
+        console.print(f"{line}\n", markup=False)
     console.print(f"[bold]{escape(explanation.conclusion)}[/bold]")
 
 
@@ -171,9 +185,14 @@ def _markdown(explanation: Explanation, top: int) -> str:
     for section in _sections(explanation, top):
         lines += ["", *tables.markdown_table(section)]
         lines += ["", *(escaping.markdown(note) for note in section.notes)] if section.notes else []
-    if not explanation.parts:
-        lines += ["", escaping.markdown(_NO_CAPTURE)]
+    for line in _without(explanation):
+        lines += ["", escaping.markdown(line)]
     return "\n".join(lines)
+
+
+def _without(explanation: Explanation) -> list[str]:
+    """What is not shown, and why."""
+    return [*explanation.disturbed, *([] if explanation.parts or explanation.disturbed else [_NO_CAPTURE])]
 
 
 def _cells(explanation: Explanation) -> list[str]:

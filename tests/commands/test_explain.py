@@ -61,6 +61,20 @@ def test_json_holds_the_same(mlruns: Path, capsys: pytest.CaptureFixture[str]) -
     assert data["operators"][0] == {"name": "aten::conv2d", "before_ms": 18.0, "after_ms": 10.0}
 
 
+def test_captures_that_others_disturbed_are_named_and_not_shown(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    sweep = tmp_path / "sweeps" / "20260101-000000-abcd"
+    store_cell(sweep, "ptmalloc", 20, {**ONEDNN_FIGURES, "captures/drift_pct": 110.7})
+    store_cell(sweep, "tcmalloc", 12, ONEDNN_FIGURES)
+    write_json(sweep / "host.json", {"host_id": "here"})
+    out = shown(tmp_path, "ptmalloc", "tcmalloc", capsys=capsys)
+    assert "disturbed, not shown: ITT of A (iterations beside it, which nothing recorded, took 111 % longer" in out
+    assert "ITT of B" not in out
+    assert "aten::conv2d" not in out
+    assert "run them with capture=" not in out
+
+
 def store(sweep: Path, *records: CellRecord) -> None:
     """Leave the files of cells of several rounds in a sweep's folder."""
     for cell in records:
