@@ -31,6 +31,7 @@ def axes(**change: str) -> dict[str, str]:
         "scenario": "inference",
         "load": "-",
         "model": "tiny",
+        "torch": "bundled",
         "allocator": "ptmalloc",
         "ipex": "off",
         "batch_size": "4",

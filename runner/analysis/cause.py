@@ -30,6 +30,10 @@ _HARDLY = 0.05
 _MOVED = 0.2
 
 
+# The family of oneDNN's reference implementations, see runner.capture.primitives.isa_family.
+_REFERENCE = "ref"
+
+
 class Say(Protocol):
     """What differs between two cells, in words; None when nothing does, or it can't explain a change of that sign."""
 
@@ -61,13 +65,18 @@ def _counts(metric: str, word: str, least: float, more_is_slower: bool = True) -
 
 
 def _kernels(slow: CellRow, fast: CellRow, change_ms: float | None = None) -> str | None:
-    """The change of oneDNN's instructions, or else of its implementations; None where it did too little to show."""
+    """The change of oneDNN's instructions, or else of its implementations; None where it did too little to show.
+
+    A reference implementation, which is written to be right and not fast, is a cause by its name: brg_matmul -> ref.
+    """
     isa = slow.isa, fast.isa
     if UNOBSERVED in isa:
         return None
-    if isa[0] != isa[1]:
-        return f"kernels {isa[0]} -> {isa[1]}"
     before, after = (cell.captures.get("onednn.kernel") for cell in (slow, fast))
+    if isa[0] != isa[1]:
+        has_names = before and after and _REFERENCE in isa
+        names = [str(name).partition(":")[0] for name in (before, after)] if has_names else isa
+        return f"kernels {names[0]} -> {names[1]}"
     return f"kernels {before} -> {after}" if before and after and before != after else None
 
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from runner.protocol.cell import ABSENT, owner_of
 from runner.protocol.errors import RunnerError
+from runner.protocol.torch_build import DISTRIBUTIONS
 from runner.results.cells import Cells, Origin
 
 # Packages that do not run in a measured iteration.
@@ -24,6 +25,11 @@ class Difference:
     """What differs: ``host_id``, ``torch``, ``warmup``; ``allocator.env of jemalloc`` for what follows an axis."""
     values: Mapping[str, str]
     """Sweep -> value."""
+
+    @property
+    def is_of_build(self) -> bool:
+        """Whether it is the version of a package that belongs to a torch build."""
+        return self.kind == VERSIONS and self.name in DISTRIBUTIONS
 
     @property
     def text(self) -> str:

@@ -10,13 +10,13 @@ import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from runner.analysis import cause, pareto_front
+from runner.analysis import cause, pareto_front, same_model
 from runner.analysis.comparability import SETTINGS, differences
 from runner.analysis.effects import largest_first
 from runner.analysis.noise import Noise
 from runner.analysis.ranking import Labels, Row, rank, warning
 from runner.matrix.rules import distinguishing_axes, matches
-from runner.protocol.cell import ABSENT, AXES, WORK
+from runner.protocol.cell import ABSENT, AXES, BUNDLED, WORK
 from runner.protocol.errors import RunnerError
 from runner.results.cells import LEVEL, CellRow, Cells
 from runner.results.metric_names import Metric
@@ -118,7 +118,8 @@ def compare(
     # The sweep's own baseline where it is a baseline here.
     bases = sorted((index for index in baselines if index is not None), key=lambda i: not cells.rows[i].is_baseline)
     reference = labels[bases[0]] if bases else {}
-    effects, together = _effects(cells.rows, labels, keys, reference)
+    others = _of_other_models(cells.rows, list(groups.values()), baselines)
+    effects, together = _effects(cells.rows, labels, keys, reference, others)
     # By what is shown and not by id, because equal cells of two versions of the runner have different ids.
     shown = {tuple(its_labels[key] for key in keys) for its_labels in labels}
     distinguishing = (*keys, "sweep") if len(shown) < len(cells.rows) else keys
@@ -139,10 +140,32 @@ def _within(cell: CellRow, bound: float) -> bool:
 def _labelled(cells: Cells) -> list[dict[str, str]]:
     """The labels of each cell, with what hosts and versions differ in; every cell has every name."""
     mixed = [difference for difference in differences(cells) if difference.kind != SETTINGS]
+    upgrade = next((difference for difference in mixed if difference.is_of_build and difference.name == "torch"), None)
+    if upgrade is not None:
+        # The bundled torch of each sweep is a build of its own; what came with it follows from it: see legend().
+        mixed = [difference for difference in mixed if not difference.is_of_build]
     of_sweep = {o.sweep: {"sweep": o.sweep, **{d.name: d.values[o.sweep] for d in mixed}} for o in cells.origins}
-    own = [row.labels for row in cells.rows]
+    own = [dict(row.labels) for row in cells.rows]
+    for row, its_labels in zip(cells.rows, own, strict=True):
+        if upgrade is not None and its_labels["torch"] in (BUNDLED, ABSENT):
+            its_labels["torch"] = f"{BUNDLED} {upgrade.values[row.sweep]}"
     empty = dict.fromkeys((name for its_labels in own for name in its_labels), ABSENT)
     return [{**empty, **its_labels, **of_sweep[row.sweep]} for row, its_labels in zip(cells.rows, own, strict=True)]
+
+
+def legend(cells: Cells) -> list[str]:
+    """What belongs to the bundled torch of each sweep, where sweeps differ in it: one sentence per build."""
+    of_build = [difference for difference in differences(cells) if difference.is_of_build]
+    if not any(difference.name == "torch" for difference in of_build):
+        return []
+    sentences = []
+    for origin in cells.origins:
+        values = {difference.name: difference.values[origin.sweep] for difference in of_build}
+        torch = values.pop("torch")
+        others = ", ".join(f"{name} {value}" for name, value in values.items())
+        came_with_it = f", with {others}" if others else ""
+        sentences.append(f"{BUNDLED} {torch} is the torch of sweep {origin.sweep}{came_with_it}")
+    return sentences
 
 
 def _baselines(
@@ -198,14 +221,33 @@ def _refusal(
     )
 
 
+def _of_other_models(
+    rows: Sequence[CellRow], groups: Sequence[Sequence[int]], baselines: Sequence[int | None]
+) -> frozenset[int]:
+    """The cells whose torch build made another model than the one that their group's baseline ran."""
+    return frozenset(
+        index
+        for members, choice in zip(groups, baselines, strict=True)
+        for index in members
+        if choice is not None and same_model.difference(rows[choice], rows[index])
+    )
+
+
 def _effects(
-    rows: Sequence[CellRow], labels: Sequence[Labels], keys: Sequence[str], reference: Labels
+    rows: Sequence[CellRow], labels: Sequence[Labels], keys: Sequence[str], reference: Labels, others: frozenset[int]
 ) -> tuple[list[Effect], list[Interaction]]:
     """Main effects and interactions among right cells; work has no effect of its own, and may interact.
 
     Effects are in order of their axes, the axis with the largest effect first.
+
+    Args:
+        others: the cells of other models, which take no part.
     """
-    right = [(labels[index], row.p50_ms) for index, row in enumerate(rows) if row.is_right and row.p50_ms]
+    right = [
+        (labels[index], row.p50_ms)
+        for index, row in enumerate(rows)
+        if row.is_right and row.p50_ms and index not in others
+    ]
     if not right:
         return [], []
     cells = [{key: its_labels[key] for key in keys} for its_labels, _ in right]

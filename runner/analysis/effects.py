@@ -6,7 +6,8 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from runner.analysis.ranking import Row
+from runner.analysis import same_model
+from runner.analysis.ranking import Row, unequal_work
 from runner.protocol.cell import WORK
 from runner.stats.effects import Effect, design, main_effects
 
@@ -21,14 +22,31 @@ def largest_first(effects: Sequence[Effect]) -> list[Effect]:
 
 def effects(rows: Sequence[Row], distinguishing: Sequence[str]) -> list[Effect]:
     """The effect of every value of every axis that has a pair with the baseline's; work has no effect of its own."""
-    right = [(row, row.p50_ms) for row in rows if row.p50_ms and row.is_right]
     base = next((row for row in rows if row.is_baseline), None)
-    if base is None or not right:
+    if base is None:
+        return []
+    right = [
+        (row, row.p50_ms) for row in rows if row.p50_ms and row.is_right and not _is_of_other_model(row, base, rows)
+    ]
+    if not right:
         return []
     keys = [*distinguishing, *(key for key in WORK if key not in distinguishing)]
     cells = [{key: row.labels.get(key, "") for key in keys} for row, _ in right]
     pairs = design(cells, [p50_ms for _, p50_ms in right], base.labels)
     return largest_first(main_effects(pairs, [axis for axis in distinguishing if axis not in WORK]))
+
+
+def _is_of_other_model(row: Row, base: Row, rows: Sequence[Row]) -> bool:
+    """Whether its torch build made another model than the baseline's build made for the same work."""
+    if row.labels.get("torch") == base.labels.get("torch") and row.cell.sweep == base.cell.sweep:
+        return False
+    like_base = (
+        other
+        for other in rows
+        if other.labels.get("torch") == base.labels.get("torch") and not unequal_work(other.labels, row.labels)
+    )
+    first = next(like_base, None)
+    return first is not None and bool(same_model.difference(first.cell, row.cell))
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from runner import stats
-from runner.analysis import pareto_front
+from runner.analysis import pareto_front, same_model
 from runner.analysis.cause import main_cause
 from runner.config import names
 from runner.matrix.rules import check_rule, matches
@@ -147,6 +147,16 @@ def rank(
     named = list(zip(cells, labels or [cell.labels for cell in cells], strict=True))
     base_labels = next((its_labels for cell, its_labels in named if cell is baseline), {})
     equal = [baseline is not None and not unequal_work(base_labels, its_labels) for _, its_labels in named]
+    if baseline is not None:
+        models = [
+            same_model.difference(baseline, cell) if does_equal_work else ""
+            for (cell, _), does_equal_work in zip(named, equal, strict=True)
+        ]
+        equal = [does_equal_work and not model for does_equal_work, model in zip(equal, models, strict=True)]
+        named = [
+            (replace(cell, notes=(model, *cell.notes)) if model else cell, its_labels)
+            for (cell, its_labels), model in zip(named, models, strict=True)
+        ]
     rows = [
         _rated(Row(cell, its_labels, cell is baseline), baseline, does_equal_work)
         for (cell, its_labels), does_equal_work in zip(named, equal, strict=True)

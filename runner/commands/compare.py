@@ -15,8 +15,9 @@ from pathlib import Path
 
 from rich.markup import escape
 
+from runner.analysis import across_builds
 from runner.analysis.comparability import refuse_mixing
-from runner.analysis.comparison import FIGURES, Comparison, compare
+from runner.analysis.comparison import FIGURES, Comparison, compare, legend
 from runner.analysis.noise import Noise, in_words, newest
 from runner.commands.options import add_allow, add_format, add_mlruns, add_top, allowed, make_parser, words
 from runner.matrix.rules import check_rule
@@ -26,7 +27,7 @@ from runner.report import data, fitting, sweep_end, tables, terminal
 from runner.report.answer import Answer, answer
 from runner.report.columns import COLUMNS, Place
 from runner.results import circumstances
-from runner.results.cells import Cells, read
+from runner.results.cells import LEVEL, Cells, read
 from runner.results.circumstances import Circumstances
 from runner.results.sweeps import find_all
 
@@ -50,6 +51,8 @@ def main(arguments: list[str]) -> int:
     refuse_mixing(cells, allowed(options.allow))
     noise, notes = _noise(cells, Path(options.mlruns))
     comparison = compare(cells, baseline, by, options.best_under, noise)
+    rows = [row for group in comparison.groups for row in group.rows]
+    notes = [*legend(cells), *across_builds.lines(rows, LEVEL, noise.floors if noise else None), *notes]
     answers = _answers(comparison, folders)
     if options.format == "json":
         found = {"answers": [asdict(said) for said in answers], **data.as_data(comparison)}

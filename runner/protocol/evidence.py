@@ -212,6 +212,18 @@ class BuildEvidence:
 
 
 @dataclass(frozen=True)
+class ModelEvidence:
+    """The model before anything was done to it, in a few numbers that another torch build can be held to."""
+
+    weights: str
+    """The hash of its parameters, whatever their names and order."""
+    inputs: list[list[Figure]]
+    """Of each tensor of every input set, as it was built: its projections (runner.worker.fingerprint)."""
+    outputs: list[list[Figure]]
+    """The same of each tensor that it computes of them in fp32."""
+
+
+@dataclass(frozen=True)
 class ServingEvidence:
     """What a worker behind a server counted of the load that was measured."""
 
@@ -272,6 +284,8 @@ class Evidence:
     """The versions that ran."""
     build: BuildEvidence
     """The torch build that ran."""
+    model: ModelEvidence
+    """What the model is, by its fp32 reference."""
     argv: list[str]
     """The command line of this process."""
     pid: Count

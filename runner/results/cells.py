@@ -10,13 +10,14 @@ import json
 import math
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from statistics import median
 from typing import Annotated, Any
 
 from runner.protocol import stored
 from runner.protocol.cell import ABSENT, AXES, INFERENCE
+from runner.protocol.evidence import ModelEvidence
 from runner.protocol.stored import Count, FormatError, Latency, Range, VersionError
 from runner.protocol.verdicts import QualityVerdict, Status
 from runner.results import planfile
@@ -35,7 +36,7 @@ FORMAT = "4"
 _STATE = ("kernel", "cpus_allowed", "transparent_hugepages", "governor", "numa_balancing")
 _TEXTS = ("cell_id", "status", "failure", "evidence", "quality", "isa")
 # Columns that older files of this format lack: their cells have the defaults of CellRow.
-_LATER = ("contamination", "contaminated", "reruns", "jobs", "captures", "notes", "rounds", "dropped_after")
+_LATER = ("contamination", "contaminated", "reruns", "jobs", "captures", "notes", "rounds", "dropped_after", "model")
 _MOST_VALUES = 50_000_000
 _ENDS = {end for ends in INTERVALS.values() for end in ends}
 
@@ -80,6 +81,8 @@ class CellRow:
     """What a reader must know about it and no check fails for, in sentences."""
     rounds: tuple[Count, ...] = ()
     """The number of the round of each of ``medians_s``, counted from 0; empty in older files."""
+    model: ModelEvidence | None = None
+    """What the model is, by its fp32 reference; None in older files."""
     dropped_after: Count = 0
     """How many rounds a race had had when it dropped the cell; 0 if it did not."""
 
@@ -190,6 +193,7 @@ def cell_row(record: CellRecord, sweep: str, is_baseline: bool = False) -> CellR
         medians_s=tuple(median(latencies) for latencies in record.by_round.values()),
         rounds=tuple(record.by_round),
         dropped_after=record.dropped.after if record.dropped else 0,
+        model=next((result.evidence.model for result in record.results.values() if result.evidence), None),
         contamination=next(iter(record.contamination.values()), ""),
         contaminated=tuple(record.contamination),
         reruns=record.reruns,
@@ -227,6 +231,8 @@ def save(cells: Sequence[CellRow], origin: Origin, folder: Path, causes: Mapping
         columns[name] = pa.array([getattr(cell, name) for cell in cells], pa.int64())
     captures = [json.dumps(dict(cell.captures), sort_keys=True) for cell in cells]
     columns["captures"] = pa.array(captures, pa.string())
+    models = [None if cell.model is None else json.dumps(asdict(cell.model)) for cell in cells]
+    columns["model"] = pa.array(models, pa.string())
     columns["is_baseline"] = pa.array([cell.is_baseline for cell in cells], pa.bool_())
     for prefix, maps in (("axis", [cell.axes for cell in cells]), ("setting", [cell.settings for cell in cells])):
         for name in names(maps):
@@ -314,6 +320,8 @@ def _rows(file: Path, data: dict[str, list[Any]], metadata: Mapping[bytes, bytes
     axes, settings, metrics = (maps(prefix) for prefix in ("axis.", "setting.", "metric."))
     if "captures" in data:
         data["captures"] = [stored.parse_json(file, text) for text in data["captures"]]
+    if "model" in data:
+        data["model"] = [None if text is None else stored.parse_json(file, text) for text in data["model"]]
     rows = [
         stored.typed(
             CellRow,

@@ -19,7 +19,7 @@ from typing import Any
 from rich.console import Console
 from rich.markup import escape
 
-from runner.analysis import expected, noise
+from runner.analysis import across_builds, expected, noise
 from runner.analysis.ranking import rank_sweep
 from runner.config.schema import Config
 from runner.job import references
@@ -240,7 +240,8 @@ class _Sweep:
         status = Status.KILLED if is_interrupted else Status.FAILED if has_failed else Status.FINISHED
         ledger.end(folder, ledger.End(status, figures, ends, said))
         references.forget(folder)
-        notes, links = [*changes, *published, *floor.lines], {}
+        builds = across_builds.lines(rows, self.plan.level, floor.floors)
+        notes, links = [*changes, *builds, *published, *floor.lines], {}
         try:
             links = self.record.finish(folder)
         except UnavailableError as error:

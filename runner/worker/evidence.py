@@ -27,6 +27,7 @@ from runner.protocol.evidence import (
     GraphEvidence,
     GraphKind,
     IpexEvidence,
+    ModelEvidence,
     OpenMPEvidence,
     OperatorEvidence,
     ServingEvidence,
@@ -233,11 +234,13 @@ def collect(
     reference_layouts: dict[str, int],
     grad_mode: str,
     serving: ServingEvidence | None,
+    model: ModelEvidence,
     looks: bool = True,
 ) -> Evidence:
     """Everything the gate needs. Call it after the timed loop: it allocates, and runs one iteration.
 
     Args:
+        model: what the model is, by its fp32 reference.
         looks: whether that iteration is looked at by torch's profiler.
         grad_mode: the mode in which the caller runs the model; the model may have another inside.
     """
@@ -279,6 +282,7 @@ def collect(
             cpu_capability=torch.backends.cpu.get_cpu_capability(),
         ),
         build=build.observe(),
+        model=model,
         argv=sys.orig_argv,
         pid=os.getpid(),
         serving=serving,

@@ -49,6 +49,15 @@ def load(module: nn.Module, weights: str | None) -> None:
         module.load_state_dict(torch.load(weights, weights_only=True, map_location="cpu"))
 
 
+def _seed_of_inputs() -> None:
+    """Draw the inputs from a seed of their own.
+
+    Versions of transformers draw more or fewer numbers for the same weights: the inputs would differ even where weights
+    come from a file.
+    """
+    torch.manual_seed(torch.initial_seed() + 10**9)
+
+
 def resnet50(batch_size: int, image_size: int = 224, weights: str | None = None) -> tuple[nn.Module, Inputs]:
     """Make torchvision's ResNet-50 and a float32 batch of shape (batch_size, 3, image_size, image_size).
 
@@ -80,6 +89,7 @@ def bert(
     else:
         module = BertModel.from_pretrained(weights, local_files_only=True, **config)
     shape = (batch_size, sequence_length)
+    _seed_of_inputs()
     return module, {
         "input_ids": torch.randint(0, module.config.vocab_size, shape),
         "attention_mask": torch.ones(shape, dtype=torch.long),
@@ -102,6 +112,7 @@ def vit(batch_size: int, weights: str | None = None, **config: Any) -> tuple[nn.
     else:
         module = ViTForImageClassification.from_pretrained(weights, local_files_only=True, **config)
     size = module.config.image_size
+    _seed_of_inputs()
     return module, {"pixel_values": images(batch_size, 3, size, size)}
 
 

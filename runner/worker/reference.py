@@ -18,7 +18,8 @@ import torch
 from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from runner.worker import flop, look, watch
+from runner.protocol.evidence import ModelEvidence
+from runner.worker import fingerprint, flop, look, watch
 from runner.worker.call import Call, copied, flat, is_equal
 
 # What threads of the model's own may still write into an output belongs to the reference; the measured model is
@@ -42,6 +43,15 @@ class Reference:
     """Floating-point operations in one iteration; None if one of the operators that compute can't be counted."""
     image_layouts: dict[str, int]
     """Operators on images by the memory format of their first tensor: what the model does by itself."""
+    weights: str
+    """See ModelEvidence.weights, as of the next two."""
+    inputs: list[list[float]]
+    projections: list[list[float]]
+
+    @property
+    def model(self) -> ModelEvidence:
+        """What the model is, as evidence."""
+        return ModelEvidence(self.weights, self.inputs, self.projections)
 
 
 class _Counter(TorchDispatchMode):
@@ -72,6 +82,8 @@ def compute(module: nn.Module, calls: Sequence[Call]) -> Reference:
     # Copied before the first call: a model may change its inputs in place.
     further_inputs = [[tensor.clone() for tensor in call.tensors()] for call in calls[1:]]
     again = calls[0].map(torch.clone)
+    weights = fingerprint.of_tensors(module.parameters())
+    inputs = fingerprint.projections([call.tensors() for call in calls])
     outputs: list[list[torch.Tensor]] = []
     counters: list[_Counter] = []
     with torch.inference_mode():
@@ -87,7 +99,10 @@ def compute(module: nn.Module, calls: Sequence[Call]) -> Reference:
     first = counters[0]
     second = [] if is_equal(second, outputs[0]) else second
     layouts = dict(sorted(first.image_layouts.items()))
-    return Reference(outputs, further_inputs, second, first.operators, first.flop, layouts)
+    projections = fingerprint.projections(outputs)
+    return Reference(
+        outputs, further_inputs, second, first.operators, first.flop, layouts, weights, inputs, projections
+    )
 
 
 def _numbers(output: Any) -> list[torch.Tensor]:

@@ -211,7 +211,7 @@ def prove(
         quality = distance.compare_all(observations, untouched, spec.cell.batch_size)
     with phases("evidence"):
         layouts, output = untouched.image_layouts, observations[0].output
-        observed = evidence.collect(subject, output, layouts, "inference_mode", serving, spec.looks)
+        observed = evidence.collect(subject, output, layouts, "inference_mode", serving, untouched.model, spec.looks)
     step_s = {}
     if spec.looks:
         with phases("onednn"):

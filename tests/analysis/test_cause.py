@@ -9,6 +9,7 @@ import pytest
 
 from runner.analysis import cause, operators
 from runner.analysis.ranking import Row, rank
+from runner.capture import kernels, onednn
 from runner.report import breakdown
 from runner.results.cells import CellRow
 from tests.builders import cell
@@ -78,6 +79,30 @@ def test_other_instructions_are_named_by_family() -> None:
     before = cell(20, compute=18, reorder=0, other=0)
     after = cell(5, "avx512_core_vnni", compute=3, reorder=0, other=0)
     assert cause.main_cause(before, after) == "kernels avx512 -> avx512_core_vnni (-15 of -15 ms)"
+
+
+# A product in bf16 under two releases of torch: it fell back to oneDNN's reference implementation.
+TEMPLATE = "onednn_verbose,v1,primitive,info,template:operation,engine,primitive,implementation,prop_kind,"
+TEMPLATE += "memory_descriptors,attributes,auxiliary,problem_desc,exec_time"
+PRODUCT = (
+    "onednn_verbose,v1,primitive,exec,cpu,matmul,{kernel},undef,src:bf16::blocked:ab::f0 wei:bf16::blocked:ab::f0 "
+    "dst:bf16::blocked:ab::f0,attr-scratchpad:user,,1024x1024:1024x1024,{ms}"
+)
+
+
+def with_product(kernel: str, ms: float) -> CellRow:
+    """A cell whose iteration is one product, as oneDNN's log has it."""
+    log = onednn.parse(f"{TEMPLATE}\n#### step 0 torch\n{PRODUCT.format(kernel=kernel, ms=ms)}\n".splitlines(True))
+    summary = kernels.summarize(log, {"torch": [ms / 1e3]})
+    measured = cell(ms, summary.main_isa, compute=1e3 * summary.seconds, reorder=0, other=0)
+    return replace(measured, captures={"onednn.kernel": summary.main_kernel})
+
+
+def test_an_upgrade_that_falls_back_to_a_reference_kernel_is_named_by_the_kernels() -> None:
+    before, after = with_product("brg_matmul:avx512_core_bf16", 0.75), with_product("ref:any", 1039.0)
+    assert cause.main_cause(before, after) == "kernels brg_matmul -> ref (+1038 of +1038 ms)"
+    assert cause.main_cause(after, before) == "kernels ref -> brg_matmul (-1038 of -1038 ms)"
+    assert "(kernels brg_matmul -> ref)" in cause.sentence(before, after)
 
 
 def test_a_small_difference_has_no_cause() -> None:

@@ -435,3 +435,17 @@ def test_rankings_fit_the_terminal_unless_all_columns_are_wanted(tmp_path: Path,
     assert "RSS MB" not in fitting
     for word in ("speed-", "difference", "front", "baseline"):
         assert word in table
+
+
+def test_sweeps_before_and_after_an_upgrade_are_compared_by_their_torch_and_all_that_came_with_it_is_in_a_legend(
+    tmp_path: Path, show: Show, capsys: pytest.CaptureFixture[str]
+) -> None:
+    after = replace(HERE, versions={**HERE.versions, "torch": "2.9.0", "torchvision": "0.24.0"})
+    put(tmp_path, "a", [compared_cell(0, 0.1)])
+    put(tmp_path, "b", [compared_cell(0, 0.2)], after)
+    data = as_json(show, "all", "--allow", "versions")
+    assert data["distinguishing_axes"] == ["torch"]
+    assert [(effect["axis"], effect["value"]) for effect in data["effects"]] == [("torch", "bundled 2.9.0")]
+    printed = " ".join(show("all", "--allow", "versions").split())
+    assert "bundled 2.9.0 is the torch of sweep b, with torchvision 0.24.0" in printed
+    assert "torch=bundled 2.9.0 against torch=bundled 2.8.0, fastest against fastest, tiny batch 2: fp32 " in printed

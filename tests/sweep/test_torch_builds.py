@@ -8,8 +8,11 @@ from pathlib import Path
 
 import pytest
 
+from runner.analysis.cause import differences
+from runner.machine.host import isa
+from runner.results.cells import read
 from tests.conftest import TINY, Runner, records_of
-from tests.machine.test_torch_builds import copied_prefix
+from tests.machine.test_torch_builds import copied_prefix, site_packages
 
 pytestmark = pytest.mark.slow
 
@@ -21,6 +24,24 @@ def test_cells_on_an_environment_of_ones_own_prove_that_they_ran_there(run_cli: 
     assert {record.axes["torch"]: record.evidence for record in records_of(ran)} == {"bundled": "ok", "own": "ok"}
     evidence = [json.loads(file.read_text()) for file in ran.sweep.glob("cells/*/round-0/evidence.json")]
     assert str(tmp_path / "copy") in {one["build"]["prefix"] for one in evidence}
+
+
+@pytest.mark.skipif(not isa() >= {"avx512f", "avx2"}, reason="the kernels of AVX-512 are what is taken away")
+def test_an_upgrade_that_loses_its_fast_kernels_is_told_by_the_kernels(run_cli: Runner, tmp_path: Path) -> None:
+    python = copied_prefix(tmp_path / "upgraded")
+    # What a build would do whose oneDNN knows no AVX-512.
+    line = "import os; os.environ['ONEDNN_MAX_CPU_ISA'] = 'AVX2'\n"
+    (site_packages(python) / "older.pth").write_text(line)
+    ran = run_cli(
+        "-m", "torch=bundled,own", f"torch.path={python}", "model=conv_relu", "batch_size=64",
+        "memory_format=channels_last", "capture=[]", "rounds=1", "warmup=3", "iterations=10",
+    )  # fmt: skip
+    assert ran.status == 0, ran.out + ran.err
+    cells = read([ran.sweep]).rows
+    before, after = sorted(cells, key=lambda cell: cell.axes["torch"])
+    assert (before.isa, after.isa) == ("avx512", "avx2")
+    # Whatever the times on a machine that is busy.
+    assert differences(before, after).startswith("kernels avx512 -> avx2")
 
 
 @pytest.mark.skipif("RUNNER_SECOND_PYTHON" not in os.environ, reason="names an interpreter with another torch")
