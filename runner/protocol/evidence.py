@@ -194,7 +194,7 @@ class BuildEvidence:
     """The torch build that ran, and where it lies."""
 
     prefix: str
-    """``sys.prefix``: the folder of the environment."""
+    """``sys.prefix``: the folder of the environment, links resolved."""
     torch_folder: str | None
     """The real path of the folder from which torch was imported; None if torch has none."""
     libraries: list[str]

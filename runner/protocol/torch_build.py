@@ -48,7 +48,7 @@ class TorchBuild:
     version: str
     """Python's version."""
     prefix: str
-    """``sys.prefix``: the folder of the environment."""
+    """``sys.prefix``: the folder of the environment, links resolved."""
     has_headers: bool
     """Whether Python.h is there, which what torch.compile makes needs."""
     folder: str | None
@@ -95,7 +95,7 @@ def read(path: Sequence[str], python: str = sys.executable) -> TorchBuild:
     return TorchBuild(
         python=python,
         version=sys.version.split()[0],
-        prefix=sys.prefix,
+        prefix=os.path.realpath(sys.prefix),
         has_headers=(Path(sysconfig.get_path("include")) / "Python.h").exists(),
         folder=str(folder) if folder else None,
         is_in_user_site=bool(site.ENABLE_USER_SITE and folder and str(folder).startswith(_user_site())),

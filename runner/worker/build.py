@@ -21,7 +21,7 @@ def observe() -> BuildEvidence:
     settings = torch.__config__.show()
     places = list(torch.__path__)
     return BuildEvidence(
-        prefix=sys.prefix,
+        prefix=os.path.realpath(sys.prefix),
         torch_folder=os.path.realpath(places[0]) if places else None,
         libraries=mapped(Path("/proc/self/maps").read_text(encoding="utf-8", errors="replace")),
         git=getattr(torch.version, "git_version", None),
