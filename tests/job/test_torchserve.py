@@ -224,7 +224,7 @@ def worker_under_load(mlruns: Path) -> tuple[subprocess.Popen[str], int]:
         for entry in Path("/proc").glob("[0-9]*"):
             try:
                 words = (entry / "cmdline").read_bytes().decode().split("\0")
-                marker = re.search(rb"RUNNER_JOB=(\d+)\.\d+/([^/\0]+)", (entry / "environ").read_bytes())
+                marker = re.search(rb"RUNNER_JOB=(\d+)\.[^/]+/([^/\0]+)", (entry / "environ").read_bytes())
             except OSError:
                 continue
             serving = words[1:2] != ["-m"] and any(word.endswith("model_service_worker.py") for word in words)
