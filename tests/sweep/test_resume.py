@@ -214,7 +214,9 @@ def test_results_of_a_cell_whose_facts_changed_are_told_from_its_own_and_others(
 
 # -- whole sweeps -------------------------------------------------------------------------------------
 
-SMALL = ("model=tiny", "batch_size=2", "warmup=2", "iterations=20", "capture=[]", "reruns=0", "rounds=2")
+SMALL = (
+    "model=tiny", "batch_size=2", "warmup=2", "iterations=20", "capture=[]", "reruns=0", "rounds=2", "try_models=false",
+)  # fmt: skip
 
 
 def open_runs(mlruns: Path) -> list[str]:
