@@ -10,8 +10,8 @@ import pytest
 from runner.commands import sweep
 from tests.conftest import ROOT, invoke
 
-# Python runs it at its start, where it is on the path. A worker still reports what its build has, which is read from its
-# files.
+# Python runs it at its start, where it is on the path. A worker still reports what its build has, which is read from
+# its files.
 WITHOUT_IPEX = """
 import sys
 from importlib import metadata
