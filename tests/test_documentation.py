@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import re
 import shlex
-import subprocess
 from pathlib import Path
 
 import pytest
 
 from tests.conftest import ROOT, Runner, ask
+from tests.test_project_files import assert_makes
 
 README = ROOT / "README.md"
 # Recorded facts and reasons, whose commands are those of their day.
@@ -60,8 +60,7 @@ def test_each_link_and_picture_is_there(page: Path) -> None:
 
 @pytest.mark.parametrize("line", MAKE)
 def test_each_make_line_is_a_target(line: str) -> None:
-    done = subprocess.run([*shlex.split(line), "-n"], cwd=ROOT, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
+    assert_makes(line)
 
 
 @pytest.mark.slow

@@ -42,7 +42,7 @@ def runner_lines(text: str) -> list[list[str]]:
 
 
 def assert_makes(command: str) -> None:
-    """That a command is make with a target of the Makefile."""
+    """Fail unless the command is make with a target of the Makefile."""
     words = shlex.split(command)
     assert words[0] == "make", command
     done = subprocess.run([*words, "-n"], cwd=ROOT, capture_output=True, text=True, check=False)

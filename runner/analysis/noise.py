@@ -177,6 +177,12 @@ def newest(mlruns: Path, host_id: str) -> tuple[Noise | None, list[str]]:
     return (newest_first[0][2] if candidates else None), notes
 
 
+def floors_of(mlruns: Path, host_id: str) -> Mapping[int, float]:
+    """Rounds -> the relative difference that equal cells show on this host, by `newest`; empty if it is not known."""
+    known, _ = newest(mlruns, host_id)
+    return known.floors if known else {}
+
+
 def read(file: Path) -> Noise:
     """One noise.json, its sweep named by its folder, which may have been copied or renamed.
 

@@ -95,8 +95,7 @@ def _ranked(before: SweepCell, after: SweepCell, mlruns: Path) -> tuple[Row, Row
     table = [baseline, other]
     if before.sweep == after.sweep:
         read = cells.read([before.sweep])
-        level, (known, _) = read.origins[0].level, noise.newest(mlruns, read.origins[0].host_id)
-        floors = known.floors if known else None
+        level, floors = read.origins[0].level, noise.floors_of(mlruns, read.origins[0].host_id)
         table = [row for row in read.rows if row.p50_ms is not None]
         baseline, other = (next(row for row in table if row.cell_id == cell.cell_id) for cell in (baseline, other))
     rows = {id(row.cell): row for row in rank(table, baseline, level, floors)}

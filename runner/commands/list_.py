@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import argparse
+import functools
 import json
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from datetime import datetime
 from pathlib import Path
@@ -108,11 +109,12 @@ def _terms(what: str) -> Iterator[tuple[str, str]]:
 
 
 def _show_sweeps(mlruns: Path, top: int, form: str) -> None:
+    from runner.analysis import noise
     from runner.results import sweeps
 
     folders = sweeps.every(mlruns)[::-1]
-    floors = _Floors(mlruns)
-    lines = [_line(folder, floors) for folder in folders[:top]]
+    floors_of = functools.cache(functools.partial(noise.floors_of, mlruns))
+    lines = [_line(folder, floors_of) for folder in folders[:top]]
     if form == "json":
         print(json.dumps([asdict(line) for line in lines], indent=1))
         return
@@ -154,28 +156,12 @@ def _texts(line: SweepLine) -> list[str]:
     ]
 
 
-class _Floors:
-    """The noise floors of hosts, each looked up once: a difference below them is none."""
-
-    def __init__(self, mlruns: Path) -> None:
-        self._mlruns = mlruns
-        self._by_host: dict[str, Mapping[int, float]] = {}
-
-    def of(self, host_id: str) -> Mapping[int, float]:
-        """Rounds -> the relative difference that equal cells show on this host; empty if it is not known."""
-        from runner.analysis import noise
-
-        if host_id not in self._by_host:
-            found, _ = noise.newest(self._mlruns, host_id)
-            self._by_host[host_id] = found.floors if found else {}
-        return self._by_host[host_id]
-
-
-def _line(folder: Path, floors: _Floors) -> SweepLine:
+def _line(folder: Path, floors_of: Callable[[str], Mapping[int, float]]) -> SweepLine:
     """A sweep's line; what can't be read is missing in it, and the others are shown all the same."""
     from runner.analysis.comparison import FIGURES
     from runner.analysis.ranking import rank
     from runner.analysis.wording import aloud
+    from runner.commands.selection import same_keys
     from runner.matrix.rules import distinguishing_axes
     from runner.report.answer import work
     from runner.results import cells
@@ -184,12 +170,11 @@ def _line(folder: Path, floors: _Floors) -> SweepLine:
     try:
         stored = cells.read([folder], FIGURES)
         origin, baseline = stored.origins[0], next((row for row in stored.rows if row.is_baseline), None)
-        rows = rank(stored.rows, baseline, origin.level, floors.of(origin.host_id) if len(stored.rows) > 1 else None)
+        rows = rank(stored.rows, baseline, origin.level, floors_of(origin.host_id) if len(stored.rows) > 1 else None)
     except RunnerError:
         return SweepLine(folder.name, _date(folder.name), "", 0, 0, "damaged", "", None, None, "", size_mb)
     labels = [row.labels for row in rows] or _planned(folder)
-    keys = dict.fromkeys(key for each in labels for key in each)
-    distinguishing = distinguishing_axes([{**dict.fromkeys(keys, "-"), **each} for each in labels])
+    distinguishing = distinguishing_axes(same_keys(labels))
     best = next((row for row in rows if row.is_right), None)
     what = work(rows) or ", ".join(sorted({each["model"] for each in labels if "model" in each}))
     return SweepLine(

@@ -99,8 +99,7 @@ def _ranking(folder: Path, mlruns: Path) -> Ranking:
         distinguishing = ledger.read_sweep(folder).distinguishing_axes
     except RunnerError:
         distinguishing = distinguishing_axes(selection.same_keys([row.labels for row in table.rows])) or MAIN_AXES
-    known, _ = noise.newest(mlruns, origin.host_id)
-    rows = rank(table.rows, baseline, origin.level, known.floors if known else None)
+    rows = rank(table.rows, baseline, origin.level, noise.floors_of(mlruns, origin.host_id))
     return Ranking(rows, distinguishing, _records(folder, [row.cell_id for row in table.rows]))
 
 

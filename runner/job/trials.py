@@ -18,7 +18,7 @@ from runner import launch
 from runner.job import references
 from runner.launch import environment
 from runner.machine import execute, processes
-from runner.machine.installation import TRIAL
+from runner.machine.installation import TRIAL, cache
 from runner.machine.torch_builds import build_of
 from runner.protocol import content_hash, stored
 from runner.protocol.cell import Cell
@@ -133,13 +133,9 @@ def in_words(waiting: Mapping[str, Candidate]) -> str:
     return f"trying {', '.join(names[:3])}{more}: built and called before the sweep begins"
 
 
-def _cache() -> Path:
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "runner" / "trials"
-
-
 def _kept(key: str) -> Trial | None:
     try:
-        return stored.read(Trial, _cache() / f"{key}.json", FORMAT)
+        return stored.read(Trial, cache("trials") / f"{key}.json", FORMAT)
     except FormatError:
         return None
 
@@ -147,7 +143,8 @@ def _kept(key: str) -> Trial | None:
 def _keep(key: str, trial: Trial) -> None:
     """Keep it for later sweeps; without a place for it, the next one tries again."""
     try:
-        _cache().mkdir(parents=True, exist_ok=True)
-        write_json(_cache() / f"{key}.json", trial)
+        folder = cache("trials")
+        folder.mkdir(parents=True, exist_ok=True)
+        write_json(folder / f"{key}.json", trial)
     except OSError:
         return

@@ -15,6 +15,11 @@ TRIAL = PACKAGE / "worker" / "trial.py"
 PLUGINS = PACKAGE / "plugins"
 
 
+def cache(name: str) -> Path:
+    """The folder of this name for what is kept between sweeps, below the user's cache."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "runner" / name
+
+
 def _shipped(name: str) -> Path:
     """The path of a folder of YAML files, which is inside the package in a wheel and next to it in a checkout."""
     inside = PACKAGE / name

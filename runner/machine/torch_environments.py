@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from runner.machine import execute
+from runner.machine import execute, installation
 from runner.machine.installation import search_path
 from runner.protocol import content_hash, stored
 from runner.protocol.errors import RunnerError
@@ -81,7 +81,7 @@ def cache() -> Path:
     named = os.environ.get(CACHE)
     if named:
         return Path(named).absolute()
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "runner" / "torch"
+    return installation.cache("torch")
 
 
 def environments() -> dict[str, Environment]:

@@ -218,9 +218,9 @@ class ModelEvidence:
     weights: str
     """The hash of its parameters, whatever their names and order."""
     inputs: list[list[Figure]]
-    """Of each tensor of every input set, as it was built: its projections (runner.worker.fingerprint)."""
+    """The projections of each tensor of every input set, as it was built: see runner.worker.fingerprint."""
     outputs: list[list[Figure]]
-    """The same of each tensor that it computes of them in fp32."""
+    """The projections of each tensor that it computes from them in fp32."""
 
 
 @dataclass(frozen=True)

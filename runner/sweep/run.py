@@ -169,8 +169,7 @@ class _Sweep:
             self._write_cells()
         try:
             self.record.attempt(lambda store: store.open_sweep(folder))
-            known, _ = noise.newest(self.record.store.root, host_id)
-            floors = known.floors if known else {}
+            floors = noise.floors_of(self.record.store.root, host_id)
             is_interrupted = JobLoop(self.plan, self.record, self.console, self.launch, floors).run()
             return self._report(is_interrupted, host_id, git[0] or "")
         except BaseException as error:  # no run stays open, whatever ended the sweep
