@@ -50,7 +50,8 @@ class Phases:
             end = time.monotonic() + ANSWER_S
             # One byte at a time: the answers to other instances are in the same FIFO.
             while name == MEASURE and select.select([heard], [], [], max(end - time.monotonic(), 0.0))[0]:
-                if os.read(heard, 1) == MEASURE[:1].encode():
-                    break
+                with suppress(BlockingIOError):  # another instance took the answer that was seen
+                    if os.read(heard, 1) == MEASURE[:1].encode():
+                        break
         except OSError:  # the runner is gone, or does not read: it does not matter to what is measured
             self._fifos = None
