@@ -21,10 +21,12 @@ import torch  # noqa: E402 - the path comes first
 from runner.protocol.jobfile import JobSpec, read_spec  # noqa: E402
 from runner.protocol.stored import write_json  # noqa: E402
 from runner.protocol.trial import JOB_FILE, REFERENCE_FILE, TRIAL_FILE, Trial  # noqa: E402
-from runner.worker import distance, reference, stages, transformers_models, watch  # noqa: E402
+from runner.worker import distance, models, reference, stages, transformers_models, watch  # noqa: E402
 from runner.worker.call import Call, copied, flat  # noqa: E402
 
 _TRANSFORMERS = f"{transformers_models.__name__}.build"
+# What comes with runner is built alike each time: its tests show it, and people wait for their first table.
+_SHIPPED = f"{models.__name__}."
 # Two runs that differ by less add up in another order.
 _SAME = 1e-5
 
@@ -104,6 +106,8 @@ def _random_problem(spec: JobSpec, outputs: reference.Reference) -> str | None:
             "two calls with the same inputs give different outputs, so that no output can be checked: turn off dropout "
             "and noise, or seed them in forward()"
         )
+    if spec.cell.model.target.startswith(_SHIPPED):
+        return None
     module, call = stages.build(spec, spec.cell.seed)
     with torch.inference_mode():
         again = flat(copied(call(module)))

@@ -116,9 +116,12 @@ def test_what_changed_is_in_the_table_in_mlflow_and_in_pictures(channels: Ran, m
         metrics(cells[form, "off"])["onednn/reorders_per_iteration"] for form in ("channels_first", "channels_last")
     ]
     assert reorders == [3, 1]
-    # Which part explains most is a matter of the moment's noise here; that one is named everywhere is not.
-    assert "main cause" in channels.out
-    assert all(run.data.tags["main_cause"] for run in runs_of(mlruns, channels.sweep)[2])
+    # Whether one round tells the cells apart is a matter of the moment's noise here, and so is which part explains
+    # most; that all places agree on it is not.
+    causes = [run.data.tags["main_cause"] for run in runs_of(mlruns, channels.sweep)[2]]
+    assert all(causes)
+    is_named = any(cause != "-" for cause in causes)
+    assert ("main cause" in channels.out or "why they differ: " in channels.out) == is_named, causes
     assert (channels.sweep / "breakdown.png").stat().st_size > 100
     # What others disturbed is named and not shown, and where the tests run there may be others.
     is_shown = "operators that changed most, own ms per iteration, baseline -> fastest:" in channels.out
