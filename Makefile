@@ -18,8 +18,8 @@ sweep: setup
 
 setup: system $(READY)
 
-# A browser, for the pages of MLflow that sweeps save.
-test: DEBIAN += chromium
+# A browser, for the pages of MLflow that sweeps save; Slurm and PostgreSQL, for what is past one machine.
+test: DEBIAN += chromium slurmctld slurmd slurm-client munge slurm-wlm-basic-plugins postgresql
 test: system $(READY)
 	.venv/bin/ruff check .
 	.venv/bin/ruff format --check .

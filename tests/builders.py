@@ -30,6 +30,7 @@ def axes(**change: str) -> dict[str, str]:
     base: dict[str, str] = dict.fromkeys(AXES, "x") | {
         "scenario": "inference",
         "load": "-",
+        "host": "-",
         "model": "tiny",
         "torch": "bundled",
         "allocator": "ptmalloc",

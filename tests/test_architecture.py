@@ -45,9 +45,10 @@ def importers_of(package: str) -> set[str]:
 # Room -> rooms that it may import; a room stands above all that it imports. `__main__` is the command line.
 ROOMS = {
     "__main__": "commands config protocol",
-    "commands": "sweep job tracking report analysis results capture launch machine config matrix protocol",
+    "commands": "sweep fleet job tracking report analysis results capture launch machine config matrix protocol",
     "plugins": "sweep results machine config matrix protocol",
     "sweep": "job tracking report analysis results capture launch machine config matrix stats protocol",
+    "fleet": "results machine config protocol",
     "job": "tracking results checks capture launch machine config matrix protocol",
     "tracking": "results checks capture machine config matrix protocol",
     "report": "analysis results capture config matrix stats protocol",

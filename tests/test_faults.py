@@ -210,7 +210,9 @@ def test_a_sweep_goes_on_without_its_mlflow_server_and_is_recorded_later(tmp_pat
         ]
         [run] = [run for run in runs if run.data.tags["kind"] == "cell"]
         assert run.data.metrics["latency/processes"] == 3
-        assert len(client.list_artifacts(run.info.run_id, "logs")) == 3
+        [parent] = [run for run in runs if run.data.tags["kind"] == "sweep"]
+        archives = client.list_artifacts(parent.info.run_id, f"jobs/{cell.cell_id}")
+        assert [Path(archive.path).name for archive in archives] == [f"round-{number}.tar.gz" for number in range(3)]
         refused = ask(*SMALL, "tracking_uri=http://127.0.0.1:9", f"mlruns={tmp_path / 'own'}")
         assert refused.status == 2
         assert refused.err.startswith("runner: tracking_uri=http://127.0.0.1:9: MLflow can't be used (")

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
+from runner.analysis import hosts
 from runner.protocol.cell import ABSENT, owner_of
 from runner.protocol.errors import RunnerError
 from runner.protocol.torch_build import DISTRIBUTIONS
@@ -30,6 +31,11 @@ class Difference:
     def is_of_build(self) -> bool:
         """Whether it is the version of a package that belongs to a torch build."""
         return self.kind == VERSIONS and self.name in DISTRIBUTIONS
+
+    @property
+    def is_of_host(self) -> bool:
+        """Whether it follows from the host, as the kernel and libc do."""
+        return self.kind == HOST or (self.kind == VERSIONS and self.name == "libc")
 
     @property
     def text(self) -> str:
@@ -83,10 +89,17 @@ def _settings(cells: Cells) -> list[Difference]:
 def refuse_mixing(cells: Cells, allow: Sequence[str]) -> None:
     """Let only sweeps through whose times differ by the axes alone, or by differences of the kinds in ``allow``.
 
+    Where the cells name their hosts, the host is an axis, and what follows from it is no further difference.
+
     Raises:
         RunnerError: the message names every difference, and the option that allows it.
     """
-    refused = [difference for difference in differences(cells) if difference.kind not in allow]
+    are_named = bool(hosts.names_of(cells))
+    refused = [
+        difference
+        for difference in differences(cells)
+        if difference.kind not in allow and not (are_named and difference.is_of_host)
+    ]
     if refused:
         kinds = list(dict.fromkeys([*allow, *(difference.kind for difference in refused)]))
         raise RunnerError(

@@ -11,8 +11,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from runner.analysis import cause, pareto_front, same_model
+from runner.analysis import hosts as hosts_against
 from runner.analysis.comparability import SETTINGS, differences
 from runner.analysis.effects import largest_first
+from runner.analysis.hosts import Host, HostComparison
 from runner.analysis.noise import Noise
 from runner.analysis.ranking import Labels, Row, rank, warning
 from runner.matrix.rules import distinguishing_axes, matches
@@ -72,7 +74,9 @@ class Comparison:
     bound: float | None
     """The largest max_abs_err that was allowed for the best cell; None if no best cell was asked for."""
     noise: Noise | None = None
-    """The noise floor of the host; None if it is not known."""
+    """The noise floor of the host; None if it is not known, or there are several."""
+    hosts: HostComparison | None = None
+    """The hosts set against each other; None for one host, and where cells do not name theirs."""
 
     @property
     def warning(self) -> str:
@@ -85,7 +89,9 @@ def compare(
     baseline: Mapping[str, Sequence[str]],
     by: Sequence[str] = (),
     bound: float | None = None,
-    noise: Noise | None = None,
+    noise: Mapping[str, Noise] | None = None,
+    hosts: Sequence[Host] = (),
+    limit_ms: float | None = None,
 ) -> Comparison:
     """Rank, pair, and look for the best.
 
@@ -94,12 +100,15 @@ def compare(
         baseline: axis -> accepted values; empty for the sweeps' own baselines.
         by: axes whose values are ranked separately, like work.
         bound: largest absolute error of the best cell.
-        noise: the noise floor of the host of all sweeps, if it is known.
+        noise: host id -> noise floor, of the hosts of which it is known.
+        hosts: the hosts that the cells name, which are then ranked separately and set against each other.
+        limit_ms: for hosts: see runner.analysis.hosts.HostComparison.limit_ms.
 
     Raises:
         RunnerError: no right cell is a baseline as asked for.
     """
-    labels = _labelled(cells)
+    labels = _labelled(cells, bool(hosts))
+    by = [*by, *([hosts_against.AXIS] if len(hosts) > 1 else [])]
     # Its sweep names a cell only where nothing else does: see below.
     keys = distinguishing_axes([{k: v for k, v in its_labels.items() if k != "sweep"} for its_labels in labels])
     separating = [key for key in dict.fromkeys([*WORK, *by]) if key in keys or key in by]
@@ -109,11 +118,12 @@ def compare(
     baselines = _baselines(cells.rows, labels, keys, list(groups.values()), baseline, separating)
     # Some sweeps looked at their results more than once: the strictest level is valid for all of them.
     level = min((origin.level for origin in cells.origins), default=LEVEL)
-    floors = noise.floors if noise else None
+    prices = {origin.sweep: origin.usd_per_hour for origin in cells.origins}
     ranked = []
     for (name, members), choice in zip(groups.items(), baselines, strict=True):
-        its_baseline = None if choice is None else cells.rows[choice]
-        rows = rank([cells.rows[i] for i in members], its_baseline, level, floors, [labels[i] for i in members])
+        its_baseline, rows_of_group = None if choice is None else cells.rows[choice], [cells.rows[i] for i in members]
+        floors = _floors(rows_of_group, cells, noise or {})
+        rows = rank(rows_of_group, its_baseline, level, floors, [labels[i] for i in members], prices)
         ranked.append(_group(dict(zip(separating, name, strict=True)), rows, bound))
     # The sweep's own baseline where it is a baseline here.
     bases = sorted((index for index in baselines if index is not None), key=lambda i: not cells.rows[i].is_baseline)
@@ -123,7 +133,18 @@ def compare(
     # By what is shown and not by id, because equal cells of two versions of the runner have different ids.
     shown = {tuple(its_labels[key] for key in keys) for its_labels in labels}
     distinguishing = (*keys, "sweep") if len(shown) < len(cells.rows) else keys
-    return Comparison([o.sweep for o in cells.origins], distinguishing, ranked, effects, together, bound, noise)
+    known = list((noise or {}).values())
+    found = hosts_against.compare(cells, hosts, keys, limit_ms) if hosts else None
+    of_one = known[0] if len(known) == 1 and not hosts else None
+    return Comparison([o.sweep for o in cells.origins], distinguishing, ranked, effects, together, bound, of_one, found)
+
+
+def _floors(rows: Sequence[CellRow], cells: Cells, noise: Mapping[str, Noise]) -> Mapping[int, float] | None:
+    """The noise floors of the host of these cells; None if there are several hosts, or its floors are not known."""
+    host_of = {origin.sweep: origin.host_id for origin in cells.origins}
+    hosts = {host_of.get(row.sweep, "") for row in rows}
+    known = noise.get(hosts.pop()) if len(hosts) == 1 else None
+    return known.floors if known else None
 
 
 def _group(name: Labels, rows: Sequence[Row], bound: float | None) -> Group:
@@ -137,9 +158,15 @@ def _within(cell: CellRow, bound: float) -> bool:
     return cell.is_right and error is not None and error <= bound
 
 
-def _labelled(cells: Cells) -> list[dict[str, str]]:
-    """The labels of each cell, with what hosts and versions differ in; every cell has every name."""
+def _labelled(cells: Cells, are_hosts_named: bool) -> list[dict[str, str]]:
+    """The labels of each cell, with what hosts and versions differ in; every cell has every name.
+
+    Args:
+        are_hosts_named: whether the host is an axis of the cells, and what follows from it none.
+    """
     mixed = [difference for difference in differences(cells) if difference.kind != SETTINGS]
+    if are_hosts_named:
+        mixed = [difference for difference in mixed if not difference.is_of_host]
     upgrade = next((difference for difference in mixed if difference.is_of_build and difference.name == "torch"), None)
     if upgrade is not None:
         # The bundled torch of each sweep is a build of its own; what came with it follows from it: see legend().

@@ -11,11 +11,13 @@ from dataclasses import dataclass, replace
 from runner import stats
 from runner.analysis import pareto_front, same_model
 from runner.analysis.cause import main_cause
+from runner.analysis.price import usd_per_million
 from runner.config import names
 from runner.matrix.rules import check_rule, matches
 from runner.protocol.cell import WORK, worded
 from runner.protocol.errors import RunnerError
 from runner.results.cells import LEVEL, CellRow, cell_row
+from runner.results.metric_names import Metric
 from runner.results.outcome import CellRecord
 
 # The text in place of an answer where a contaminated round takes part.
@@ -53,6 +55,8 @@ class Row:
     """Whether it is right, and no other right cell is as good in every figure of the front and better in one."""
     main_cause: str = "-"
     """What explains most of its distance from the baseline; ``-`` where there is nothing to explain."""
+    usd_per_million: float | None = None
+    """What a million samples cost; None where the host has no price."""
 
     @property
     def is_undecided(self) -> bool:
@@ -115,16 +119,18 @@ def rank_sweep(
     level: float = LEVEL,
     floors: Mapping[int, float] | None = None,
     sweep: str = "",
+    usd_per_hour: float | None = None,
 ) -> Ranking:
     """The ranking of a sweep's own cells; see `rank`.
 
     Args:
         baseline_id: cell_id of one of them, or empty.
         sweep: the name of its folder.
+        usd_per_hour: what its host costs, if that is known.
     """
     cells = [cell_row(record, sweep, record.cell_id == baseline_id) for record in records]
     baseline = next((cell for cell in cells if cell.is_baseline), None)
-    rows = rank(cells, baseline, level, floors)
+    rows = rank(cells, baseline, level, floors, prices={sweep: usd_per_hour})
     return Ranking(rows, distinguishing, {record.cell_id: record for record in records})
 
 
@@ -134,6 +140,7 @@ def rank(
     level: float = LEVEL,
     floors: Mapping[int, float] | None = None,
     labels: Sequence[Labels] | None = None,
+    prices: Mapping[str, float | None] | None = None,
 ) -> list[Row]:
     """Rows fastest first; then those whose output is wrong, then those without a measurement, in the order given.
 
@@ -143,6 +150,7 @@ def rank(
         level: the chance of calling any cell different when all are equal, see runner.sweep.rounds.level_of().
         floors: see `stats.compare`.
         labels: the labels of the cells, where those are more than their axes and settings.
+        prices: sweep -> USD per hour of its host, where that is known.
     """
     named = list(zip(cells, labels or [cell.labels for cell in cells], strict=True))
     base_labels = next((its_labels for cell, its_labels in named if cell is baseline), {})
@@ -160,6 +168,11 @@ def rank(
     rows = [
         _rated(Row(cell, its_labels, cell is baseline), baseline, does_equal_work)
         for (cell, its_labels), does_equal_work in zip(named, equal, strict=True)
+    ]
+    rows = [
+        replace(row, usd_per_million=usd_per_million(price, row.metrics.get(Metric.SAMPLES_PER_S)))
+        for row in rows
+        for price in [(prices or {}).get(row.cell.sweep)]
     ]
     rows = _with_verdicts(rows, baseline, level, floors)
     rows = _with_front(rows, [baseline is None or does_equal_work for does_equal_work in equal])

@@ -29,7 +29,8 @@ def difference(first: CellRow, second: CellRow) -> str:
     parts += [f"its fp32 outputs {apart}"] if distance >= _SAME else []
     return (
         f"the model differs between torch builds: {', '.join(parts)} (the same seed made another), so there is no "
-        "speed-up across them; to compare, give both the same weights from a file, as in model.kwargs.weights=FILE"
+        "speed-up across them; measure both in one sweep, which hands the weights over, or give both the same from a "
+        "file, as in model.kwargs.weights=FILE"
     )
 
 

@@ -25,7 +25,7 @@ COMMANDS: Mapping[str, Command] = {
     "compare": Command(
         "compare",
         "Rank the cells of one or more sweeps, and show what each axis does.",
-        ("--baseline", "--by", "--best-under", "--allow", "--format", "--wide", "--top", "--mlruns"),
+        ("--baseline", "--by", "--best-under", "--p99-under", "--allow", "--format", "--wide", "--top", "--mlruns"),
         ("sweep", "all"),
     ),
     "explain": Command(
@@ -66,6 +66,18 @@ COMMANDS: Mapping[str, Command] = {
         "Make, list and remove the environments of other torch builds.",
         ("--again",),
         ("add", "list", "remove"),
+    ),
+    "fleet": Command(
+        "fleet",
+        "Measure a matrix on several hosts, a sweep on each, by Slurm, Ray or on this machine, and compare them.",
+        ("--mlruns",),
+        ("status", "wait", "cancel", "resume", "setting"),
+    ),
+    "pull": Command(
+        "pull",
+        "Fetch sweeps that other hosts recorded in an MLflow server: their folders are made again.",
+        ("--tracking-uri", "--mlruns"),
+        ("sweep",),
     ),
     "doctor": Command(
         "doctor",

@@ -16,17 +16,20 @@ from pathlib import Path
 from rich.markup import escape
 
 from runner.analysis import across_builds
+from runner.analysis import hosts as hosts_against
 from runner.analysis.comparability import refuse_mixing
 from runner.analysis.comparison import FIGURES, Comparison, compare, legend
+from runner.analysis.hosts import Host
 from runner.analysis.noise import Noise, in_words, newest
 from runner.commands.options import add_allow, add_format, add_mlruns, add_top, allowed, make_parser, words
 from runner.matrix.rules import check_rule
-from runner.protocol.cell import AXES
+from runner.protocol.cell import ABSENT, AXES
 from runner.protocol.errors import RunnerError
-from runner.report import data, fitting, sweep_end, tables, terminal
+from runner.report import data, escaping, fitting, sweep_end, tables, terminal
+from runner.report import hosts as hosts_tables
 from runner.report.answer import Answer, answer
 from runner.report.columns import COLUMNS, Place
-from runner.results import circumstances
+from runner.results import circumstances, planfile
 from runner.results.cells import LEVEL, Cells, read
 from runner.results.circumstances import Circumstances
 from runner.results.sweeps import find_all
@@ -40,6 +43,8 @@ def main(arguments: list[str]) -> int:
     options = _parser().parse_args(arguments)
     if options.top < 1:
         raise RunnerError(f"--top {options.top}: it must be at least 1")
+    if options.p99_under is not None and not 0 < options.p99_under < math.inf:
+        raise RunnerError(f"--p99-under {options.p99_under}: a latency is a finite number above 0, in milliseconds")
     if options.best_under is not None and not 0 <= options.best_under < math.inf:
         raise RunnerError(f"--best-under {options.best_under}: an error is a finite number of at least 0")
     baseline = _axes(options.baseline)
@@ -49,18 +54,32 @@ def main(arguments: list[str]) -> int:
     if not cells.rows:
         raise RunnerError(f"no cell of {', '.join(o.sweep for o in cells.origins)} has ended; name another sweep")
     refuse_mixing(cells, allowed(options.allow))
+    hosts = _hosts(cells, folders)
+    if options.p99_under is not None and not hosts:
+        raise RunnerError(f"--p99-under {options.p99_under:g}: it chooses among hosts, and these sweeps are of one")
     noise, notes = _noise(cells, Path(options.mlruns))
-    comparison = compare(cells, baseline, by, options.best_under, noise)
+    comparison = compare(cells, baseline, by, options.best_under, noise, hosts, options.p99_under)
     rows = [row for group in comparison.groups for row in group.rows]
-    notes = [*legend(cells), *across_builds.lines(rows, LEVEL, noise.floors if noise else None), *notes]
+    floors = comparison.noise.floors if comparison.noise else None
+    notes = [*legend(cells), *across_builds.lines(rows, LEVEL, floors), *notes]
     answers = _answers(comparison, folders)
     if options.format == "json":
         found = {"answers": [asdict(said) for said in answers], **data.as_data(comparison)}
+        if comparison.hosts:
+            found["across_hosts"] = hosts_tables.as_data(comparison.hosts)
         print(json.dumps(found, indent=1, allow_nan=False))
     elif options.format == "csv":
         sys.stdout.write(data.comparison_csv(comparison))
     elif options.format == "md":
-        print("\n\n".join([*(said.markdown for said in answers), tables.markdown(comparison, options.top, notes)]))
+        print(
+            "\n\n".join(
+                [
+                    *_across(comparison),
+                    *(said.markdown for said in answers),
+                    tables.markdown(comparison, options.top, notes),
+                ]
+            )
+        )
     else:
         _show(comparison, answers, options.top, notes, options.wide)
     return 0
@@ -81,6 +100,12 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--by", metavar="AXIS,...", help="rank the cells of each value of these axes by themselves")
     parser.add_argument(
         "--best-under", metavar="X", type=float, help="also name the fastest cell whose max_abs_err is at most X"
+    )
+    parser.add_argument(
+        "--p99-under",
+        metavar="MS",
+        type=float,
+        help="for sweeps of several hosts: also name the cheapest cell whose p99 is at most this many milliseconds",
     )
     add_allow(parser)
     add_format(parser, "csv")
@@ -119,16 +144,45 @@ def _axes(text: str | None) -> Mapping[str, Sequence[str]]:
     return check_rule({name: value for name, _, value in pairs}, "--baseline")
 
 
-def _noise(cells: Cells, mlruns: Path) -> tuple[Noise | None, list[str]]:
-    """The noise floor of the host of these cells, if one is known, and the notes about it."""
+def _noise(cells: Cells, mlruns: Path) -> tuple[dict[str, Noise], list[str]]:
+    """Host id -> noise floor of the hosts of these cells, where it is known, and the notes about them."""
     if len(cells.rows) < 2:
-        return None, []
-    hosts = {origin.host_id for origin in cells.origins}
-    if len(hosts) > 1:
-        return None, ["the cells are of several hosts: no noise floor holds for all of them"]
-    noise, passed_over = newest(mlruns, hosts.pop())
+        return {}, []
     rounds = max(len(row.medians_s) for row in cells.rows)
-    return noise, [in_words(noise, rounds, datetime.now(timezone.utc)), *passed_over]
+    known, notes = dict[str, Noise](), list[str]()
+    host_of_sweep = {origin.sweep: origin.host_id for origin in cells.origins}
+    name_of = {host_of_sweep[row.sweep]: row.axes.get(hosts_against.AXIS, ABSENT) for row in cells.rows}
+    if len(name_of) > 1 and not hosts_against.names_of(cells):
+        return {}, ["the cells are of several hosts: no noise floor holds for all of them"]
+    for host_id, name in name_of.items():
+        noise, passed_over = newest(mlruns, host_id)
+        if noise is not None:
+            known[host_id] = noise
+        said = in_words(noise, rounds, datetime.now(timezone.utc))
+        notes += [*([said] if len(name_of) == 1 else [f"{name}: {said}"] if noise else []), *passed_over]
+    return known, notes
+
+
+def _hosts(cells: Cells, folders: Sequence[Path]) -> list[Host]:
+    """The hosts that the cells name, with what follows from each; empty for one host."""
+    folder_of = {folder.name: folder for folder in folders}
+    price_of = {origin.sweep: origin.usd_per_hour for origin in cells.origins}
+    hosts = []
+    for name, sweeps in hosts_against.names_of(cells).items():
+        first = folder_of[sweeps[0]]
+        where, host = circumstances.read(first), planfile.read_host(first)
+        facts = {
+            "cpu": where.cpu,
+            "cores": str(where.cores or ABSENT),
+            "memory": f"{host.memory_gib} GiB" if host.memory_gib else "",
+            "kernel": host.kernel,
+            "libc": host.libc,
+            "governor": host.governor,
+        }
+        known = {key: value for key, value in facts.items() if value}
+        prices = {price_of[sweep] for sweep in sweeps}
+        hosts.append(Host(name, sweeps, where.cores, prices.pop() if len(prices) == 1 else None, known))
+    return hosts
 
 
 def _answers(comparison: Comparison, folders: Sequence[Path]) -> list[Answer]:
@@ -140,9 +194,29 @@ def _answers(comparison: Comparison, folders: Sequence[Path]) -> list[Answer]:
     ]
 
 
+def _across(comparison: Comparison) -> list[str]:
+    """The hosts set against each other, as Markdown; empty for one host."""
+    if comparison.hosts is None:
+        return []
+    section = hosts_tables.section(comparison.hosts, len(comparison.hosts.cells))
+    said = " ".join(hosts_against.sentences(comparison.hosts))
+    notes = [f"- {escaping.markdown(note)}" for note in section.notes]
+    return [escaping.markdown(said), f"## {section.title}", "\n".join(tables.markdown_table(section)), "\n".join(notes)]
+
+
 def _show(comparison: Comparison, answers: Sequence[Answer], top: int, notes: Sequence[str], is_wide: bool) -> None:
     console = terminal.make_console()
     sections = tables.sections(comparison, top) if is_wide else fitting.sections(comparison, top, console.width)
+    if comparison.hosts:
+        for sentence in hosts_against.sentences(comparison.hosts):
+            console.print(sentence, markup=False)
+        console.print()
+        section = hosts_tables.section(comparison.hosts, top)
+        console.print(f"[bold]{escape(section.title)}[/bold]", highlight=False)
+        terminal.print_folded(console, tables.drawn(section, is_tight=True, is_folding=True))
+        for note in section.notes:
+            console.print(note, markup=False)
+        console.print()
     # The rankings come first, one per group; each is headed by its answer.
     for section, said in itertools.zip_longest(sections, answers):
         if said is not None:

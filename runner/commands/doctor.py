@@ -22,6 +22,7 @@ from runner.launch import libraries
 from runner.machine import host, installation, servers, torch_environments
 from runner.machine.capabilities import Machine, this_machine
 from runner.machine.torch_builds import bundled
+from runner.protocol import energy
 from runner.protocol.cell import BUNDLED
 from runner.protocol.errors import RunnerError
 from runner.report import escaping, tables, terminal
@@ -149,6 +150,8 @@ def _captures() -> Iterator[Finding]:
     reasons = probe.unavailable(CaptureConf(itt=IttCaptureConf(), toplev=ToplevCaptureConf()))
     for name, file in (("itt", str(probe.collector())), ("toplev", str(topdown.SCRIPT))):
         yield Finding("capture", name, CAN_NOT if name in reasons else CAN, reasons.get(name, file))
+    counted, reason = energy.counters()
+    yield Finding("energy", "joules per sample", CAN if counted else CAN_NOT, reason or f"of {len(counted)} packages")
     missing = shutil.which("perf") is None
     mend = "apt-get install linux-perf" if missing else ""
     yield Finding("capture", "counters", MISSING if missing else CAN, probe.perf_counters().source, mend)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from runner.config import named_models, names, serving
 from runner.config.captures import check as check_capture
-from runner.config.sweep_options import AUTO, RACE
+from runner.config.sweep_options import AUTO, RACE, parse_shard
 from runner.protocol.cell import ENTRIES
 from runner.protocol.declaration import ABSENT, Declaration, as_text
 from runner.protocol.errors import RunnerError
@@ -79,6 +79,8 @@ def check(config: Config) -> None:
         )
     if cell.twin in ("", ABSENT):
         raise RunnerError(f"twin={cell.twin}: a twin needs a name of its own, as in twin=a,b; null for none")
+    if config.shard is not None:
+        parse_shard(config.shard)
     if config.tracking_uri is not None:
         names.check_address("tracking_uri", config.tracking_uri)
     names.check_target("model._target_", cell.model.target)
@@ -89,3 +91,5 @@ def check(config: Config) -> None:
     names.check_folder("mlruns", config.mlruns)
     if cell.twin is not None:
         names.check_name("twin", cell.twin)
+    if cell.host is not None:
+        names.check_name("host", cell.host)

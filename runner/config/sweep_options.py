@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from runner.protocol.declaration import of_sweep
+from runner.protocol.errors import RunnerError
 
 # rounds=auto: as many as it takes to tell the cells apart.
 AUTO = "auto"
@@ -90,7 +92,34 @@ class SweepOptions:
     baseline: Mapping[str, Any] = of_sweep(
         "The axes of the cell that speed-ups refer to, like {allocator: ptmalloc}; empty: the first cell.", {}
     )
+    shard: str | None = of_sweep(
+        "Which part of the matrix is measured, as in shard=2/5, the second of five; the baseline is in every part.",
+        None,
+    )
+    usd_per_hour: float | None = of_sweep(
+        "What this host costs in USD per hour, for the cost of a million samples; fleet fills it in.",
+        None,
+        above=0,
+        unit="USD per hour",
+    )
     mlruns: str = of_sweep("The folder of all results: mlflow.db, artifacts/ and sweeps/.", "mlruns")
     tracking_uri: str | None = of_sweep(
         "The http:// address of an MLflow server to record in instead of mlflow.db.", None
     )
+
+
+# More parts than this are no help: the baseline is measured in each.
+MOST_SHARDS = 1000
+
+
+def parse_shard(text: str) -> tuple[int, int]:
+    """Which part, counted from 1, of how many.
+
+    Raises:
+        RunnerError: the text is not of the form ``2/5``, or names no part.
+    """
+    match = re.fullmatch(r"([1-9]\d{0,3})/([1-9]\d{0,3})", text, re.ASCII)
+    part, parts = (int(match[1]), int(match[2])) if match else (0, 0)
+    if not 1 <= part <= parts <= MOST_SHARDS:
+        raise RunnerError(f"shard={text}: it must be like 2/5, one of at most {MOST_SHARDS} parts, counted from 1")
+    return part, parts

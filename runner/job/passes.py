@@ -72,7 +72,9 @@ def place_here(cell: Cell) -> launch.PlacedCell:
 def spec_of(placed: launch.PlacedCell, config: Config, result_path: Path, captures: CaptureConf) -> JobSpec:
     """The job file of a cell's timing pass, with the captures that follow the timed loop in the same process."""
     cell, placement = placed.cell, placed.placement
-    evidence_log = LATER_EVIDENCE_LOG if config.sweep.round else EVIDENCE_LOG
+    # In a later round, and where a capture logs more of it, one iteration is enough to prove what ran.
+    is_enough = config.sweep.round or config.capture.onednn is not None
+    evidence_log = LATER_EVIDENCE_LOG if is_enough else EVIDENCE_LOG
     return JobSpec(
         cell_id=config.sweep.cell_id,
         round=config.sweep.round,
@@ -95,15 +97,20 @@ def can_repeat(cell: Cell) -> bool:
     return cell.instances == 1 and not cell.scenario.is_served
 
 
-def with_reference(spec: JobSpec, config: Config) -> JobSpec:
-    """The job file with the place at which the sweep keeps the reference of the cell's model.
+def with_shared_files(spec: JobSpec, config: Config) -> JobSpec:
+    """The job file with the places at which the sweep keeps the reference and the weights of the cell's model.
 
     Raises:
         RunnerError: the cell's entry in the sweep's folder can't be read.
     """
     sweep = Path(config.sweep.directory)
     identity = ledger.read_cell(sweep, spec.cell_id).identity
-    return replace(spec, reference=str(references.kept_file(sweep, spec.cell, identity, spec.input_sets)))
+    weights = references.weights_file(sweep, spec.cell)
+    return replace(
+        spec,
+        reference=str(references.kept_file(sweep, spec.cell, identity, spec.input_sets)),
+        weights=str(weights) if weights.exists() else "",
+    )
 
 
 def _steps(settings: IterationsConf) -> Steps:
@@ -247,7 +254,7 @@ def run_separately(
     folder.mkdir(exist_ok=True)
     result_path = folder / RESULT_FILE
     result_path.unlink(missing_ok=True)
-    spec = with_reference(spec_of(placed, config, result_path, CaptureConf()), config)
+    spec = with_shared_files(spec_of(placed, config, result_path, CaptureConf()), config)
     cell = replace(spec.cell, iterations=None, min_time_s=time_s, max_time_s=time_s, target_ci_pct=None)
     # Its latencies don't count: nothing is measured again.
     spec = replace(spec, cell=cell, repeats=0)

@@ -1,4 +1,8 @@
-"""Where a sweep keeps the fp32 references of its models: computed by the first job that needs one, for all others."""
+"""Where a sweep keeps what its jobs share of a model: the fp32 reference, and weights that are handed over.
+
+A reference is computed by the first job that needs it. Weights are in a file only where torch builds would make
+different ones from one seed.
+"""
 
 from __future__ import annotations
 
@@ -28,11 +32,18 @@ def kept_file(sweep: Path, cell: Cell, identity: Mapping[str, str], input_sets: 
     return sweep / FOLDER / f"{content_hash.short(text.encode())}.pt"
 
 
+def weights_file(sweep: Path, cell: Cell) -> Path:
+    """The file for the weights of a cell's model, whatever its torch build."""
+    asked = [cell.model.target, dict(cell.model.kwargs), cell.batch_size, cell.sequence_length, cell.seed]
+    text = json.dumps(asked, sort_keys=True, default=str)
+    return sweep / FOLDER / f"weights-{content_hash.short(text.encode())}.pt"
+
+
 def of_model(identity: Mapping[str, str]) -> dict[str, str]:
     """The part of a cell's identity that changes what its model computes in fp32."""
     return {name: value for name, value in identity.items() if not name.startswith(_NO_PART)}
 
 
 def forget(sweep: Path) -> None:
-    """Remove a sweep's references: with the sweep their use ends, and they can be computed again."""
+    """Remove what a sweep's jobs shared: with the sweep its use ends, and it can be computed again."""
     shutil.rmtree(sweep / FOLDER, ignore_errors=True)

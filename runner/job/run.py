@@ -20,7 +20,7 @@ from runner.config.schema import Config
 from runner.job import listener, passes
 from runner.job.first_look import FirstLook
 from runner.job.serving import session as serving
-from runner.machine import disk
+from runner.machine import disk, host
 from runner.protocol import contamination, stored
 from runner.protocol.cell import Cell
 from runner.protocol.errors import RunnerError, StorageError
@@ -73,6 +73,7 @@ def _run(config: Config, resolved_yaml: str) -> Outcome:
     try:
         if cell.key != ledger.read_cell(sweep, cell_id).key:
             raise RunnerError("the configuration changed while the sweep ran: start the sweep again")
+        _check_host(sweep)
         _clear(folder)
         outcome = _retried(cell, config, folder, unfinished)
     except StorageError:
@@ -93,6 +94,20 @@ def _run(config: Config, resolved_yaml: str) -> Outcome:
     if interrupted is not None:
         raise interrupted
     return outcome
+
+
+def _check_host(sweep: Path) -> None:
+    """Refuse a job of a sweep that was planned on another host: its cells name that host's CPU, cores and libraries.
+
+    Raises:
+        RunnerError: this host is another one, by name.
+    """
+    planned, here = ledger.read_sweep(sweep), host.fingerprint()
+    if planned.host_id != here["host_id"]:
+        raise RunnerError(
+            f"the sweep was planned on host {planned.hostname or planned.host_id}, and this is {here['hostname']}: its "
+            "result would be filed under the wrong machine"
+        )
 
 
 def _clear(folder: Path) -> None:
@@ -234,7 +249,7 @@ def launch_pass(
     Args:
         looks: whether its workers look at operators and kernels.
     """
-    spec = passes.with_reference(passes.spec_of(placed, config, folder / RESULT_FILE, captures), config)
+    spec = passes.with_shared_files(passes.spec_of(placed, config, folder / RESULT_FILE, captures), config)
     spec = replace(spec, looks=looks)
     measure = serving.measure if placed.cell.scenario.is_served else passes.measure
     measured = measure(placed, config, folder, spec)

@@ -40,6 +40,7 @@ class Candidate:
         """The same for all cells whose models, batches and sequences are the same."""
         model = self.cell.model
         asked = [FORMAT, model.target, dict(model.kwargs), self.cell.batch_size, self.cell.sequence_length]
+        asked += [self.cell.seed]
         text = json.dumps([asked, references.of_model(self.identity)], sort_keys=True, default=str)
         return content_hash.short(text.encode())
 
@@ -68,24 +69,73 @@ class Trials:
             timeout_s: the seconds after which trials are stopped.
         """
         trials = dict[str, Trial]()
-        builds = {build.python: build for c in waiting.values() for build in [build_of(c.cell.torch)]}
-        for build in builds.values():
-            own = {key: c for key, c in waiting.items() if build_of(c.cell.torch).python == build.python}
+        for own in _by_build(waiting):
             for number, candidate in enumerate(own.values()):
                 write_json(self.folder / JOB_FILE.format(number), self._job(candidate.cell, timeout_s))
-            ended = self._start(build, timeout_s)
+            ended = self._start(build_of(next(iter(own.values())).cell.torch), timeout_s)
             for number, (key, candidate) in enumerate(own.items()):
                 trials[key] = self._taken(number, key, candidate, ended, timeout_s)
-            for left in self.folder.glob("*.json"):
-                left.unlink()
+            self._clear()
         return trials
+
+    def hand_over_weights(
+        self, candidates: Sequence[Candidate], trials: Mapping[str, Trial], sweep: Path, timeout_s: float
+    ) -> list[str]:
+        """Give a model one set of weights in all torch builds of a sweep, where the same seed makes several.
+
+        The first build's are left where the jobs of all builds look for them.
+
+        Args:
+            candidates: the cells of the sweep.
+            trials: key -> trial of their models.
+            sweep: the sweep's folder.
+
+        Returns:
+            One sentence for each model to which this was done, or could not be.
+        """
+        same: dict[Path, dict[str, Candidate]] = {}
+        for candidate in candidates:
+            same.setdefault(references.weights_file(sweep, candidate.cell), {}).setdefault(candidate.key, candidate)
+        differing = {
+            file: found
+            for file, found in same.items()
+            if len({weights for key in found if (weights := trials.get(key, Trial()).weights)}) > 1
+        }
+        sentences = []
+        first = {file: next(iter(found.values())) for file, found in differing.items()}
+        for own in _by_build({str(file): candidate for file, candidate in first.items() if not file.exists()}):
+            for number, (name, candidate) in enumerate(own.items()):
+                Path(name).parent.mkdir(parents=True, exist_ok=True)
+                job = replace(self._job(candidate.cell, timeout_s), weights=name)
+                write_json(self.folder / JOB_FILE.format(number), job)
+            ended = self._start(build_of(next(iter(own.values())).cell.torch), timeout_s)
+            for number, candidate in enumerate(own.values()):
+                problem = self._result(number, ended, timeout_s).problem
+                if problem:
+                    sentences.append(f"model={candidate.cell.model.name}: {problem}")
+            self._clear()
+        for file, candidate in first.items():
+            if file.exists():
+                # What the trials computed, they computed with other weights.
+                for other in differing[file].values():
+                    self._reference_of(other).unlink(missing_ok=True)
+                sentences.append(
+                    f"model={candidate.cell.model.name}: the torch builds make different weights from one seed, so all "
+                    f"get those of torch={candidate.cell.torch.name}"
+                )
+        return sentences
+
+    def _clear(self) -> None:
+        for left in self.folder.glob("*.json"):
+            left.unlink()
 
     def _taken(self, number: int, key: str, candidate: Candidate, ended: execute.Ended, timeout_s: float) -> Trial:
         """The result of one trial, which is kept with its reference if the model has passed."""
         trial = self._result(number, ended, timeout_s)
         if trial.problem is None:
-            _keep(key, trial)
             cell = replace(candidate.cell, sequence_length=trial.sequence_length)
+            for kept in {key, replace(candidate, cell=cell).key}:
+                _keep(kept, trial)
             reference = self.folder / REFERENCE_FILE.format(number)
             reference.replace(self._reference_of(replace(candidate, cell=cell)))
         return trial
@@ -124,6 +174,14 @@ class Trials:
             kept = references.kept_file(sweep, cell, candidate.identity, cell.inputs)
             kept.parent.mkdir(exist_ok=True)
             shutil.move(file, kept)
+
+
+def _by_build(candidates: Mapping[str, Candidate]) -> list[dict[str, Candidate]]:
+    """The same candidates, those of each torch build together: one process tries them."""
+    found: dict[str, dict[str, Candidate]] = {}
+    for key, candidate in candidates.items():
+        found.setdefault(build_of(candidate.cell.torch).python, {})[key] = candidate
+    return list(found.values())
 
 
 def in_words(waiting: Mapping[str, Candidate]) -> str:

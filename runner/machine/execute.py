@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from runner.machine.announcements import Announcements
-from runner.machine.processes import Process, processes_with_marker, start_ticks
+from runner.machine.processes import Process, boot_id, processes_with_marker, start_ticks
 from runner.machine.stop_signals import shielded
 
 # A process has this long to end by itself after SIGTERM; then it is killed.
@@ -203,6 +203,19 @@ def _stop(process: subprocess.Popen[bytes], marker: str) -> None:
                 with contextlib.suppress(ProcessLookupError):
                     os.kill(pid, signal.SIGKILL)
             time.sleep(0.02)
+
+
+def start_detached(argv: Sequence[str], cwd: Path, log: Path) -> Process:
+    """Start a process that outlives this one, in a session of its own; what it prints is added to a file.
+
+    Raises:
+        OSError: it can't be started.
+    """
+    with log.open("ab") as out:
+        started = subprocess.Popen(
+            list(argv), cwd=cwd, stdin=subprocess.DEVNULL, stdout=out, stderr=out, start_new_session=True
+        )
+    return Process(started.pid, start_ticks(started.pid) or 0, boot_id())
 
 
 # The status of a short command that could not be started or did not end in time, as shells have it.

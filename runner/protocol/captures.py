@@ -27,7 +27,8 @@ class Steps(Iterations):
 
 # The median of three is the first that one disturbed iteration can't move.
 LEAST_LOGGED = 3
-# What the evidence needs of oneDNN's log; in later rounds one slow iteration, because the rounds are repetitions.
+# What the evidence needs of oneDNN's log, where nothing else times its kernels; one slow iteration in later rounds,
+# which are repetitions, and where a capture times them.
 EVIDENCE_LOG = Steps(iterations=LEAST_LOGGED, max_s=2.0, least=LEAST_LOGGED)
 LATER_EVIDENCE_LOG = Steps(iterations=LEAST_LOGGED, max_s=2.0)
 

@@ -254,6 +254,9 @@ class Cell:
         "A second name for a cell, so that it can be run against itself, as in twin=a,b; nothing else changes.",
         None,
     )
+    host: str | None = axis(
+        "The name of the host that measures it, which fleet fills in; on one machine it means nothing.", None
+    )
     warmup: int = setting(
         "Untimed iterations before the timed ones; at least 2, in which TorchScript, torch.compile and IPEX prepare "
         "themselves, and one per input set are run.",
@@ -330,8 +333,11 @@ class Cell:
         Results are filed under the ``cell_id`` of runner.sweep.identity, which also has what they ran with.
         """
         parts = asdict(self)
+        # These axes are younger than results that stand.
         if self.torch == Torch():
-            del parts["torch"]  # the axis is younger than results that stand
+            del parts["torch"]
+        if self.host is None:
+            del parts["host"]
         text = json.dumps(parts, sort_keys=True, separators=(",", ":"), default=str)
         return content_hash.short(text.encode())
 

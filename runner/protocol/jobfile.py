@@ -76,6 +76,9 @@ class JobSpec:
     reference: str = ""
     """The file that keeps the fp32 reference for all jobs of the sweep with this model, seed and inputs, made by the
     first of them; empty if the worker computes one for itself."""
+    weights: str = ""
+    """The file with the weights that the model has in all torch builds of the sweep: the trial of the first build makes
+    it, and all jobs load it where it exists. Empty if each build makes its own from the seed."""
     request: str = ""
     """The file in which a worker behind a server leaves the body of a request for the load generator; else empty."""
     format: int = FORMAT

@@ -80,6 +80,8 @@ class Window:
     """By how much the resident set is larger after the window than before; None if the kernel does not say."""
     cache_bytes: Count | None = None
     """The size of all caches of the process's CPUs together; None where they were left as they were."""
+    energy_j: Duration | None = None
+    """Joules that the CPU's packages used, whoever used them; None where no counter of theirs can be read."""
     overwritten_bytes: Count = 0
     """What was written before each iteration to overwrite the caches; 0 where they were left as they were."""
 

@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 
 from runner.protocol.stored import Count
 
-# History: 1 = first version.
-FORMAT = 1
+# History: 1 = first version; 2 = the hash of the weights.
+FORMAT = 2
 
 # A job file and what is found out with it, by the number of the job in the folder of the trial.
 JOB_FILE, TRIAL_FILE, REFERENCE_FILE = "job-{}.json", "trial-{}.json", "reference-{}.pt"
@@ -24,6 +24,8 @@ class Trial:
     """Whether an operator on images ran, or an input has four dimensions: without any, memory formats mean nothing."""
     sequence_length: Count | None = None
     """The tokens per sequence that it takes where the cell names none; None if the cell does, or it has none."""
+    weights: str = ""
+    """The hash of its weights, see runner.protocol.evidence.ModelEvidence; empty if it has not passed."""
     notes: Sequence[str] = field(default_factory=list)
     """What a reader of its results should know, one sentence each: random weights."""
     format: int = FORMAT

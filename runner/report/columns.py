@@ -305,6 +305,15 @@ COLUMNS = (
         mark=_evidence_mark,
     ),
     Column(
+        "USD per million",
+        "What a million samples cost on a machine at this price that does nothing else.",
+        lambda row: "-" if row.usd_per_million is None else f"{row.usd_per_million:.3g}",
+        # In MLflow it is a figure like any other: its views are the same for sweeps without a price.
+        frozenset({Place.SWEEP, Place.COMPARE, Place.PAGE}),
+        Metric.USD_PER_MILLION,
+        is_shown=lambda rows: any(row.usd_per_million is not None for row in rows),
+    ),
+    Column(
         "front",
         "A star marks the Pareto front: no other right cell is as good in every figure and better in one.",
         lambda row: "*" if row.on_front else "",

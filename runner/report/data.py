@@ -57,6 +57,7 @@ def cell(row: Row, rank: int, is_best: bool = False) -> dict[str, Any]:
         "speedup_low": low,
         "speedup_high": high,
         "difference": row.answer,
+        "usd_per_million_samples": row.usd_per_million,
         "noise_floor_pct": None if verdict is None or verdict.floor is None else 100 * verdict.floor,
         "p_holm": verdict.p_holm if verdict else None,
         "is_baseline": row.is_baseline,

@@ -34,7 +34,7 @@ def cell_end(row: Row, baseline: Row | None, distinguishing: Sequence[str], circ
         lines.append(markdown(f"Main cause: {row.main_cause}."))
     if row.cell.contamination:
         lines.append(markdown(f"Others disturbed it: {row.cell.contamination}."))
-    return CellEnd(row.main_cause, difference, row.speedup, "\n\n".join(lines))
+    return CellEnd(row.main_cause, difference, row.speedup, "\n\n".join(lines), row.usd_per_million)
 
 
 def _conclusion(row: Row, baseline: Row | None, distinguishing: Sequence[str], difference: str) -> str:

@@ -18,7 +18,6 @@ from runner.results.outcome import CellRecord
 _DESCRIBED = 5
 # How many failures and wrong outputs are named; the table has them all.
 _NAMED = 50
-UNDECIDED = "undecided (< 8 %): no clear difference; one of 8 % or more would have shown in this many rounds"
 ONE_ROUND = "one round: small differences may be luck; rounds=5 tells"
 
 
@@ -38,11 +37,19 @@ def below(
     notes += _shapes(rows, distinguishing, records or {})
     notes += _imprecise(rows, distinguishing)
     notes += _means(rows, distinguishing)
-    if any(row.answer.startswith("undecided") for row in rows):
-        notes.append(UNDECIDED)
+    notes += _undecided(rows)
     if most_rounds(rows) == 1 and sum(row.p50_ms is not None for row in rows) > 1:
         notes.append(ONE_ROUND)
     return notes
+
+
+def _undecided(rows: Sequence[Row]) -> list[str]:
+    """What ``undecided (< 8 %)`` means, with the figure of the first row that says it; none if no row does."""
+    said = next((row.answer for row in rows if row.answer.startswith("undecided (< ")), "")
+    if not said:
+        return []
+    least = said.partition("(< ")[2].rstrip(")")
+    return [f"{said}: no clear difference; one of {least} or more would most likely have shown in this many rounds"]
 
 
 def of_group(group: Group, distinguishing: Sequence[str], bound: float | None) -> list[str]:

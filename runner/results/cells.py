@@ -151,6 +151,8 @@ class Origin:
     """The versions of Python, libc and the distributions; ABSENT where not installed."""
     level: planfile.Level = LEVEL
     """The level of the comparisons that it was planned for: see runner.sweep.rounds.level_of()."""
+    usd_per_hour: planfile.Price | None = None
+    """What the host costs; None where nobody said so."""
 
 
 @dataclass(frozen=True)
@@ -163,14 +165,15 @@ class Cells:
 
 def origin(folder: Path) -> Origin:
     """What host.json and plan.json say about a sweep; the host is ``unknown`` without the file."""
-    host, level = planfile.read_host(folder), planfile.read_plan(folder).level
+    host, plan = planfile.read_host(folder), planfile.read_plan(folder)
     versions = {"python": host.python, "libc": host.libc, **host.versions}
     return Origin(
         folder.name,
         host.host_id,
         {**{name: getattr(host, name) or ABSENT for name in _STATE}, **host.inherited},
         {name: version or ABSENT for name, version in versions.items()},
-        LEVEL if level is None else level,
+        LEVEL if plan.level is None else plan.level,
+        plan.usd_per_hour,
     )
 
 
@@ -243,7 +246,10 @@ def save(cells: Sequence[CellRow], origin: Origin, folder: Path, causes: Mapping
     columns["host_id"] = pa.array([origin.host_id] * len(cells), pa.string())
     for name, value in (("host_state", origin.state), ("versions", origin.versions)):
         columns[name] = pa.array([json.dumps(dict(value), sort_keys=True)] * len(cells), pa.string())
-    table = pa.table(columns).replace_schema_metadata({"runner.format": FORMAT, "runner.level": repr(origin.level)})
+    metadata = {"runner.format": FORMAT, "runner.level": repr(origin.level)}
+    if origin.usd_per_hour is not None:
+        metadata["runner.usd_per_hour"] = repr(origin.usd_per_hour)
+    table = pa.table(columns).replace_schema_metadata(metadata)
     temporary = folder / f".{CELLS_FILE}.{os.getpid()}.tmp"
     pq.write_table(table, temporary)
     temporary.replace(folder / CELLS_FILE)
@@ -342,12 +348,14 @@ def _rows(file: Path, data: dict[str, list[Any]], metadata: Mapping[bytes, bytes
         odd = next((name for name, value in row.metrics.items() if math.isinf(value) and name not in _ENDS), None)
         if odd:
             raise FormatError(f"{file} can't be read: {odd} is infinite")
+    price = metadata.get(b"runner.usd_per_hour")
     origin_of = {
         "sweep": file.parent.name,
         "host_id": data["host_id"][0],
         "state": stored.parse_json(file, data["host_state"][0]),
         "versions": stored.parse_json(file, data["versions"][0]),
         "level": float(metadata[b"runner.level"]),
+        "usd_per_hour": None if price is None else float(price),
     }
     return rows, stored.typed(Origin, origin_of, file)
 

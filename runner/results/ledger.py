@@ -86,6 +86,8 @@ class CellEnd:
     """The baseline's median latency over the cell's; None where there is none."""
     description: str = ""
     """What was measured and what came out of it, as Markdown."""
+    usd_per_million: Figure | None = None
+    """What a million samples cost in USD; None where the host has no price."""
 
 
 @dataclass(frozen=True)

@@ -18,6 +18,8 @@ class Metric(Word):
     ITERATIONS = "latency/iterations"
     PROCESSES = "latency/processes"
     SAMPLES_PER_S = "throughput/samples_per_s"
+    USD_PER_MILLION = "price/usd_per_million_samples"
+    ENERGY = "energy/joules_per_sample"
     RSS_PEAK = "memory/rss_peak_mb"
     MINOR_FAULTS = "faults/minor_per_iteration"
     MAJOR_FAULTS = "faults/major_per_iteration"

@@ -57,6 +57,12 @@ def _of_window(window: Window, latencies_s: Sequence[float]) -> dict[str, float]
     return {name: value for name, value in figures.items() if value is not None}
 
 
+def _of_energy(windows: Sequence[Window], samples_per_s: float) -> dict[str, float]:
+    """The power of the packages while the cell was timed, and the energy of a sample; nothing if it isn't counted."""
+    watts = _median(None if window.energy_j is None else window.energy_j / window.wall_s for window in windows)
+    return {} if watts is None else {"energy/watts": watts, Metric.ENERGY: watts / samples_per_s}
+
+
 def _of_evidence(result: WorkerResult) -> dict[str, float]:
     return {} if result.evidence is None else {Metric.THREADS: float(result.evidence.openmp.torch_threads)}
 
@@ -178,6 +184,7 @@ def cell_metrics(record: CellRecord) -> dict[str, float]:
         **_over_rounds([_of_window(window, latencies_s) for window, latencies_s in windows]),
         **_over_rounds([_of_evidence(result) for result in finished.values()]),
         **_of_surroundings(record, [window for window, _ in windows]),
+        **_of_energy([window for window, _ in windows], median(per_round.values())),
         **_over_rounds([dict(outcome.figures) for outcome in record.outcomes]),
         **{name: value for name, value in record.outcomes[0].figures.items() if name.startswith(CAPTURED)},
         **(record.captured.figures if record.captured else {}),

@@ -14,6 +14,8 @@ PLAN_FILE, HOST_FILE = "plan.json", "host.json"
 
 # The chance of a false alarm that a comparison allows.
 Level = Annotated[float, Range(1e-9, 0.5)]
+# USD per hour of a host.
+Price = Annotated[float, Range(1e-9, 1e9)]
 
 
 @dataclass(frozen=True)
@@ -42,6 +44,8 @@ class StoredPlan:
     seed: int | None = None
     level: Level | None = None
     """The level of each comparison, see runner.sweep.rounds.level_of(); None in older files."""
+    usd_per_hour: Price | None = None
+    """What the host costs; None where nobody said so."""
     cells: Sequence[StoredCell] = ()
     order: Sequence[Any] = ()
     """One entry per job."""

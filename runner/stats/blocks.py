@@ -100,7 +100,7 @@ class Fit:
             rounds, connected = self._error_of_rounds(self.inverse, baseline, cells)
         parts = [variance[cells] / count[cells], variance[baseline] / count[baseline] * np.ones(len(cells)), rounds]
         square = np.asarray(sum(parts))
-        freedom = _satterthwaite(parts, [df[cells], df[baseline], np.asarray(self.total_df)])
+        freedom = satterthwaite(parts, [df[cells], df[baseline], np.asarray(self.total_df)])
         # Where one variance is pooled for all, that is the residuals' own degrees of freedom.
         freedom = np.minimum(freedom, self.total_df)
         freedom = np.where((df[cells] >= self.total_df) & (df[baseline] >= self.total_df), self.total_df, freedom)
@@ -209,7 +209,7 @@ def _sharper(
     paired = of_rounds / shared
     unpaired = parts[0] + parts[1]
     unpaired = np.maximum(unpaired, unpaired / 2 + of_rounds / 4 * (1 / count[0] + 1 / count[1]))
-    df = _satterthwaite(parts, [np.asarray(float(n - 1)) for n in count])
+    df = satterthwaite(parts, [np.asarray(float(n - 1)) for n in count])
     error, df = np.sqrt(np.where(is_seen, paired, unpaired)), np.where(is_seen, shared - 1.0, df)
     return Differences(log_ratio, error, df, student_p(log_ratio / error, df))
 
@@ -222,12 +222,12 @@ def _unpaired(logs: Floats, has: NDArray[np.bool_], baseline: int, cells: NDArra
     variance = (np.where(has, logs - mean[:, None], 0.0) ** 2).sum(axis=1) / freedom
     variance = np.maximum(variance, RESOLUTION**2)
     parts = [variance[cells] / count[cells], variance[baseline] / count[baseline] * np.ones(len(cells))]
-    df = _satterthwaite(parts, [freedom[cells], freedom[baseline]])
+    df = satterthwaite(parts, [freedom[cells], freedom[baseline]])
     nothing = np.full(len(cells), np.nan)
     return Differences(mean[baseline] - mean[cells], np.sqrt(np.asarray(sum(parts))), df, nothing)
 
 
-def _satterthwaite(parts: Sequence[Floats], freedom: Sequence[Floats]) -> Floats:
+def satterthwaite(parts: Sequence[Floats], freedom: Sequence[Floats]) -> Floats:
     """The degrees of freedom of a sum of variances (Satterthwaite 1946, Biometrics Bull. 2(6))."""
     squares = [part**2 / np.maximum(df, RESOLUTION) for part, df in zip(parts, freedom, strict=True)]
     return np.asarray(np.asarray(sum(parts)) ** 2 / np.asarray(sum(squares)))

@@ -65,6 +65,7 @@ def write_plan(plan: SweepPlan) -> None:
             "seed": settings.cell.seed,
             "rounds": settings.rounds,
             "level": plan.level,
+            "usd_per_hour": settings.usd_per_hour,
             "cells": [
                 {"cell_id": planned.cell_id, "axes": planned.cell.axes, "command": planned.command}
                 for planned in matrix.runnable

@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from math import prod
+from math import ceil, prod
 from pathlib import Path
 
 from runner.analysis.ranking import pick_baseline
@@ -38,6 +38,8 @@ _MANY, _SILENCE_S = 100, 5.0
 
 # Overrides -> the configuration that they compose.
 Compose = Callable[[Sequence[str]], Config]
+# A combination of override key -> value, and whether an include rule made it.
+_Selected = tuple[Mapping[str, str], bool]
 # Prints one line.
 Say = Callable[[str], None]
 # Cells -> what is known of their models, by the key of the candidate; a model of which nothing is known may lack.
@@ -68,6 +70,8 @@ class SweepRequest:
     """The composed configuration with hydra.sweeper, as YAML: it becomes experiment.yaml of the parent run."""
     notes: Sequence[str] = ()
     """What to say at the start about how the request was understood, one sentence each."""
+    shard: tuple[int, int] = (1, 1)
+    """Which part of the matrix is measured, counted from 1, and of how many parts."""
 
 
 @dataclass(frozen=True)
@@ -229,18 +233,21 @@ def expand_matrix(request: SweepRequest, compose: Compose, say: Say = _silent) -
     """
     excludes = [check_rule(rule, "hydra.sweeper.exclude") for rule in request.exclude]
     includes = [check_rule(rule, "hydra.sweeper.include") for rule in request.include]
-    _check_size([request.choices, *includes])
-    selection = [(combination, False) for combination in combinations(request.choices)]
+    part, parts = request.shard
+    _check_size([request.choices, *includes], parts)
+    selection: list[_Selected] = [(combination, False) for combination in combinations(request.choices)]
     for rule in includes:
         defaults = {key: values[0] for key, values in request.choices.items()}
         words = {axis: [override_text.as_word(value) for value in values] for axis, values in rule.items()}
         selection += [({**defaults, **combination}, True) for combination in combinations(words)]
+    if parts > 1:
+        selection = _part_of(selection, part, parts, lambda one: _is_baseline(one, compose, excludes))
     matrix = Matrix()
     cell_keys: set[str] = set()
     progress = _Progress(len(selection), say)
     for combination, is_included in selection:
         progress.step()
-        overrides = tuple(f"{key}={value}" for key, value in combination.items())
+        overrides = _overrides(combination)
         config = compose(overrides)
         cell = config.cell
         if cell.key in cell_keys:
@@ -254,6 +261,36 @@ def expand_matrix(request: SweepRequest, compose: Compose, say: Say = _silent) -
         _sort_in(matrix, PlannedCell(config, overrides), say)
     matrix.idle_rules = [rule for rule in excludes if rule not in matrix.used_rules]
     return matrix
+
+
+def _overrides(combination: Mapping[str, str]) -> tuple[str, ...]:
+    return tuple(f"{key}={value}" for key, value in combination.items())
+
+
+def _part_of(
+    selection: Sequence[_Selected], part: int, parts: int, is_baseline: Callable[[_Selected], bool]
+) -> list[_Selected]:
+    """One of several parts of a matrix, every n-th combination of it, with the baseline before them.
+
+    The rest is not composed: a part of a large matrix begins as soon as a small matrix does.
+    """
+    baseline = next((index for index, one in enumerate(selection) if is_baseline(one)), None)
+    others = [index for index in range(len(selection)) if index != baseline][part - 1 :: parts]
+    return [selection[index] for index in ([] if baseline is None else [baseline]) + others]
+
+
+def _is_baseline(selected: _Selected, compose: Compose, excludes: Sequence[Mapping[str, Sequence[str]]]) -> bool:
+    """Whether a combination is a cell that the whole matrix may have as its baseline."""
+    combination, is_included = selected
+    planned = PlannedCell(compose(_overrides(combination)), _overrides(combination))
+    axes, wanted = planned.cell.axes, planned.config.baseline
+    if not is_included and any(matches(rule, axes) for rule in excludes):
+        return False
+    if wanted and not matches(check_rule(wanted, "baseline"), axes):
+        return False
+    alone = Matrix()
+    _sort_in(alone, planned, _silent)
+    return not alone.excluded
 
 
 class _Progress:
@@ -274,17 +311,18 @@ class _Progress:
         self._done += 1
 
 
-def _check_size(spans: Sequence[Mapping[str, Sequence[str]]]) -> None:
-    """Refuse a matrix of more than MOST_CELLS cells before the first one is composed.
+def _check_size(spans: Sequence[Mapping[str, Sequence[str]]], parts: int) -> None:
+    """Refuse a matrix of which a part has more than MOST_CELLS cells, before its cells are composed.
 
     Raises:
         RunnerError: it has more cells.
     """
-    if sum(prod(map(len, span.values())) for span in spans) > MOST_CELLS:
+    if sum(prod(map(len, span.values())) for span in spans) > MOST_CELLS * parts:
         longest = max(spans, key=lambda span: prod(map(len, span.values())))
         sizes = ", ".join(f"{key}: {len(values)}" for key, values in longest.items() if len(values) > 1)
         raise RunnerError(
-            f"the matrix has more than {MOST_CELLS} cells ({sizes}); leave values out, or run it in parts"
+            f"the matrix has more than {MOST_CELLS} cells ({sizes}); leave values out, or measure it in parts: "
+            f"shard=1/{ceil(sum(prod(map(len, span.values())) for span in spans) / MOST_CELLS)}"
         )
 
 

@@ -40,7 +40,7 @@ from runner.sweep import dry_run, resume
 from runner.sweep.announcement import announce, write_plan
 from runner.sweep.loop import JobLoop, Launch, read_records
 from runner.sweep.planning import Compose, PlannedCell, SweepPlan, SweepRequest, plan_sweep
-from runner.tracking import recorder
+from runner.tracking import pulling, recorder
 from runner.tracking.connection import UnavailableError
 from runner.tracking.recorder import Recorder
 
@@ -75,6 +75,7 @@ def _run_sweep(request: SweepRequest, compose: Compose, launch: Launch, console:
         say_dim(in_words(waiting))
         # What would be refused is refused before anything is started.
         _expectations(settings)
+        _fetch(request, settings)
         _check_folder(request, settings)
         early.append(_recorder(settings))
         with lock.measuring(request.sweep_id, Path(settings.mlruns), settings.wait, say_dim):
@@ -87,6 +88,7 @@ def _run_sweep(request: SweepRequest, compose: Compose, launch: Launch, console:
         dry_run.show(plan, console)
         return ALL_RAN
     fingerprint = host.fingerprint()
+    _fetch(request, settings)
     _check_folder(request, settings)
     # Before MLflow is imported, which takes seconds.
     announce(plan, fingerprint["cpu_model"], fingerprint["cpus_allowed"], console)
@@ -98,6 +100,13 @@ def _run_sweep(request: SweepRequest, compose: Compose, launch: Launch, console:
 
     with lock.measuring(request.sweep_id, record.store.root, settings.wait, say):
         return _Sweep(plan, expectations, record, console, launch, fingerprint, trials).run()
+
+
+def _fetch(request: SweepRequest, settings: Config) -> None:
+    """Bring back what an MLflow server has of a sweep that goes on here, where its folder is gone: a node without a
+    shared file system may have been cleared meanwhile."""
+    if settings.resume and settings.tracking_uri and not request.directory.exists():
+        pulling.pull(request.sweep_id, settings.tracking_uri, Path(settings.mlruns), is_whole=True)
 
 
 def _check_folder(request: SweepRequest, settings: Config) -> None:
@@ -164,8 +173,7 @@ class _Sweep:
             write_plan(self.plan)
             entry = resume.sweep_entry(folder, self.plan.request, self.command, host_id, git, self.plan.distinguishing)
             ledger.begin(folder, entry)
-            for planned in self.plan.matrix.runnable:
-                self.trials.hand_over(planned.candidate, folder)
+            self._share_models()
             self._write_cells()
         try:
             self.record.attempt(lambda store: store.open_sweep(folder))
@@ -181,6 +189,16 @@ class _Sweep:
                 next_step = f"then go on with: {resume_line(self.folder)}"
                 raise StorageError(f"{error}, {next_step}") from error
             raise
+
+    def _share_models(self) -> None:
+        """Give the jobs what the trials of their models left: references, and weights for all torch builds."""
+        candidates = [planned.candidate for planned in self.plan.matrix.runnable]
+        if len({candidate.cell.torch for candidate in candidates}) > 1:
+            known, timeout_s = self.trials.known(candidates), self.plan.settings.timeout_s
+            for line in self.trials.hand_over_weights(candidates, known, self.folder, timeout_s):
+                self.console.print(f"  [yellow]note[/yellow] {escape(line)}")
+        for candidate in candidates:
+            self.trials.hand_over(candidate, self.folder)
 
     def _clear_up(self, host_id: str) -> None:
         """End what killed sweeps left: processes, and MLflow runs that would be RUNNING for ever."""
@@ -220,7 +238,13 @@ class _Sweep:
         records = read_records(self.plan)
         floor = noise.report(records, folder, mlruns, host_id)
         ranking = rank_sweep(
-            records, self.plan.baseline.cell_id, distinguishing, self.plan.level, floor.floors, folder.name
+            records,
+            self.plan.baseline.cell_id,
+            distinguishing,
+            self.plan.level,
+            floor.floors,
+            folder.name,
+            self.plan.settings.usd_per_hour,
         )
         rows = ranking.rows
         published = expected.lines(self.expectations, rows)

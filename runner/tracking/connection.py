@@ -7,15 +7,17 @@ that ``--help`` and a refused input need not spend.
 from __future__ import annotations
 
 import fcntl
+import json
 import logging
 import os
 import sqlite3
+import tempfile
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from runner.config import names
 from runner.protocol.errors import RunnerError
@@ -35,7 +37,10 @@ os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "20")
 # MLflow refuses tag values longer than this many characters; whole texts are kept as artifacts.
 TAG_LIMIT = 5000
 
-# MLflow takes no more metrics than this in one request.
+# The tag by which MLflow's pages know a run's tables.
+_LOGGED_TABLES = "mlflow.loggedArtifacts"
+
+# MLflow takes no more metrics and tags than this in one request.
 _BATCH = 1000
 
 # Seconds to wait, before a sweep starts, for a database that another process is writing to.
@@ -65,6 +70,12 @@ class Connection:
         self.root = mlruns.resolve()
         names.check_folder("mlruns", str(self.root))
         self._server = tracking_uri
+        self._experiment_ids: dict[str, str] = {}
+
+    @property
+    def is_server(self) -> bool:
+        """Whether this is a server, to which every file is a request, and not a database in the folder of results."""
+        return self._server is not None
 
     @property
     def uri(self) -> str:
@@ -147,6 +158,15 @@ class Connection:
 
     def experiment_id(self, name: str) -> str:
         """The id of the MLflow experiment of this name, which is created or restored if need be."""
+        if name not in self._experiment_ids:
+            self._experiment_ids[name] = self._found_or_created(name)
+        return self._experiment_ids[name]
+
+    def forget_experiments(self) -> None:
+        """Look every experiment up again, because the database may be another one."""
+        self._experiment_ids.clear()
+
+    def _found_or_created(self, name: str) -> str:
         from mlflow.exceptions import MlflowException
 
         experiment = self.client.get_experiment_by_name(name)
@@ -198,6 +218,24 @@ class Connection:
             for position, (step, values) in enumerate(figures)
             for name, value in values.items()
         ]
-        self.client.log_batch(run_id, tags=[RunTag(name, value[:TAG_LIMIT]) for name, value in tags.items()])
-        for start in range(0, len(metrics), _BATCH):
+        labels = [RunTag(name, value[:TAG_LIMIT]) for name, value in tags.items()]
+        first = _BATCH - len(labels)
+        self.client.log_batch(run_id, metrics[:first], tags=labels)
+        for start in range(first, len(metrics), _BATCH):
             self.client.log_batch(run_id, metrics[start : start + _BATCH])
+
+    def log_tables(self, run_id: str, tables: Mapping[str, Mapping[str, Sequence[Any]]]) -> None:
+        """Log tables that MLflow's pages compare across runs: its own log_table() asks the server four times for each.
+
+        Args:
+            tables: path among the artifacts -> column -> values.
+        """
+        with tempfile.TemporaryDirectory(prefix="runner-tables-") as folder:
+            for path, table in tables.items():
+                file = Path(folder) / path
+                file.parent.mkdir(exist_ok=True)
+                rows = list(zip(*table.values(), strict=True))
+                file.write_text(json.dumps({"columns": list(table), "data": rows}), encoding="utf-8")
+                self.client.log_artifact(run_id, str(file), str(Path(path).parent))
+        logged = [{"path": path, "type": "table"} for path in tables]
+        self.client.set_tag(run_id, _LOGGED_TABLES, json.dumps(logged))

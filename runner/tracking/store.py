@@ -8,7 +8,7 @@ may be repeated.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import AbstractContextManager
 from pathlib import Path
 
@@ -20,9 +20,9 @@ from runner.results.ledger import CellEntry, SweepEntry
 from runner.results.metric_names import Metric, Tag
 from runner.results.metrics import RUNNER_CPU_LIMIT_PCT, cell_metrics
 from runner.results.outcome import OUTCOME_FILE, CellRecord, Outcome, captures_job, job_folder, read_cell
-from runner.tracking import views
+from runner.tracking import archives, views
 from runner.tracking.connection import TAG_LIMIT, Connection, UnavailableError
-from runner.tracking.uploads import upload_captures, upload_folder, upload_job, upload_latencies
+from runner.tracking.uploads import upload_captures, upload_folder, upload_job, upload_latencies, upload_tables
 
 # The picture that a sweep leaves of its ranking (runner.report.picture).
 PICTURE = "comparison_small.png"
@@ -89,6 +89,7 @@ class Store:
     def forget_runs(self) -> None:
         """Look every run up again, because the database may be another one."""
         self._run_ids.clear()
+        self._mlflow.forget_experiments()
 
     # -- sweeps --------------------------------------------------------------------------------
 
@@ -144,7 +145,8 @@ class Store:
         for cell in cells:
             if cell_end := ends.get(cell.data.tags["cell_id"]):
                 tags: dict[str, str] = {Tag.DIFFERENCE: cell_end.difference, Tag.MAIN_CAUSE: cell_end.main_cause}
-                figures: dict[str, float] = {} if cell_end.speedup is None else {Metric.SPEEDUP: cell_end.speedup}
+                known = {Metric.SPEEDUP: cell_end.speedup, Metric.USD_PER_MILLION: cell_end.usd_per_million}
+                figures: dict[str, float] = {name: value for name, value in known.items() if value is not None}
                 self._mlflow.log_figures(cell.info.run_id, [(0, figures)], tags)
         for name, value in end.figures.items():
             self._mlflow.client.log_metric(run_id, name, value)
@@ -162,9 +164,8 @@ class Store:
         client, page = self._mlflow.client, self._mlflow.page(experiment_id)
         cells = self._mlflow.search_runs([experiment_id], views.cells_of(entry.sweep_id))
         is_ranked = [is_right(cell.data.metrics, cell.data.tags.get(Tag.QUALITY)) for cell in cells]
-        for cell, ranked in zip(cells, is_ranked, strict=True):
+        for cell in cells:
             client.update_run(cell.info.run_id, name=views.run_name(cell.data.params, axes))
-            client.set_tag(cell.info.run_id, Tag.RANKED, "yes" if ranked else "no")
         pages: dict[str, views.View] = {}
         if any(is_ranked):
             groups = dict.fromkeys(name.partition("/")[0] for cell in cells for name in sorted(cell.data.metrics))
@@ -179,25 +180,28 @@ class Store:
         report = f"{page}/runs/{self._existing_run_id(entry)}/artifacts/report.html"
         links = {name: view.link(page) for name, view in pages.items()}
         links["the report, with every process's latencies"] = report
-        self._describe(sweep, entry, {cell.data.tags["cell_id"]: cell.info.run_id for cell in cells}, links)
+        notes = self._notes(sweep, entry, links)
+        for cell, ranked in zip(cells, is_ranked, strict=True):
+            note = notes.get(cell.data.tags["cell_id"])
+            described = {} if note is None else {views.NOTE: note}
+            self._mlflow.log_figures(cell.info.run_id, [], {Tag.RANKED: "yes" if ranked else "no", **described})
+        if "" in notes:
+            client.set_tag(self._existing_run_id(entry), views.NOTE, notes[""])
         return links
 
-    def _describe(self, sweep: Path, entry: SweepEntry, cells: Mapping[str, str], links: Mapping[str, str]) -> None:
-        """Describe the runs of a sweep and of its cells, with its picture and its pages.
+    def _notes(self, sweep: Path, entry: SweepEntry, links: Mapping[str, str]) -> dict[str, str]:
+        """Cell id -> the description of its run, and of the sweep's run for the empty id: with its picture and pages.
 
         Args:
-            cells: cell id -> run id.
             links: what each page shows -> its link.
         """
-        end, sweep_run = ledger.read_end(sweep), self._existing_run_id(entry)
+        end = ledger.read_end(sweep)
         if end is None:
-            return
-        picture = views.picture(sweep_run, PICTURE) if (sweep / PICTURE).exists() else ""
-        notes = {sweep_run: end.description}
-        notes |= {cells[cell_id]: cell_end.description for cell_id, cell_end in end.cells.items() if cell_id in cells}
-        for run_id, note in notes.items():
-            text = "\n\n".join(filter(None, (note, picture, views.page_list(links))))
-            self._mlflow.client.set_tag(run_id, views.NOTE, text[:TAG_LIMIT])
+            return {}
+        picture = views.picture(self._existing_run_id(entry), PICTURE) if (sweep / PICTURE).exists() else ""
+        said = {"": end.description, **{cell_id: cell_end.description for cell_id, cell_end in end.cells.items()}}
+        pages = views.page_list(links)
+        return {name: "\n\n".join(filter(None, (note, picture, pages)))[:TAG_LIMIT] for name, note in said.items()}
 
     def serve(self, port: int, link: str) -> None:
         """Serve MLflow's pages on this machine, see runner.tracking.pages.serve()."""
@@ -256,14 +260,22 @@ class Store:
         run_id, folder = self._existing_run_id(ledger.read_sweep(sweep), cell_id), job_folder(sweep, cell_id, number)
         if not (folder / OUTCOME_FILE).exists():
             raise RuntimeError(f"{folder} has no outcome file")
-        upload_job(self._mlflow, run_id, folder)
+        self._upload(sweep, folder, run_id, upload_job)
         (folder / LOGGED).write_text(f"{run_id}\n{time.perf_counter() - start:.3f}\n", encoding="utf-8")
 
     def log_captures(self, sweep: Path, cell_id: str) -> None:
         """Log what the captures of a cell left; their figures and tags are logged when the cell ends."""
         run_id, folder = self._existing_run_id(ledger.read_sweep(sweep), cell_id), captures_job(sweep, cell_id)
-        upload_captures(self._mlflow, run_id, folder)
+        self._upload(sweep, folder, run_id, upload_captures)
         (folder / LOGGED).write_text(run_id, encoding="utf-8")
+
+    def _upload(self, sweep: Path, job: Path, run_id: str, upload: Callable[[Connection, str, Path], None]) -> None:
+        """Upload the files of a job: one by one to a folder, in one archive to a server, which also gets the tables."""
+        if self._mlflow.is_server:
+            archives.upload(self._mlflow, self._existing_run_id(ledger.read_sweep(sweep)), sweep, job)
+            upload_tables(self._mlflow, run_id, job)
+        else:
+            upload(self._mlflow, run_id, job)
 
     def has_logged(self, sweep: Path, cell_id: str, job: Path) -> bool:
         """Whether this database has the whole record of a job of the cell.
@@ -284,7 +296,7 @@ class Store:
             return
         run_id = self._existing_run_id(ledger.read_sweep(sweep), cell_id)
         figures = cell_metrics(record)
-        if record.results:
+        if record.results and not self._mlflow.is_server:  # its archives hold them
             upload_latencies(self._mlflow, run_id, sweep / "cells" / cell_id / "latencies.parquet", record.results)
         last = record.outcomes[-1].round
         costs = {name: value for name, value in figures.items() if name.startswith(_COST)}

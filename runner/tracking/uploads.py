@@ -30,10 +30,16 @@ def upload_captures(mlflow: Connection, run_id: str, job: Path) -> None:
     """Upload the logs of the process that took the captures, and what they left."""
     upload_folder(mlflow, run_id, job, f"logs/{job.name}")
     for file, table in artifacts.capture_files(job):
-        if table:  # MLflow compares tables across runs, files it does not
-            mlflow.client.log_table(run_id, table, f"{file.parent.name}/{file.name}")
-        else:
+        if not table:
             mlflow.client.log_artifact(run_id, str(file), file.parent.name)
+    upload_tables(mlflow, run_id, job)
+
+
+def upload_tables(mlflow: Connection, run_id: str, job: Path) -> None:
+    """Upload what the captures left as tables, which MLflow compares across runs."""
+    tables = {f"{file.parent.name}/{file.name}": table for file, table in artifacts.capture_files(job) if table}
+    if tables:
+        mlflow.log_tables(run_id, tables)
 
 
 def upload_latencies(

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from runner.protocol import contamination, kernel
+from runner.protocol import contamination, energy, kernel
 from runner.protocol.resultfile import Window
 from runner.protocol.stopping import GROWTH, MIN_ITERATIONS, Rule, enough
 from runner.worker import surroundings
@@ -139,6 +139,9 @@ class OpenWindow:
         self._rss = _rss_bytes()
         self._reading = surroundings.read(cpus) if cpus else None
         self._cpu_s = _cpu_seconds(self._runner), _cpu_seconds(self._launchers)
+        self._counters, _ = energy.counters()
+        self._energy_after: dict[Path, int] | None = None
+        self._energy = energy.read(self._counters)
         self._wall_s = 0.0
         self._usage = self._usage_after = resource.getrusage(resource.RUSAGE_SELF)
         self._start_ns = _CLOCK_NS()
@@ -147,6 +150,7 @@ class OpenWindow:
         """End the window: what follows is not counted, although the peak of the memory may be read later."""
         self._wall_s = (_CLOCK_NS() - self._start_ns) / 1e9
         self._usage_after = resource.getrusage(resource.RUSAGE_SELF)
+        self._energy_after = energy.read(self._counters)
 
     def close(self) -> Window:
         """The counters of the window, which ends here unless it has ended."""
@@ -176,6 +180,7 @@ class OpenWindow:
             runner_cpu_s=used(runner_s, self._cpu_s[0]),
             launcher_cpu_s=used(launcher_s, self._cpu_s[1]),
             surroundings=changes,
+            energy_j=energy.joules_between(self._counters, self._energy, self._energy_after),
         )
 
 

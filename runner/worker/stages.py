@@ -21,7 +21,7 @@ from torch.nn.parameter import is_lazy
 from runner.protocol.evidence import ServingEvidence
 from runner.protocol.jobfile import JobSpec
 from runner.protocol.resultfile import WorkerResult
-from runner.worker import distance, evidence, factory, look, process_state, reference, remarks
+from runner.worker import distance, evidence, factory, handed_over, look, process_state, reference, remarks
 from runner.worker.call import Call, copied, is_same
 from runner.worker.distance import Observation
 from runner.worker.phases import Phases
@@ -54,6 +54,8 @@ def build(spec: JobSpec, seed: int) -> tuple[nn.Module, Call]:
     if any(map(is_lazy, module.state_dict(keep_vars=True).values())):
         with torch.no_grad():
             call(module.eval())  # here, where the seed decides the weights that the first call makes
+    if spec.weights and Path(spec.weights).exists():
+        handed_over.load(module, Path(spec.weights))
     return module.eval(), call
 
 

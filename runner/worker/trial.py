@@ -1,7 +1,7 @@
 """The trial of models before a sweep, in a process of its own: each is built and called, and what is wrong is said.
 
 It is started as ``python runner/worker/trial.py FOLDER``. The fp32 reference that it computes stays in the folder, so
-that no job has to compute it again.
+that no job has to compute it again. A job file that names a file of weights asks for these alone.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ import torch  # noqa: E402 - the path comes first
 from runner.protocol.jobfile import JobSpec, read_spec  # noqa: E402
 from runner.protocol.stored import write_json  # noqa: E402
 from runner.protocol.trial import JOB_FILE, REFERENCE_FILE, TRIAL_FILE, Trial  # noqa: E402
-from runner.worker import distance, models, reference, stages, transformers_models, watch  # noqa: E402
+from runner.worker import distance, handed_over, models, reference, stages, transformers_models, watch  # noqa: E402
 from runner.worker.call import Call, copied, flat  # noqa: E402
 
 _TRANSFORMERS = f"{transformers_models.__name__}.build"
@@ -56,7 +56,17 @@ def try_model(spec: JobSpec, reference_file: Path) -> Trial:
     if problem:
         return Trial(problem)
     reference.save(outputs, reference_file)
-    return Trial(None, has_images or bool(outputs.image_layouts), cell.sequence_length, notes)
+    return Trial(None, has_images or bool(outputs.image_layouts), cell.sequence_length, outputs.weights, notes)
+
+
+def save_weights(spec: JobSpec) -> Trial:
+    """Build the model of a cell, and leave its weights in the file that the job names."""
+    try:
+        module, _ = stages.build(replace(spec, weights=""), spec.cell.seed)
+        handed_over.save(module, Path(spec.weights))
+    except Exception as error:
+        return Trial(f"its weights can't be handed over: {_sentence(error)}")
+    return Trial()
 
 
 def _sentence(error: Exception) -> str:
@@ -134,7 +144,7 @@ def _try_in_child(job: Path, trial: Path, reference_file: Path) -> None:
             watch.die_with(os.getppid())
             spec = read_spec(job)
             watch.say_where_it_hangs(spec.deadline_s)
-            write_json(trial, try_model(spec, reference_file))
+            write_json(trial, save_weights(spec) if spec.weights else try_model(spec, reference_file))
         except BaseException:
             traceback.print_exc()
         finally:

@@ -54,7 +54,7 @@ def test_the_end_of_a_sweep_and_compare_say_the_same_below_their_tables(tmp_path
     assert notes.of_group(comparison.groups[0], KEYS, None)[1:] == at_the_end
     for beginning in ("FAILED allocator=mimalloc", "WRONG output of allocator=jemalloc", "disturbed allocator=jem"):
         assert [note for note in at_the_end if note.startswith(beginning)]
-    assert notes.UNDECIDED in at_the_end
+    assert any("would most likely have shown" in note for note in at_the_end)
     assert any(note.startswith("1 disturbed measurement made again") for note in at_the_end)
 
 

@@ -43,9 +43,11 @@ def test_each_option_is_named_as_its_file_and_listed_by_help(
 
 
 def test_every_axis_that_is_a_group_is_a_folder() -> None:
-    assert {folder.name for folder in (ROOT / "conf").iterdir() if folder.is_dir()} - {"hydra", "capture"} == set(
-        GROUPS
-    )
+    assert {folder.name for folder in (ROOT / "conf").iterdir() if folder.is_dir()} - {
+        "hydra",
+        "capture",
+        "fleet",
+    } == set(GROUPS)
 
 
 def test_every_capture_of_the_schema_has_a_file_and_is_on_by_default() -> None:

@@ -83,6 +83,22 @@ def test_a_model_that_has_failed_is_tried_again(tmp_path: Path, answers: list[Tr
     assert Trials(tmp_path).known([candidate("one"), candidate("two")]) == {}
 
 
+def test_weights_that_builds_make_differently_are_handed_over_by_the_first(
+    tmp_path: Path, answers: list[Trial | None]
+) -> None:
+    first, other = candidate("one"), Candidate(candidate("one").cell, {**IDENTITY, "torch": "2.14.1"})
+    same = {first.key: Trial(weights="a"), other.key: Trial(weights="a")}
+    assert Trials(tmp_path).hand_over_weights([first, other], same, tmp_path, 60.0) == []
+    differing = {first.key: Trial(weights="a"), other.key: Trial(weights="b")}
+    answers.append(Trial("its weights can't be handed over: RuntimeError"))
+    said = Trials(tmp_path).hand_over_weights([first, other], differing, tmp_path, 60.0)
+    assert said == ["model=one: its weights can't be handed over: RuntimeError"]
+    weights = references.weights_file(tmp_path, first.cell)
+    weights.write_text("made by the trial")
+    [sentence] = Trials(tmp_path).hand_over_weights([first, other], differing, tmp_path, 60.0)
+    assert sentence.endswith("make different weights from one seed, so all get those of torch=bundled")
+
+
 def test_the_reference_of_a_trial_is_where_the_jobs_of_the_sweep_look_for_it(
     tmp_path: Path, answers: list[Trial | None]
 ) -> None:

@@ -177,7 +177,7 @@ def test_the_table_of_several_rounds_shows_interval_and_answer() -> None:
     text = sweep_table(STEADY, QUICK, ALIKE)
     assert "95 % interval" in text
     assert "faster" in text
-    assert notes.UNDECIDED in notes_of(STEADY, QUICK, ALIKE)
+    assert any("would most likely have shown" in note for note in notes_of(STEADY, QUICK, ALIKE))
 
 
 def test_a_contaminated_cell_has_no_answer_and_the_others_keep_theirs() -> None:

@@ -58,6 +58,34 @@ def test_what_takes_long_says_how_far_it_is(monkeypatch: pytest.MonkeyPatch) -> 
     assert said == [f"planned {done} of 3 combinations" for done in range(3)]
 
 
+@pytest.mark.parametrize("parts", [2, 3, 5])
+def test_the_parts_of_a_matrix_are_all_of_it_and_each_has_the_baseline(parts: int) -> None:
+    measured = [
+        [
+            planned.cell.batch_size
+            for planned in expand_matrix(replace(request_of(11), shard=(part, parts)), composed).runnable
+        ]
+        for part in range(1, parts + 1)
+    ]
+    assert all(sizes[0] == 1 for sizes in measured)
+    others = [size for sizes in measured for size in sizes[1:]]
+    assert sorted(others) == list(range(2, 12))
+    assert max(map(len, measured)) - min(map(len, measured)) <= 1
+
+
+def test_the_baseline_of_a_part_is_the_one_that_was_asked_for_and_the_rest_is_not_composed() -> None:
+    seen: list[int] = []
+
+    def with_baseline(overrides: Sequence[str]) -> Config:
+        config = replace(composed(overrides), baseline={"batch_size": 3})
+        seen.append(config.cell.batch_size)
+        return config
+
+    matrix = expand_matrix(replace(request_of(1000), shard=(2, 250)), with_baseline)
+    assert [planned.cell.batch_size for planned in matrix.runnable] == [3, 2, 253, 503, 753]
+    assert len(seen) < 20
+
+
 def test_a_cell_s_key_is_computed_once() -> None:
     cell = replace(CELL, seed=5)
     assert cell.key is cell.key

@@ -26,6 +26,30 @@ def test_cells_on_an_environment_of_ones_own_prove_that_they_ran_there(run_cli: 
     assert str(tmp_path / "copy") in {one["build"]["prefix"] for one in evidence}
 
 
+def test_a_build_that_draws_other_weights_gets_those_of_the_first(run_cli: Runner, tmp_path: Path) -> None:
+    python = copied_prefix(tmp_path / "copy")
+    (site_packages(python) / "other.pth").write_text("import os; os.environ['DRAWS_MORE'] = '1'\n")
+    model = tmp_path / "drawing.py"
+    model.write_text(
+        "import os\nimport torch\n"
+        "def build(batch_size):\n"
+        "    torch.randn(int(os.environ.get('DRAWS_MORE', '0')))\n"
+        "    layer = torch.nn.Linear(64, 64)\n"
+        "    torch.manual_seed(0)\n"
+        "    return layer, torch.randn(batch_size, 64)\n"
+    )
+    ran = run_cli(
+        "-m", "torch=bundled,own", f"torch.path={python}", f"model={model}:build", "capture=[]", "rounds=2",
+        "batch_size=4", "warmup=2", "iterations=10",
+    )  # fmt: skip
+    assert ran.status == 0, ran.out + ran.err
+    assert "so all get those of torch=bundled" in " ".join(ran.out.split())
+    assert all(record.quality == "ok" for record in records_of(ran))
+    rows = read([ran.sweep]).rows
+    assert len({row.model.weights for row in rows if row.model}) == 1
+    assert "the model differs" not in ran.out
+
+
 @pytest.mark.skipif(not isa() >= {"avx512f", "avx2"}, reason="the kernels of AVX-512 are what is taken away")
 def test_an_upgrade_that_loses_its_fast_kernels_is_told_by_the_kernels(run_cli: Runner, tmp_path: Path) -> None:
     python = copied_prefix(tmp_path / "upgraded")

@@ -6,12 +6,14 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import torch
 
 from runner.protocol.cell import Model
 from runner.protocol.jobfile import JobSpec
 from runner.protocol.trial import Trial
 from runner.worker import reference
-from runner.worker.trial import try_model
+from runner.worker.stages import build
+from runner.worker.trial import save_weights, try_model
 from tests.conftest import CELL
 
 HEAD = """
@@ -40,7 +42,7 @@ def tried(tmp_path: Path, body: str, batch_size: int = 2, **model: object) -> Tr
 
 def test_a_good_model_leaves_its_reference_and_has_images_or_not(tmp_path: Path) -> None:
     plain = tried(tmp_path, "def build(batch_size):\n    return nn.Linear(8, 4), torch.randn(batch_size, 8)\n")
-    assert plain == Trial(None, has_images=False)
+    assert plain == Trial(None, has_images=False, weights=reference.load(tmp_path / "reference.pt").weights)
     assert [list(outputs[0].shape) for outputs in reference.load(tmp_path / "reference.pt").outputs] == [[2, 4], [2, 4]]
     images = "def build(batch_size):\n    return nn.Conv2d(3, 4, 3), torch.randn(batch_size, 3, 8, 8)\n"
     assert tried(tmp_path, images).has_images
@@ -82,3 +84,23 @@ def test_a_model_of_transformers_tells_how_long_its_sequences_are_and_that_its_w
     trial = try_model(spec, tmp_path / "reference.pt")
     assert (trial.problem, trial.has_images, trial.sequence_length) == (None, False, 128)
     assert "random weights" in trial.notes[0]
+
+
+def test_weights_that_are_handed_over_take_the_place_of_a_builds_own(tmp_path: Path) -> None:
+    file, kept = tmp_path / "model.py", tmp_path / "weights.pt"
+    body = "def build(batch_size, width=4):\n    return nn.Linear(8, width), torch.randn(batch_size, 8)\n"
+    file.write_text(HEAD + body)
+    cell = replace(CELL, model=Model("mine", f"{file}:build"), batch_size=2)
+    spec = JobSpec("x", 0, cell, 1, "", [[0]], weights=str(kept))
+    own, _ = build(spec, 7)  # nothing is in the file yet
+    assert save_weights(replace(spec, cell=replace(cell, seed=1))) == Trial()
+    loaded, _ = build(spec, 7)
+    assert isinstance(own, torch.nn.Linear)
+    assert isinstance(loaded, torch.nn.Linear)
+    assert not torch.equal(own.weight, loaded.weight)
+    assert torch.equal(loaded.weight, build(replace(spec, weights=""), 1)[0].get_parameter("weight"))
+    # Of another shape, they are left alone: the evidence says that the models differ.
+    wider = replace(spec, cell=replace(cell, model=Model("mine", f"{file}:build", {"width": 5})))
+    assert torch.equal(
+        build(wider, 7)[0].get_parameter("weight"), build(replace(wider, weights=""), 7)[0].get_parameter("weight")
+    )

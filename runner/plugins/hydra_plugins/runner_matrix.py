@@ -25,7 +25,7 @@ from hydra.plugins.sweeper import Sweeper
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 
-from runner.config import choices, combining, names, override_text, schema
+from runner.config import choices, combining, names, override_text, schema, sweep_options
 from runner.machine import installation
 from runner.protocol.cell import AXES
 from runner.protocol.errors import RunnerError
@@ -94,6 +94,7 @@ class MatrixSweeper(Sweeper):  # type: ignore[misc]  # Hydra's plugins are untyp
                 {"config": without_hydra(self.config), "hydra": {"sweeper": self.config.hydra.sweeper}}
             ),
             notes=self._notes(),
+            shard=sweep_options.parse_shard(str(self.config.shard)) if self.config.shard else (1, 1),
         )
         self.task.exit_status = run.run_sweep(request, self._composer(request), self._launch)
         return int(self.task.exit_status)
