@@ -199,7 +199,7 @@ def _across(comparison: Comparison) -> list[str]:
     if comparison.hosts is None:
         return []
     section = hosts_tables.section(comparison.hosts, len(comparison.hosts.cells))
-    said = " ".join(hosts_against.sentences(comparison.hosts))
+    said = " ".join(filter(None, (comparison.warning, *hosts_against.sentences(comparison.hosts))))
     notes = [f"- {escaping.markdown(note)}" for note in section.notes]
     return [escaping.markdown(said), f"## {section.title}", "\n".join(tables.markdown_table(section)), "\n".join(notes)]
 
@@ -208,10 +208,11 @@ def _show(comparison: Comparison, answers: Sequence[Answer], top: int, notes: Se
     console = terminal.make_console()
     sections = tables.sections(comparison, top) if is_wide else fitting.sections(comparison, top, console.width)
     if comparison.hosts:
-        for sentence in hosts_against.sentences(comparison.hosts):
+        for sentence in filter(None, (comparison.warning, *hosts_against.sentences(comparison.hosts))):
             console.print(sentence, markup=False)
         console.print()
-        section = hosts_tables.section(comparison.hosts, top)
+        make = hosts_tables.section if is_wide else hosts_tables.narrow_section
+        section = make(comparison.hosts, top)
         console.print(f"[bold]{escape(section.title)}[/bold]", highlight=False)
         terminal.print_folded(console, tables.drawn(section, is_tight=True, is_folding=True))
         for note in section.notes:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
+from collections.abc import Sequence
 from pathlib import Path
 
 from runner.commands import sweep
@@ -13,6 +14,7 @@ from runner.config.override_text import quoted
 from runner.machine.installation import OWN_FOLDERS
 from runner.protocol.errors import RunnerError
 from runner.results import ledger, sweeps
+from runner.results.command_lines import DEFAULT
 from runner.sweep.resume import OPTION, check_host, is_running
 
 _EPILOG = """SWEEP is a name or the beginning of one; OPTION is anything that a sweep takes. Runs only what is missing:
@@ -61,4 +63,14 @@ def command_line(arguments: list[str]) -> list[str]:
             f"resume {folder.name}: it was started in {state.working_directory}, which is gone; start it again there"
         ) from error
     os.environ[OWN_FOLDERS] = state.experiments
-    return [*state.arguments, *options.options, OPTION, f"hydra.sweep.dir={quoted(folder)}"]
+    store = folder.parent.parent
+    # A sweep that was copied or pulled goes on where it is now.
+    is_where_it_was = Path(_store_of(state.arguments)).resolve() == store
+    moved = [] if is_where_it_was else [f"mlruns={quoted(store)}"]
+    return [*state.arguments, *moved, *options.options, OPTION, f"hydra.sweep.dir={quoted(folder)}"]
+
+
+def _store_of(arguments: Sequence[str]) -> str:
+    """The folder of results that a sweep's command line names."""
+    named = [word.partition("=")[2] for word in arguments if word.lstrip("+").startswith("mlruns=")]
+    return named[-1].strip("\"'") if named else str(DEFAULT)

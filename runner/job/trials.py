@@ -40,7 +40,8 @@ class Candidate:
         """The same for all cells whose models, batches and sequences are the same."""
         model = self.cell.model
         asked = [FORMAT, model.target, dict(model.kwargs), self.cell.batch_size, self.cell.sequence_length]
-        asked += [self.cell.seed]
+        # An environment of the user's own may have other packages, which the model imports.
+        asked += [self.cell.seed, self.cell.torch.name, self.cell.torch.path]
         text = json.dumps([asked, references.of_model(self.identity)], sort_keys=True, default=str)
         return content_hash.short(text.encode())
 

@@ -2,47 +2,76 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from runner.analysis.hosts import Across, Host, HostComparison, OnHost
 from runner.analysis.wording import ratio
+from runner.protocol.cell import worded
 from runner.report import notes
 from runner.report.columns import interval_text
 from runner.report.tables import Section, Value
-from runner.report.terminal import label
 
 
 def section(found: HostComparison, top: int) -> Section:
-    """The same cell on each host, at most ``top`` cells; the hosts' facts are in the notes."""
-    first = found.hosts[0].name
-    has_rates = any(on.samples_per_s for one in found.cells for on in one.hosts)
-    has_prices = any(on.usd_per_million for one in found.cells for on in one.hosts)
-    headings = [("cell", True), ("host", True), ("p50 ms", False), (f"speed-up over {first}", False), ("95 %", True)]
-    headings += [("samples/s", False), ("per core", False)] if has_rates else []
-    headings += [("USD per million", False)] if has_prices else []
+    """The same cell on each host, at most ``top`` cells, a line for each host; the hosts' facts are in the notes."""
+    headings, columns = _columns(found)
     rows = []
     for one in found.cells[:top]:
-        for number, on in enumerate(one.hosts):
-            texts = [
-                _name(one) if not number else "",
-                on.host,
-                f"{on.p50_ms:.4g}",
-                _speedup(on),
-                interval_text(on.interval),
-            ]
-            texts += [_figure(on.samples_per_s), _figure(on.samples_per_s_per_core)] if has_rates else []
-            texts += [_figure(on.usd_per_million, 3)] if has_prices else []
-            rows.append([Value(text) for text in texts])
-    below = [*notes.rows_left_out(found.cells, top), *map(legend, found.hosts)]
-    return Section("The same cell on each host", headings, rows, below)
+        for on in one.hosts:
+            name = _name(one) if on is one.hosts[0] else ""
+            rows.append([Value(name), Value(on.host), *(Value(text(on)) for text in columns)])
+    return Section(_TITLE, [("cell", True), ("host", True), *headings], rows, _notes(found, top))
+
+
+def narrow_section(found: HostComparison, top: int) -> Section:
+    """The same in fewer columns, for a terminal: the name of a cell has a line of its own, above those of its hosts."""
+    headings, columns = _columns(found, is_narrow=True)
+    rows = []
+    for one in found.cells[:top]:
+        rows.append([Value(_name(one)), *(Value("") for _ in columns)])
+        rows += [[Value(f"  {on.host}"), *(Value(text(on)) for text in columns)] for on in one.hosts]
+    return Section(_TITLE, [("cell", True), *headings], rows, _notes(found, top))
+
+
+_TITLE = "The same cell on each host"
+_Text = Callable[[OnHost], str]
+
+
+def _columns(found: HostComparison, is_narrow: bool = False) -> tuple[list[tuple[str, bool]], list[_Text]]:
+    """The headings of the figures, and what makes their texts."""
+    every = [on for one in found.cells for on in one.hosts]
+    between = "\n" if is_narrow else " "
+    columns: list[tuple[str, bool, _Text]] = [
+        ("p50 ms", False, lambda on: f"{on.p50_ms:.4g}"),
+        ("speed-up", False, lambda on: "-" if on.speedup is None else ratio(on.speedup)),
+        (f"95 %{between}interval", True, lambda on: _interval(on, is_narrow)),
+    ]
+    if any(on.samples_per_s for on in every):
+        columns.append(("samples/s", False, lambda on: _figure(on.samples_per_s)))
+    if any(on.samples_per_s_per_core for on in every) and not is_narrow:
+        columns.append(("per core", False, lambda on: _figure(on.samples_per_s_per_core)))
+    if any(on.usd_per_million for on in every):
+        columns.append((f"USD per{between}million", False, lambda on: _figure(on.usd_per_million, 3)))
+    return [(heading, is_word) for heading, is_word, _ in columns], [text for _, _, text in columns]
+
+
+def _interval(on: OnHost, is_narrow: bool) -> str:
+    text = interval_text(on.interval)
+    return text.replace("x to ", "-").rstrip("x") if is_narrow else text
+
+
+def _notes(found: HostComparison, top: int) -> list[str]:
+    first = found.hosts[0].name
+    meaning = (
+        f"speed-up: how many times as fast as on {first}; nothing ran side by side, and its interval allows for that; "
+        "one that holds 1 shows no difference"
+    )
+    return [*notes.rows_left_out(found.cells, top), meaning, *map(legend, found.hosts)]
 
 
 def _name(one: Across) -> str:
-    return label(one.labels, list(one.labels)) or "all"
-
-
-def _speedup(on: OnHost) -> str:
-    return "-" if on.speedup is None else ratio(on.speedup)
+    return ", ".join(worded(axis, value) for axis, value in one.labels.items()) or "all"
 
 
 def _figure(value: float | None, digits: int = 4) -> str:

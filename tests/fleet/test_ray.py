@@ -31,7 +31,8 @@ pytestmark = [
 ]
 
 WORDS = (
-    "experiment=allocator_settings", "model=conv_relu", "batch_size=8", "warmup=2", "iterations=10", "capture=[]",
+    "experiment=allocator_settings", "ipex=off", "model=conv_relu", "batch_size=8", "warmup=2", "iterations=10",
+    "capture=[]",
     "rounds=2", "reruns=0", "try_models=false",
 )  # fmt: skip
 

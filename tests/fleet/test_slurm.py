@@ -36,7 +36,8 @@ SLURM = Path(__file__).parent / "slurm"
 OTHER_CPU = "AMD EPYC 9999 96-Core Processor"
 # Short processes: what is tested is where they run and what becomes of them.
 WORDS = (
-    "experiment=allocator_settings", "model=conv_relu", "batch_size=8", "warmup=2", "iterations=10", "capture=[]",
+    "experiment=allocator_settings", "ipex=off", "model=conv_relu", "batch_size=8", "warmup=2", "iterations=10",
+    "capture=[]",
     "rounds=2", "reruns=0", "try_models=false",
 )  # fmt: skip
 

@@ -40,7 +40,7 @@ def test_a_build_that_draws_other_weights_gets_those_of_the_first(run_cli: Runne
     )
     ran = run_cli(
         "-m", "torch=bundled,own", f"torch.path={python}", f"model={model}:build", "capture=[]", "rounds=2",
-        "batch_size=4", "warmup=2", "iterations=10",
+        "batch_size=4", "warmup=2", "iterations=10", "try_models=true", env={"XDG_CACHE_HOME": str(tmp_path / "cache")},
     )  # fmt: skip
     assert ran.status == 0, ran.out + ran.err
     assert "so all get those of torch=bundled" in " ".join(ran.out.split())
