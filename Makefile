@@ -4,6 +4,10 @@
 PYTHON ?= $(shell command -v python3.11 || command -v python3.12 || command -v python3.13 || command -v python3.10 || echo python3)
 ARGS ?= -m allocator=ptmalloc,jemalloc ipex=off,on
 
+# A recipe fails if any part of its pipe does.
+SHELL := /bin/bash
+.SHELLFLAGS := -o pipefail -c
+
 PY := .venv/bin/python
 READY := .venv/.ready
 DEBIAN := libjemalloc2 libgoogle-perftools4 numactl linux-perf g++ default-jre-headless apache2-utils nghttp2-client
@@ -34,7 +38,10 @@ $(READY): requirements.lock requirements-toplev.lock pyproject.toml setup.py run
 	    f"Python {v[0]}.{v[1]} is not supported: install Python 3.10 to 3.13 and run: make $(MAKECMDGOALS) PYTHON=/path/to/python")'
 	@echo "installing into .venv from requirements.lock: about 8 GB, several minutes, once"
 	@test -x $(PY) || $(PYTHON) -m venv .venv
-	@$(PY) -m pip install -q --disable-pip-version-check --require-hashes -r requirements.lock
+	@PYTHONUNBUFFERED=1 $(PY) -m pip install --disable-pip-version-check --require-hashes -r requirements.lock | \
+	    awk -v all=$$(grep -c == requirements.lock) \
+	    '/^Collecting/ && ++n % 25 == 0 { print "  " n " of " all " packages found"; fflush() } \
+	     /^Installing/ { print "  unpacking them: a minute or two"; fflush() }'
 	@$(PY) -m pip install -q --disable-pip-version-check --no-deps --no-build-isolation -e .
 	@$(PY) -m pip install -q --disable-pip-version-check --no-deps --require-hashes --upgrade \
 	    --target .venv/pmu-tools -r requirements-toplev.lock

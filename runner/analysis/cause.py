@@ -183,8 +183,9 @@ def sentence(before: CellRow, after: CellRow) -> str:
     rest_ms = change_ms - main.ms
     rest = f"takes {_less_or_more(rest_ms)}" if abs(rest_ms) >= _HARDLY * abs(change_ms) else "takes as long as before"
     counted = f" ({main.words})" if main.words else ""
+    lead = "Mostly" if abs(main.ms) >= abs(rest_ms) else "In part"
     return (
-        f"Mostly, {_ALOUD.get(main.name, main.name)} takes {_less_or_more(main.ms)} per iteration{counted}; "
+        f"{lead}, {_ALOUD.get(main.name, main.name)} takes {_less_or_more(main.ms)} per iteration{counted}; "
         f"everything else together {rest}."
     )
 

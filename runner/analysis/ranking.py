@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from runner import stats
 from runner.analysis import pareto_front, same_model
 from runner.analysis.cause import main_cause
+from runner.analysis.certainty import is_too_few
 from runner.analysis.price import usd_per_million
 from runner.config import names
 from runner.matrix.rules import check_rule, matches
@@ -22,6 +23,8 @@ from runner.results.outcome import CellRecord
 
 # The text in place of an answer where a contaminated round takes part.
 UNTRUSTED = "can't be trusted"
+# The text of an answer where only a difference of more than twice would have shown.
+TOO_FEW = "undecided (too few rounds)"
 Labels = Mapping[str, str]
 
 
@@ -32,6 +35,8 @@ def _in_words(verdict: stats.Verdict | None, untrusted: bool) -> str:
     if verdict is None or verdict.answer is stats.Answer.UNKNOWN:
         return "-"
     if verdict.answer is stats.Answer.UNDECIDED and verdict.detectable is not None:
+        if is_too_few(verdict.detectable):
+            return TOO_FEW
         least = 100 * verdict.detectable
         return f"undecided (< {least:.0f} %)" if least >= 10 else f"undecided (< {least:.1f} %)"
     return f"{verdict.answer.value}, under the noise floor" if verdict.is_under_floor else str(verdict.answer.value)

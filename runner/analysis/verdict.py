@@ -7,8 +7,9 @@ from dataclasses import dataclass, replace
 
 from runner import stats
 from runner.analysis import cause
+from runner.analysis.certainty import is_too_few, is_too_wide
 from runner.analysis.ranking import Row, fitted, warning
-from runner.analysis.wording import aloud, ms, ratio
+from runner.analysis.wording import aloud, interval_of, ms, ratio
 
 # The certainty of a difference that has no interval.
 ONE_ROUND = "one round can't tell whether that is real; rounds=5 can"
@@ -48,7 +49,7 @@ def of_cell(row: Row, base: Row | None, distinguishing: Sequence[str]) -> str:
         return f"{ms(row)}. It does other work than the baseline, or there is no baseline: no speed-up can be given."
     text = f"{ms(row)}, {ratio(row.speedup)} the baseline ({aloud(base, distinguishing)}, {ms(base)})"
     interval = row.verdict.interval if row.verdict else None
-    certainty = f", 95 % interval {ratio(interval.low)} to {ratio(interval.high)}" if interval else ""
+    certainty = f", {interval_of(interval)}" if interval else ""
     answer = f": {row.answer}" if row.answer != "-" else ""
     why = "" if row.main_cause in ("-", "not seen") else cause.sentence(base.cell, row.cell)
     return " ".join(filter(None, (f"{text}{certainty}{answer}.", why)))
@@ -175,7 +176,8 @@ def _with_certainty(row: Row, parts: tuple[str, str], real: stats.Answer, why: s
     result = row.verdict
     if result is None or result.interval is None:
         return " ".join(filter(None, (claim, _DISTURBED if row.untrusted else f"{ONE_ROUND.capitalize()}.", why)))
-    interval = f"95 % interval {ratio(result.interval.low)} to {ratio(result.interval.high)}{of}"
+    interval = interval_of(result.interval)
+    interval += of if interval.startswith("95 %") else ""
     if row.untrusted:
         return f"{claim} {_DISTURBED[:-1]} ({interval})."
     if result.is_under_floor and result.floor is not None:
@@ -193,7 +195,7 @@ def _runner_up(rated: Sequence[Row], distinguishing: Sequence[str]) -> str:
     first, second = rated[0], rated[1]
     interval = stats.ratio_interval(fitted([row.cell for row in rated]), 1, 0)
     text = f"The next, {aloud(second, distinguishing)}, {ms(second)}, has {ratio(second.speedup or 0.0)}"
-    if interval is None or first.untrusted or second.untrusted:
+    if interval is None or is_too_wide(interval.low, interval.high) or first.untrusted or second.untrusted:
         return f"{text}."
     ends = f"the fastest is {ratio(interval.low)} to {ratio(interval.high)} as fast as it"
     floor = first.verdict.floor if first.verdict else None
@@ -206,5 +208,7 @@ def _detectable(result: stats.Verdict) -> str:
     """A sentence on how large a difference would have been to show."""
     if result.detectable is None:
         return ""
+    if is_too_few(result.detectable):
+        return " There are too few rounds to tell: rounds=5 tells more."
     least = 100 * result.detectable
     return f" A difference of {format(least, '.2g' if least < 100 else '.0f')} % or more would have shown."

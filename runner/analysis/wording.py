@@ -5,7 +5,9 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
+from runner.analysis.certainty import is_too_wide
 from runner.analysis.ranking import Row, cell_name
+from runner.stats import Interval
 
 _IPEX = {"on": "with IPEX", "off": "without IPEX"}
 
@@ -29,3 +31,10 @@ def aloud(row: Row, distinguishing: Sequence[str]) -> str:
         return cell_name(row, distinguishing)
     others = cell_name(row, [axis for axis in distinguishing if axis != "ipex"])
     return f"{others} {ipex}" if others else ipex
+
+
+def interval_of(interval: Interval) -> str:
+    """The 95 % interval of a speed-up in a sentence."""
+    if is_too_wide(interval.low, interval.high):
+        return "too few rounds for an interval"
+    return f"95 % interval {ratio(interval.low)} to {ratio(interval.high)}"

@@ -20,7 +20,8 @@ from runner.analysis.verdict import ONE_ROUND
 from runner.capture.kernel_tables import by_shape
 from runner.capture.tables import read_table, read_trace
 from runner.commands.options import add_allow, add_format, add_mlruns, add_top, allowed, make_parser
-from runner.commands.selection import SweepCell, find, same_keys
+from runner.commands.selection import BASELINE, FASTEST, SweepCell, find, same_keys
+from runner.commands.selection import measured as measured_cells
 from runner.matrix.rules import distinguishing_axes
 from runner.protocol.cell import MAIN_AXES
 from runner.protocol.errors import RunnerError
@@ -148,8 +149,12 @@ def main(arguments: list[str]) -> int:
         raise RunnerError(f"explain {' '.join(options.cells)}: name two cells, as in explain baseline fastest")
     texts = (["baseline", "fastest"], ["baseline", *options.cells], options.cells)[len(options.cells)]
     before, after = (find(text, options.sweep, Path(options.mlruns)) for text in texts)
+    runner_up = _runner_up(before) if tuple(texts) == (BASELINE, FASTEST) and before.cell == after.cell else None
+    after = runner_up or after
     _check((before, after), (texts[0], texts[1]), allow)
     explanation = _explain((before, after), Path(options.mlruns))
+    if runner_up:
+        explanation = replace(explanation, after=f"{explanation.after}  (the next: the baseline is the fastest)")
     if options.format == "json":
         print(json.dumps(explanation.as_data(), indent=1))
     elif options.format == "md":
@@ -157,6 +162,12 @@ def main(arguments: list[str]) -> int:
     else:
         show(explanation, options.top)
     return 0
+
+
+def _runner_up(fastest: SweepCell) -> SweepCell | None:
+    """The cell that comes next in a sweep whose baseline is the fastest; None if there is no other."""
+    others = [row for row in measured_cells(fastest.sweep) if row.is_right and row.cell_id != fastest.cell.cell_id]
+    return SweepCell(fastest.sweep, others[0]) if others else None
 
 
 def show(explanation: Explanation, top: int) -> None:

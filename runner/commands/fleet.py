@@ -12,6 +12,7 @@ from pathlib import Path
 from rich import box
 from rich.console import Console
 from rich.live import Live
+from rich.markup import escape
 from rich.table import Table
 
 from runner.commands import compare, pull
@@ -159,10 +160,11 @@ def _wait(fleet: Fleet, mlruns: Path, console: Console) -> int:
         return 130
     for one in found:
         if one.state == progress.STOPPED:
-            console.print(f"[red]{one.placed.host} stopped[/red] before its end: {names.visible(one.detail)}")
+            console.print(f"[red]{one.placed.host} stopped[/red] before its end: {escape(one.detail)}")
     if progress.left(found):
         console.print(f"To go on: {_line('resume', fleet, mlruns)}")
-    ids = [one.placed.sweep_id for one in found if outcome.has_results(mlruns / "sweeps" / one.placed.sweep_id)]
+    folders = [mlruns / "sweeps" / one.placed.sweep_id for one in found]
+    ids = [folder.name for folder in folders if folder.is_dir() and outcome.has_results(folder)]
     if ids:
         console.print()
         compare.main([*ids, f"--mlruns={mlruns}"])
@@ -221,7 +223,7 @@ def _table(fleet: Fleet, found: Sequence[Progress]) -> Table:
             one.placed.sweep_id.removeprefix(f"{fleet.fleet_id}-"),
             one.state,
             jobs,
-            names.visible(one.detail),
+            escape(one.detail),
         )
     return table
 
@@ -229,7 +231,7 @@ def _table(fleet: Fleet, found: Sequence[Progress]) -> Table:
 def _line_of(one: Progress) -> str:
     """How far a sweep is, in one line."""
     jobs = f", {one.jobs} of {max(one.planned, one.jobs)} jobs" if one.planned else ""
-    detail = f"; {names.visible(one.detail)}" if one.is_over and one.detail else ""
+    detail = f"; {one.detail}" if one.is_over and one.detail else ""
     return f"{one.placed.host}: {one.state}{jobs}{detail}"
 
 
@@ -237,4 +239,4 @@ def _say_once(console: Console, said: dict[str, str], what: str, line: str) -> N
     """Print a line unless it is what was said last of the same thing."""
     if said.get(what) != line:
         said[what] = line
-        console.print(f"[dim]{time.strftime('%H:%M:%S')}[/dim] {line}", highlight=False)
+        console.print(f"[dim]{time.strftime('%H:%M:%S')}[/dim] {escape(line)}", highlight=False)

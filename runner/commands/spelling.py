@@ -46,7 +46,7 @@ _WORD = re.compile(r"[\w.+-]*", re.ASCII)
 
 def near(word: str, names: Iterable[str]) -> str:
     """``; did you mean NAME?`` for the name that is most like the word; empty if none is."""
-    found = difflib.get_close_matches(word, list(names), n=1)
+    found = difflib.get_close_matches(word, list(names), n=1, cutoff=0.76)
     return f"; did you mean {found[0]}?" if found else ""
 
 

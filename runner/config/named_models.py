@@ -6,6 +6,9 @@ the model computes and takes is derived where torch may be imported, in ``runner
 
 from __future__ import annotations
 
+import difflib
+import functools
+import importlib.util
 import os
 import re
 from collections.abc import Callable, Mapping
@@ -27,6 +30,11 @@ FORMS: Mapping[str, str] = {
 }
 _ARCHITECTURE = re.compile(r"[A-Za-z0-9_][\w.+/-]{0,199}")
 _MOST_CHARACTERS = 250
+# A model as torchvision's files register it: under the name of its function, or another one.
+_REGISTERED = (
+    re.compile(r"^@register_model\(\)\n(?:@.*\n|    .*\n|\)\n)*def (\w+)\(", re.M),
+    re.compile(r"^@register_model\(name=\"(\w+)\"\)", re.M),
+)
 # A path of this kind, and no name of a model on the Hugging Face hub.
 _IS_PATH = re.compile(r"[./~]")
 _EXAMPLES = "torchvision:resnet18, hf:distilbert-base-uncased, timm:convnext_tiny or ./my_model.py:build"
@@ -112,8 +120,33 @@ def _snapshot(name: str, environment: Mapping[str, str]) -> Path | None:
     return snapshot if (snapshot / "config.json").is_file() else None
 
 
+def _torchvision(value: str, rest: str) -> tuple[str, dict[str, Any]]:
+    """A name of torchvision's own, as far as its files tell: importing it would take seconds."""
+    known = _names_of_torchvision()
+    if _architecture(value, rest) not in known and known:
+        near = difflib.get_close_matches(rest, known, n=1)
+        raise RunnerError(
+            f"model={value}: torchvision has no model {rest}{f'; did you mean {near[0]}?' if near else ''}; see "
+            "torchvision.models.list_models()"
+        )
+    return target_of("torchvision"), {"architecture": rest}
+
+
+@functools.cache
+def _names_of_torchvision() -> frozenset[str]:
+    """The names of the functions that torchvision registers as models; none where it is not installed."""
+    found = importlib.util.find_spec("torchvision")
+    if found is None or not found.submodule_search_locations:
+        return frozenset()
+    names: set[str] = set()
+    for file in (Path(found.submodule_search_locations[0]) / "models").rglob("*.py"):
+        text = file.read_text(encoding="utf-8", errors="replace")
+        names.update(*(pattern.findall(text) for pattern in _REGISTERED))
+    return frozenset(names)
+
+
 _LIBRARIES: Mapping[str, Callable[[str, str], tuple[str, dict[str, Any]]]] = {
-    "torchvision": _of_library("torchvision"),
+    "torchvision": _torchvision,
     "timm": _of_library("timm"),
     "hf": _hugging_face,
 }

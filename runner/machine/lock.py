@@ -105,7 +105,7 @@ def measuring(sweep: str, mlruns: Path, wait: float | bool, say: Callable[[str],
                 fcntl.flock(descriptor, fcntl.LOCK_EX)
             else:
                 _lock_within(descriptor, path, wait)
-        own = _Holder(sweep, os.getpid(), str(mlruns), time.strftime("%Y-%m-%d %H:%M:%S"))
+        own = _Holder(sweep, os.getpid(), str(mlruns.resolve()), time.strftime("%Y-%m-%d %H:%M:%S"))
         os.ftruncate(descriptor, 0)
         os.pwrite(descriptor, json.dumps(asdict(own)).encode(), 0)
         yield

@@ -12,6 +12,7 @@ from enum import Enum, auto
 
 from runner import stats
 from runner.analysis.cause import count
+from runner.analysis.certainty import is_too_wide
 from runner.analysis.ranking import Row, most_rounds, warning
 from runner.analysis.wording import ratio
 from runner.protocol.verdicts import OK
@@ -83,7 +84,17 @@ def figure(figures: Mapping[str, float], name: str, form: str) -> str:
 
 def interval_text(interval: stats.Interval | None) -> str:
     """The 95 % interval of a speed-up; ``-`` without one."""
-    return "-" if interval is None else f"{ratio(interval.low)} to {ratio(interval.high)}"
+    if interval is None:
+        return "-"
+    return TOO_WIDE if is_too_wide(*_of(interval)) else f"{ratio(interval.low)} to {ratio(interval.high)}"
+
+
+# What stands in place of an interval that says no more than that there are too few rounds.
+TOO_WIDE = "too wide"
+
+
+def _of(interval: stats.Interval) -> tuple[float, float]:
+    return interval.low, interval.high
 
 
 def p99(row: Row) -> str:
@@ -115,7 +126,10 @@ def _ends(metric: Metric, text: Callable[[float], str] = "{:.4g}".format) -> Cal
 
     def interval(row: Row) -> str:
         figures = row.metrics
-        return f"{text(figures[low])} to {text(figures[high])}" if low in figures and high in figures else ""
+        if low not in figures or high not in figures:
+            return ""
+        ends = figures[low], figures[high]
+        return TOO_WIDE if is_too_wide(*ends) else f"{text(ends[0])} to {text(ends[1])}"
 
     return interval
 
@@ -132,7 +146,9 @@ def _speedup_interval(row: Row) -> str:
 
 def _short_interval(row: Row) -> str:
     interval = row.verdict.interval if row.verdict else None
-    return "-" if interval is None else f"{ratio(interval.low)}-{ratio(interval.high)}".replace("x", "")
+    if interval is None or is_too_wide(*_of(interval)):
+        return interval_text(interval)
+    return f"{ratio(interval.low)}-{ratio(interval.high)}".replace("x", "")
 
 
 def _short_answer(row: Row) -> str:
@@ -233,7 +249,7 @@ COLUMNS = (
         "difference",
         "Whether the rounds show that the cell is faster or slower than the baseline, corrected for the number of "
         "comparisons; the figure after `undecided` is the least difference that they would have shown.",
-        lambda row: row.answer,
+        lambda row: "baseline" if row.is_baseline and row.answer == "-" else row.answer,
         source=Tag.DIFFERENCE,
         is_word=True,
         is_shown=_has_answers,

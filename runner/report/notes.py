@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from runner.analysis.comparison import Group
-from runner.analysis.ranking import Row, most_rounds
+from runner.analysis.ranking import TOO_FEW, Row, most_rounds
 from runner.analysis.wording import ratio
 from runner.report import data
 from runner.report.columns import figure
@@ -47,7 +47,12 @@ def _undecided(rows: Sequence[Row]) -> list[str]:
     """What ``undecided (< 8 %)`` means, with the figure of the first row that says it; none if no row does."""
     said = next((row.answer for row in rows if row.answer.startswith("undecided (< ")), "")
     if not said:
-        return []
+        are_few = any(row.answer == TOO_FEW for row in rows)
+        return (
+            [f"{TOO_FEW}: only a difference of more than twice would have shown; rounds=5 tells more"]
+            if are_few
+            else []
+        )
     least = said.partition("(< ")[2].rstrip(")")
     return [f"{said}: no clear difference; one of {least} or more would most likely have shown in this many rounds"]
 

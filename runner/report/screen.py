@@ -32,6 +32,7 @@ PHASES: Mapping[str, str] = {
     "transform": "preparing the model as the cell asks",
     "warmup": "warming up",
     "measure": "measuring, {}",
+    "measure_again": "measuring again, because others were at work",
     "quality": "comparing the output with fp32",
     "evidence": "collecting evidence",
     "onednn": "logging oneDNN",

@@ -108,6 +108,8 @@ def _group(comparison: Comparison, group: Group, top: int, make: Make) -> Sectio
 def _effects(comparison: Comparison, top: int) -> Section:
     rows = [_values(e.axis, e.value, e.reference, *_mean(e.mean)) for e in comparison.effects]
     below = notes.rows_left_out(rows, top)
+    if comparison.warning:
+        below.append("disturbed rounds take part in these effects")
     if all(effect.mean.count == 1 for effect in comparison.effects):
         below.append("one pair each: how much an effect varies from cell to cell is not known; vary further axes")
     elif any(answer(effect.mean) == "undecided" for effect in comparison.effects):

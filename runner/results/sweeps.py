@@ -54,7 +54,10 @@ def every(mlruns: Path) -> list[Path]:
     except (OSError, RuntimeError) as error:  # resolve() raises the latter for links in a circle
         raise RunnerError(f"--mlruns={mlruns}: it can't be read ({error})") from error
     if not folders:
-        raise RunnerError(f"--mlruns={mlruns}: there is no sweep in it; run one first: python -m runner -m ipex=off,on")
+        raise RunnerError(
+            f"{mlruns}: there is no sweep in this folder; run one first: python -m runner -m ipex=off,on, or name "
+            "another folder: --mlruns DIR"
+        )
     return folders
 
 
@@ -64,6 +67,9 @@ def _named(name: str, stored: Sequence[Path]) -> Path:
     if len(matches) != 1:
         some = ", ".join(path.name for path in reversed((matches or stored)[-5:]))
         if matches:
-            raise RunnerError(f"{name}: means several sweeps of {stored[0].parent}; choose one of {some}")
+            raise RunnerError(
+                f"{name}: means several sweeps of {stored[0].parent}; choose one of {some} (compare takes several, and "
+                "all)"
+            )
         raise RunnerError(f"{name}: there is no such sweep in {stored[0].parent}; the newest are {some}")
     return matches[0]

@@ -57,13 +57,25 @@ def run_sweep(request: SweepRequest, compose: Compose, launch: Launch) -> int:
         RunnerError: the input was refused; nothing was launched or recorded.
     """
     console = terminal.make_console()
-    with tempfile.TemporaryDirectory(prefix="runner-trial-") as folder:
-        return _run_sweep(request, compose, launch, console, Trials(Path(folder)))
+    with tempfile.TemporaryDirectory(prefix="runner-trial-") as folder, contextlib.ExitStack() as held:
+        return _run_sweep(request, compose, launch, console, Trials(Path(folder)), held)
 
 
-def _run_sweep(request: SweepRequest, compose: Compose, launch: Launch, console: Console, trials: Trials) -> int:
+def _run_sweep(
+    request: SweepRequest,
+    compose: Compose,
+    launch: Launch,
+    console: Console,
+    trials: Trials,
+    held: contextlib.ExitStack,
+) -> int:
+    """See `run_sweep`; ``held`` takes the measurement lock when it is first needed, and keeps it to the end."""
+
     def say_dim(line: str) -> None:
         console.print(f"[dim]{escape(line)}[/dim]")
+
+    def say(text: str) -> None:
+        console.print(f"[yellow]{escape(text)}[/yellow]")
 
     early: list[Recorder] = []
 
@@ -72,14 +84,14 @@ def _run_sweep(request: SweepRequest, compose: Compose, launch: Launch, console:
         waiting = trials.waiting(candidates)
         if settings.dry_run or not settings.try_models or not waiting:
             return trials.known(candidates)
-        say_dim(in_words(waiting))
         # What would be refused is refused before anything is started.
         _expectations(settings)
         _fetch(request, settings)
         _check_folder(request, settings)
         early.append(_recorder(settings))
-        with lock.measuring(request.sweep_id, Path(settings.mlruns), settings.wait, say_dim):
-            return {**trials.known(candidates), **trials.run(waiting, settings.timeout_s)}
+        held.enter_context(lock.measuring(request.sweep_id, Path(settings.mlruns), settings.wait, say))
+        say_dim(in_words(waiting))
+        return {**trials.known(candidates), **trials.run(waiting, settings.timeout_s)}
 
     plan = plan_sweep(request, compose, say_dim, try_models)
     settings = plan.settings
@@ -95,11 +107,9 @@ def _run_sweep(request: SweepRequest, compose: Compose, launch: Launch, console:
     record = early[0] if early else _recorder(settings)
     stop_signals.listen(f"stopped at once. To go on: {resume_line(request.directory)}")
 
-    def say(text: str) -> None:
-        console.print(f"[yellow]{escape(text)}[/yellow]")
-
-    with lock.measuring(request.sweep_id, record.store.root, settings.wait, say):
-        return _Sweep(plan, expectations, record, console, launch, fingerprint, trials).run()
+    if not early:
+        held.enter_context(lock.measuring(request.sweep_id, record.store.root, settings.wait, say))
+    return _Sweep(plan, expectations, record, console, launch, fingerprint, trials).run()
 
 
 def _fetch(request: SweepRequest, settings: Config) -> None:

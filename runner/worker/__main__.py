@@ -30,6 +30,7 @@ _SPEC = importlib.util.spec_from_file_location(
 )
 sys.modules["runner"] = importlib.util.module_from_spec(_SPEC)  # type: ignore[arg-type]
 
+from runner.protocol.announcements import MEASURE_AGAIN  # noqa: E402 - the path comes first
 from runner.protocol.jobfile import JobSpec, read_spec  # noqa: E402
 from runner.protocol.resultfile import ResultFile, WorkerResult, onednn_log, result_file  # noqa: E402
 from runner.worker import watch  # noqa: E402
@@ -99,6 +100,7 @@ def run(spec: JobSpec, folder: Path, instance: int, keep: Callable[[WorkerResult
                         timed, spec.rule, spec.runner_pid, region, cpus, stages.keep_at_return, overwrite
                     ),
                     spec.repeats,
+                    lambda: phases.announce(MEASURE_AGAIN),
                 )
             notes = [overwrite.note] if overwrite else []
             window = caches.told(measured.window, overwrite)

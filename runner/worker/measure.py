@@ -220,11 +220,16 @@ def measure_ring(
     return Measured([latency / 1e9 for latency in latencies_ns], open_window.close(), output)
 
 
-def measure_again(run: Callable[[], Measured], times: int) -> tuple[Measured, list[Window]]:
+def measure_again(
+    run: Callable[[], Measured], times: int, announce: Callable[[], None] = lambda: None
+) -> tuple[Measured, list[Window]]:
     """Run a timed loop, and again up to so many times while others disturb it.
 
     The last one counts, disturbed or not: choosing the best of them would make luck look like speed. They are loops of
     one process, which is one observation whichever of them counts.
+
+    Args:
+        announce: is called before each further loop.
 
     Returns:
         The loop that counts, and the windows of those before it.
@@ -235,6 +240,7 @@ def measure_again(run: Callable[[], Measured], times: int) -> tuple[Measured, li
         if len(disturbed) >= times or not contamination.judge(measured.window):
             return measured, disturbed
         disturbed.append(measured.window)
+        announce()
 
 
 def measure(

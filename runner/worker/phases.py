@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from runner.protocol.announcements import ANSWER_S, HEARD, MEASURE, PHASES
+from runner.protocol.announcements import ANSWER_S, HEARD, MEASURE, MEASURE_AGAIN, PHASES
 
 
 class Phases:
@@ -49,7 +49,8 @@ class Phases:
             os.write(names, f"{name}\n".encode())
             end = time.monotonic() + ANSWER_S
             # One byte at a time: the answers to other instances are in the same FIFO.
-            while name == MEASURE and select.select([heard], [], [], max(end - time.monotonic(), 0.0))[0]:
+            is_timed = name in (MEASURE, MEASURE_AGAIN)
+            while is_timed and select.select([heard], [], [], max(end - time.monotonic(), 0.0))[0]:
                 with suppress(BlockingIOError):  # another instance took the answer that was seen
                     if os.read(heard, 1) == MEASURE[:1].encode():
                         break

@@ -264,6 +264,16 @@ def test_cells_are_named_by_place_or_value_and_the_rest_is_as_in_the_baseline(
     assert data["conclusion"].startswith("B is ")
 
 
+def test_where_the_baseline_is_the_fastest_the_next_cell_is_explained(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rows = [compared_cell(0, 0.010, allocator="ptmalloc"), compared_cell(1, 0.012, allocator="tcmalloc")]
+    store_compared(tmp_path, "20260101-000000-aaaa", [*rows, compared_cell(2, 0.020, allocator="jemalloc")], HERE)
+    for words in ((), ("baseline", "fastest")):
+        out = shown(tmp_path, *words, capsys=capsys)
+        assert "B  allocator=tcmalloc  (the next: the baseline is the fastest)" in out
+
+
 def test_more_than_two_cells_are_refused(mlruns: Path) -> None:
     with pytest.raises(RunnerError, match="explain a b c: name two cells"):
         explain.main(["a", "b", "c", "--mlruns", str(mlruns)])

@@ -58,6 +58,10 @@ def test_a_folder_of_transformers_is_named_by_its_path(folder: Path, monkeypatch
         ("./none.py:build", "there is no file ./none.py in "),
         ("hf:./none", "no folder with a config.json in it"),
         ("torchvision:", "'' is no name of one"),
+        (
+            "torchvision:mobilenet_v3_smal",
+            "torchvision has no model mobilenet_v3_smal; did you mean mobilenet_v3_small?",
+        ),
         ("torchvision:" + "x" * 300, "use a shorter path"),
         ("./a.py:build" + "x" * 300, "use a shorter path"),
     ],
@@ -114,3 +118,9 @@ def test_a_file_is_named_by_its_whole_path_whatever_the_word_says(monkeypatch: p
     monkeypatch.chdir("/tmp")
     assert named_models.with_whole_path("./a.py:Ranker.build") == "/tmp/a.py:Ranker.build"
     assert named_models.with_whole_path("acme.ranker") == "acme.ranker"
+
+
+def test_every_model_that_torchvision_lists_has_a_name_here() -> None:
+    from torchvision import models
+
+    assert set(models.list_models()) == named_models._names_of_torchvision()

@@ -46,7 +46,7 @@ def test_the_lock_says_who_has_it_and_refuses_who_will_not_wait() -> None:
     first = hold("first", 60)
     try:
         assert line(first) == "mine"
-        assert holder().startswith(f"sweep first (pid {first.pid}, in there, since 20")
+        assert holder().startswith(f"sweep first (pid {first.pid}, in {Path('there').resolve()}, since 20")
         with (
             pytest.raises(RunnerError, match=r"^wait=false: sweep first \(pid"),
             measuring("me", Path("here"), False, print),

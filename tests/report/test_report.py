@@ -173,6 +173,16 @@ def test_a_wrong_or_failed_cell_is_no_part_of_the_comparisons() -> None:
     assert all(row.verdict is None for row in rows)
 
 
+def test_two_rounds_that_tell_nothing_say_so_instead_of_figures() -> None:
+    wild, other = record_of_medians("ptmalloc", 0.01, 0.02), record_of_medians("tcmalloc", 0.011, 0.04)
+    text = sweep_table(wild, other)
+    assert "too wide" in text
+    assert "undecided (too few rounds)" in text
+    assert any(
+        note.startswith("undecided (too few rounds): only a difference of more") for note in notes_of(wild, other)
+    )
+
+
 def test_the_table_of_several_rounds_shows_interval_and_answer() -> None:
     text = sweep_table(STEADY, QUICK, ALIKE)
     assert "95 % interval" in text

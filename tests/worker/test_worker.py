@@ -125,8 +125,12 @@ def test_a_disturbed_loop_is_run_again_in_the_same_process_and_the_last_one_coun
 
     measured, before = measure.measure_again(loops(disturbed, calm, calm), times=2)
     assert (measured.window, before) == (calm, [disturbed])
-    measured, before = measure.measure_again(loops(disturbed, disturbed, disturbed, calm), times=2)
+    said: list[str] = []
+    measured, before = measure.measure_again(
+        loops(disturbed, disturbed, disturbed, calm), 2, lambda: said.append("again")
+    )
     assert (measured.window, before) == (disturbed, [disturbed, disturbed])
+    assert said == ["again", "again"]
     assert measure.measure_again(loops(disturbed), times=0)[1] == []
 
 
