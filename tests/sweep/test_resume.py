@@ -162,7 +162,7 @@ def test_the_line_of_a_sweep_is_repeated_in_its_own_folder(tmp_path: Path, monke
     assert line == ["-m", "ipex=off,on", moved, "retries=1", "resume=true", f'hydra.sweep.dir="{sweep}"']
     assert Path.cwd() == tmp_path
     assert command_line(["--mlruns", str(tmp_path), "rounds=8"])[3] == "rounds=8"
-    assert command_line(["20261123", "--mlruns", str(tmp_path), "rounds=8"])[2] == "rounds=8"
+    assert command_line(["20261123", "--mlruns", str(tmp_path), "rounds=8"])[3] == "rounds=8"
 
 
 def test_a_sweep_that_runs_or_lost_its_folder_or_state_is_refused(tmp_path: Path) -> None:
