@@ -31,3 +31,9 @@ def test_the_others_print_what_they_claim(name: str) -> None:
     assert ran.returncode in (0, 1), ran.stdout + ran.stderr  # 1 where a claim on time fails on a busy machine
     assert ran.stdout.strip()
     assert "Traceback" not in ran.stderr
+
+
+def test_comparing_hosts_takes_seconds() -> None:
+    ran = run("store_scale", "--quick", "--hosts-only")
+    assert ran.returncode == 0, ran.stdout + ran.stderr
+    assert ran.stdout.startswith("compare across 10 hosts of 100 cells: ")

@@ -220,6 +220,8 @@ COLUMNS = (
         frozenset({Place.COMPARE, Place.PAGE, Place.SHORT}),
         Metric.P99,
         interval=_ends(Metric.P99),
+        # Without a single one it would be a column of reasons.
+        is_shown=lambda rows: any(Metric.P99 in row.metrics for row in rows),
     ),
     Column(
         "cv %",
