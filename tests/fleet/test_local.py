@@ -35,9 +35,9 @@ def test_a_fleet_of_this_machine_runs_to_its_end_and_names_its_host(tmp_path: Pa
 
 def test_a_fleet_goes_on_when_its_watcher_leaves_and_its_sweep_where_it_was_cancelled(tmp_path: Path) -> None:
     words = ["fleet", "-m", "fleet=local", "ipex=off,on", *SMALL, "rounds=6", f"mlruns={tmp_path}"]
-    watcher = subprocess.Popen(
-        [sys.executable, "-m", "runner", *words], cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
-    )
+    # Also where the tests run in the background, and ignore Ctrl-C.
+    line = ["env", "--default-signal=INT", sys.executable, "-m", "runner", *words]
+    watcher = subprocess.Popen(line, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
     deadline = time.monotonic() + 120
     while time.monotonic() < deadline and not list(tmp_path.glob("sweeps/*/cells/*/round-*/outcome.json")):
         time.sleep(0.2)

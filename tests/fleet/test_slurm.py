@@ -46,7 +46,7 @@ WORDS = (
 def cluster() -> Iterator[Path]:
     """The folder of a Slurm that runs: not below /tmp, of which the second host has one of its own."""
     folder = Path(tempfile.mkdtemp(prefix="runner-slurm-", dir="/var/tmp"))
-    env = {**os.environ, "PATH": f"{os.environ['PATH']}:/usr/sbin"}
+    env = {**os.environ, "PATH": f"{os.environ['PATH']}:/usr/sbin", "PROJECT": str(ROOT)}
     up = subprocess.run([SLURM / "up.sh", folder], env=env, capture_output=True, text=True, timeout=120, check=False)
     try:
         assert up.returncode == 0, up.stdout + up.stderr + (folder / "log/slurmctld.log").read_text()[-2000:]
@@ -102,17 +102,18 @@ def test_two_hosts_are_requeued_cancelled_resumed_and_compared(cluster: Path, fl
         watcher = subprocess.Popen(
             words, cwd=ROOT, env={**os.environ, **environment(cluster)}, stdout=log, stderr=subprocess.STDOUT
         )
-    until(lambda: ended_jobs(mlruns, "icelake") and ended_jobs(mlruns, "genoa"))
+    until(lambda: ended_jobs(mlruns, "genoa"))
     fleet: Fleet = fleetfile.find(None, mlruns)
     jobs = {placed.host: placed.job for placed in fleet.sweeps}
+    slurm(cluster, "scancel", jobs["genoa"])
+    until(lambda: ended_jobs(mlruns, "icelake"))
     before = ended_jobs(mlruns, "icelake")
     slurm(cluster, "scontrol", "requeue", jobs["icelake"])
-    slurm(cluster, "scancel", jobs["genoa"])
     until(lambda: "PENDING" in slurm(cluster, "squeue", "-h", "-o", "%T", "-j", jobs["icelake"]))
     # Slurm would start it after two minutes.
     slurm(cluster, "scontrol", "update", f"jobid={jobs['icelake']}", "StartTime=now")
-    assert watcher.wait(timeout=300) == 1
-    said = (cluster / "watcher.log").read_text()
+    status, said = watcher.wait(timeout=300), (cluster / "watcher.log").read_text()
+    assert status == 1, said
     assert "genoa stopped before its end" in said
     assert f"To go on: python -m runner fleet resume {fleet.fleet_id}" in said
     resumed = fleet_of("resume", f"--mlruns={mlruns}")
