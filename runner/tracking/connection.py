@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 # These are set before mlflow is imported, so that it reports nothing to anybody.
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
 os.environ.setdefault("DO_NOT_TRACK", "true")
+# It would print a line for every run that ends in a server.
+os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")
 # A server that does not answer is asked again later (runner.tracking.recorder); MLflow itself would wait for minutes
 # per request.
 os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")
