@@ -108,6 +108,8 @@ def _in_words(pair: Pair, level: float, floors: Mapping[int, float] | None) -> s
     return f"{pair.precision} {100 * change:.0f} % {how} ({times}{ends}){why}"
 
 
-def _ms(value: float) -> str:
-    """A latency with three digits, or all before the decimal point."""
+def _ms(value: float | None) -> str:
+    """A latency in ms with three digits, or all before the decimal point."""
+    if value is None:
+        return "-"
     return f"{value:.0f}" if value >= 100 else f"{value:.3g}"
