@@ -39,8 +39,7 @@ $(READY): requirements.lock requirements-toplev.lock pyproject.toml setup.py run
 	@echo "installing into .venv from requirements.lock: about 8 GB, several minutes, once"
 	@test -x $(PY) || $(PYTHON) -m venv .venv
 	@PYTHONUNBUFFERED=1 $(PY) -m pip install --disable-pip-version-check --require-hashes -r requirements.lock | \
-	    awk -v all=$$(grep -c == requirements.lock) \
-	    '/^Collecting/ && ++n % 25 == 0 { print "  " n " of " all " packages found"; fflush() } \
+	    awk '/^Collecting/ && ++n % 25 == 0 { print "  " n " packages fetched"; fflush() } \
 	     /^Installing/ { print "  unpacking them: a minute or two"; fflush() }'
 	@$(PY) -m pip install -q --disable-pip-version-check --no-deps --no-build-isolation -e .
 	@$(PY) -m pip install -q --disable-pip-version-check --no-deps --require-hashes --upgrade \
