@@ -13,6 +13,7 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 
 from runner.protocol import contamination
+from runner.protocol.cell import ABSENT
 from runner.protocol.verdicts import EvidenceVerdict, Status
 from runner.results import ledger
 from runner.results.cells import is_right
@@ -30,6 +31,7 @@ PICTURE = "comparison_small.png"
 LOGGED = ".logged"
 
 _COST = "cost/"
+HOST = "host"
 
 
 class Store:
@@ -233,7 +235,9 @@ class Store:
         else:
             self._mlflow.client.update_run(run_id, status="RUNNING")  # the sweep goes on
         # This is repeated for a run that exists: the process that created it may have been killed before this line.
-        self._mlflow.log_params(run_id, cell.axes)
+        # A host has a name in a fleet only.
+        named = {axis: value for axis, value in cell.axes.items() if axis != HOST or value != ABSENT}
+        self._mlflow.log_params(run_id, named)
 
     def _create_cell_run(self, entry: SweepEntry, cell: CellEntry) -> str:
         tags = {

@@ -125,7 +125,8 @@ def test_what_changed_is_in_the_table_in_mlflow_and_in_pictures(channels: Ran, m
     assert (channels.sweep / "breakdown.png").stat().st_size > 100
     # What others disturbed is named and not shown, and where the tests run there may be others.
     is_shown = "operators that changed most, own ms per iteration, baseline -> fastest:" in channels.out
-    assert is_shown or "operators: captured while others disturbed" in channels.out
+    is_alone = ": the baseline, " in channels.out  # the baseline is the fastest: there is nothing to compare it with
+    assert is_shown or is_alone or "operators: captured while others disturbed" in channels.out
     assert (channels.sweep / "operators.csv").exists() == is_shown
 
 

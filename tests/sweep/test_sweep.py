@@ -86,7 +86,7 @@ def test_params_are_the_axes_and_nothing_else(main_job: Ran, mlruns: Path) -> No
         assert set(run.data.params) == {
             "model", "torch", "scenario", "load",
             "allocator", "ipex", "memory_format", "precision", "graph", "launcher", "openmp", "batch_size",
-            "sequence_length", "instances", "cores_per_instance", "cores", "threads", "node", "twin", "host",
+            "sequence_length", "instances", "cores_per_instance", "cores", "threads", "node", "twin",
         }  # fmt: skip
 
 
