@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 
 from runner.analysis.cause import differences
 from runner.machine.host import isa
-from runner.results.cells import read
+from runner.results.cells import CellRow, read
 from tests.conftest import TINY, Runner, records_of
 from tests.machine.test_torch_builds import copied_prefix, site_packages
 
@@ -56,12 +57,17 @@ def test_an_upgrade_that_loses_its_fast_kernels_is_told_by_the_kernels(run_cli: 
     # What a build would do whose oneDNN knows no AVX-512.
     line = "import os; os.environ['ONEDNN_MAX_CPU_ISA'] = 'AVX2'\n"
     (site_packages(python) / "older.pth").write_text(line)
-    ran = run_cli(
-        "-m", "torch=bundled,own", f"torch.path={python}", "model=conv_relu", "batch_size=64",
-        "memory_format=channels_last", "capture=[]", "rounds=1", "warmup=3", "iterations=10",
-    )  # fmt: skip
-    assert ran.status == 0, ran.out + ran.err
-    cells = read([ran.sweep]).rows
+    cells: Sequence[CellRow] = ()
+    for _ in range(3):
+        ran = run_cli(
+            "-m", "torch=bundled,own", f"torch.path={python}", "model=conv_relu", "batch_size=256",
+            "memory_format=channels_last", "capture=[]", "rounds=1", "warmup=3", "iterations=10",
+        )  # fmt: skip
+        assert ran.status == 0, ran.out + ran.err
+        cells = read([ran.sweep]).rows
+        # An iteration that others disturbed proves nothing, which the cell says: once more then.
+        if all(cell.isa != "unobserved" for cell in cells):
+            break
     before, after = sorted(cells, key=lambda cell: cell.axes["torch"])
     assert (before.isa, after.isa) == ("avx512", "avx2")
     # Whatever the times on a machine that is busy.
