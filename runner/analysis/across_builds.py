@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 from runner import stats
 from runner.analysis import cause, same_model
+from runner.analysis.operators import in_ms
 from runner.analysis.ranking import Row, fitted
 from runner.protocol.cell import ABSENT, BUNDLED, WORK
 
@@ -87,7 +88,7 @@ def _work(row: Row) -> str:
 def _in_words(pair: Pair, level: float, floors: Mapping[int, float] | None) -> str:
     """Like ``int8 10 % slower (80.6 -> 88.7 ms, 7 % to 13 %): kernels ...``."""
     first, other = pair.first, pair.other
-    times = f"{_ms(first.p50_ms)} -> {_ms(other.p50_ms)} ms"
+    times = f"{in_ms(first.p50_ms)} -> {in_ms(other.p50_ms)} ms"
     if same_model.difference(first.cell, other.cell):
         return f"{pair.precision} can't be compared: the model differs between torch builds"
     if first.cell.contamination or other.cell.contamination:
@@ -106,10 +107,3 @@ def _in_words(pair: Pair, level: float, floors: Mapping[int, float] | None) -> s
     because = cause.main_cause(first.cell, other.cell)
     why = "" if because in ("-", "not seen") else f": {because}"
     return f"{pair.precision} {100 * change:.0f} % {how} ({times}{ends}){why}"
-
-
-def _ms(value: float | None) -> str:
-    """A latency in ms with three digits, or all before the decimal point."""
-    if value is None:
-        return "-"
-    return f"{value:.0f}" if value >= 100 else f"{value:.3g}"

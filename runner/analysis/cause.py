@@ -181,11 +181,11 @@ def sentence(before: CellRow, after: CellRow) -> str:
     if main is None:
         return ""
     rest_ms = change_ms - main.ms
-    rest = f"takes {_less_or_more(rest_ms)}" if abs(rest_ms) >= _HARDLY * abs(change_ms) else "takes as long as before"
+    rest = f"takes {less_or_more(rest_ms)}" if abs(rest_ms) >= _HARDLY * abs(change_ms) else "takes as long as before"
     counted = f" ({main.words})" if main.words else ""
     lead = "Mostly" if abs(main.ms) >= abs(rest_ms) else "In part"
     return (
-        f"{lead}, {_ALOUD.get(main.name, main.name)} takes {_less_or_more(main.ms)} per iteration{counted}; "
+        f"{lead}, {_ALOUD.get(main.name, main.name)} takes {less_or_more(main.ms)} per iteration{counted}; "
         f"everything else together {rest}."
     )
 
@@ -203,7 +203,7 @@ def _main_change(before: CellRow, after: CellRow, change_ms: float) -> Change | 
     return max([part for part in parts if part.words] or parts, key=lambda part: part.ms / change_ms, default=None)
 
 
-def _less_or_more(ms: float) -> str:
+def less_or_more(ms: float) -> str:
     """A change in words: "271 ms less"."""
     return f"{signed(abs(ms)).lstrip('+')} ms {'less' if ms < 0 else 'more'}"
 

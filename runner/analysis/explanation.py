@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from runner import stats
-from runner.analysis.cause import Change, changes, count, sentence, signed
+from runner.analysis.cause import Change, changes, count, less_or_more, sentence
 from runner.analysis.operators import Change as OperatorChange
 from runner.analysis.operators import difference
 from runner.analysis.ranking import UNTRUSTED, Row, warning
@@ -116,8 +116,7 @@ class Explanation:
         """The whole explanation in plain words, for a reader who skips the tables."""
         ratio = self.before_ms / self.after_ms
         faster = f"B is {ratio:.2f}x as fast as A" if ratio >= 1 else f"B is slower than A: {ratio:.2f}x of its speed"
-        by = signed(abs(self.change_ms)).lstrip("+")
-        change = f"{by} ms {'less' if self.change_ms < 0 else 'more'} per iteration"
+        change = f"{less_or_more(self.change_ms)} per iteration"
         return " ".join(filter(None, (f"{faster}, {change}.", self._certainty, self.why)))
 
     @property

@@ -21,11 +21,13 @@ class Change:
     @property
     def text(self) -> str:
         """The change in words, like ``aten::conv2d 16.4 -> 6.4``, in ms per iteration."""
-        return f"{self.name} {_ms(self.before_ms)} -> {_ms(self.after_ms)}"
+        return f"{self.name} {in_ms(self.before_ms)} -> {in_ms(self.after_ms)}"
 
 
-def _ms(value: float) -> str:
-    """Milliseconds with three digits, or with all digits before the decimal point: "0.12", "8.5", "2720"."""
+def in_ms(value: float | None) -> str:
+    """Milliseconds with three digits, or with all digits before the decimal point: "0.12", "8.5", "2720", or "-"."""
+    if value is None:
+        return "-"
     return f"{value:.0f}" if value >= 100 else f"{value:.3g}"
 
 

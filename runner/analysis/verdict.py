@@ -176,8 +176,7 @@ def _with_certainty(row: Row, parts: tuple[str, str], real: stats.Answer, why: s
     result = row.verdict
     if result is None or result.interval is None:
         return " ".join(filter(None, (claim, _DISTURBED if row.untrusted else f"{ONE_ROUND.capitalize()}.", why)))
-    interval = interval_of(result.interval)
-    interval += of if interval.startswith("95 %") else ""
+    interval = interval_of(result.interval, of)
     if row.untrusted:
         return f"{claim} {_DISTURBED[:-1]} ({interval})."
     if result.is_under_floor and result.floor is not None:

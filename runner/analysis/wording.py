@@ -33,8 +33,8 @@ def aloud(row: Row, distinguishing: Sequence[str]) -> str:
     return f"{others} {ipex}" if others else ipex
 
 
-def interval_of(interval: Interval) -> str:
-    """The 95 % interval of a speed-up in a sentence."""
+def interval_of(interval: Interval, of: str = "") -> str:
+    """The 95 % interval of a speed-up in a sentence, with what it has been corrected for."""
     if is_too_wide(interval.low, interval.high):
         return "too few rounds for an interval"
-    return f"95 % interval {ratio(interval.low)} to {ratio(interval.high)}"
+    return f"95 % interval {ratio(interval.low)} to {ratio(interval.high)}{of}"

@@ -19,6 +19,7 @@ import pytest
 from runner.fleet import fleetfile
 from runner.results.cells import read
 from tests.conftest import invoke
+from tests.fleet import WORDS
 
 RAY = shutil.which("ray", path=f"{os.environ.get('RUNNER_RAY', '')}:{os.environ['PATH']}")
 
@@ -29,12 +30,6 @@ pytestmark = [
         RAY is None, reason="ray is not installed: its environment is a job of its own, see CONTRIBUTING.md"
     ),
 ]
-
-WORDS = (
-    "experiment=allocator_settings", "ipex=off", "model=conv_relu", "batch_size=8", "warmup=2", "iterations=10",
-    "capture=[]",
-    "rounds=2", "reruns=0", "try_models=false",
-)  # fmt: skip
 
 
 @pytest.fixture(scope="module")

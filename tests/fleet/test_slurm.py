@@ -21,6 +21,7 @@ from runner.fleet.fleetfile import Fleet
 from runner.results import ledger, planfile
 from runner.results.cells import read
 from tests.conftest import ROOT, Ran, invoke
+from tests.fleet import WORDS
 
 PROGRAMS = ("slurmctld", "slurmd", "sbatch", "squeue", "scancel", "munged", "unshare")
 MISSING = [name for name in PROGRAMS if shutil.which(name, path=f"{os.environ['PATH']}:/usr/sbin") is None]
@@ -34,12 +35,6 @@ pytestmark = [
 
 SLURM = Path(__file__).parent / "slurm"
 OTHER_CPU = "AMD EPYC 9999 96-Core Processor"
-# Short processes: what is tested is where they run and what becomes of them.
-WORDS = (
-    "experiment=allocator_settings", "ipex=off", "model=conv_relu", "batch_size=8", "warmup=2", "iterations=10",
-    "capture=[]",
-    "rounds=2", "reruns=0", "try_models=false",
-)  # fmt: skip
 
 
 @pytest.fixture(scope="module")
