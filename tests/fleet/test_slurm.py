@@ -22,6 +22,7 @@ from runner.results import ledger, planfile
 from runner.results.cells import read
 from tests.conftest import ROOT, Ran, invoke
 from tests.fleet import WORDS
+from tests.test_faults import Server, free_port
 
 PROGRAMS = ("slurmctld", "slurmd", "sbatch", "squeue", "scancel", "munged", "unshare")
 MISSING = [name for name in PROGRAMS if shutil.which(name, path=f"{os.environ['PATH']}:/usr/sbin") is None]
@@ -152,28 +153,15 @@ def test_the_wrong_host_does_not_go_on_with_a_sweep(cluster: Path) -> None:
 
 
 def test_results_come_home_through_the_server_alone(cluster: Path, fleet_of: Callable[..., Ran]) -> None:
-    with socket.socket() as one:
-        one.bind(("127.0.0.1", 0))
-        port = one.getsockname()[1]
-    server = subprocess.Popen(
-        [
-            sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(port), "--workers", "1",
-            "--backend-store-uri", f"sqlite:///{cluster}/server.db", "--artifacts-destination", str(cluster / "kept"),
-        ],
-        env={**os.environ, "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false", "MLFLOW_DISABLE_TELEMETRY": "true"},
-        stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True,
-    )  # fmt: skip
+    server = Server(cluster, free_port())
     try:
-        with socket.socket() as one:
-            until(lambda: one.connect_ex(("127.0.0.1", port)) == 0, 60)
         mlruns = cluster / "home"
         ran = fleet_of(
-            "-m", "fleet=two", *WORDS, f"mlruns={mlruns}", f"tracking_uri=http://127.0.0.1:{port}",
+            "-m", "fleet=two", *WORDS, f"mlruns={mlruns}", f"tracking_uri={server.uri}",
             more=f"mlruns: {cluster}/there\n",
         )  # fmt: skip
         assert ran.status == 0, ran.out + ran.err
         assert "The same cell on each host" in ran.out
         check_records({host: next(mlruns.glob(f"sweeps/*-{host}")) for host in ("icelake", "genoa")})
     finally:
-        server.terminate()
-        server.wait(timeout=30)
+        server.end()
