@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import csv
 import json
-import re
 import os
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from statistics import median
