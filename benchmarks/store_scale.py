@@ -19,14 +19,9 @@ import io
 import json
 import multiprocessing
 import os
-import secrets
 import shutil
-import signal
-import socket
-import subprocess
 import sys
 import time
-import urllib.request
 import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -39,11 +34,11 @@ import numpy as np
 
 from benchmarks.compare import make_cells
 from benchmarks.harness import sweep_argv, sweep_folder, timed
+from benchmarks.servers import ADMIN, Server, free_port, postgres
 from runner.commands import compare
 from runner.results.cells import Origin, save
 
 MOST_REQUESTS, MOST_UPLOADS, MOST_AUTH, MOST_COMPARE_S = 20.0, 5.0, 3.0, 10.0
-PASSWORD = "a-password-of-the-benchmark"  # noqa: S105 - of a server that lives as long as the benchmark
 
 
 @dataclass(frozen=True)
@@ -123,111 +118,20 @@ def rates(folder: Path, is_quick: bool) -> list[str]:
 # -- the server ---------------------------------------------------------------------------------------------
 
 
-def free_port() -> int:
-    """A port that nobody listens on."""
-    with socket.socket() as one:
-        one.bind(("127.0.0.1", 0))
-        return int(one.getsockname()[1])
-
-
-@contextlib.contextmanager
-def postgres(folder: Path) -> Iterator[str]:
-    """A PostgreSQL of its own with an empty database; the address of that database."""
-    programs = sorted(Path("/usr/lib/postgresql").glob("*/bin"))
-    if not programs:
-        sys.exit("PostgreSQL is not installed: apt-get install postgresql")
-    folder.mkdir(parents=True)
-    # PostgreSQL refuses to run as root.
-    as_user = ["runuser", "-u", "postgres", "--"] if os.geteuid() == 0 else []
-    if as_user:
-        shutil.chown(folder, "postgres")
-    port, bin_folder = free_port(), programs[-1]
-    made = [
-        *as_user,
-        str(bin_folder / "initdb"),
-        "-D",
-        str(folder / "data"),
-        "-A",
-        "trust",
-        "-U",
-        "mlflow",
-        "--locale=C",
-        "-E",
-        "UTF8",
-    ]
-    subprocess.run(made, cwd=folder, check=True, capture_output=True)
-    words = ["-D", str(folder / "data"), "-p", str(port), "-k", str(folder), "-c", "listen_addresses=127.0.0.1"]
-    process = subprocess.Popen(
-        [*as_user, str(bin_folder / "postgres"), *words], cwd=folder, stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL, start_new_session=True,
-    )  # fmt: skip
-    try:
-        ready = [str(bin_folder / "pg_isready"), "-q", "-h", "127.0.0.1", "-p", str(port)]
-        wait_for(lambda: subprocess.run(ready, check=False).returncode == 0, 30)
-        make = [str(bin_folder / "createdb"), "-h", "127.0.0.1", "-p", str(port), "-U", "mlflow", "mlflow"]
-        subprocess.run(make, check=True, capture_output=True)
-        yield f"postgresql+psycopg://mlflow@127.0.0.1:{port}/mlflow"
-    finally:
-        pid = int((folder / "data" / "postmaster.pid").read_text().splitlines()[0])
-        os.kill(pid, signal.SIGINT)
-        process.wait(timeout=30)
-
-
 @contextlib.contextmanager
 def server(folder: Path, with_auth: bool) -> Iterator[tuple[str, int]]:
-    """An MLflow server with two workers: its address, and its process."""
+    """An MLflow server with two workers on a PostgreSQL where there is one: its address, and its process."""
     folder.mkdir(parents=True)
     folder.chmod(0o755)
     has_driver = importlib.util.find_spec("psycopg") is not None
-    database = postgres(folder / "postgres") if has_driver else contextlib.nullcontext(f"sqlite:///{folder}/mlflow.db")
-    with database as uri:
-        port = free_port()
-        quiet = {
-            "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
-            "MLFLOW_DISABLE_TELEMETRY": "true",
-            "DO_NOT_TRACK": "true",
-        }
-        words = ["--backend-store-uri", uri, "--artifacts-destination", str(folder / "artifacts")]
-        words += ["--host", "127.0.0.1"]
+    with postgres(folder / "postgres") if has_driver else contextlib.nullcontext("") as database:
         if with_auth:
-            shipped = (Path(__file__).resolve().parents[1] / "docs/server/basic_auth.ini").read_text(encoding="utf-8")
-            (folder / "basic_auth.ini").write_text(shipped.replace("basic_auth.db", f"{folder}/basic_auth.db"))
-            words += ["--app-name", "basic-auth"]
-            quiet |= {
-                "MLFLOW_AUTH_CONFIG_PATH": str(folder / "basic_auth.ini"),
-                "MLFLOW_AUTH_ADMIN_PASSWORD": PASSWORD,
-                "MLFLOW_FLASK_SERVER_SECRET_KEY": secrets.token_hex(16),
-            }
-            os.environ |= {"MLFLOW_TRACKING_USERNAME": "admin", "MLFLOW_TRACKING_PASSWORD": PASSWORD}
-        with (folder / "log").open("w") as log:
-            process = subprocess.Popen(
-                [sys.executable, "-m", "mlflow", "server", "--port", str(port), "--workers", "2", *words],
-                env={**os.environ, **quiet}, cwd=folder, stdout=log, stderr=log, start_new_session=True,
-            )  # fmt: skip
+            os.environ |= ADMIN
+        one = Server(folder, free_port(), database, with_auth, workers=2)
         try:
-            wait_for(lambda: answers(f"http://127.0.0.1:{port}/health"), 90)
-            yield f"http://127.0.0.1:{port}", process.pid
+            yield one.uri, one.process.pid
         finally:
-            os.killpg(process.pid, signal.SIGTERM)
-            process.wait(timeout=30)
-
-
-def wait_for(happened: Any, timeout_s: float) -> None:
-    """Wait until something is true; the benchmark ends if it does not become so."""
-    deadline = time.monotonic() + timeout_s
-    while not happened():
-        if time.monotonic() > deadline:
-            sys.exit("a server did not start")
-        time.sleep(0.2)
-
-
-def answers(address: str) -> bool:
-    """Whether a server answers."""
-    try:
-        urllib.request.urlopen(address, timeout=2).close()  # noqa: S310 - a server of ours
-    except OSError:
-        return False
-    return True
+            one.end()
 
 
 def cpu_s(group: int) -> float:

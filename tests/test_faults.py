@@ -6,7 +6,6 @@ import json
 import os
 import re
 import signal
-import socket
 import sqlite3
 import subprocess
 import sys
@@ -19,6 +18,7 @@ from typing import Any
 import pytest
 from mlflow.tracking import MlflowClient
 
+from benchmarks.servers import Server, free_port
 from runner.machine import disk, execute, processes
 from runner.protocol.errors import StorageError
 from runner.results import ledger
@@ -150,37 +150,6 @@ def test_a_database_that_is_none_is_refused_before_anything_is_launched(tmp_path
     assert ran.err.startswith(f"runner: mlruns={tmp_path}: mlflow.db can't be used (file is not a database)")
     assert len(ran.err.splitlines()) == 1
     assert not (tmp_path / "sweeps").exists()
-
-
-def free_port() -> int:
-    with socket.socket() as one:
-        one.bind(("127.0.0.1", 0))
-        return int(one.getsockname()[1])
-
-
-class Server:
-    """A real MLflow server over a folder."""
-
-    def __init__(self, folder: Path, port: int) -> None:
-        self.uri = f"http://127.0.0.1:{port}"
-        words = [sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(port), "--workers", "1"]
-        words += ["--backend-store-uri", f"sqlite:///{folder}/server.db", "--artifacts-destination", str(folder / "a")]
-        quiet = {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false", "MLFLOW_DISABLE_TELEMETRY": "true"}
-        self.process = subprocess.Popen(
-            words, env={**os.environ, **quiet}, cwd=folder, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
-            start_new_session=True,
-        )  # fmt: skip
-        deadline = time.monotonic() + 60
-        while time.monotonic() < deadline:
-            with socket.socket() as one:
-                if one.connect_ex(("127.0.0.1", port)) == 0:
-                    return
-            time.sleep(0.1)
-        raise AssertionError("the server did not start")
-
-    def end(self) -> None:
-        os.killpg(self.process.pid, signal.SIGKILL)
-        self.process.wait()
 
 
 @pytest.mark.slow

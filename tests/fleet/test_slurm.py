@@ -16,13 +16,13 @@ from pathlib import Path
 
 import pytest
 
+from benchmarks.servers import Server, free_port
 from runner.fleet import fleetfile
 from runner.fleet.fleetfile import Fleet
 from runner.results import ledger, planfile
 from runner.results.cells import read
 from tests.conftest import ROOT, Ran, invoke
 from tests.fleet import WORDS
-from tests.test_faults import Server, free_port
 
 PROGRAMS = ("slurmctld", "slurmd", "sbatch", "squeue", "scancel", "munged", "unshare")
 MISSING = [name for name in PROGRAMS if shutil.which(name, path=f"{os.environ['PATH']}:/usr/sbin") is None]

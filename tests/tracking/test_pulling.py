@@ -8,11 +8,12 @@ from pathlib import Path
 
 import pytest
 
+from benchmarks.servers import Server, free_port
 from runner.protocol.errors import RunnerError
 from runner.results.cells import read
 from runner.tracking import archives
 from tests.conftest import ask, invoke
-from tests.test_faults import SMALL, Server, free_port
+from tests.test_faults import SMALL
 
 
 @pytest.mark.slow
