@@ -96,17 +96,25 @@ def test_the_workflow_runs_the_readmes_test_command() -> None:
     workflow: dict[Any, Any] = yaml.safe_load((GITHUB / "workflows/test.yml").read_text(encoding="utf-8"))
     # YAML 1.1 reads the key `on` as true.
     assert set(workflow[True]) == {"push", "pull_request"}
-    [job] = workflow["jobs"].values()
-    last = job["steps"][-1]["run"]
+    assert set(workflow["jobs"]) == {"test", "ray"}
+    last = workflow["jobs"]["test"]["steps"][-1]["run"]
     assert last == read(".ci/run").splitlines()[-1]
     assert re.search(rf"^{re.escape(last)}\b", read("README.md"), re.M)
 
 
 def test_the_workflow_has_the_system_of_the_dockerfile() -> None:
-    [job] = yaml.safe_load((GITHUB / "workflows/test.yml").read_text(encoding="utf-8"))["jobs"].values()
-    assert job["container"]["image"] == instructions("FROM")[0]
-    [install] = re.findall(r"apt-get install.*", job["steps"][0]["run"])
-    assert install in instructions("RUN")[0]
+    jobs = yaml.safe_load((GITHUB / "workflows/test.yml").read_text(encoding="utf-8"))["jobs"]
+    for job in jobs.values():
+        assert job["container"]["image"] == instructions("FROM")[0]
+        [install] = re.findall(r"apt-get install.*", job["steps"][0]["run"])
+        assert install in instructions("RUN")[0]
+
+
+def test_the_workflow_tests_ray_as_a_contributor_does() -> None:
+    steps = yaml.safe_load((GITHUB / "workflows/test.yml").read_text(encoding="utf-8"))["jobs"]["ray"]["steps"]
+    contributing = read("CONTRIBUTING.md")
+    for step in steps[-2:]:
+        assert step["run"].replace("python3 ", "python ") in contributing
 
 
 @pytest.mark.parametrize("path", TEMPLATES, ids=lambda path: path.stem)

@@ -214,8 +214,8 @@ def _with_verdicts(
 
 
 def _with_front(rows: list[Row], may_be: Sequence[bool]) -> list[Row]:
-    """The Pareto front of the right rows of equal work."""
-    right = [index for index, row in enumerate(rows) if may_be[index] and row.is_right]
+    """The Pareto front of the right rows of equal work; what others disturbed is no row to choose by."""
+    right = [index for index, row in enumerate(rows) if may_be[index] and row.is_right and not row.untrusted]
     for index, is_on in zip(right, pareto_front.members([rows[index].cell for index in right]), strict=True):
         if is_on:
             rows[index] = replace(rows[index], on_front=True)

@@ -35,6 +35,11 @@ def aloud(row: Row, distinguishing: Sequence[str]) -> str:
 
 def interval_of(interval: Interval, of: str = "") -> str:
     """The 95 % interval of a speed-up in a sentence, with what it has been corrected for."""
-    if is_too_wide(interval.low, interval.high):
+    return interval_between(interval.low, interval.high, of)
+
+
+def interval_between(low: float, high: float, of: str = "") -> str:
+    """See `interval_of`, for ends as they are stored."""
+    if is_too_wide(low, high):
         return "too few rounds for an interval"
-    return f"95 % interval {ratio(interval.low)} to {ratio(interval.high)}{of}"
+    return f"95 % interval {ratio(low)} to {ratio(high)}{of}"

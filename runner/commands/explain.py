@@ -17,6 +17,7 @@ from runner.analysis.disturbance import why_not_shown
 from runner.analysis.explanation import Explanation, explain
 from runner.analysis.ranking import Row, rank, unequal_work
 from runner.analysis.verdict import ONE_ROUND
+from runner.analysis.wording import interval_of
 from runner.capture.kernel_tables import by_shape
 from runner.capture.tables import read_table, read_trace
 from runner.commands.options import add_allow, add_format, add_mlruns, add_top, allowed, make_parser
@@ -27,7 +28,6 @@ from runner.protocol.cell import MAIN_AXES
 from runner.protocol.errors import RunnerError
 from runner.report import escaping, tables, terminal
 from runner.report.answer import measured
-from runner.report.columns import interval_text
 from runner.results import cells, circumstances
 from runner.results.cells import LEVEL
 from runner.results.circumstances import Circumstances
@@ -216,7 +216,7 @@ def _summary(explanation: Explanation) -> str:
     """The speed-up and how certain it is, in one line."""
     verdict = explanation.verdict
     if verdict is not None and verdict.interval is not None:
-        certainty = f"95 % interval {interval_text(verdict.interval)}, {explanation.answer}"
+        certainty = f"{interval_of(verdict.interval)}, {explanation.answer}"
     else:
         certainty = ONE_ROUND
     times = f"{explanation.before_ms:.4g} -> {explanation.after_ms:.4g} ms, {signed(explanation.change_ms)} ms"

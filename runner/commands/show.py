@@ -14,6 +14,7 @@ from typing import Any
 
 from runner.analysis import noise
 from runner.analysis.ranking import Ranking, Row, rank
+from runner.analysis.wording import interval_between
 from runner.commands import selection
 from runner.commands.options import add_format, add_mlruns, make_parser
 from runner.matrix.rules import distinguishing_axes
@@ -243,7 +244,7 @@ def _result(result: Mapping[str, Any]) -> list[str]:
         lines.append("it is the baseline")
     elif result["speedup"] is not None:
         ends = result["speedup_low"], result["speedup_high"]
-        interval = f", 95 % interval {ends[0]:.2f}x to {ends[1]:.2f}x" if None not in ends else ""
+        interval = f", {interval_between(*ends)}" if None not in ends else ""
         lines.append(f"{result['speedup']:.2f}x the baseline{interval}: {result['difference']}")
         lines.append(f"main cause: {result['main_cause']}")
     figures = {

@@ -6,10 +6,10 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from runner.analysis.ranking import Row
-from runner.analysis.wording import aloud, ms, ratio
+from runner.analysis.wording import aloud, interval_of, ms, ratio
 from runner.protocol.verdicts import OK
 from runner.report.answer import measured
-from runner.report.columns import COLUMNS, interval_text
+from runner.report.columns import COLUMNS
 from runner.report.escaping import markdown
 from runner.results.circumstances import Circumstances
 from runner.results.ledger import CellEnd
@@ -50,7 +50,7 @@ def _conclusion(row: Row, baseline: Row | None, distinguishing: Sequence[str], d
     if row.is_baseline or baseline is None or row.speedup is None:
         return f"{time}{', the baseline' if row.is_baseline else ''}."
     interval = row.verdict.interval if row.verdict else None
-    sure = f", 95 % interval {interval_text(interval)}" if interval else ""
+    sure = f", {interval_of(interval)}" if interval else ""
     against = f"{aloud(baseline, distinguishing)}, {ms(baseline)}"
     verdict = f": {difference}" if difference not in ("-", OK) else ""
     return f"{time}, {ratio(row.speedup)} the baseline ({against}){verdict}{sure}."

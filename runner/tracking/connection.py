@@ -57,12 +57,12 @@ class UnavailableError(RunnerError):
     """MLflow can't be reached or can't record. What it should have recorded is still in the sweep's folder."""
 
 
-# What a server with passwords answers, by HTTP's status.
+# What a server with passwords answers, by MLflow's word for it.
 _REFUSED = {
-    401: "the server asks for a user's name and password; put them into the environment as "
+    "UNAUTHENTICATED": "the server asks for a user's name and password; put them into the environment as "
     "MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD",
-    403: "the server does not let this user do that; ask its administrator for EDIT on the experiment, or name an "
-    "experiment of your own",
+    "PERMISSION_DENIED": "the server does not let this user do that; ask its administrator for EDIT on the experiment, "
+    "or name an experiment of your own",
 }
 
 
@@ -147,9 +147,9 @@ class Connection:
                 cause = cause.__cause__
             reason = " ".join((str(cause).splitlines() or [type(cause).__name__])[0].split())[:300]
             option = f"tracking_uri={self._server}" if self._server else f"mlruns={self.root}"
-            status = error.get_http_status_code() if isinstance(error, MlflowException) else None
-            if status in _REFUSED:
-                raise UnavailableError(f"{option}: {_REFUSED[status]}") from error
+            advice = _REFUSED.get(getattr(error, "error_code", ""))
+            if advice:
+                raise UnavailableError(f"{option}: {advice}") from error
             raise UnavailableError(f"{option}: MLflow can't be used ({reason})") from error
 
     @contextmanager

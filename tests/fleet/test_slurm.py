@@ -12,6 +12,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -140,6 +141,47 @@ def check_records(of_hosts: dict[str, Path]) -> None:
         assert all(row.evidence == "ok" for row in rows)
         identity = [json.loads(file.read_text())["identity"] for file in sweep.glob("cells/*/cell.json")]
         assert all((OTHER_CPU in json.dumps(one)) == (host == "genoa") for one in identity)
+
+
+def test_what_slurm_does_to_a_node_costs_no_round(cluster: Path) -> None:
+    """Preempted by a more urgent job, drained, and down: the sweep goes on where it was, and nobody has to ask."""
+    mlruns = cluster / "taken"
+    (cluster / "own" / "fleet").mkdir(parents=True, exist_ok=True)
+    (cluster / "own" / "fleet" / "one.yaml").write_text(
+        "engine: slurm\nhosts:\n  genoa: {sbatch: [--constraint=genoa, --partition=all]}\n"
+    )
+    words = [sys.executable, "-m", "runner", "fleet", "-m", "fleet=one", *WORDS, f"mlruns={mlruns}"]
+    with (cluster / "taken.log").open("w") as log:
+        watcher = subprocess.Popen(
+            words, cwd=ROOT, env={**os.environ, **environment(cluster)}, stdout=log, stderr=subprocess.STDOUT
+        )
+    until(lambda: ended_jobs(mlruns, "genoa"))
+    [placed] = fleetfile.find(None, mlruns).sweeps
+    state = partial(slurm, cluster, "squeue", "-h", "-o", "%T", "-j", placed.job)
+
+    def go_on() -> None:
+        """Slurm would start a requeued job after two minutes."""
+        until(lambda: "PENDING" in state())
+        slurm(cluster, "scontrol", "update", f"jobid={placed.job}", "StartTime=now")
+        until(lambda: "RUNNING" in state())
+        before = ended_jobs(mlruns, "genoa")
+        until(lambda: ended_jobs(mlruns, "genoa") > before)
+
+    urgent = ["--partition=urgent", "--constraint=genoa", "--exclusive", "--output=/dev/null"]
+    slurm(cluster, "sbatch", *urgent, f"--chdir={cluster}", "--wrap=sleep 2")
+    go_on()
+    slurm(cluster, "scontrol", "update", "nodename=nb", "state=drain", "reason=test")
+    before = ended_jobs(mlruns, "genoa")
+    until(lambda: ended_jobs(mlruns, "genoa") > before)  # what runs there may end
+    slurm(cluster, "scontrol", "update", "nodename=nb", "state=down", "reason=test")
+    until(lambda: "PENDING" in state())
+    slurm(cluster, "scontrol", "update", "nodename=nb", "state=resume")
+    go_on()
+    assert watcher.wait(timeout=300) == 0, (cluster / "taken.log").read_text()
+    rows = read([mlruns / "sweeps" / placed.sweep_id]).rows
+    assert {len(row.medians_s) for row in rows} == {2}
+    assert all(row.evidence == "ok" for row in rows)
+    assert fleetfile.find(None, mlruns).sweeps[0].submissions == 1
 
 
 def test_the_wrong_host_does_not_go_on_with_a_sweep(cluster: Path) -> None:
