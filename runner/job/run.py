@@ -20,7 +20,7 @@ from runner.config.schema import Config
 from runner.job import listener, passes
 from runner.job.first_look import FirstLook
 from runner.job.serving import session as serving
-from runner.machine import disk, host
+from runner.machine import disk, host, stop_signals
 from runner.protocol import contamination, stored
 from runner.protocol.cell import Cell
 from runner.protocol.errors import RunnerError, StorageError
@@ -86,8 +86,12 @@ def _run(config: Config, resolved_yaml: str) -> Outcome:
     except Exception as error:  # a fault of ours costs this cell, not the sweep
         if disk.is_full(error):
             raise
-        traceback.print_exc()
-        outcome = replace(unfinished, failure=f"the runner failed: {type(error).__name__}: {error}")
+        if stop_signals.is_asked():
+            interrupted = error
+            outcome = replace(unfinished, status=Status.KILLED, failure="interrupted")
+        else:
+            traceback.print_exc()
+            outcome = replace(unfinished, failure=f"the runner failed: {type(error).__name__}: {error}")
     outcome = replace(outcome, attempts=1 + len(attempt_folders(folder)))
     write_json(folder / OUTCOME_FILE, outcome)
     record.attempt(lambda store: store.log_job(sweep, cell_id, number))

@@ -37,6 +37,15 @@ def listen(farewell: str) -> None:
         signal.signal(number, _on_stop)
 
 
+def is_asked() -> bool:
+    """Whether this process has been asked to stop.
+
+    KeyboardInterrupt is raised wherever the program happens to be: inside a library it may come out as an error of that
+    library's, and in a destructor it is lost.
+    """
+    return _Requests.count > 0
+
+
 def _on_stop(number: int, frame: FrameType | None) -> None:
     now_s = time.monotonic()
     # timeout(1) and a terminal that closes send two signals for one request.

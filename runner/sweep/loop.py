@@ -11,7 +11,9 @@ from runner.analysis.ranking import Ranking, rank_sweep
 from runner.config.override_text import quoted
 from runner.config.sweep_options import RACE
 from runner.job import listener
+from runner.machine import stop_signals
 from runner.protocol.cell import Cell
+from runner.protocol.errors import StorageError
 from runner.protocol.stored import FormatError
 from runner.protocol.verdicts import Status
 from runner.report import look, screen, terminal
@@ -76,7 +78,11 @@ class JobLoop:
             self._run_rounds()
             self._is_timed = True
             self._take_captures()
-        except KeyboardInterrupt:
+        except (KeyboardInterrupt, Exception) as error:
+            # An interruption inside a library may come out as an error of that library's.
+            is_stop = isinstance(error, KeyboardInterrupt) or stop_signals.is_asked()
+            if not is_stop or isinstance(error, StorageError):
+                raise
             self._progress.stop()
             self._console.print(
                 "[yellow]interrupted[/yellow]: what was running was stopped; what had finished is kept. To go on: "
@@ -157,6 +163,8 @@ class JobLoop:
 
     def _launched(self, overrides: Sequence[str]) -> Outcome | CaptureOutcome:
         """Launch a job and wait for it, while the progress hears what it says of itself."""
+        if stop_signals.is_asked():
+            raise KeyboardInterrupt
         with listener.heard_by(self._progress):
             number, self._launches = self._launches, self._launches + 1
             return self._launch(overrides, number)

@@ -25,6 +25,8 @@ from mlflow.tracking import MlflowClient
 
 from runner.machine.host import read_topology
 from runner.protocol.stopping import relative_width
+from runner.protocol.verdicts import Status
+from runner.results import ledger
 from runner.results.outcome import job_folder
 from runner.sweep.rounds import LEVEL_OF_LOOK
 from runner.tracking.store import Store
@@ -413,3 +415,35 @@ def test_a_terminated_sweep_leaves_nothing_running_and_no_run_open(mlruns: Path)
     assert not alive(worker)
     _, parent, cells = runs_of(mlruns, Ran(130, out, err).sweep)
     assert {run.info.status for run in [parent, *cells]} == {"KILLED"}
+
+
+# A signal is answered wherever the program is: inside OmegaConf it came out as an error of OmegaConf's.
+_STOPPED_INSIDE_A_LIBRARY = """
+import os, signal, sys
+from runner.sweep import loop
+
+def read_job(*arguments):
+    try:
+        os.kill(os.getpid(), signal.SIGTERM)
+        signal.pause()
+    except KeyboardInterrupt:
+        raise ValueError("an error of a library") from None
+
+loop.read_job = read_job
+from runner.__main__ import main
+sys.exit(main())
+"""
+
+
+def test_a_sweep_that_is_stopped_inside_a_library_is_stopped_and_has_not_failed(tmp_path: Path) -> None:
+    words = ["-m", "model=tiny", "rounds=2", "launcher=none", "try_models=false", f"mlruns={tmp_path}"]
+    done = subprocess.run(
+        [sys.executable, "-c", _STOPPED_INSIDE_A_LIBRARY, *words],
+        cwd=ROOT, capture_output=True, text=True, timeout=120, check=False,
+    )  # fmt: skip
+    assert done.returncode == 130, done.stdout + done.stderr
+    assert "To go on: python -m runner resume" in done.stdout.replace("\n", " ")
+    [sweep] = (tmp_path / "sweeps").iterdir()
+    end = ledger.read_end(sweep)
+    assert end is not None
+    assert end.status == Status.KILLED
