@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 from runner import stats
 from runner.analysis import cause, same_model
+from runner.analysis.certainty import is_too_few
 from runner.analysis.operators import in_ms
 from runner.analysis.ranking import Row, fitted
 from runner.protocol.cell import ABSENT, BUNDLED, WORK
@@ -40,10 +41,19 @@ def lines(rows: Sequence[Row], level: float, floors: Mapping[int, float] | None 
     if len(builds) < 2:
         return []
     first = BUNDLED if BUNDLED in builds else next((_build(row) for row in rows if row.is_baseline), builds[0])
+    # Cells of other work are in other units of time, but they share the rounds, and what is known of their noise.
+    measured = [row for row in rows if row.is_right and row.p50_ms]
+    together = fitted([row.cell for row in measured])
+    place = {id(row): number for number, row in enumerate(measured)}
     texts = []
     for build in builds:
-        pairs = _pairs(rows, first, build) if build != first else []
-        words = [_in_words(pair, level / max(len(pairs), 1), floors) for pair in pairs]
+        pairs = _pairs(measured, first, build) if build != first else []
+        alpha = level / max(len(pairs), 1)
+        words = []
+        for pair in pairs:
+            first_place, other_place = place[id(pair.first)], place[id(pair.other)]
+            [verdict] = stats.compare(together, first_place, [other_place], alpha, floors)
+            words.append(_in_words(pair, verdict))
         for work in dict.fromkeys(pair.work for pair in pairs):
             said = "; ".join(text for pair, text in zip(pairs, words, strict=True) if pair.work == work)
             subject = _subject([pair for pair in pairs if pair.work == work], first, build)
@@ -63,13 +73,12 @@ def _subject(pairs: Sequence[Pair], first: str, build: str) -> str:
 
 
 def _pairs(rows: Sequence[Row], first: str, build: str) -> list[Pair]:
-    """The fastest right cells of both builds on each work that both did."""
+    """The fastest of these right cells of both builds on each work that both did."""
     fastest: dict[tuple[str, str, tuple[str, ...]], Row] = {}
     for row in rows:
-        if row.is_right and row.p50_ms:
-            key = (_build(row), row.labels.get("precision", ABSENT), tuple(row.labels.get(k, ABSENT) for k in WORK))
-            if key not in fastest or row.p50_ms < (fastest[key].p50_ms or 0.0):
-                fastest[key] = row
+        key = (_build(row), row.labels.get("precision", ABSENT), tuple(row.labels.get(k, ABSENT) for k in WORK))
+        if key not in fastest or (row.p50_ms or 0.0) < (fastest[key].p50_ms or 0.0):
+            fastest[key] = row
     pairs = []
     for (of_build, precision, work), row in fastest.items():
         other = fastest.get((build, precision, work))
@@ -85,7 +94,7 @@ def _work(row: Row) -> str:
     return f"{row.labels.get('model', ABSENT)} batch {row.labels.get('batch_size', ABSENT)}{of_length}"
 
 
-def _in_words(pair: Pair, level: float, floors: Mapping[int, float] | None) -> str:
+def _in_words(pair: Pair, verdict: stats.Verdict) -> str:
     """Like ``int8 10 % slower (80.6 -> 88.7 ms, 7 % to 13 %): kernels ...``."""
     first, other = pair.first, pair.other
     times = f"{in_ms(first.p50_ms)} -> {in_ms(other.p50_ms)} ms"
@@ -93,10 +102,10 @@ def _in_words(pair: Pair, level: float, floors: Mapping[int, float] | None) -> s
         return f"{pair.precision} can't be compared: the model differs between torch builds"
     if first.cell.contamination or other.cell.contamination:
         return f"{pair.precision} can't be trusted: disturbed ({times})"
-    [verdict] = stats.compare(fitted([first.cell, other.cell]), 0, [1], level, floors)
     if verdict.answer not in (stats.Answer.FASTER, stats.Answer.SLOWER) or verdict.is_under_floor:
-        bound = f" of {100 * verdict.detectable:.0f} % or more" if verdict.detectable is not None else ""
-        return f"{pair.precision} no difference{bound} was found ({times})"
+        if verdict.detectable is None or is_too_few(verdict.detectable):
+            return f"{pair.precision} can't be told yet: too few rounds ({times})"
+        return f"{pair.precision} no difference of {100 * verdict.detectable:.0f} % or more was found ({times})"
     change = abs(verdict.ratio - 1) if verdict.answer is stats.Answer.FASTER else 1 / verdict.ratio - 1
     how = "faster" if verdict.answer is stats.Answer.FASTER else "slower"
     ends = ""

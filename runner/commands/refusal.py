@@ -105,7 +105,7 @@ def _translate(text: str) -> str | None:
     )
     key_line = re.search(r"full_key: (?P<key>\S+)", text)
     if wrong and key_line:
-        return f"{key_line['key']}: {wrong['what']}"
+        return _no_number(key_line["key"], wrong["what"]) or f"{key_line['key']}: {wrong['what']}"
     several = re.search(r"Ambiguous value for argument '(?P<word>[^']+)'", text)
     if several:
         return f"{several['word']}: --cfg shows one cell; name one value, or show the whole matrix with --dry-run"
@@ -113,6 +113,19 @@ def _translate(text: str) -> str | None:
     if mandatory:
         return f"{mandatory['key']}: it has no value; give it with {mandatory['key']}=..."
     return None
+
+
+def _no_number(key: str, text: str) -> str | None:
+    """The sentence about a value that is no number where one is needed; None about anything else."""
+    from runner.config.schema import sweep_settings
+    from runner.protocol.cell import ENTRIES
+
+    declaration = ENTRIES[key].declaration if key in ENTRIES else sweep_settings().get(key)
+    value = re.match(r"Value '(?P<value>[^']*)'.* could not be converted to (?P<kind>Integer|Float)", text)
+    if value is None or declaration is None or not declaration.unit:
+        return None
+    whole = "a whole number" if value["kind"] == "Integer" else "a number"
+    return f"{key}={value['value']}: it must be {whole} ({declaration.unit})"
 
 
 # The characters that need no quotes in a value.

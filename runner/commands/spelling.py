@@ -69,7 +69,15 @@ def check(options: Sequence[str], overrides: Sequence[str]) -> None:
         elif equals and name != name.strip():
             raise RunnerError(f"{word}: a setting is written without blanks: {name.strip()}={value.strip()}")
         elif equals:
+            _check_two_in_one(word, value)
             _check_value(name.lstrip("+"), value, after)
+
+
+def _check_two_in_one(word: str, value: str) -> None:
+    """Refuse two settings within one pair of quotes."""
+    second = re.search(r"\s([\w.]+)=", value)
+    if second and second[1].partition(".")[0] in _settings():
+        raise RunnerError(f"'{word}': a pair of quotes holds one setting; write {word} without quotes")
 
 
 def _check_options(options: Sequence[str]) -> None:

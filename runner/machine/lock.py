@@ -12,7 +12,7 @@ import os
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from runner.protocol import stored
@@ -56,6 +56,12 @@ class _Holder:
     pid: int
     mlruns: str
     since: str
+    until: str = ""
+    """When it expects to be done; empty while it can't know."""
+
+
+# Takes the seconds that the holder will still need; None if it can't know.
+Expect = Callable[[float | None], None]
 
 
 def holder(path: Path | None = None) -> str:
@@ -66,13 +72,15 @@ def holder(path: Path | None = None) -> str:
     except stored.FormatError:
         return "another process"
     # Anybody may have written the file.
-    words = [word if word.isprintable() else repr(word) for word in (content.sweep, content.mlruns, content.since)]
-    return "sweep {} (pid {}, in {}, since {})".format(words[0], content.pid, *words[1:])
+    texts = (content.sweep, content.mlruns, content.since, content.until)
+    sweep, mlruns, since, until = (text if text.isprintable() else repr(text) for text in texts)
+    end = f", until about {until}" if until else ""
+    return f"sweep {sweep} (pid {content.pid}, in {mlruns}, since {since}{end})"
 
 
 @contextmanager
-def measuring(sweep: str, mlruns: Path, wait: float | bool, say: Callable[[str], None]) -> Iterator[None]:
-    """Hold the lock within the block.
+def measuring(sweep: str, mlruns: Path, wait: float | bool, say: Callable[[str], None]) -> Iterator[Expect]:
+    """Hold the lock within the block; yields what notes in its file how long the holder will still need.
 
     Args:
         sweep: id of the sweep, for the message that others see.
@@ -106,9 +114,14 @@ def measuring(sweep: str, mlruns: Path, wait: float | bool, say: Callable[[str],
             else:
                 _lock_within(descriptor, path, wait)
         own = _Holder(sweep, os.getpid(), str(mlruns.resolve()), time.strftime("%Y-%m-%d %H:%M:%S"))
-        os.ftruncate(descriptor, 0)
-        os.pwrite(descriptor, json.dumps(asdict(own)).encode(), 0)
-        yield
+
+        def expect(left_s: float | None) -> None:
+            until = "" if left_s is None else time.strftime("%H:%M", time.localtime(time.time() + left_s))
+            os.ftruncate(descriptor, 0)
+            os.pwrite(descriptor, json.dumps(asdict(replace(own, until=until))).encode(), 0)
+
+        expect(None)
+        yield expect
     finally:
         os.close(descriptor)
 

@@ -156,12 +156,17 @@ class Progress:
             self._waiting.remove(cell_id)
         return took_s
 
+    @property
+    def left_s(self) -> float | None:
+        """The seconds that the jobs which were announced will still take; None if nothing is known of them."""
+        rest_s = self._costs.expected_s(self._waiting)
+        return None if rest_s is None else max(rest_s - self._spent_s(), 0.0)
+
     def _rest(self) -> str:
         """How long the rest will take, in words; empty if nothing is left, or nothing is known."""
-        rest_s = self._costs.expected_s(self._waiting)
+        rest_s = self.left_s
         if rest_s is None or not self._waiting:
             return ""
-        rest_s = max(rest_s - self._spent_s(), 0.0)
         more = ", then captures" if self._has_captures and not self._kind else ""
         return f", about {duration(rest_s)} left{more}"
 

@@ -12,6 +12,7 @@ from runner.config.override_text import quoted
 from runner.config.sweep_options import RACE
 from runner.job import listener
 from runner.machine import stop_signals
+from runner.machine.lock import Expect
 from runner.protocol.cell import Cell
 from runner.protocol.errors import StorageError
 from runner.protocol.stored import FormatError
@@ -48,13 +49,21 @@ class JobLoop:
         console: where progress is printed.
         launch: what launches jobs; it returns when they have ended.
         floors: rounds -> the relative difference that equal cells show on this host.
+        expect: told after each job how many seconds the others will take.
     """
 
     def __init__(
-        self, plan: SweepPlan, record: Recorder, console: Console, launch: Launch, floors: Mapping[int, float]
+        self,
+        plan: SweepPlan,
+        record: Recorder,
+        console: Console,
+        launch: Launch,
+        floors: Mapping[int, float],
+        expect: Expect,
     ) -> None:
         settings = plan.settings
         self._plan, self._record, self._console, self._launch = plan, record, console, launch
+        self._expect = expect
         self._floors = {} if "twin" in plan.distinguishing else floors
         self._progress = screen.progress(
             console, settings.rounds, plan.distinguishing, bool(settings.capture.names), settings.wide
@@ -145,6 +154,7 @@ class JobLoop:
             return
         job = read_job(self._plan.request.directory, outcome.cell_id, outcome.round)
         took_s = self._progress.end(outcome, cell_metrics(job) if job else {})
+        self._expect(self._progress.left_s)
         if self._budget:
             self._budget.record(outcome.cell_id, took_s)
         self._be_patient(outcome, took_s)
@@ -215,6 +225,7 @@ class JobLoop:
             self._progress.begin(0, planned.cell_id, planned.cell.labels, "two iterations")
             outcome = self._launched([*self._overrides(0, planned), "sweep.captures=true"])
             budget.record(outcome.cell_id, self._progress.end(outcome, {}))
+            self._expect(self._progress.left_s)
             self._close_cell(outcome.cell_id)
 
     def _without_captures(self) -> list[PlannedCell]:

@@ -77,7 +77,12 @@ def _run_sweep(
     def say(text: str) -> None:
         console.print(f"[yellow]{escape(text)}[/yellow]")
 
-    early: list[Recorder] = []
+    def reach(settings: Config) -> tuple[Recorder, lock.Expect]:
+        """What records the sweep, and the measurement lock."""
+        record = _recorder(settings)
+        return record, held.enter_context(lock.measuring(request.sweep_id, record.store.root, settings.wait, say))
+
+    early: list[tuple[Recorder, lock.Expect]] = []
 
     def try_models(cells: Sequence[PlannedCell]) -> Mapping[str, Trial]:
         settings, candidates = cells[0].config, [planned.candidate for planned in cells]
@@ -88,8 +93,7 @@ def _run_sweep(
         _expectations(settings)
         _fetch(request, settings)
         _check_folder(request, settings)
-        early.append(_recorder(settings))
-        held.enter_context(lock.measuring(request.sweep_id, Path(settings.mlruns), settings.wait, say))
+        early.append(reach(settings))
         say_dim(in_words(waiting))
         return {**trials.known(candidates), **trials.run(waiting, settings.timeout_s)}
 
@@ -104,12 +108,9 @@ def _run_sweep(
     _check_folder(request, settings)
     # Before MLflow is imported, which takes seconds.
     announce(plan, fingerprint["cpu_model"], fingerprint["cpus_allowed"], console)
-    record = early[0] if early else _recorder(settings)
     stop_signals.listen(f"stopped at once. To go on: {resume_line(request.directory)}")
-
-    if not early:
-        held.enter_context(lock.measuring(request.sweep_id, record.store.root, settings.wait, say))
-    return _Sweep(plan, expectations, record, console, launch, fingerprint, trials).run()
+    record, expect = early[0] if early else reach(settings)
+    return _Sweep(plan, expectations, record, console, launch, fingerprint, trials, expect).run()
 
 
 def _fetch(request: SweepRequest, settings: Config) -> None:
@@ -153,6 +154,8 @@ class _Sweep:
     fingerprint: Mapping[str, Any]
     """The facts of this host."""
     trials: Trials
+    expect: lock.Expect
+    """Notes for other sweeps how long this one will still need."""
 
     @cached_property
     def command(self) -> str:
@@ -188,7 +191,7 @@ class _Sweep:
         try:
             self.record.attempt(lambda store: store.open_sweep(folder))
             floors = noise.floors_of(self.record.store.root, host_id)
-            is_interrupted = JobLoop(self.plan, self.record, self.console, self.launch, floors).run()
+            is_interrupted = JobLoop(self.plan, self.record, self.console, self.launch, floors, self.expect).run()
             return self._report(is_interrupted, host_id, git[0] or "")
         except BaseException as error:  # no run stays open, whatever ended the sweep
             status = Status.KILLED if isinstance(error, (KeyboardInterrupt, StorageError)) else Status.FAILED

@@ -57,6 +57,16 @@ def test_the_lock_says_who_has_it_and_refuses_who_will_not_wait() -> None:
         first.wait()
 
 
+def test_who_waits_reads_when_the_holder_expects_to_be_done(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("runner.machine.lock.time.time", lambda: 0.0)
+    with measuring("me", Path("here"), False, print) as expect:
+        assert "until" not in holder()
+        expect(3600.0)
+        assert holder().endswith(f", until about {time.strftime('%H:%M', time.localtime(3600))})")
+        expect(None)
+        assert "until" not in holder()
+
+
 def test_who_waits_for_so_many_seconds_gets_it_within_them_or_is_refused() -> None:
     first = hold("first", 60)
     said: list[str] = []
