@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from statistics import median
 
 from runner.analysis.price import usd_per_million
-from runner.protocol.cell import ABSENT, worded
+from runner.protocol.cell import ABSENT, in_words
 from runner.results.cells import CellRow, Cells
 from runner.results.metric_names import Metric
 from runner.stats import Interval
@@ -211,4 +211,4 @@ def _named(one: Across, on: OnHost) -> str:
 
 
 def _cell(one: Across) -> str:
-    return ", ".join(worded(axis, value) for axis, value in one.labels.items()) or "the cell"
+    return ", ".join(in_words(one.labels, one.labels)) or "the cell"

@@ -15,7 +15,7 @@ from runner.analysis.certainty import is_too_few
 from runner.analysis.price import usd_per_million
 from runner.config import names
 from runner.matrix.rules import check_rule, matches
-from runner.protocol.cell import WORK, worded
+from runner.protocol.cell import WORK, in_words
 from runner.protocol.errors import RunnerError
 from runner.results.cells import LEVEL, CellRow, cell_row
 from runner.results.metric_names import Metric
@@ -147,7 +147,8 @@ def rank(
     labels: Sequence[Labels] | None = None,
     prices: Mapping[str, float | None] | None = None,
 ) -> list[Row]:
-    """Rows fastest first; then those whose output is wrong, then those without a measurement, in the order given.
+    """Rows fastest first, those of other work than the baseline's after its own; then those whose output is wrong, then
+    those without a measurement, in the order given.
 
     Args:
         cells: all of them, the baseline included.
@@ -183,7 +184,13 @@ def rank(
     rows = _with_front(rows, [baseline is None or does_equal_work for does_equal_work in equal])
     if baseline is not None:
         rows = [replace(row, main_cause=_cause(row, baseline)) for row in rows]
-    return sorted(rows, key=lambda row: row.cell.place)
+    is_other = {id(row): baseline is not None and not equally for row, equally in zip(rows, equal, strict=True)}
+
+    def place(row: Row) -> tuple[bool, bool, bool, float]:
+        is_missing, is_wrong, p50_ms = row.cell.place
+        return is_missing, is_wrong, is_other[id(row)], p50_ms
+
+    return sorted(rows, key=place)
 
 
 def _rated(row: Row, baseline: CellRow | None, does_equal_work: bool) -> Row:
@@ -245,7 +252,7 @@ def warning(rows: Sequence[Row]) -> str:
 
 def cell_name(row: Row, distinguishing: Sequence[str]) -> str:
     """The name of a cell: the values of its distinguishing axes, see `worded`."""
-    return names.visible(", ".join(worded(axis, row.labels[axis]) for axis in distinguishing))
+    return names.visible(", ".join(in_words(row.labels, distinguishing)))
 
 
 def most_rounds(rows: Sequence[Row]) -> int:

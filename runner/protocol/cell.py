@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import functools
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -376,6 +376,11 @@ def owner_of(setting_name: str) -> str | None:
         return axis_name
     entry = ENTRIES.get(setting_name)
     return "scenario" if entry and entry.declaration.is_measuring else None
+
+
+def in_words(labels: Mapping[str, str], names: Iterable[str]) -> list[str]:
+    """The values of axes and settings in words, without those that the model has not (a sequence's length)."""
+    return [worded(name, labels[name]) for name in names if labels[name] != "none"]
 
 
 def worded(axis_name: str, value: str) -> str:

@@ -7,7 +7,7 @@ from typing import Any
 
 from runner.analysis.hosts import Across, Host, HostComparison, OnHost
 from runner.analysis.wording import ratio
-from runner.protocol.cell import worded
+from runner.protocol.cell import in_words
 from runner.report import notes
 from runner.report.columns import interval_text
 from runner.report.tables import Section, Value
@@ -71,7 +71,7 @@ def _notes(found: HostComparison, top: int) -> list[str]:
 
 
 def _name(one: Across) -> str:
-    return ", ".join(worded(axis, value) for axis, value in one.labels.items()) or "all"
+    return ", ".join(in_words(one.labels, one.labels)) or "all"
 
 
 def _figure(value: float | None, digits: int = 4) -> str:

@@ -50,6 +50,8 @@ class Origin:
     """Lines of `expected.lines`, each with a published figure and ours."""
     noise: tuple[str, ...] = ()
     """What is known of the host's noise: `noise.NoiseReport.lines`."""
+    builds: tuple[str, ...] = ()
+    """What another torch build gains or loses: `across_builds.lines`."""
     circumstances: Circumstances = field(default_factory=Circumstances)
     """Where and when it was measured."""
 

@@ -262,7 +262,8 @@ class _Sweep:
         rows = ranking.rows
         published = expected.lines(self.expectations, rows)
         where = circumstances.read(folder, records)
-        origin = html.Origin(self.command, commit, tuple(published), floor.lines, where)
+        builds = across_builds.lines(rows, self.plan.level, floor.floors)
+        origin = html.Origin(self.command, commit, tuple(published), floor.lines, tuple(builds), where)
         title = f"{self.plan.request.experiment}, sweep {self.plan.request.sweep_id}"
         changes = sweep_end.leave(ranking, folder, title, origin)
         ends = {row.cell.cell_id: descriptions.cell_end(row, ranking.baseline, distinguishing, where) for row in rows}
@@ -276,7 +277,6 @@ class _Sweep:
         status = Status.KILLED if is_interrupted else Status.FAILED if has_failed else Status.FINISHED
         ledger.end(folder, ledger.End(status, figures, ends, said))
         references.forget(folder)
-        builds = across_builds.lines(rows, self.plan.level, floor.floors)
         notes, links = [*changes, *builds, *published, *floor.lines], {}
         try:
             links = self.record.finish(folder)

@@ -14,7 +14,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from runner.protocol.cell import AXES, MAIN_AXES, worded
+from runner.protocol.cell import AXES, MAIN_AXES, in_words
 from runner.results.metric_names import Metric, Tag
 
 TAG = "mlflow.sharedViewState."
@@ -117,7 +117,7 @@ def page_list(links: Mapping[str, str]) -> str:
 def run_name(axes: Mapping[str, str], first: Sequence[str] = ()) -> str:
     """The name of a cell's run. The UI cuts it off after 20 characters or so: distinguishing axes come ``first``."""
     names = dict.fromkeys([*(axis for axis in first if axis in AXES), *MAIN_AXES])
-    return " ".join(worded(axis, axes[axis]) for axis in names if axis in axes)
+    return " ".join(in_words(axes, [axis for axis in names if axis in axes]))
 
 
 def cells_of(sweep_id: str) -> str:

@@ -6,7 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from runner.analysis.comparison import FIGURES, compare
-from runner.analysis.ranking import TOO_FEW, Ranking, rank
+from runner.analysis.ranking import TOO_FEW, Ranking, Row, cell_name, rank
 from runner.report import data, notes, sweep_end
 from runner.results import cells
 from tests.builders import cell, contaminated, noisy_record, ranked
@@ -58,12 +58,17 @@ def test_the_end_of_a_sweep_and_compare_say_the_same_below_their_tables(tmp_path
     assert any(note.startswith("1 disturbed measurement made again") for note in at_the_end)
 
 
-def test_cells_of_other_work_are_ranked_without_a_speed_up_and_are_not_on_the_front() -> None:
+def test_cells_of_other_work_come_after_the_baselines_without_a_speed_up_and_are_not_on_the_front() -> None:
     base, other = cell(20.0), cell(1.0)
     other = replace(other, axes={**other.axes, "model": "large"})
     first, second = rank([base, other], base)
-    assert (first.cell, first.speedup, first.on_front) == (other, None, False)
-    assert (second.cell, second.speedup, second.on_front) == (base, 1.0, True)
+    assert (first.cell, first.speedup, first.on_front) == (base, 1.0, True)
+    assert (second.cell, second.speedup, second.on_front) == (other, None, False)
+
+
+def test_a_name_leaves_out_the_length_of_sequences_that_a_model_has_not() -> None:
+    row = Row(cell(), {"model": "resnet50", "batch_size": "32", "sequence_length": "none"}, False)
+    assert cell_name(row, ["model", "batch_size", "sequence_length"]) == "resnet50, batch_size=32"
 
 
 def test_contaminated_rounds_are_left_out_of_the_noise_as_long_as_two_others_remain() -> None:
