@@ -38,6 +38,11 @@ def problem(peaks: Peaks) -> str:
     return ""
 
 
+def _when(peaks: Peaks) -> float:
+    """Seconds since the epoch."""
+    return datetime.fromisoformat(peaks.date).timestamp()
+
+
 def save(peaks: Peaks, mlruns: Path) -> Path:
     """Keep the peaks of a host for its torch build and cores, in place of older ones; returns the file."""
     folder = mlruns / FOLDER
@@ -57,8 +62,8 @@ def read(file: Path) -> Peaks:
     """
     peaks = stored.read(Peaks, file, FORMAT)
     try:
-        datetime.fromisoformat(peaks.date)
-    except ValueError as error:
+        _when(peaks)
+    except (ValueError, OverflowError) as error:
         raise FormatError(f"{file} can't be read: date is {stored.shown(peaks.date)}") from error
     why = problem(peaks) or ("it was measured briefly" if peaks.is_quick else "")
     if why:
@@ -95,7 +100,7 @@ class HostPeaks:
             for peaks in self._peaks
             if peaks.torch == torch and len(peaks.cores) == threads and set(peaks.cores) <= set(cores)
         ]
-        return max(fitting, key=lambda peaks: datetime.fromisoformat(peaks.date).timestamp(), default=None)
+        return max(fitting, key=_when, default=None)
 
 
 def repeatability(some: Peaks, others: Peaks) -> float:
