@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
@@ -20,11 +21,16 @@ from tests.builders import PEAKS, axes, cell
 FLOP, ELEMENTS = 8 * 8.174e9, 26.8e6
 
 
-def resnet(p50_ms: float, precision: str = "fp32", **figures: float) -> CellRow:
-    """A cell of two threads that does the operations of eight images."""
+def resnet(p50_ms: float, precision: str = "fp32", figures: Mapping[str, float] | None = None) -> CellRow:
+    """A cell of two threads that does the operations of eight images; ``figures`` come on top of what it counted."""
     row = cell(p50_ms, axes_=axes(precision=precision))
-    of_cell = {Metric.FLOP: FLOP, Metric.ELEMENTS: ELEMENTS, Metric.THREADS: 2.0, Metric.CORES_BUSY: 2.0}
-    return replace(row, metrics={**row.metrics, **of_cell, **figures}, torch=PEAKS.torch, cpus=(0, 1))
+    of_cell: dict[str, float] = {
+        Metric.FLOP: FLOP,
+        Metric.ELEMENTS: ELEMENTS,
+        Metric.THREADS: 2.0,
+        Metric.CORES_BUSY: 2.0,
+    }
+    return replace(row, metrics={**row.metrics, **of_cell, **(figures or {})}, torch=PEAKS.torch, cpus=(0, 1))
 
 
 def placed(row: CellRow, peaks: Peaks = PEAKS) -> CellRow:
@@ -64,7 +70,7 @@ def test_near_the_peak_there_is_nothing_left_to_win_but_fewer_operations() -> No
 
 def test_weights_that_are_read_at_the_memorys_bandwidth_are_under_its_roof() -> None:
     # One sample through 100 million weights of four bytes: 16 ms at 25 GB/s, and 200 million operations.
-    row = resnet(17.0, **{Metric.FLOP: 2e8, Metric.ELEMENTS: 1e8})
+    row = resnet(17.0, figures={Metric.FLOP: 2e8, Metric.ELEMENTS: 1e8})
     found = roofline.position(placed(row))
     assert found is not None
     assert (found.roof, found.short) == (Roof.MEMORY, "94 % of memory")
@@ -72,7 +78,7 @@ def test_weights_that_are_read_at_the_memorys_bandwidth_are_under_its_roof() -> 
 
 
 def test_weights_that_stay_in_the_caches_are_not_under_the_memorys_roof() -> None:
-    found = roofline.position(placed(resnet(2.0, **{Metric.FLOP: 2e8, Metric.ELEMENTS: 1e8})))
+    found = roofline.position(placed(resnet(2.0, figures={Metric.FLOP: 2e8, Metric.ELEMENTS: 1e8})))
     assert found is not None
     assert found.of_memory_pct == pytest.approx(800)
     assert found.roof == Roof.NEITHER
@@ -89,7 +95,7 @@ def test_weights_that_stay_in_the_caches_are_not_under_the_memorys_roof() -> Non
     ],
 )
 def test_what_takes_the_time_of_a_cell_under_no_roof_is_named(figures: dict[str, float], why: str) -> None:
-    found = roofline.position(placed(resnet(2000.0, **figures)))
+    found = roofline.position(placed(resnet(2000.0, figures=figures)))
     assert found is not None
     assert (found.roof, found.why) == (Roof.NEITHER, why)
     assert found.sentence.endswith(f"neither arithmetic nor memory explains most of its time; {why} may")
@@ -110,11 +116,11 @@ def test_more_than_torchs_best_product_is_none_where_the_registers_were_not_meas
 
 
 def test_a_mixture_is_measured_against_the_fastest_arithmetic_that_has_a_share_of_it() -> None:
-    logged = {Metric.LOGGED_FLOP: FLOP}
-    mixture = resnet(100.0, "fp32", **{"onednn/dtype_float32_pct": 60.0, "onednn/dtype_bfloat16_pct": 40.0}, **logged)
-    speck = resnet(100.0, "fp32", **{"onednn/dtype_float32_pct": 95.0, "onednn/dtype_bfloat16_pct": 5.0}, **logged)
+    logged: dict[str, float] = {Metric.LOGGED_FLOP: FLOP}
+    mixture = resnet(100.0, figures={"onednn/dtype_float32_pct": 60.0, "onednn/dtype_bfloat16_pct": 40.0, **logged})
+    speck = resnet(100.0, figures={"onednn/dtype_float32_pct": 95.0, "onednn/dtype_bfloat16_pct": 5.0, **logged})
     # oneDNN logged a small part of the model: what computed the rest is what its precision says.
-    part = resnet(100.0, "int8", **{"onednn/dtype_float32_pct": 100.0, Metric.LOGGED_FLOP: 0.1 * FLOP})
+    part = resnet(100.0, "int8", {"onednn/dtype_float32_pct": 100.0, Metric.LOGGED_FLOP: 0.1 * FLOP})
     assert [roofline.arithmetic(row) for row in (mixture, speck, part)] == ["bf16", "fp32", "int8"]
 
 
@@ -144,11 +150,11 @@ def test_where_operations_or_arithmetic_are_not_known_it_is_unobserved(row: Cell
 
 
 def test_two_witnesses_that_disagree_are_named_and_a_log_that_has_less_is_none() -> None:
-    twice = roofline.disagreement(resnet(300.0, **{Metric.LOGGED_FLOP: 2 * FLOP}))
+    twice = roofline.disagreement(resnet(300.0, figures={Metric.LOGGED_FLOP: 2 * FLOP}))
     assert twice == (
         "the witnesses of its operations disagree: 65.39 GFLOP in the fp32 reference, 130.8 by oneDNN's log"
     )
-    assert [roofline.disagreement(resnet(300.0, **{Metric.LOGGED_FLOP: f * FLOP})) for f in (0.0, 0.5, 1.01)] == [
+    assert [roofline.disagreement(resnet(300.0, figures={Metric.LOGGED_FLOP: f * FLOP})) for f in (0.0, 0.5, 1.01)] == [
         ""
     ] * 3
 

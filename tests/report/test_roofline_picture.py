@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import replace
 
 from runner.analysis.explanation import explain
@@ -110,5 +111,5 @@ def test_mlflow_gets_the_figures_and_json_the_roof() -> None:
     assert (round(found["of_registers_pct"]), found["roof"]) == (86, "compute")
 
 
-def base(rows: list[Row]) -> Row:
+def base(rows: Sequence[Row]) -> Row:
     return next(row for row in rows if row.is_baseline)
