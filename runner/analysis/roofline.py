@@ -18,6 +18,8 @@ from runner.results.cells import CellRow, Cells
 from runner.results.metric_names import Metric
 from runner.results.peaks import MEASURE, HostPeaks
 
+# What others took of the cores, in percent of one.
+_OTHERS = ("contamination/foreign_cpu_pct", "contamination/steal_pct")
 # What is derived from peaks, in contrast to what a job counted.
 DERIVED = (Metric.BYTES, Metric.GOP_PER_S, Metric.OF_REGISTERS, Metric.OF_GEMM, Metric.OF_MEMORY)
 # All that is needed of a cell's figures to derive them and to say what they mean.
@@ -31,6 +33,7 @@ FIGURES = (
     Metric.REORDER_TIME,
     Metric.CORES_BUSY,
     Metric.THREADS,
+    *_OTHERS,
     *(f"onednn/dtype_{dtype}_pct" for dtype in ("float32", "bfloat16", "int8", "float16")),
 )
 
@@ -187,12 +190,14 @@ def position(cell: CellRow) -> Position | None:
 def _what_else(own: Mapping[str, float]) -> str:
     """What takes the time of a cell that is under no roof, by what was counted."""
     p50_ms = own.get(Metric.P50, 0.0)
+    if sum(own.get(name, 0.0) for name in _OTHERS) >= 100 * _PART:
+        return "the work of others"
     if own.get(Metric.KERNEL_TIME, 0.0) >= _PART * p50_ms:
         return "page faults" if own.get(Metric.MINOR_FAULTS, 0.0) >= _FAULTS else "the kernel"
     if own.get(Metric.REORDER_TIME, 0.0) >= _PART * p50_ms:
         return "reorders"
     if own.get(Metric.CORES_BUSY, 1e9) < _IDLE * own.get(Metric.THREADS, 0.0):
-        return "waiting: cores are idle"
+        return "idle cores"
     return "overhead"
 
 

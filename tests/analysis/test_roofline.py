@@ -90,7 +90,8 @@ def test_weights_that_stay_in_the_caches_are_not_under_the_memorys_roof() -> Non
         ({Metric.KERNEL_TIME: 400.0, Metric.MINOR_FAULTS: 9e5}, "page faults"),
         ({Metric.KERNEL_TIME: 400.0, Metric.MINOR_FAULTS: 10.0}, "the kernel"),
         ({Metric.REORDER_TIME: 400.0}, "reorders"),
-        ({Metric.CORES_BUSY: 1.0}, "waiting: cores are idle"),
+        ({Metric.CORES_BUSY: 1.0}, "idle cores"),
+        ({Metric.CORES_BUSY: 1.0, "contamination/foreign_cpu_pct": 90.0}, "the work of others"),
         ({}, "overhead"),
     ],
 )
