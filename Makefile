@@ -33,7 +33,7 @@ test: system $(READY)
 ui: $(READY)
 	$(PY) -m runner ui
 
-$(READY): requirements.lock requirements-toplev.lock pyproject.toml setup.py runner/worker/itt_collector.c
+$(READY): requirements.lock requirements-toplev.lock pyproject.toml setup.py runner/worker/itt_collector.c runner/worker/machine_peak.c
 	@$(PYTHON) -c 'import sys; v = sys.version_info[:2]; sys.exit(0 if (3, 10) <= v <= (3, 13) else \
 	    f"Python {v[0]}.{v[1]} is not supported: install Python 3.10 to 3.13 and run: make $(MAKECMDGOALS) PYTHON=/path/to/python")'
 	@echo "installing into .venv from requirements.lock: about 8 GB, several minutes, once"

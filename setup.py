@@ -1,4 +1,4 @@
-"""What pyproject.toml can't say: a C library that Python never imports, and two folders that move into the package."""
+"""What pyproject.toml can't say: C libraries that Python never imports, and two folders that move into the package."""
 
 from setuptools import Extension, find_namespace_packages, setup
 
@@ -21,8 +21,17 @@ setup(
             py_limited_api=True,
             # Without a C compiler the runner works; ITT is then "unavailable", with the reason.
             optional=True,
-        )
+        ),
+        Extension(
+            "runner.worker._machine_peak",
+            ["runner/worker/machine_peak.c"],
+            extra_compile_args=["-std=gnu11", "-O2", "-fvisibility=hidden", "-Wall", "-Wextra", "-pthread"],
+            extra_link_args=["-pthread"],
+            py_limited_api=True,
+            # Without it a peak is that of torch's own products only.
+            optional=True,
+        ),
     ],
-    # It uses nothing of Python's, so that one wheel serves all versions.
+    # They use nothing of Python's, so that one wheel serves all versions.
     options={"bdist_wheel": {"py_limited_api": "cp310"}},
 )

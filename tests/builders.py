@@ -14,7 +14,8 @@ import numpy as np
 from runner.analysis.ranking import Labels, Ranking, rank_sweep
 from runner.capture.tables import write_table
 from runner.protocol.cell import AXES
-from runner.protocol.resultfile import Window, WorkerResult
+from runner.protocol.peaks import COPY, MATRIX_VECTOR, READ, Best, Peaks
+from runner.protocol.resultfile import Surroundings, Window, WorkerResult
 from runner.protocol.stored import write_json
 from runner.protocol.verdicts import EvidenceVerdict, Status
 from runner.results.cells import LEVEL, CellRow, Origin, save
@@ -211,3 +212,24 @@ def store_compared(mlruns: Path, name: str, cells: Sequence[CellRow], origin: Or
     folder = mlruns / "sweeps" / name
     folder.mkdir(parents=True)
     save(cells, origin, folder)
+
+
+# What two cores of a Zen 4 did at most: registers and products in operations, memory in bytes per second.
+PEAKS = Peaks(
+    torch="2.8.0+cu128",
+    cores=[0, 1],
+    is_quick=False,
+    registers={"fp32": Best(235e9, "avx512"), "bf16": Best(470e9, "avx512_bf16"), "int8": Best(939e9, "avx512_vnni")},
+    gemm={
+        "fp32": Best(200e9, "mm 4096"),
+        "bf16": Best(440e9, "mm 2048"),
+        "int8": Best(887e9, "onednn.qlinear_pointwise 4096"),
+    },
+    memory={READ: Best(25e9, "1074 MB"), COPY: Best(22e9, "1074 MB"), MATRIX_VECTOR: Best(20e9, "linear 4096")},
+    window=Window(
+        20.0, 1000, 0, 10, 10, 30.0, 0.5, 5_000_000, 0.0, None,
+        Surroundings([0, 1], 0.02, 30.6, 0.0, {}, None, None, None, None, None, None, None),
+    ),
+    host_id="h",
+    date="2026-11-26T00:00:00+00:00",
+)  # fmt: skip

@@ -118,6 +118,7 @@ def test_the_root_of_the_installation_is_computed_in_one_place() -> None:
         "machine/installation.py",
         "worker/__main__.py",
         "worker/trial.py",
+        "worker/peak.py",
         "launch/ipexrun.py",  # of the script beside it, which another process runs
         "report/html.py",  # of the templates beside it
     }

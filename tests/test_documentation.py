@@ -28,7 +28,7 @@ ALL = {line for page in PAGES for line in lines(page)}
 MAKE = sorted(line for line in ALL if line.startswith("make "))
 # These have tests of their own: commands, experiments and models in one word (tests/sweep/test_experiments.py), and
 # other torch builds (tests/sweep/test_torch_builds.py).
-COMMANDS = "ui|doctor|compare|resume|list|show|delete|import|explain|completion|torch|fleet|pull|--version"
+COMMANDS = "ui|doctor|peak|compare|resume|list|show|delete|import|explain|completion|torch|fleet|pull|--version"
 APART = re.compile(rf" ({COMMANDS})( |$)|[ +]experiment=| torch=|model=\S*[:/]")
 SWEEPS = sorted(line for line in ALL if line.startswith("python -m runner") and not APART.search(line))
 

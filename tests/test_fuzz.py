@@ -59,7 +59,7 @@ from runner.protocol.resultfile import (
 from runner.protocol.stored import write_json
 from runner.protocol.verdicts import EvidenceVerdict, Status
 from runner.report import html, sweep_end, timeline
-from runner.results import cells, ledger, planfile
+from runner.results import cells, ledger, peaks, planfile
 from runner.results.metrics import evidence_figures
 from runner.results.outcome import OUTCOME_FILE, RESULT_FILE, Outcome, job_folder, read_cell, read_outcome
 from runner.results.sweeps import CELLS_FILE
@@ -67,7 +67,7 @@ from runner.sweep import planning
 from runner.tracking import pages, recorder
 from tests import mutations
 from tests.analysis.test_noise import kept
-from tests.builders import axes, ranked
+from tests.builders import PEAKS, axes, ranked
 from tests.capture.test_itt import STEPS, recording
 from tests.checks.recorded import data_of, proof_of, recorded_build
 from tests.conftest import CELL, ROOT
@@ -297,6 +297,14 @@ def take_noise(file: Path) -> None:
     noise.in_words(found, 5, kept().when)
 
 
+def take_peaks(file: Path) -> None:
+    (file.parent / peaks.FOLDER).mkdir(exist_ok=True)
+    shutil.copy(file, file.parent / peaks.FOLDER / "a.json")
+    of_host = peaks.HostPeaks(file.parent, PEAKS.host_id)
+    found = of_host.of(PEAKS.torch, 2, [0, 1])
+    assert found is None or not of_host.notes
+
+
 @functools.cache
 def plugin() -> Any:
     """Hydra's view of the runner; Hydra finds it by the path."""
@@ -356,6 +364,7 @@ PARSERS = {
     "plan": Parser(planfile.PLAN_FILE, as_json(PLAN), in_parent(planfile.read_plan)),
     "host": Parser(planfile.HOST_FILE, as_json(HOST), in_parent(planfile.read_host)),
     "noise": Parser("of-noise.json", as_json(kept()), take_noise),
+    "peaks": Parser("of-peaks.json", as_json(PEAKS), take_peaks),
     "lock": Parser("lock", as_json({"sweep": "s", "pid": 1, "mlruns": "/x", "since": "2026"}), lock.holder),
     "table": Parser("by_op.json", as_json(TABLE), read_table),
     "timeline": Parser("timeline.json", as_json(EVENTS), lambda file: timeline.middle_step(timeline.read(file))),

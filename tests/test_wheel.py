@@ -83,9 +83,10 @@ def test_a_wheel_has_every_file_of_the_package_and_of_both_folders_of_yaml(insta
     assert not [name for name in inside if name.startswith(("tests", "conf", "experiments", "benchmarks"))]
 
 
-@pytest.mark.skipif(shutil.which("gcc") is None, reason="the collector is left out where there is no C compiler")
-def test_a_wheel_has_the_collector(installed: Installed) -> None:
-    assert list((installed.site / "runner/worker").glob("_itt_collector*.so"))
+@pytest.mark.skipif(shutil.which("gcc") is None, reason="they are left out where there is no C compiler")
+@pytest.mark.parametrize("name", ["_itt_collector", "_machine_peak"])
+def test_a_wheel_has_the_libraries_in_c(installed: Installed, name: str) -> None:
+    assert list((installed.site / "runner/worker").glob(f"{name}*.so"))
 
 
 def test_help_from_a_wheel_in_another_folder_lists_the_experiments(installed: Installed) -> None:

@@ -10,7 +10,7 @@ import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from runner.analysis import cause, pareto_front, same_model
+from runner.analysis import cause, pareto_front, roofline, same_model
 from runner.analysis import hosts as hosts_against
 from runner.analysis.comparability import SETTINGS, differences
 from runner.analysis.effects import largest_first
@@ -33,6 +33,7 @@ FIGURES: tuple[str, ...] = tuple(
             *INTERVALS,
             *(end for ends in INTERVALS.values() for end in ends),
             *cause.FIGURES,
+            *roofline.FIGURES,
             Metric.LARGEST_ERROR,
             Metric.CV,
             Metric.CONTAMINATED_ROUNDS,

@@ -98,6 +98,8 @@ class Explanation:
     """What was measured, where and when; empty where that is not known."""
     disturbed: tuple[str, ...] = ()
     """Why a capture of one of the cells is not shown, one sentence each."""
+    limits: tuple[str, ...] = ()
+    """How far each of the cells is from what its host can do, one sentence each; empty where that is not known."""
     as_baseline: str = ""
     """What the words that named the cells left open, which is as in the baseline: ``ipex=off``; empty if nothing."""
 
@@ -178,6 +180,9 @@ def explain(
         ),
         warning=warning(rows),
         why=sentence(before.cell, after.cell),
+        limits=tuple(
+            f"{letter} does {row.position.sentence}." for letter, row in zip("AB", rows, strict=True) if row.position
+        ),
     )
 
 

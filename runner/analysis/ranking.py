@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from runner import stats
-from runner.analysis import pareto_front, same_model
+from runner.analysis import pareto_front, roofline, same_model
 from runner.analysis.cause import main_cause
 from runner.analysis.certainty import is_too_few
 from runner.analysis.price import usd_per_million
@@ -20,6 +20,7 @@ from runner.protocol.errors import RunnerError
 from runner.results.cells import LEVEL, CellRow, cell_row
 from runner.results.metric_names import Metric
 from runner.results.outcome import CellRecord
+from runner.results.peaks import HostPeaks
 
 # The text in place of an answer where a contaminated round takes part.
 UNTRUSTED = "can't be trusted"
@@ -86,6 +87,11 @@ class Row:
         return self.cell.metrics
 
     @property
+    def position(self) -> roofline.Position | None:
+        """Where it stands below the roofs of its host; None where that is not known."""
+        return roofline.position(self.cell)
+
+    @property
     def p50_ms(self) -> float | None:
         """Median latency per iteration; None when no round finished."""
         return self.cell.p50_ms
@@ -125,6 +131,7 @@ def rank_sweep(
     floors: Mapping[int, float] | None = None,
     sweep: str = "",
     usd_per_hour: float | None = None,
+    peaks: HostPeaks | None = None,
 ) -> Ranking:
     """The ranking of a sweep's own cells; see `rank`.
 
@@ -132,8 +139,10 @@ def rank_sweep(
         baseline_id: cell_id of one of them, or empty.
         sweep: the name of its folder.
         usd_per_hour: what its host costs, if that is known.
+        peaks: what its host can do at most; without them no cell has a position below a roof.
     """
     cells = [cell_row(record, sweep, record.cell_id == baseline_id) for record in records]
+    cells = [roofline.with_peaks(cell, peaks) for cell in cells] if peaks else cells
     baseline = next((cell for cell in cells if cell.is_baseline), None)
     rows = rank(cells, baseline, level, floors, prices={sweep: usd_per_hour})
     return Ranking(rows, distinguishing, {record.cell_id: record for record in records})

@@ -43,16 +43,18 @@ def of_cell(row: Row, base: Row | None, distinguishing: Sequence[str]) -> str:
         return "It was not measured."
     if row.is_wrong:
         return f"{ms(row)}, but its output is wrong ({row.cell.quality}): it is out of the ranking."
+    limit = f" It does {row.position.sentence}." if row.position else ""
     if row.is_baseline:
-        return f"{ms(row)}. It is the baseline that the others are set against."
+        return f"{ms(row)}. It is the baseline that the others are set against.{limit}"
     if base is None or row.speedup is None:
-        return f"{ms(row)}. It does other work than the baseline, or there is no baseline: no speed-up can be given."
+        other = "It does other work than the baseline, or there is no baseline: no speed-up can be given."
+        return f"{ms(row)}. {other}{limit}"
     text = f"{ms(row)}, {ratio(row.speedup)} the baseline ({aloud(base, distinguishing)}, {ms(base)})"
     interval = row.verdict.interval if row.verdict else None
     certainty = f", {interval_of(interval)}" if interval else ""
     answer = f": {row.answer}" if row.answer != "-" else ""
     why = "" if row.main_cause in ("-", "not seen") else cause.sentence(base.cell, row.cell)
-    return " ".join(filter(None, (f"{text}{certainty}{answer}.", why)))
+    return " ".join(filter(None, (f"{text}{certainty}{answer}.{limit}", why)))
 
 
 def _conclude(rows: Sequence[Row], distinguishing: Sequence[str]) -> Conclusion:
@@ -66,11 +68,21 @@ def _conclude(rows: Sequence[Row], distinguishing: Sequence[str]) -> Conclusion:
         return Conclusion(_all_wrong(measured[0], distinguishing), failures)
     rated = [row for row in right if row.speedup is not None]
     fastest = (rated or right)[0]
-    remarks = (*_quicker_but_wrong(measured, fastest, distinguishing), *_other_work(right, rated), *failures)
+    remarks = (
+        *_limit(fastest),
+        *_quicker_but_wrong(measured, fastest, distinguishing),
+        *_other_work(right, rated),
+        *failures,
+    )
     if not rated:
         return Conclusion(_without_baseline(rows, fastest, distinguishing), remarks)
     runner_up = _runner_up(rated, distinguishing)
     return Conclusion(_fastest(rated, distinguishing), (*([runner_up] if runner_up else []), *remarks))
+
+
+def _limit(fastest: Row) -> list[str]:
+    """A sentence on how far the fastest cell is from what its host can do; none where that is not known."""
+    return [f"The fastest does {fastest.position.sentence}."] if fastest.position else []
 
 
 def _nothing(rows: Sequence[Row], failed: Sequence[Row]) -> str:

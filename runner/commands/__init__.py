@@ -79,6 +79,11 @@ COMMANDS: Mapping[str, Command] = {
         ("--tracking-uri", "--mlruns"),
         ("sweep",),
     ),
+    "peak": Command(
+        "peak",
+        "Measure what this host can do at most, once: rankings then say how far each cell is from it.",
+        ("--torch", "--cores", "--node", "--quick", "--mlruns"),
+    ),
     "doctor": Command(
         "doctor",
         "Show what this machine can run, what is missing, and the line that installs it.",

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from rich.markup import escape
 
-from runner.analysis import across_builds
+from runner.analysis import across_builds, roofline
 from runner.analysis import hosts as hosts_against
 from runner.analysis.comparability import refuse_mixing
 from runner.analysis.comparison import FIGURES, Comparison, compare, legend
@@ -50,7 +50,7 @@ def main(arguments: list[str]) -> int:
     baseline = _axes(options.baseline)
     by = words(options.by, AXES, "--by", "an axis; the axes are")
     folders = find_all(options.sweeps, Path(options.mlruns))
-    cells = read(folders, FIGURES)
+    cells = roofline.placed(read(folders, FIGURES), Path(options.mlruns))
     if not cells.rows:
         raise RunnerError(f"no cell of {', '.join(o.sweep for o in cells.origins)} has ended; name another sweep")
     refuse_mixing(cells, allowed(options.allow))
@@ -62,6 +62,7 @@ def main(arguments: list[str]) -> int:
     rows = [row for group in comparison.groups for row in group.rows]
     floors = comparison.noise.floors if comparison.noise else None
     notes = [*legend(cells), *across_builds.lines(rows, LEVEL, floors), *notes]
+    notes += filter(None, [roofline.tip(cells.rows)])
     answers = _answers(comparison, folders)
     if options.format == "json":
         found = {"answers": [asdict(said) for said in answers], **data.as_data(comparison)}

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from rich.markup import escape
 
-from runner.analysis import noise
+from runner.analysis import noise, roofline
 from runner.analysis.cause import count, signed
 from runner.analysis.comparability import refuse_mixing
 from runner.analysis.disturbance import why_not_shown
@@ -92,13 +92,17 @@ def _disturbed(pair: Sequence[SweepCell]) -> list[str]:
 
 def _ranked(before: SweepCell, after: SweepCell, mlruns: Path) -> tuple[Row, Row]:
     """Both cells, with what the rounds say about them; in one sweep by all its cells, as its own ranking does."""
-    baseline, other, level, floors = before.cell, after.cell, LEVEL, None
+    level, floors = LEVEL, None
+    read = [roofline.placed(cells.read([side.sweep]), mlruns) for side in (before, after)]
+    baseline, other = (
+        next(row for row in stored.rows if row.cell_id == side.cell.cell_id)
+        for stored, side in zip(read, (before, after), strict=True)
+    )
     table = [baseline, other]
     if before.sweep == after.sweep:
-        read = cells.read([before.sweep])
-        level, floors = read.origins[0].level, noise.floors_of(mlruns, read.origins[0].host_id)
-        table = [row for row in read.rows if row.p50_ms is not None]
-        baseline, other = (next(row for row in table if row.cell_id == cell.cell_id) for cell in (baseline, other))
+        level, floors = read[0].origins[0].level, noise.floors_of(mlruns, read[0].origins[0].host_id)
+        table = [row for row in read[0].rows if row.p50_ms is not None]
+        other = next(row for row in table if row.cell_id == other.cell_id)
     rows = {id(row.cell): row for row in rank(table, baseline, level, floors)}
     return rows[id(baseline)], rows[id(other)]
 
@@ -183,7 +187,7 @@ def show(explanation: Explanation, top: int) -> None:
         console.print()
         for note in section.notes:
             console.print(f"{note}\n", markup=False)
-    for line in _without(explanation):
+    for line in (*_without(explanation), *explanation.limits):
         console.print(f"{line}\n", markup=False)
     console.print(f"[bold]{escape(explanation.conclusion)}[/bold]")
 
@@ -195,7 +199,7 @@ def _markdown(explanation: Explanation, top: int) -> str:
     for section in _sections(explanation, top):
         lines += ["", *tables.markdown_table(section)]
         lines += ["", *(escaping.markdown(note) for note in section.notes)] if section.notes else []
-    for line in _without(explanation):
+    for line in (*_without(explanation), *explanation.limits):
         lines += ["", escaping.markdown(line)]
     return "\n".join(lines)
 

@@ -12,7 +12,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from runner.analysis import noise
+from runner.analysis import noise, roofline
 from runner.analysis.ranking import Ranking, Row, rank
 from runner.analysis.wording import interval_between
 from runner.commands import selection
@@ -92,7 +92,7 @@ def _ranking(folder: Path, mlruns: Path) -> Ranking:
     Raises:
         RunnerError: no job of it has ended, or a file can't be read.
     """
-    table = cells.read([folder])
+    table = roofline.placed(cells.read([folder]), mlruns)
     origin, baseline = table.origins[0], next((row for row in table.rows if row.is_baseline), None)
     if not table.rows:
         raise RunnerError(f"{folder.name}: no job of it has ended; to go on with it: {resume_line(folder)}")

@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from runner.launch import direct, environment, ipexrun, libraries, xeon
-from runner.launch.placement import Placement, UnplaceableError, place
+from runner.launch.placement import Placement, UnplaceableError, chosen_cores, place
 from runner.launch.request import LaunchRequest
 from runner.machine.capabilities import Machine
 from runner.machine.execute import LOCALE
@@ -24,7 +24,7 @@ from runner.protocol.cell import LIBRARIES, Cell, target_of
 from runner.protocol.errors import RunnerError
 from runner.protocol.torch_build import TorchBuild
 
-__all__ = ["Command", "PlacedCell", "Placement", "command", "place_cell"]
+__all__ = ["Command", "PlacedCell", "Placement", "command", "place_cell", "place_cores"]
 
 _BUILDERS = {"ipexrun": ipexrun.build, "xeon": xeon.build, "none": direct.build}
 
@@ -94,6 +94,17 @@ def place_cell(cell: Cell, machine: Machine, caller: Mapping[str, str], build: T
     _check_installed(cell, machine, build)
     files = libraries.find_for_cell(cell, libraries.search_path(caller, build.python))
     return PlacedCell(cell, placement, files, build, tuple(_notes(placement, cell.launcher.task_manager, machine)))
+
+
+def place_cores(machine: Machine, node: int | None = None, cores: int | None = None) -> Placement:
+    """The place of a cell that says no more than this, with a thread on each core.
+
+    Raises:
+        placement.UnplaceableError: the machine has not that node, or not so many cores there.
+    """
+    on_node, chosen = chosen_cores(machine.topology, node, cores)
+    second = not set(chosen) <= machine.topology.first_siblings()
+    return _bind(Placement(chosen, len(chosen), on_node, machine.task_manager, second), "auto", machine)
 
 
 def _bind(placement: Placement, wanted: str, machine: Machine) -> Placement:

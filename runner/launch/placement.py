@@ -49,16 +49,16 @@ class Placement:
         return format_cpu_list(self.cores)
 
 
-def place(cell: Cell, topology: Topology, task_manager: str) -> Placement:
-    """Place the cell on the first ``cores`` physical cores of its node that the caller may use (by default all).
+def chosen_cores(topology: Topology, wanted: int | None, count: int | None) -> tuple[int, tuple[int, ...]]:
+    """The NUMA node, and its first ``count`` physical cores that the caller may use; all of them for None.
 
-    The node is by default the first one on which the caller has cores. P-cores and E-cores are never mixed.
+    Args:
+        wanted: the node; None for the first one on which the caller has cores.
 
     Raises:
-        UnplaceableError: there is no such node, it has too few cores, or the cell has more threads or instances than
-            cores.
+        UnplaceableError: there is no such node, or it has too few cores.
     """
-    node = cell.node
+    node = wanted
     if node is None:
         node = next((n for n in topology.nodes() if topology.physical_cores(n)), topology.nodes()[0])
     if node not in topology.nodes():
@@ -69,13 +69,26 @@ def place(cell: Cell, topology: Topology, task_manager: str) -> Placement:
         raise UnplaceableError(
             f"node={node}: none of its cores is in the caller's affinity; start the runner with cores of that node"
         )
-    core_count = len(available) if cell.cores is None else cell.cores
-    if core_count > len(available):
+    if count is not None and count > len(available):
         e_cores = format_cpu_list(topology.e_cores_left_out(node))
         raise UnplaceableError(
-            f"cores={core_count}: node {node} has {len(available)} physical core(s) that the caller may use "
+            f"cores={count}: node {node} has {len(available)} physical core(s) that the caller may use "
             f"({format_cpu_list(available)}{f'; E-cores {e_cores} are left out' if e_cores else ''}); choose fewer"
         )
+    return node, available if count is None else available[:count]
+
+
+def place(cell: Cell, topology: Topology, task_manager: str) -> Placement:
+    """Place the cell on the first ``cores`` physical cores of its node that the caller may use (by default all).
+
+    The node is by default the first one on which the caller has cores. P-cores and E-cores are never mixed.
+
+    Raises:
+        UnplaceableError: there is no such node, it has too few cores, or the cell has more threads or instances than
+            cores.
+    """
+    node, available = chosen_cores(topology, cell.node, cell.cores)
+    core_count = len(available)
     size = core_count // cell.instances if cell.cores_per_instance is None else cell.cores_per_instance
     if size < 1 or size * cell.instances > core_count:
         setting = "" if cell.cores_per_instance is None else f" cores_per_instance={cell.cores_per_instance}"

@@ -11,6 +11,7 @@ PROJECT = PACKAGE.parent
 # These are paths, because the IPEX launcher can't start a module.
 WORKER = PACKAGE / "worker" / "__main__.py"
 TRIAL = PACKAGE / "worker" / "trial.py"
+PEAK = PACKAGE / "worker" / "peak.py"
 # Holds the namespace package in which Hydra looks for plugins.
 PLUGINS = PACKAGE / "plugins"
 

@@ -312,6 +312,9 @@ class Quality:
     """Operators that compute in one iteration of the reference; 0 also where they were not counted."""
     reference_flop: Figure | None
     """Floating-point operations in one iteration of the reference; None where not all of them can be counted."""
+    reference_elements: Count
+    """Numbers that an iteration must move at least: inputs, outputs and the weights of operators that compute, each
+    once; 0 also where they were not counted."""
     dtypes: list[str]
     """The dtypes of the output's tensors."""
     max_abs_err: Figure | None

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from enum import Enum, auto
 
 from runner import stats
+from runner.analysis import roofline
 from runner.analysis.cause import count
 from runner.analysis.certainty import is_too_wide
 from runner.analysis.ranking import Row, most_rounds, warning
@@ -195,6 +196,10 @@ def _evidence_mark(row: Row) -> Mark:
     return Mark.NONE if row.cell.is_interrupted else Mark.GOOD if _evidence(row) == OK else Mark.BAD
 
 
+def _peak_mark(row: Row) -> Mark:
+    return Mark.BAD if row.position and row.position.roof == roofline.Roof.MISCOUNTED else Mark.NONE
+
+
 def has_rounds(rows: Sequence[Row]) -> bool:
     """Whether any cell had more than one round, without which no interval is known."""
     return most_rounds(rows) > 1
@@ -266,6 +271,17 @@ COLUMNS = (
         EVERYWHERE - {Place.SHORT},
         Metric.SAMPLES_PER_S,
         interval=_ends(Metric.SAMPLES_PER_S, _samples),
+    ),
+    Column(
+        "of peak",
+        "How much of what the registers of its cores can do at most a cell does in the arithmetic that computes it, or "
+        "of the memory's bandwidth where that is its roof; `python -m runner peak` measures both once.",
+        lambda row: roofline.short(row.cell),
+        EVERYWHERE - {Place.SHORT},
+        Metric.OF_REGISTERS,
+        is_word=True,
+        mark=_peak_mark,
+        is_shown=lambda rows: any(row.position for row in rows),
     ),
     Column(
         "faults/iteration",

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
+from runner.analysis import roofline
 from runner.analysis.ranking import Row
 from runner.analysis.wording import aloud, interval_of, ms, ratio
 from runner.protocol.verdicts import OK
@@ -34,7 +35,10 @@ def cell_end(row: Row, baseline: Row | None, distinguishing: Sequence[str], circ
         lines.append(markdown(f"Main cause: {row.main_cause}."))
     if row.cell.contamination:
         lines.append(markdown(f"Others disturbed it: {row.cell.contamination}."))
-    return CellEnd(row.main_cause, difference, row.speedup, "\n\n".join(lines), row.usd_per_million)
+    if row.position:
+        lines.append(markdown(f"{row.position.sentence}."))
+    derived = {str(name): row.metrics[name] for name in roofline.DERIVED if name in row.metrics}
+    return CellEnd(row.main_cause, difference, row.speedup, "\n\n".join(lines), row.usd_per_million, derived)
 
 
 def _conclusion(row: Row, baseline: Row | None, distinguishing: Sequence[str], difference: str) -> str:

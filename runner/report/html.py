@@ -17,7 +17,7 @@ from runner.analysis.cause import split
 from runner.analysis.ranking import Ranking, Row, cell_name, most_rounds
 from runner.analysis.wording import aloud, ratio
 from runner.protocol.verdicts import OK
-from runner.report import cell_evidence, charts, escaping, notes, style, tables, terminal
+from runner.report import cell_evidence, charts, escaping, notes, roofline_picture, style, tables, terminal
 from runner.report.answer import answer
 from runner.report.cell_evidence import CellEvidence
 from runner.report.columns import Column, Mark, Place, columns, figure, interval_text
@@ -96,6 +96,7 @@ def write(ranking: Ranking, directory: Path, title: str, remarks: Sequence[str],
     (directory / "report.md").write_text(short, encoding="utf-8")
     pictures = {
         "parts": charts.parts(ranking),
+        "roofline": roofline_picture.draw(ranking),
         "distributions": charts.distributions(ranking),
         "drift": charts.drift(ranking),
         "timeline": _embedded(directory / "timeline.png"),
@@ -109,6 +110,7 @@ def write(ranking: Ranking, directory: Path, title: str, remarks: Sequence[str],
 _CONTENTS = (
     ("ranking", "Ranking", ""),
     ("time", "Where the time goes", ""),
+    ("roofline", "How far from the limit", "roofline"),
     ("effects", "What each axis does", ""),
     ("heat", "Two axes together", "grid"),
     ("distributions", "Latencies", ""),

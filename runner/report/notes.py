@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+from runner.analysis import roofline
 from runner.analysis.comparison import Group
 from runner.analysis.ranking import TOO_FEW, Row, most_rounds
 from runner.analysis.wording import ratio
@@ -117,10 +118,17 @@ def _remarks(rows: Sequence[Row], distinguishing: Sequence[str]) -> list[str]:
     """The notes on what cells are, for which no check fails: what their workers noted, and idle cores."""
     notes = []
     for row in rows:
-        texts = [*row.cell.notes, *_idle_cores(row)]
+        texts = [*row.cell.notes, *_idle_cores(row), *_of_count(row)]
         if texts:
             notes.append(f"{label(row.labels, distinguishing)}: {'; '.join(texts)}")
     return _first(notes, "with notes like these")
+
+
+def _of_count(row: Row) -> list[str]:
+    """What is wrong with the count of a cell's operations: more than its cores can do, or two witnesses at odds."""
+    is_miscounted = row.position is not None and row.position.roof == roofline.Roof.MISCOUNTED
+    texts = [row.position.sentence if row.position and is_miscounted else "", roofline.disagreement(row.cell)]
+    return [text for text in texts if text]
 
 
 def _idle_cores(row: Row) -> list[str]:

@@ -113,6 +113,10 @@ class Drawing:
         """Draw a filled rectangle."""
         self._parts.append(f'<rect x="{x:.1f}" y="{y:.1f}" width="{width:.2f}" height="{height:.1f}" fill="{color}"/>')
 
+    def dot(self, x: float, y: float, radius: float, color: str) -> None:
+        """Draw a filled circle."""
+        self._parts.append(f'<circle cx="{x:.1f}" cy="{y:.1f}" r="{radius:g}" fill="{color}"/>')
+
     def ticks(self, shares: Sequence[float], x: float, y: float, size: tuple[float, float], color: str) -> None:
         """Draw a row with one tick at each share of its width; where ticks overlap they are darker."""
         width, height = size

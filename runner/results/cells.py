@@ -36,7 +36,19 @@ FORMAT = "4"
 _STATE = ("kernel", "cpus_allowed", "transparent_hugepages", "governor", "numa_balancing")
 _TEXTS = ("cell_id", "status", "failure", "evidence", "quality", "isa")
 # Columns that older files of this format lack: their cells have the defaults of CellRow.
-_LATER = ("contamination", "contaminated", "reruns", "jobs", "captures", "notes", "rounds", "dropped_after", "model")
+_LATER = (
+    "contamination",
+    "contaminated",
+    "reruns",
+    "jobs",
+    "captures",
+    "notes",
+    "rounds",
+    "dropped_after",
+    "model",
+    "torch",
+    "cpus",
+)
 _MOST_VALUES = 50_000_000
 _ENDS = {end for ends in INTERVALS.values() for end in ends}
 
@@ -85,6 +97,10 @@ class CellRow:
     """What the model is, by its fp32 reference; None in older files."""
     dropped_after: Count = 0
     """How many rounds a race had had when it dropped the cell; 0 if it did not."""
+    torch: str = ""
+    """The version of torch that ran, with the suffix of its build; empty where that is not known."""
+    cpus: tuple[Count, ...] = ()
+    """The logical CPUs that its threads could use, ascending; empty where that is not known."""
 
     @property
     def labels(self) -> dict[str, str]:
@@ -197,6 +213,8 @@ def cell_row(record: CellRecord, sweep: str, is_baseline: bool = False) -> CellR
         rounds=tuple(record.by_round),
         dropped_after=record.dropped.after if record.dropped else 0,
         model=next((result.evidence.model for result in record.results.values() if result.evidence), None),
+        torch=next((result.evidence.versions.torch for result in record.results.values() if result.evidence), ""),
+        cpus=_cpus(record),
         contamination=next(iter(record.contamination.values()), ""),
         contaminated=tuple(record.contamination),
         reruns=record.reruns,
@@ -204,6 +222,13 @@ def cell_row(record: CellRecord, sweep: str, is_baseline: bool = False) -> CellR
         captures=dict(record.captures),
         notes=record.notes,
     )
+
+
+def _cpus(record: CellRecord) -> tuple[int, ...]:
+    """The logical CPUs that the threads of all instances of a cell could use."""
+    affinities = [result.evidence.affinity for result in record.results.values() if result.evidence]
+    threads = [thread.cpus or () for affinity in affinities for thread in affinity.threads]
+    return tuple(sorted({cpu for cpus in (*threads, *(affinity.allowed for affinity in affinities)) for cpu in cpus}))
 
 
 def write(cells: Sequence[CellRow], causes: Mapping[str, str], folder: Path) -> None:
@@ -224,11 +249,12 @@ def save(cells: Sequence[CellRow], origin: Origin, folder: Path, causes: Mapping
     def names(maps: Sequence[Mapping[str, object]]) -> list[str]:
         return list(dict.fromkeys(str(name) for table in maps for name in table))
 
-    texts = ("sweep", *_TEXTS, "contamination")
+    texts = ("sweep", *_TEXTS, "contamination", "torch")
     columns: dict[str, Any] = {name: pa.array([getattr(cell, name) for cell in cells], pa.string()) for name in texts}
     columns["main_cause"] = pa.array([(causes or {}).get(cell.cell_id, "-") for cell in cells], pa.string())
     columns["contaminated"] = pa.array([list(cell.contaminated) for cell in cells], pa.list_(pa.int64()))
     columns["rounds"] = pa.array([list(cell.rounds) for cell in cells], pa.list_(pa.int64()))
+    columns["cpus"] = pa.array([list(cell.cpus) for cell in cells], pa.list_(pa.int64()))
     columns["notes"] = pa.array([list(cell.notes) for cell in cells], pa.list_(pa.string()))
     for name in ("reruns", "jobs", "dropped_after"):
         columns[name] = pa.array([getattr(cell, name) for cell in cells], pa.int64())

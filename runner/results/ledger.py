@@ -88,6 +88,8 @@ class CellEnd:
     """What was measured and what came out of it, as Markdown."""
     usd_per_million: Figure | None = None
     """What a million samples cost in USD; None where the host has no price."""
+    roofline: Mapping[str, Figure] = field(default_factory=dict)
+    """The roofline/* metrics that follow from the host's peaks; empty where those are not known."""
 
 
 @dataclass(frozen=True)

@@ -42,6 +42,14 @@ class Metric(Word):
     WEIGHT_REORDERS = "onednn/weight_reorders_per_iteration"
     REORDER_SIZE = "onednn/reorder_mb_per_iteration"
     FUSED = "onednn/fused_per_iteration"
+    FLOP = "roofline/flop_per_iteration"
+    LOGGED_FLOP = "roofline/logged_flop_per_iteration"
+    ELEMENTS = "roofline/elements_per_iteration"
+    BYTES = "roofline/bytes_per_iteration"
+    GOP_PER_S = "roofline/gop_per_s"
+    OF_REGISTERS = "roofline/of_registers_pct"
+    OF_GEMM = "roofline/of_gemm_pct"
+    OF_MEMORY = "roofline/of_memory_pct"
     PRIMITIVE_CACHE_MISSES = "onednn/cache_misses_per_iteration"
 
 

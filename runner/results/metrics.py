@@ -91,7 +91,20 @@ def evidence_figures(kernels: Summary, quality: Quality | None) -> dict[str, flo
     }
     if kernels.reorder_bytes is not None:
         figures[Metric.REORDER_SIZE] = 1e-6 * kernels.reorder_bytes
-    return figures | _of_quality(quality)
+    return figures | _of_quality(quality) | _of_work(kernels, quality)
+
+
+def _of_work(kernels: Summary, quality: Quality | None) -> dict[str, float]:
+    """What an iteration computes and moves by the reference, and what it computes by oneDNN's log; per instance."""
+    figures: dict[str, float] = {}
+    if quality is not None and quality.reference_flop:
+        figures[Metric.FLOP] = quality.reference_flop
+    if quality is not None and quality.reference_elements:
+        figures[Metric.ELEMENTS] = float(quality.reference_elements)
+    logged = [flop for flop in kernels.flop.values() if flop is not None]
+    if logged and len(logged) == len(kernels.flop):
+        figures[Metric.LOGGED_FLOP] = sum(logged)
+    return figures
 
 
 def _of_quality(quality: Quality | None) -> dict[str, float]:

@@ -19,7 +19,7 @@ from typing import Any
 from rich.console import Console
 from rich.markup import escape
 
-from runner.analysis import across_builds, expected, noise
+from runner.analysis import across_builds, expected, noise, roofline
 from runner.analysis.ranking import rank_sweep
 from runner.config.schema import Config
 from runner.job import references
@@ -35,6 +35,7 @@ from runner.report import answer, descriptions, html, sweep_end, terminal
 from runner.results import circumstances, ledger
 from runner.results.command_lines import mlruns_option, resume_line
 from runner.results.outcome import OUTCOME_FILE, Outcome, job_folder
+from runner.results.peaks import HostPeaks
 from runner.results.planfile import HOST_FILE
 from runner.sweep import dry_run, resume
 from runner.sweep.announcement import announce, write_plan
@@ -250,6 +251,7 @@ class _Sweep:
         distinguishing = self.plan.distinguishing
         records = read_records(self.plan)
         floor = noise.report(records, folder, mlruns, host_id)
+        peaks = HostPeaks(mlruns, host_id)
         ranking = rank_sweep(
             records,
             self.plan.baseline.cell_id,
@@ -258,9 +260,11 @@ class _Sweep:
             floor.floors,
             folder.name,
             self.plan.settings.usd_per_hour,
+            peaks,
         )
         rows = ranking.rows
         published = expected.lines(self.expectations, rows)
+        of_peaks = [*peaks.notes, *filter(None, [roofline.tip([row.cell for row in rows])])]
         where = circumstances.read(folder, records)
         builds = across_builds.lines(rows, self.plan.level, floor.floors)
         origin = html.Origin(self.command, commit, tuple(published), floor.lines, tuple(builds), where)
@@ -277,7 +281,7 @@ class _Sweep:
         status = Status.KILLED if is_interrupted else Status.FAILED if has_failed else Status.FINISHED
         ledger.end(folder, ledger.End(status, figures, ends, said))
         references.forget(folder)
-        notes, links = [*changes, *builds, *published, *floor.lines], {}
+        notes, links = [*changes, *builds, *published, *floor.lines, *of_peaks], {}
         try:
             links = self.record.finish(folder)
         except UnavailableError as error:

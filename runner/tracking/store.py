@@ -149,6 +149,7 @@ class Store:
                 tags: dict[str, str] = {Tag.DIFFERENCE: cell_end.difference, Tag.MAIN_CAUSE: cell_end.main_cause}
                 known = {Metric.SPEEDUP: cell_end.speedup, Metric.USD_PER_MILLION: cell_end.usd_per_million}
                 figures: dict[str, float] = {name: value for name, value in known.items() if value is not None}
+                figures |= cell_end.roofline
                 self._mlflow.log_figures(cell.info.run_id, [(0, figures)], tags)
         for name, value in end.figures.items():
             self._mlflow.client.log_metric(run_id, name, value)

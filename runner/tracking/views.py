@@ -44,6 +44,7 @@ SHOWN: Mapping[Metric | Tag, int] = {
     Metric.RELATIVE_ERROR: 130,
     Tag.ISA: 150,
     Tag.BOTTLENECK: 150,
+    Metric.OF_REGISTERS: 170,
     Metric.MINOR_FAULTS: 170,
     Metric.CV: 120,
     Metric.SAMPLES_PER_S: 180,

@@ -34,7 +34,11 @@ class Observation:
 def compare_all(observations: Sequence[Observation], reference: Reference, batch_size: int) -> Quality:
     """How far the worst of these outputs is from the reference's of the same input set; the first one is described."""
     qualities = []
-    of_reference: dict[str, Any] = {"reference_operators": reference.operators, "reference_flop": reference.flop}
+    of_reference: dict[str, Any] = {
+        "reference_operators": reference.operators,
+        "reference_flop": reference.flop,
+        "reference_elements": reference.elements,
+    }
     for seen in observations:
         tensors, wanted = flat(seen.output), reference.outputs[seen.input_set]
         quality = compare(tensors, wanted, places(seen.output), batch_size)
@@ -106,6 +110,7 @@ def compare(
         outputs=1,
         reference_operators=0,
         reference_flop=None,
+        reference_elements=0,
         dtypes=dtypes,
         max_abs_err=_bounded(absolute.max_abs_err),
         rel_l2=_bounded(relative.rel_l2),
@@ -194,6 +199,7 @@ def _incomparable(reason: str, dtypes: list[str]) -> Quality:
         outputs=0,
         reference_operators=0,
         reference_flop=None,
+        reference_elements=0,
         dtypes=dtypes,
         max_abs_err=None,
         rel_l2=None,

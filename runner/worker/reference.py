@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import time
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -41,6 +41,8 @@ class Reference:
     """Operators that compute in one iteration."""
     flop: float | None
     """Floating-point operations in one iteration; None if one of the operators that compute can't be counted."""
+    elements: int
+    """Numbers that an iteration must move at least: inputs, outputs, and the weights of operators that compute."""
     image_layouts: dict[str, int]
     """Operators on images by the memory format of their first tensor: what the model does by itself."""
     weights: str
@@ -57,10 +59,18 @@ class Reference:
 class _Counter(TorchDispatchMode):
     """Counts the operators that compute, and the layouts of those on images; changes nothing in what they do."""
 
-    def __init__(self) -> None:
+    def __init__(self, weights: Mapping[int, int]) -> None:
+        """Count.
+
+        Args:
+            weights: address -> number of elements of each of the model's parameters.
+        """
         super().__init__()
         self.operators = 0
         self.flop: float | None = 0.0
+        self.used: dict[int, int] = {}
+        """Address -> number of elements of the parameters that operators that compute were given."""
+        self._weights = weights
         self.image_layouts: dict[str, int] = {}
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
@@ -70,11 +80,21 @@ class _Counter(TorchDispatchMode):
         output = func(*args, **(kwargs or {}))
         if look.is_compute(func.name()):
             self.operators += 1
+            tensors = [arg for arg in args if isinstance(arg, torch.Tensor)]
+            self.used |= {at: self._weights[at] for arg in tensors if (at := _address(arg)) in self._weights}
             shapes = [arg.shape if isinstance(arg, torch.Tensor) else () for arg in args]
             shape = output.shape if isinstance(output, torch.Tensor) else None
             flop_of_call = flop.of_operator(func.name(), shapes, shape)
             self.flop = None if self.flop is None or flop_of_call is None else self.flop + flop_of_call
         return output
+
+
+def _address(tensor: torch.Tensor) -> int:
+    """Where a tensor's numbers are; -1 for one that keeps them in no single place, such as a sparse one."""
+    try:
+        return tensor.data_ptr()
+    except RuntimeError:
+        return -1
 
 
 def compute(module: nn.Module, calls: Sequence[Call]) -> Reference:
@@ -84,11 +104,12 @@ def compute(module: nn.Module, calls: Sequence[Call]) -> Reference:
     again = calls[0].map(torch.clone)
     weights = fingerprint.of_tensors(module.parameters())
     inputs = fingerprint.projections([call.tensors() for call in calls])
+    sizes = {_address(parameter): parameter.numel() for parameter in module.parameters()}
     outputs: list[list[torch.Tensor]] = []
     counters: list[_Counter] = []
     with torch.inference_mode():
         for call in calls:
-            with _Counter() as counter:
+            with _Counter(sizes) as counter:
                 output = call(module)
             time.sleep(_SETTLES_S)
             outputs.append(_numbers(output))
@@ -100,8 +121,10 @@ def compute(module: nn.Module, calls: Sequence[Call]) -> Reference:
     second = [] if is_equal(second, outputs[0]) else second
     layouts = dict(sorted(first.image_layouts.items()))
     projections = fingerprint.projections(outputs)
+    moved = [*calls[0].tensors(), *outputs[0]]
+    elements = sum(first.used.values()) + sum(tensor.numel() for tensor in moved)
     return Reference(
-        outputs, further_inputs, second, first.operators, first.flop, layouts, weights, inputs, projections
+        outputs, further_inputs, second, first.operators, first.flop, elements, layouts, weights, inputs, projections
     )
 
 

@@ -28,6 +28,7 @@ GOOD = Quality(
     outputs=1,
     reference_operators=1,
     reference_flop=1e6,
+    reference_elements=1000,
     dtypes=["float32"],
     max_abs_err=1e-4,
     rel_l2=1e-3,
@@ -138,7 +139,7 @@ def test_outputs_of_a_shipped_model_depend_on_its_inputs() -> None:
 
 def one_output(*tensors: torch.Tensor) -> reference.Reference:
     """The reference of a model with one input set."""
-    return reference.Reference([list(tensors)], [], [], 1, None, {}, "", [], [])
+    return reference.Reference([list(tensors)], [], [], 1, None, 0, {}, "", [], [])
 
 
 @pytest.mark.parametrize("scale", [1e-10, 1e-30, 1e-200, 1e90])
@@ -193,7 +194,7 @@ def test_classes_are_codes_and_not_held_to_a_length_of_their_own() -> None:
 
 def test_the_worst_of_several_outputs_is_named_by_its_iteration_and_input_set() -> None:
     right = [torch.ones(2, 3), torch.arange(6.0).reshape(2, 3)]
-    of_sets = reference.Reference([[right[0]], [right[1]]], [[right[1]]], [], 7, 1e9, {}, "", [], [])
+    of_sets = reference.Reference([[right[0]], [right[1]]], [[right[1]]], [], 7, 1e9, 0, {}, "", [], [])
     seen = [
         distance.Observation("the last timed iteration", 1, {"logits": right[0]}),
         distance.Observation("the last warm-up iteration", 0, {"logits": right[0]}),

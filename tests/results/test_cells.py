@@ -108,7 +108,7 @@ def test_a_figure_or_setting_that_a_cell_lacks_stays_absent(tmp_path: Path) -> N
     )  # fmt: skip
     other = replace(base, cell_id="b", is_baseline=False, settings={}, metrics={"y": 2.0}, medians_s=())
     other = replace(other, contamination="busy", contaminated=(1,), reruns=2, jobs=2, captures={"itt": "ok"})
-    other = replace(other, notes=("a, b", "c"))
+    other = replace(other, notes=("a, b", "c"), torch="2.8.0+cu128", cpus=(0, 1))
     folder = tmp_path / "s"
     folder.mkdir()
     known = cells.Origin("s", "h", {"governor": "-"}, {"torch": "1"})

@@ -68,3 +68,17 @@ def test_a_references_operations_are_those_of_torchs_own_counter(
 
 def test_a_reference_with_an_operator_that_cant_be_counted_has_no_number() -> None:
     assert reference.compute(torch.nn.LSTM(3, 4), [Call((torch.rand(2, 5, 3),))]).flop is None
+
+
+def test_an_iteration_must_move_inputs_outputs_and_the_weights_that_compute_each_once() -> None:
+    class Shared(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.table, self.linear = torch.nn.Embedding(1000, 4), torch.nn.Linear(4, 4)
+
+        def forward(self, rows: torch.Tensor) -> torch.Tensor:
+            return self.linear(self.linear(self.table(rows)))  # type: ignore[no-any-return]
+
+    found = reference.compute(Shared(), [Call((torch.tensor([1, 2, 3]),))])
+    # Of the table only the rows are read that are asked for.
+    assert found.elements == (4 * 4 + 4) + 3 + 3 * 4

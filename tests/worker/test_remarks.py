@@ -55,7 +55,7 @@ def test_a_second_run_that_differs_by_more_than_rounding_is_noted() -> None:
     right = torch.ones(2, 3)
 
     def notes(*repeated: torch.Tensor) -> list[str]:
-        return remarks.randomness(reference.Reference([[right]], [], list(repeated), 1, None, {}, "", [], []))
+        return remarks.randomness(reference.Reference([[right]], [], list(repeated), 1, None, 0, {}, "", [], []))
 
     assert notes() == notes(right * (1 + 1e-6)) == []
     assert "differ by 0.5 (relative L2 norm)" in notes(right * 1.5)[0]
