@@ -194,7 +194,10 @@ FAULTS = (
 FAULTY_CELLS = (
     "{twin: ipex_does_nothing, ipex: on}",
     "{twin: stays_fp32, precision: bf16}",
-    "{twin: [is_not_compiled, falls_back_to_eager], graph: compile, memory_format: channels_last}",
+    "{twin: [is_not_compiled, falls_back_to_eager, freezes_unasked, compiles_again], graph: compile, memory_format: "
+    "channels_last}",
+    "{twin: freezes_nothing, graph: compile_freezing, memory_format: channels_last}",
+    "{twin: is_no_package, graph: aot, memory_format: channels_last}",
     "{twin: loses_channels_last, memory_format: channels_last}",
     "{twin: uncalibrated, precision: int8, memory_format: channels_last}",
     "{twin: hides_its_scores, precision: bf16}",

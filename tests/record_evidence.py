@@ -23,7 +23,9 @@ JOBS = {
     "ipex_channels_last": (*_CHANNELS_LAST, "ipex=on"),
     "ipex_int8_torchscript": (*_CHANNELS_LAST, "ipex=on", "precision=int8", "graph=torchscript"),
     "bf16_compile": (*_CHANNELS_LAST, "precision=bf16", "graph=compile"),
-    "ipex_bf16_compile": (*_CHANNELS_LAST, "ipex=on", "precision=bf16", "graph=compile"),
+    "freezing": (*_CHANNELS_LAST, "graph=compile_freezing"),
+    "aot": (*_CHANNELS_LAST, "graph=aot"),
+    "ipex_bf16_freezing": (*_CHANNELS_LAST, "ipex=on", "precision=bf16", "graph=compile_freezing"),
     "int8_eager": (*_CHANNELS_LAST, "precision=int8"),
     "torchserve_jemalloc": (*_SERVED, "allocator=jemalloc", "scenario.max_batch_delay_ms=10"),
 }

@@ -29,9 +29,8 @@ def check(placed: PlacedCell, proof: Proof) -> Iterator[Mismatch]:
     quality = proof.quality
     if quality is None or judge(quality, placed.cell.precision.tolerance) != QualityVerdict.OK:
         return
-    # Regions of torch.compile may compute in kernels of their own, which have no operator.
     operators = proof.evidence.operators
-    is_seen = (operators and (operators.compute or operators.compiled_regions)) or proof.kernels.dtypes
+    is_seen = (operators and operators.compute) or _has_generated_code(proof) or proof.kernels.dtypes
     wanted, found, calls = quality.reference_flop, _seen_flop(proof), _seen_calls(proof)
     asked = f"the model's arithmetic ({quality.reference_operators} operators that compute in the fp32 reference)"
     if quality.reference_operators and not is_seen:
@@ -43,10 +42,16 @@ def check(placed: PlacedCell, proof: Proof) -> Iterator[Mismatch]:
         yield Mismatch("work", asked, f"{calls:.0f} in an iteration", _REMEMBERS)
 
 
+def _has_generated_code(proof: Proof) -> bool:
+    """Whether inductor's code ran, which may compute in kernels of its own that have no operator."""
+    operators = proof.evidence.operators
+    return bool(operators and operators.compiled_regions) or proof.evidence.graph.kind == GraphKind.PACKAGE
+
+
 def _seen_calls(proof: Proof) -> float | None:
     """The calls that compute in an iteration of an eager model, which merges none; None for any other."""
     operators = proof.evidence.operators
-    if operators is None or operators.compiled_regions or proof.evidence.graph.kind != GraphKind.EAGER:
+    if operators is None or _has_generated_code(proof) or proof.evidence.graph.kind != GraphKind.EAGER:
         return None
     return max(float(sum(operator.count for operator in operators.compute)), _logged_calls(proof))
 
@@ -59,7 +64,7 @@ def _logged_calls(proof: Proof) -> float:
 def _seen_flop(proof: Proof) -> float | None:
     """The FLOP of an iteration; None where the witnesses can't count all of them."""
     operators, kernels = proof.evidence.operators, proof.kernels
-    if operators is None or operators.compiled_regions or kernels.unparsed:
+    if operators is None or _has_generated_code(proof) or kernels.unparsed:
         return None
     logged = [operator for operator in operators.compute if _LOGGED.search(operator.name)]
     others = [operator.flop for operator in operators.compute if operator not in logged]

@@ -11,14 +11,14 @@ from dataclasses import asdict
 from pathlib import PurePath
 from typing import Any
 
-from runner.checks import arithmetic, cache, honoured, memory_format, torch_build
+from runner.checks import arithmetic, cache, graph, honoured, memory_format, torch_build
 from runner.checks.proof import Mismatch as Mismatch
 from runner.checks.proof import Proof as Proof
 from runner.checks.proof import shown
 from runner.launch import PlacedCell
 from runner.launch.xeon import MODULE as LAUNCHER
 from runner.machine.host import format_cpu_list
-from runner.protocol.evidence import CallEvidence, ComputeOperator, GraphKind, Quality, TensorsEvidence
+from runner.protocol.evidence import CallEvidence, ComputeOperator, Quality, TensorsEvidence
 from runner.protocol.verdicts import UNOBSERVED
 
 _ALLOCATOR_FILE = {"glibc": ("libc.so", "libc-"), "jemalloc": ("libjemalloc.so",), "tcmalloc": ("libtcmalloc.so",)}
@@ -126,7 +126,7 @@ def _check_memory_node(placed: PlacedCell, proof: Proof) -> Iterator[Mismatch]:
 
 
 def _check_ipex(placed: PlacedCell, proof: Proof) -> Iterator[Mismatch]:
-    ipex, graph, cell = proof.evidence.ipex, proof.evidence.graph, placed.cell
+    ipex, compiled, cell = proof.evidence.ipex, proof.evidence.graph, placed.cell
     if cell.ipex == "off":
         if ipex.imported:
             yield Mismatch(
@@ -137,38 +137,16 @@ def _check_ipex(placed: PlacedCell, proof: Proof) -> Iterator[Mismatch]:
         yield Mismatch("ipex", "on", "IPEX not imported", "check the installation")
         return
     nothing = "IPEX has nothing to optimize in this model: leave the cell out"
-    if cell.graph.name == "compile":
-        if graph.compiler != "ipex" or not graph.graphs:
-            actual = f"compiled by {shown(graph.compiler)}, graphs {shown(graph.graphs)}"
+    if cell.graph.is_inductor:
+        if compiled.compiler != "ipex" or not compiled.graphs:
+            actual = f"compiled by {shown(compiled.compiler)}, graphs {shown(compiled.graphs)}"
             yield Mismatch("ipex", "on", actual, nothing)
     elif cell.precision.name == "int8":
         # The recipe replaces no module: its work is in the graph, as partitions of oneDNN Graph.
-        if not any("Llga" in kind or kind.startswith("ipex") for kind in graph.nodes or ()):
+        if not any("Llga" in kind or kind.startswith("ipex") for kind in compiled.nodes or ()):
             yield Mismatch("ipex", "on", "no node of IPEX's in the TorchScript graph", nothing)
     elif ipex.modules_replaced < 1:
         yield Mismatch("ipex", "on", "0 modules replaced by ipex.optimize", nothing)
-
-
-def _check_graph(placed: PlacedCell, proof: Proof) -> Iterator[Mismatch]:
-    graph, wanted = proof.evidence.graph, placed.cell.graph.name
-    operators = proof.evidence.operators
-    regions = operators.compiled_regions if operators else None
-    if graph.kind != wanted:
-        yield Mismatch("graph", wanted, graph.kind, "the model's callable must return a plain, eager module")
-    elif graph.kind is GraphKind.TORCHSCRIPT and not (graph.frozen and graph.nodes):
-        yield Mismatch(
-            "graph", wanted, "a module that is not frozen, or an empty graph", "torch.jit.freeze did not work"
-        )
-    elif graph.kind is GraphKind.COMPILE:
-        if not any(graph.graphs or ()) or not regions:
-            yield Mismatch("graph", wanted, "no compiled region ran", "torch.compile fell back to eager")
-        if graph.graph_breaks != 0 and placed.cell.graph.fullgraph:
-            yield Mismatch("graph", wanted, f"{shown(graph.graph_breaks)} graph breaks", "parts of it ran as eager")
-        if graph.cache_hits != 0:
-            actual = f"{shown(graph.cache_hits)} cache hits"
-            yield Mismatch("graph", "an empty cache", actual, "something shared its cache")
-    elif graph.kind is GraphKind.EAGER and regions:
-        yield Mismatch("graph", wanted, f"{regions} compiled regions", "the model compiles itself")
 
 
 _STORED = {"fp32": "float32", "bf16": "bfloat16", "fp16": "float16"}
@@ -367,7 +345,7 @@ CHECKS: tuple[Callable[[PlacedCell, Proof], Iterator[Mismatch]], ...] = (
     memory_format.check,
     cache.check,
     _check_precision,
-    _check_graph,
+    graph.check,
     _check_work,
     honoured.check_sequence_length,
     honoured.check_process_state,

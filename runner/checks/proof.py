@@ -22,6 +22,8 @@ class Proof:
     """How far its output is from fp32's; None if the worker did not compare them."""
     window: Window | None = None
     """What the operating system counted while it was timed; None if that is not known."""
+    round: int = 0
+    """The number of the round in which it ran."""
 
 
 @dataclass(frozen=True)

@@ -110,14 +110,17 @@ def _torch_builds() -> Iterator[Finding]:
             yield Finding("torch", name, CAN, f"made when it is needed: {torch_environments.SIZE}, minutes")
 
 
+_INDUCTOR = "compile, compile_freezing, max_autotune, aot"
+
+
 def _graphs(machine: Machine) -> Iterator[Finding]:
     yield Finding("memory_format", "channels_first, channels_last", CAN)
     yield Finding("graph", "eager, torchscript", CAN)
     if machine.compiler:
-        yield Finding("graph", "compile", CAN, machine.compiler)
+        yield Finding("graph", _INDUCTOR, CAN, machine.compiler)
     else:
         missing = "no C++ compiler, or no Python.h"
-        yield Finding("graph", "compile", MISSING, missing, "apt-get install g++ python3-dev")
+        yield Finding("graph", _INDUCTOR, MISSING, missing, "apt-get install g++ python3-dev")
 
 
 def _pinning(machine: Machine) -> Iterator[Finding]:

@@ -9,9 +9,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from runner.checks.gate import Mismatch
 from runner.protocol import stored
+from runner.protocol.evidence import Evidence
 from runner.protocol.resultfile import WorkerResult, read_result, result_file
 from runner.protocol.stored import FormatError
 from runner.protocol.verdicts import EvidenceVerdict, QualityVerdict, Status
@@ -19,6 +21,8 @@ from runner.results.outcome import OUTCOME_FILE, job_folder, read_outcome
 
 # The parts of the evidence from which operators and kernels follow.
 _DECIDE = ("graph", "ipex", "int8_recipe", "tensors", "float32_settings", "versions", "build", "model")
+# What each process has of its own in them: where it unpacked a package, what its cache held.
+_OF_A_PROCESS = ("objects", "cached_files", "cache_hits")
 
 
 @dataclass(frozen=True)
@@ -32,7 +36,8 @@ class FirstLook:
 
     @classmethod
     def of(cls, sweep: Path, cell_id: str, instances: int) -> FirstLook | None:
-        """The first round of a cell; None if it did not run as asked, or saw no operators."""
+        """The first round of a cell; None if it did not run as asked, saw no operators, or chose kernels by their time,
+        which each process does for itself."""
         folder = job_folder(sweep, cell_id, 0)
         try:
             outcome = read_outcome(folder / OUTCOME_FILE)
@@ -40,7 +45,9 @@ class FirstLook:
         except (FormatError, OSError):
             return None
         is_right = (outcome.evidence, outcome.quality) == (EvidenceVerdict.OK, QualityVerdict.OK)
-        saw_all = all(result.evidence is not None and result.evidence.operators is not None for result in results)
+        saw_all = all(
+            result.evidence and result.evidence.operators and not result.evidence.graph.autotuned for result in results
+        )
         return cls(folder, results) if outcome.status == Status.FINISHED and is_right and saw_all else None
 
     def unlike(self, results: Sequence[WorkerResult]) -> list[Mismatch]:
@@ -49,7 +56,7 @@ class FirstLook:
         for first, later in zip(self.results, results, strict=True):
             if first.evidence is None or later.evidence is None:
                 continue
-            old, new = stored.as_written(first.evidence), stored.as_written(later.evidence)
+            old, new = _deciding(first.evidence), _deciding(later.evidence)
             differing = [name for name in _DECIDE if old[name] != new[name]]
             if differing:
                 actual = f"another {' and another '.join(differing)}"
@@ -64,3 +71,10 @@ class FirstLook:
             return later
         evidence = replace(later.evidence, operators=first.evidence.operators)
         return replace(later, evidence=evidence, onednn_step_s=first.onednn_step_s)
+
+
+def _deciding(evidence: Evidence) -> dict[str, Any]:
+    """The parts that decide which operators and kernels run, without what each process has of its own."""
+    parts: dict[str, Any] = stored.as_written(evidence)
+    graph = {name: value for name, value in parts["graph"].items() if name not in _OF_A_PROCESS}
+    return {**{name: parts[name] for name in _DECIDE}, "graph": graph}

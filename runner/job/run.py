@@ -296,7 +296,9 @@ def judge_instance(
     lines = stored.read_text(file, errors="replace").splitlines(keepends=True) if file.exists() else []
     log = onednn.parse(lines)
     summary = kernels.summarize(log, result.onednn_step_s)
-    proof = None if result.evidence is None else gate.Proof(result.evidence, summary, result.quality, result.window)
+    proof = None
+    if result.evidence is not None:
+        proof = gate.Proof(result.evidence, summary, result.quality, result.window, result.round)
     if proof is not None:
         _write_evidence(folder / f"evidence{f'-{instance}' if instance else ''}.json", proof)
     return JudgedInstance(

@@ -155,9 +155,9 @@ def _check_installed(cell: Cell, machine: Machine, build: TorchBuild) -> None:
             "launcher=ipexrun: it is a part of Intel Extension for PyTorch (IPEX), which is not installed; choose "
             f"launcher=xeon, or install it with: {IPEX_EXTRA}"
         )
-    if cell.graph.name == "compile" and not (machine.compiler and build.has_headers):
+    if cell.graph.is_inductor and not (machine.compiler and build.has_headers):
         raise RunnerError(
-            "graph=compile: torch.compile needs a C++ compiler and Python's headers; install them with: "
+            f"graph={cell.graph.name}: torch's inductor needs a C++ compiler and Python's headers; install them with: "
             "apt-get install g++ python3-dev"
         )
 
@@ -190,8 +190,7 @@ def command(
         "OMP_NUM_THREADS": str(placed.placement.threads),
         # IPEX's import and torch.compile would start one compile worker per core.
         "TORCHINDUCTOR_COMPILE_THREADS": "1",
-        # Private to the job, so that no cell finds what another one compiled.
-        "TORCHINDUCTOR_CACHE_DIR": str(private / "inductor"),
+        "TORCHINDUCTOR_CACHE_DIR": str(_inductor_cache(cell, job_file, private)),
         # Both launchers look for lib{jemalloc,tcmalloc,iomp5}.so here before the system's folders.
         "VIRTUAL_ENV": str(private),
         "RUNNER_JOB": marker,
@@ -209,6 +208,14 @@ def command(
     )
     built = _BUILDERS[cell.launcher.name](request)
     return Command(tuple(built.argv), {**env, **built.env}, scrubbed, links)
+
+
+def _inductor_cache(cell: Cell, job_file: Path, private: Path) -> Path:
+    """The folder of inductor's cache: private to the job, or else to the cell, whose folder has those of its jobs.
+
+    No cell finds what another one compiled.
+    """
+    return (job_file.parent.parent if cell.graph.compile_cache == "warm" else private) / "inductor"
 
 
 def user_site(build: TorchBuild, caller: Mapping[str, str]) -> dict[str, str]:

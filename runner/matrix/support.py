@@ -11,6 +11,9 @@ from collections.abc import Callable
 from runner.protocol.cell import BUNDLED, Cell
 from runner.protocol.torch_build import TorchBuild
 
+# The torch whose GEMM templates for CPUs open a parallel region inside another one, and close one of them.
+_BROKEN_TEMPLATES = "2.8."
+
 _FP16 = frozenset({"avx512_fp16", "amx_fp16"})
 
 
@@ -33,8 +36,11 @@ def why_not_in_its_memory_format(cell: Cell, has_images: bool) -> str | None:
             )
         return None
     if cell.memory_format == "channels_first":
-        if cell.graph.name == "compile":
-            return "memory_format=channels_first graph=compile: inductor lays convolutions out channels last by itself"
+        if cell.graph.is_inductor:
+            return (
+                f"memory_format=channels_first graph={cell.graph.name}: inductor lays convolutions out channels last "
+                "by itself"
+            )
         if cell.precision.name == "int8" and cell.ipex == "off":
             return (
                 "memory_format=channels_first precision=int8 ipex=off: PyTorch's int8 convolutions work channels last, "
@@ -55,12 +61,29 @@ def _precision(cell: Cell, isa: frozenset[str]) -> str | None:
 def _ipex(cell: Cell, isa: frozenset[str]) -> str | None:
     if cell.ipex == "off":
         return None
+    graph = cell.graph.name
     if "avx2" not in isa:
         return "ipex=on: IPEX needs AVX2, which this CPU does not have"
     if cell.precision.name == "int8" and cell.graph.name == "eager":
         return "ipex=on precision=int8 graph=eager: IPEX computes in int8 only once TorchScript has fused the graph"
-    if cell.precision.name == "int8" and cell.graph.name == "compile":
-        return "ipex=on precision=int8 graph=compile: torch.compile can't trace what IPEX's int8 recipe makes"
+    if cell.precision.name == "int8" and cell.graph.is_inductor:
+        return f"ipex=on precision=int8 graph={graph}: torch.compile can't trace what IPEX's int8 recipe makes"
+    if graph == "max_autotune":
+        return "ipex=on graph=max_autotune: IPEX's backend of torch.compile knows no mode, and would choose no kernel"
+    if graph == "aot":
+        return "ipex=on graph=aot: AOTInductor compiles without IPEX's backend, and would leave IPEX out"
+    return None
+
+
+def _graph(cell: Cell, isa: frozenset[str]) -> str | None:
+    """What inductor does without a word, and what has nothing to do with it."""
+    if cell.graph.compile_cache == "warm" and not cell.graph.is_inductor:
+        return f"graph.compile_cache=warm graph={cell.graph.name}: inductor compiles nothing, so there is no cache"
+    if cell.precision.name == "int8" and cell.graph.is_inductor and not cell.graph.is_frozen:
+        return (
+            f"precision=int8 graph={cell.graph.name}: inductor has int8 kernels only for frozen weights, and would "
+            "compute in fp32; choose compile_freezing"
+        )
     return None
 
 
@@ -72,8 +95,9 @@ def _scenario(cell: Cell, isa: frozenset[str]) -> str | None:
         return f"{name} launcher={cell.launcher.name}: its workers are started by torch's launcher; choose xeon"
     if cell.instances > 1:
         return f"{name} instances={cell.instances}: requests are counted and proved in one worker; run it with one"
-    if cell.graph.name == "compile":
-        return f"{name} graph=compile: the size of its batches varies, and each size would be compiled again"
+    if cell.graph.is_inductor:
+        graph = f"graph={cell.graph.name}"
+        return f"{name} {graph}: the size of its batches varies, and each size would be compiled again"
     return None
 
 
@@ -82,6 +106,7 @@ RULES: tuple[Callable[[Cell, frozenset[str]], str | None], ...] = (
     _scenario,
     _precision,
     _ipex,
+    _graph,
 )
 
 
@@ -98,15 +123,20 @@ def build_lacks(cell: Cell, build: TorchBuild) -> str | None:
     name = f"torch={cell.torch.name}"
     is_bundled = cell.torch.name == BUNDLED
     int8 = cell.precision.name == "int8" and cell.ipex == "off"
-    compiled = cell.graph.name == "compile"
+    compiled = cell.graph.is_inductor
     if cell.ipex == "on" and not is_bundled and not build.has("intel-extension-for-pytorch"):
         return f"ipex=on {name}: that build has no Intel Extension for PyTorch (IPEX), whose last torch is 2.8"
     if cell.graph.name == "torchscript" and "torchscript" not in build.parts:
         return f"graph=torchscript {name}: torch {build.torch} has no TorchScript any more"
     if int8 and compiled and "pt2e" not in build.parts and not build.has("torchao"):
         return (
-            f"precision=int8 graph=compile {name}: torch {build.torch} leaves this to torchao, which is not installed "
-            f"there; install it with: {build.python} -m pip install torchao"
+            f"precision=int8 graph={cell.graph.name} {name}: torch {build.torch} leaves this to torchao, which is not "
+            f"installed there; install it with: {build.python} -m pip install torchao"
+        )
+    if cell.graph.name == "max_autotune" and (build.torch or "").startswith(_BROKEN_TEMPLATES):
+        return (
+            f"graph=max_autotune {name}: the C++ of torch {build.torch}'s GEMM templates does not compile with several "
+            "threads (a brace is missing); choose a newer torch"
         )
     if int8 and not compiled and "fx" not in build.parts:
         return f"precision=int8 graph={cell.graph.name} {name}: torch {build.torch} has no FX quantization any more"

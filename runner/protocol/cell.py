@@ -73,7 +73,20 @@ class Graph:
     """Whether operators run one by one or as a graph."""
 
     name: str
-    fullgraph: bool = setting("For compile: whether a graph break fails the cell.", True)
+    fullgraph: bool = setting("For torch.compile: whether a graph break fails the cell.", True)
+    compile_cache: str = setting(
+        "Inductor's cache: cold is empty, warm has what the cell's processes left.", "cold", choices=("cold", "warm")
+    )
+
+    @property
+    def is_inductor(self) -> bool:
+        """Whether inductor generates its code, which needs a C++ compiler."""
+        return self.name in ("compile", "compile_freezing", "max_autotune", "aot")
+
+    @property
+    def is_frozen(self) -> bool:
+        """Whether inductor makes the weights constants of the code, and packs them for their kernels."""
+        return self.name in ("compile_freezing", "max_autotune")
 
 
 @dataclass(frozen=True)
@@ -186,7 +199,9 @@ class Cell:
         "What weights, inputs and activations are kept in.", is_group=True, choices=("fp32", "bf16", "fp16", "int8")
     )
     graph: Graph = axis(
-        "Whether operators run one by one or as a graph.", is_group=True, choices=("eager", "torchscript", "compile")
+        "Whether operators run one by one or as a graph.",
+        is_group=True,
+        choices=("eager", "torchscript", "compile", "compile_freezing", "max_autotune", "aot"),
     )
     torch: Torch = axis(
         "The torch build that the worker runs on: bundled is the one that the runner is installed with.",
@@ -333,11 +348,13 @@ class Cell:
         Results are filed under the ``cell_id`` of runner.sweep.identity, which also has what they ran with.
         """
         parts = asdict(self)
-        # These axes are younger than results that stand.
+        # These axes and settings are younger than results that stand.
         if self.torch == Torch():
             del parts["torch"]
         if self.host is None:
             del parts["host"]
+        if self.graph.compile_cache == "cold":
+            del parts["graph"]["compile_cache"]
         text = json.dumps(parts, sort_keys=True, separators=(",", ":"), default=str)
         return content_hash.short(text.encode())
 

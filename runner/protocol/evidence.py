@@ -95,6 +95,9 @@ class GraphKind(Word):
     """An eager module of which a part is TorchScript."""
     TORCHSCRIPT = "torchscript"
     COMPILE = "compile"
+    """A module of torch.compile."""
+    PACKAGE = "package"
+    """A package of AOTInductor, which was loaded."""
 
 
 @dataclass(frozen=True)
@@ -104,7 +107,8 @@ class GraphEvidence:
     kind: GraphKind
     """What the module turned out to be."""
     frozen: bool | None
-    """Whether the weights are constants of the graph; None if the module is not TorchScript."""
+    """Whether weights are constants of the graph, or of the code that was generated from it; None if the module is
+    neither TorchScript nor compiled."""
     nodes: Mapping[str, Count] | None
     """Nodes by kind of the graph that ran last; None if the module is not TorchScript."""
     compiler: str | None
@@ -114,7 +118,16 @@ class GraphEvidence:
     graph_breaks: Count | None
     """How often torch.compile had to leave the graph; None if the module is not compiled."""
     cache_hits: Count | None
-    """Graphs that came out of a cache, which is empty at first; None if the module is not compiled."""
+    """Graphs that came out of inductor's cache; None if the module is not compiled."""
+    cached_files: Count
+    """Files that inductor's cache had when the process began."""
+    compiled_in_window: Count | None
+    """Graphs that torch.compile made while the iterations were timed; None if nobody counted."""
+    autotuned: Mapping[str, Count] | None
+    """Kernel -> the products of matrices for which it was the fastest of several that were measured; None if the module
+    is not compiled."""
+    objects: list[str] | None
+    """Shared objects of the package that are mapped into the process, by their paths; None if the module is none."""
 
 
 @dataclass(frozen=True)

@@ -98,7 +98,8 @@ class WorkerResult:
     window: Window | None = None
     """What the operating system counted while it was timed; None where it measured nothing."""
     phases_s: dict[str, Duration] = field(default_factory=dict)
-    """Wall time of import, reference, build, transform, warm-up, measure, quality, evidence."""
+    """Wall time of import, reference, build, transform, warm-up, measure, quality, evidence; and of compile, which is a
+    part of transform and warm-up."""
     evidence: Evidence | None = None
     """What the worker proved about itself; None where it measured nothing, or in a pass that is not for evidence."""
     error: str | None = None

@@ -209,6 +209,15 @@ def _has_answers(rows: Sequence[Row]) -> bool:
     return has_rounds(rows) or bool(warning(rows))
 
 
+# Seconds by which the times that graphs took to make must differ for a column of their own.
+_COMPILING_DIFFERS_S = 1.0
+
+
+def _compiling_differs(rows: Sequence[Row]) -> bool:
+    times_s = [row.metrics.get(Metric.COMPILE_TIME, 0.0) for row in rows if row.p50_ms is not None]
+    return bool(times_s) and max(times_s) - min(times_s) >= _COMPILING_DIFFERS_S
+
+
 COLUMNS = (
     Column(
         "p50 ms",
@@ -296,6 +305,16 @@ COLUMNS = (
         _figure(Metric.RSS_PEAK, ".4g"),
         frozenset({Place.COMPARE, Place.MLFLOW}),
         Metric.RSS_PEAK,
+    ),
+    Column(
+        "compile s",
+        "The seconds that the graph took to make before the timed loop: tracing, compiling, and by how much the first "
+        "calls took longer than later ones.",
+        _figure(Metric.COMPILE_TIME, ".3g"),
+        frozenset({Place.SWEEP, Place.COMPARE, Place.PAGE}),
+        Metric.COMPILE_TIME,
+        is_shown=_compiling_differs,
+        short=_figure(Metric.COMPILE_TIME, ".2g"),
     ),
     Column(
         "rel. error",

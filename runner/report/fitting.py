@@ -54,7 +54,12 @@ def fitted(
         most: the rows that are shown besides the baseline.
     """
     shown = _first_rows(rows, most)
-    figures = [_texts(column, shown) for column in COLUMNS if place in column.places and column.short is not None]
+    # A column of words has more to say here than in the whole table: what became of a cell as well.
+    figures = [
+        _texts(column, shown)
+        for column in COLUMNS
+        if place in column.places and column.short is not None and (column.is_word or column.is_shown(rows))
+    ]
     figures = [texts for texts in figures if any(value.text not in _ABSENT for value in texts[1])]
     causes = [texts for texts in figures if texts[0].heading == "main cause"]
     figures = [texts for texts in figures if texts[0].heading != "main cause"]

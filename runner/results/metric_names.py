@@ -30,6 +30,7 @@ class Metric(Word):
     KERNEL_TIME = "cpu/kernel_ms_per_iteration"
     RELATIVE_ERROR = "quality/rel_l2"
     LARGEST_ERROR = "quality/max_abs_err"
+    COMPILE_TIME = "cost/compile_s"
     RUNNER_CPU = "selfaudit/runner_cpu_pct"
     CONTAMINATED_ROUNDS = "contamination/rounds"
     ONEDNN_COVERAGE = "onednn/coverage_pct"

@@ -49,7 +49,7 @@ def run(spec: JobSpec, folder: Path, instance: int, keep: Callable[[WorkerResult
     with phases("import"):
         import torch
 
-        from runner.worker import caches, captures, instances, measure, remarks, stages, surroundings
+        from runner.worker import caches, captures, graphs, instances, measure, remarks, stages, surroundings
         from runner.worker.call import copied
         from runner.worker.distance import Observation
         from runner.worker.region import PerfControl
@@ -79,10 +79,15 @@ def run(spec: JobSpec, folder: Path, instance: int, keep: Callable[[WorkerResult
             with phases("warmup"):
                 # torch.compile compiles in the first call, TorchScript in the first two: neither may be timed.
                 warmup = max(spec.cell.warmup, 2, len(ring))
+                warmup_s = []
                 for number in range(warmup):
+                    start = time.perf_counter()
                     output = ring[number % len(ring)]()
+                    warmup_s.append(time.perf_counter() - start)
                 warm = Observation("the last warm-up iteration", (warmup - 1) % len(ring), copied(output))
                 del output
+            if spec.cell.graph.name != "eager":
+                phases.seconds["compile"] = graphs.seconds_to_compile(subject.making, warmup_s, len(ring))
             # Before the barrier: none may be measuring while the runner shows it.
             phases.announce("measure")
             barrier.wait("warm")
@@ -94,6 +99,7 @@ def run(spec: JobSpec, folder: Path, instance: int, keep: Callable[[WorkerResult
                 timed, region = (captures.marked(iterate),), captures.emit_itt()
             # The CPUs come from the job file: an OpenMP runtime may have bound this thread to a single one.
             cpus = surroundings.cpus_to_watch(spec.instances[instance], spec.instances)
+            graphs_before = graphs.graphs_so_far()
             with phases("measure"):
                 measured, disturbed = measure.measure_again(
                     lambda: measure.measure_ring(
@@ -102,6 +108,7 @@ def run(spec: JobSpec, folder: Path, instance: int, keep: Callable[[WorkerResult
                     spec.repeats,
                     lambda: phases.announce(MEASURE_AGAIN),
                 )
+            subject.making.in_window = graphs.graphs_so_far() - graphs_before
             notes = [overwrite.note] if overwrite else []
             window = caches.told(measured.window, overwrite)
             if not spec.is_separate:

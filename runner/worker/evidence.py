@@ -11,7 +11,6 @@ import re
 import sys
 import traceback
 from collections.abc import Callable
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -24,8 +23,6 @@ from runner.protocol.evidence import (
     AffinityEvidence,
     CallEvidence,
     Evidence,
-    GraphEvidence,
-    GraphKind,
     IpexEvidence,
     ModelEvidence,
     OpenMPEvidence,
@@ -36,7 +33,7 @@ from runner.protocol.evidence import (
     VersionEvidence,
 )
 from runner.protocol.jobfile import TUNING
-from runner.worker import allocator, build, look, process_state, surroundings
+from runner.worker import allocator, build, graph_evidence, look, process_state, surroundings
 from runner.worker.call import flat
 from runner.worker.outputs import plain
 from runner.worker.symbols import owner
@@ -127,53 +124,6 @@ def _ipex(module: nn.Module) -> IpexEvidence:
     )
 
 
-def _node_kinds(graph: Any) -> dict[str, int]:
-    """Operator -> count in a TorchScript graph, with its blocks and fused subgraphs."""
-    kinds: dict[str, int] = {}
-    waiting = [graph]
-    while waiting:
-        for node in waiting.pop().nodes():
-            kinds[node.kind()] = kinds.get(node.kind(), 0) + 1
-            waiting.extend(node.blocks())
-            if node.hasAttribute("Subgraph"):
-                waiting.append(node.g("Subgraph"))
-    return dict(sorted(kinds.items()))
-
-
-def _graph(subject: Subject) -> GraphEvidence:
-    """What kind of module it is now, judged by its type. Call it right after an iteration."""
-    inside = any(isinstance(child, torch.jit.ScriptModule) for child in subject.eager.modules())
-    eager = GraphEvidence(
-        kind=GraphKind.TORCHSCRIPT_INSIDE if inside else GraphKind.EAGER,
-        frozen=None,
-        nodes=None,
-        compiler=None,
-        graphs=None,
-        graph_breaks=None,
-        cache_hits=None,
-    )
-    if isinstance(subject.module, torch.jit.ScriptModule):
-        return replace(
-            eager,
-            kind=GraphKind.TORCHSCRIPT,
-            frozen=not list(subject.module.parameters()),
-            nodes=_node_kinds(torch._C._last_executed_optimized_graph()),
-        )
-    if type(subject.module).__module__.startswith("torch._dynamo"):
-        from torch._dynamo.utils import counters
-
-        return replace(
-            eager,
-            kind=GraphKind.COMPILE,
-            compiler=subject.compiler,
-            graphs=subject.compiled_graphs,
-            graph_breaks=sum(counters["graph_break"].values()),
-            # The cache is in the job's private folder and empty at first: a hit would come from elsewhere.
-            cache_hits=counters["inductor"]["fxgraph_cache_hit"] + counters["aot_autograd"]["autograd_cache_hit"],
-        )
-    return eager
-
-
 def _transparent_hugepages() -> str | None:
     text = kernel.text(Path("/sys/kernel/mm/transparent_hugepage/enabled")) or ""
     match = re.search(r"\[(\w+)\]", text)
@@ -244,7 +194,7 @@ def collect(
         looks: whether that iteration is looked at by torch's profiler.
         grad_mode: the mode in which the caller runs the model; the model may have another inside.
     """
-    graph = _graph(subject)
+    graph = graph_evidence.observe(subject)
     children = process_state.Children()
     returned: list[Any] = []
 

@@ -73,7 +73,7 @@ def pt2e_static(module: nn.Module, call: Call, calibration: Sequence[Call]) -> t
     ``strict=True``: without it the quantizer of torch 2.8 finds no pattern and fp32 would run.
 
     It was a part of torch until 2.8, and is in torchao since. Importing its quantizer also registers inductor's int8
-    kernels: without that import the same program would be computed in fp32.
+    kernels: without that import, or without freezing, the same program would be computed in fp32.
     """
     tools: Any
     try:

@@ -25,7 +25,7 @@ import torch  # noqa: E402
 from runner.protocol.evidence import ServingEvidence  # noqa: E402
 from runner.protocol.jobfile import BEGIN, END, read_spec  # noqa: E402
 from runner.protocol.resultfile import ResultFile, WorkerResult, onednn_log  # noqa: E402
-from runner.worker import captures, measure, stages, surroundings, watch  # noqa: E402
+from runner.worker import captures, graphs, measure, stages, surroundings, watch  # noqa: E402
 from runner.worker.call import copied, flat  # noqa: E402
 from runner.worker.distance import Observation  # noqa: E402
 from runner.worker.outputs import plain  # noqa: E402
@@ -143,6 +143,7 @@ class Handler:
         spec = self._spec
         self._inference_s: list[float] = []
         self._batches: list[int] = []
+        self._graphs_before = graphs.graphs_so_far()
         self._counted = measure.OpenWindow(
             spec.runner_pid, surroundings.cpus_to_watch(spec.instances[0], spec.instances)
         )
@@ -150,6 +151,7 @@ class Handler:
     def _end(self) -> None:
         """Stop counting, write what was counted, prove what ran on the path of requests, take the captures."""
         window = self._counted.close()
+        self._subject.making.in_window = graphs.graphs_so_far() - self._graphs_before
         self._phases.seconds["measure"] = window.wall_s
         spec, subject, folder = self._spec, self._subject, self._file.path.parent
         result = WorkerResult(

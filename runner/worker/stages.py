@@ -21,7 +21,7 @@ from torch.nn.parameter import is_lazy
 from runner.protocol.evidence import ServingEvidence
 from runner.protocol.jobfile import JobSpec
 from runner.protocol.resultfile import WorkerResult
-from runner.worker import distance, evidence, factory, handed_over, look, process_state, reference, remarks
+from runner.worker import distance, evidence, factory, graphs, handed_over, look, process_state, reference, remarks
 from runner.worker.call import Call, copied, is_same
 from runner.worker.distance import Observation
 from runner.worker.phases import Phases
@@ -121,7 +121,7 @@ def prepare(spec: JobSpec, phases: Phases, reference_file: Path) -> Subject:
     variables = process_state.variables()
     with phases("transform"), torch.no_grad():
         subject = transform(spec, module, call, calibration)
-        subject.notes += variables
+        subject.making.notes += variables
         subject.further = [inputs(spec, call) for call in further]
     return subject
 
@@ -221,7 +221,8 @@ def prove(
     iterations = len(result.latencies_s) or (serving.batches if serving else 0)
     notes = [
         *result.notes,
-        *subject.notes,
+        *subject.making.notes,
+        *graphs.remarks(spec.cell, subject.making),
         *process_state.settings(),
         *process_state.sameness(subject.calls, untouched.outputs),
         *remarks.growing_memory(result.window, iterations),

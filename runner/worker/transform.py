@@ -5,18 +5,14 @@ A new axis that changes the model adds one function here and one check in ``runn
 
 from __future__ import annotations
 
-import warnings
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Any
 
 import torch
 from torch import nn
 
 from runner.protocol.jobfile import JobSpec
-from runner.worker import quantize
+from runner.worker import graphs, quantize
 from runner.worker.call import Call
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
@@ -31,14 +27,10 @@ class Subject:
     eager: nn.Module
     """The module as it was before it became a graph: its parts are still visible."""
     int8_recipe: str | None = None
-    compiled_graphs: list[int] = field(default_factory=list)
-    """The number of operations in each graph that was handed to the compiler."""
-    compiler: str | None = None
-    """The compiler that was called with these graphs (``ipex``, ``inductor``); None if none was."""
+    making: graphs.Making = field(default_factory=graphs.Making)
+    """What was seen while it became a graph."""
     further: Sequence[Call] = ()
     """The other input sets, as the cell asks for them."""
-    notes: list[str] = field(default_factory=list)
-    """What a reader of the result must know: see WorkerResult.notes."""
 
     @property
     def calls(self) -> tuple[Call, ...]:
@@ -79,20 +71,20 @@ def _apply_precision(spec: JobSpec, subject: Subject, calibration: Sequence[Call
     if spec.cell.precision.name == "int8":
         calibration = [inputs(spec, call) for call in calibration]
         subject.module, subject.int8_recipe = quantize.static(
-            subject.module, subject.call, calibration, spec.cell.ipex == "on", spec.cell.graph.name == "compile"
+            subject.module, subject.call, calibration, spec.cell.ipex == "on", spec.cell.graph.is_inductor
         )
         return
     dtype = DTYPES[spec.cell.precision.name]
     if dtype != torch.float32:
         subject.module = subject.module.to(dtype)
     if spec.cell.ipex == "on":
-        subject.module = _ipex_optimize(subject.module, subject.call, dtype, spec.cell.graph.name)
+        subject.module = _ipex_optimize(subject.module, subject.call, dtype, spec.cell.graph.is_inductor)
 
 
-def _ipex_optimize(module: nn.Module, call: Call, dtype: torch.dtype, graph: str) -> nn.Module:
+def _ipex_optimize(module: nn.Module, call: Call, dtype: torch.dtype, is_compiled: bool) -> nn.Module:
     import intel_extension_for_pytorch as ipex
 
-    if graph == "compile":
+    if is_compiled:
         # torch.compile can't look into prepacked weights and would break the graph at each of them; IPEX's own
         # backend of torch.compile packs the weights itself.
         plain: nn.Module = ipex.optimize(module, dtype=dtype, weights_prepack=False)
@@ -101,64 +93,6 @@ def _ipex_optimize(module: nn.Module, call: Call, dtype: torch.dtype, graph: str
     # weights in every iteration.
     optimized: nn.Module = ipex.optimize(module, dtype=dtype, sample_input=call.positional(module))
     return optimized
-
-
-# In a name of our own, because torch's stubs don't export it.
-_TracerWarning: Any = torch.jit.TracerWarning  # type: ignore[attr-defined]
-
-
-# Code whose values are meant to be constants of the trace: the scales of int8.
-_MEANT_AS_CONSTANTS = ("/intel_extension_for_pytorch/", "/torch/ao/")
-
-
-@contextmanager
-def _noting_tracer_warnings(notes: list[str]) -> Iterator[None]:
-    """Make a note of each place at which tracing may lose the model's control flow; warnings are printed as ever."""
-    with warnings.catch_warnings(record=True) as caught:
-        warnings.simplefilter("always", _TracerWarning)
-        yield
-    places = {}
-    for warning in caught:
-        warnings.showwarning(warning.message, warning.category, warning.filename, warning.lineno)
-        is_meant = any(part in warning.filename for part in _MEANT_AS_CONSTANTS)
-        if issubclass(warning.category, _TracerWarning) and not is_meant:
-            places[f"{Path(warning.filename).name}:{warning.lineno}"] = str(warning.message).partition(" might")[0]
-    if places:
-        place, what = next(iter(places.items()))
-        more = f" and {len(places) - 1} more" if len(places) > 1 else ""
-        notes.append(
-            "TorchScript may compute another function on other inputs: the trace keeps what the example inputs chose "
-            f"at {place}{more} (TracerWarning: {what})"
-        )
-
-
-def _apply_graph(spec: JobSpec, subject: Subject) -> None:
-    if spec.cell.graph.name == "torchscript":
-        example: dict[str, Any] = (
-            {"example_inputs": subject.call.args}
-            if not subject.call.kwargs
-            else {"example_kwarg_inputs": dict(subject.call.kwargs)}
-        )
-        with _noting_tracer_warnings(subject.notes):
-            traced = torch.jit.trace(subject.module, strict=False, check_trace=False, **example)
-        subject.module = torch.jit.freeze(traced.eval())
-    elif spec.cell.graph.name == "compile":
-        import torch._inductor.config as inductor
-        from torch._dynamo import lookup_backend
-
-        inductor.freezing = True  # without it oneDNN reorders the weights in every iteration
-        compiler: Any = lookup_backend("ipex" if spec.cell.ipex == "on" else "inductor")
-
-        def counted(graph: torch.fx.GraphModule, inputs: list[torch.Tensor]) -> Callable[..., Any]:
-            subject.compiled_graphs.append(sum(node.op.startswith("call_") for node in graph.graph.nodes))
-            subject.compiler = "ipex" if compiler.__module__.startswith("intel_extension") else compiler.__name__
-            compiled: Callable[..., Any] = compiler(graph, inputs)
-            return compiled
-
-        compiled_module: Any = torch.compile(
-            subject.module, backend=counted, fullgraph=spec.cell.graph.fullgraph, dynamic=False
-        )
-        subject.module = compiled_module
 
 
 def transform(spec: JobSpec, module: nn.Module, call: Call, calibration: Sequence[Call]) -> Subject:
@@ -171,5 +105,5 @@ def transform(spec: JobSpec, module: nn.Module, call: Call, calibration: Sequenc
     _apply_memory_format(spec, subject)
     _apply_precision(spec, subject, calibration)
     subject.eager = subject.module
-    _apply_graph(spec, subject)
+    subject.module, subject.making = graphs.make(spec.cell, subject.module, subject.call)
     return subject

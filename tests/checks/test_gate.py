@@ -49,7 +49,9 @@ RECORDED = {
     "ipex_channels_last": plan_of("on", "channels_last", "fp32", "eager"),
     "ipex_int8_torchscript": plan_of("on", "channels_last", "int8", "torchscript"),
     "bf16_compile": plan_of("off", "channels_last", "bf16", "compile"),
-    "ipex_bf16_compile": plan_of("on", "channels_last", "bf16", "compile"),
+    "freezing": plan_of("off", "channels_last", "fp32", "compile_freezing"),
+    "aot": plan_of("off", "channels_last", "fp32", "aot"),
+    "ipex_bf16_freezing": plan_of("on", "channels_last", "bf16", "compile_freezing"),
     "int8_eager": plan_of("off", "channels_last", "int8", "eager"),
 }
 
@@ -78,7 +80,40 @@ def test_a_graph_that_is_none_fails() -> None:
     assert axes_of("bf16_compile", "graph", "cache_hits", value=1) == {"graph"}
     assert axes_of("bf16_compile", "operators", "compiled_regions", value=0) == {"graph"}
     assert axes_of("ipex_int8_torchscript", "graph", "frozen", value=False) == {"graph"}
+    assert axes_of("bf16_compile", "graph", "frozen", value=True) == {"graph"}
+    assert axes_of("freezing", "graph", "frozen", value=False) == {"graph"}
+    assert axes_of("bf16_compile", "graph", "compiled_in_window", value=1) == {"graph"}
+    assert axes_of("aot", "graph", "compiled_in_window", value=1) == {"graph"}
+    assert axes_of("aot", "graph", "objects", value=[]) == {"graph"}
+    assert axes_of("aot", "operators", "compiled_regions", value=1) == {"graph"}
     assert axes_of("ptmalloc_off", "operators", "compiled_regions", value=1) == {"graph"}
+
+
+@pytest.mark.parametrize(
+    ("cache", "number", "cached_files", "is_right"),
+    [("cold", 0, 0, True), ("cold", 1, 3, False), ("warm", 0, 0, True), ("warm", 1, 3, True), ("warm", 1, 0, False)],
+)
+def test_a_cache_of_inductor_that_is_not_as_asked_for_fails(
+    cache: str, number: int, cached_files: int, is_right: bool
+) -> None:
+    cell = RECORDED["freezing"].cell
+    placed = replace(RECORDED["freezing"], cell=replace(cell, graph=replace(cell.graph, compile_cache=cache)))
+    data = data_of("freezing")
+    data["graph"]["cached_files"] = cached_files
+    mismatches = check(placed, replace(proof_of(data), round=number))
+    assert [mismatch.axis for mismatch in mismatches] == ([] if is_right else ["graph"])
+
+
+def test_kernels_that_were_to_be_chosen_by_their_time_were_unless_there_is_nothing_to_choose() -> None:
+    asked = replace(RECORDED["freezing"], cell=replace(RECORDED["freezing"].cell, graph=Graph("max_autotune")))
+    chosen, unknown = {"cpp_CppMicroGemmFP32Vec": 1}, None
+    for autotuned, axes in ((chosen, []), ({}, ["graph"]), (unknown, ["graph"])):
+        data = data_of("freezing")
+        data["graph"]["autotuned"] = autotuned
+        assert [m.axis for m in check(asked, proof_of(data))] == axes
+    data["graph"]["autotuned"] = {}
+    data["operators"]["compute"] = [each for each in data["operators"]["compute"] if "conv" in each["name"]]
+    assert check(asked, proof_of(data)) == ()
 
 
 def test_operators_that_the_profiler_could_not_see_are_looked_for_elsewhere_and_never_assumed() -> None:
@@ -90,7 +125,7 @@ def test_operators_that_the_profiler_could_not_see_are_looked_for_elsewhere_and_
 
 def test_ipex_that_is_not_in_the_graph_fails() -> None:
     assert axes_of("ipex_int8_torchscript", "graph", "nodes", value={"aten::_convolution": 2}) == {"ipex"}
-    assert axes_of("ipex_bf16_compile", "graph", "compiler", value="inductor") == {"ipex"}
+    assert axes_of("ipex_bf16_freezing", "graph", "compiler", value="inductor") == {"ipex"}
 
 
 def test_arithmetic_in_another_precision_fails_by_either_witness() -> None:
@@ -301,8 +336,11 @@ def test_a_library_of_torch_that_is_loaded_beside_the_builds_own_fails_by_name()
         ("graph", "bf16_compile", ("graph", "graphs")),
         ("graph", "bf16_compile", ("graph", "graph_breaks")),
         ("graph", "bf16_compile", ("graph", "cache_hits")),
+        ("graph", "bf16_compile", ("graph", "frozen")),
+        ("graph", "bf16_compile", ("graph", "compiled_in_window")),
+        ("graph", "aot", ("graph", "objects")),
         ("graph", "ipex_int8_torchscript", ("graph", "frozen")),
-        ("ipex", "ipex_bf16_compile", ("graph", "compiler")),
+        ("ipex", "ipex_bf16_freezing", ("graph", "compiler")),
         ("allocator", "ptmalloc_off", ("allocator", "glibc_maps_large_blocks")),
         ("precision", "bf16_compile", ("quality", "rel_l2")),
     ],

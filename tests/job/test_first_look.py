@@ -71,3 +71,15 @@ def test_a_process_that_differs_from_the_first_rounds_fails_by_what_differs(tmp_
     assert str(mismatch).startswith(
         "round: asked for a process like the first round's, found another graph and another float32_settings"
     )
+
+
+def test_what_each_process_has_of_its_own_makes_no_difference(tmp_path: Path) -> None:
+    look = leave(tmp_path, RIGHT, EVIDENCE)
+    assert look is not None
+    graph = replace(EVIDENCE.graph, objects=["/tmp/x/model.so"], cached_files=3, cache_hits=1)
+    assert look.unlike([result(replace(UNSEEN, graph=graph))]) == []
+
+
+def test_each_process_that_chooses_its_kernels_by_their_time_looks_for_itself(tmp_path: Path) -> None:
+    graph = replace(EVIDENCE.graph, autotuned={"cpp_CppMicroGemmFP32Vec": 1})
+    assert leave(tmp_path, RIGHT, replace(EVIDENCE, graph=graph)) is None

@@ -206,6 +206,14 @@ def test_instances_without_enough_cores_are_excluded_by_name(change: dict[str, A
         launch.place_cell(replace(CELL, **change), HERE, {}, build_at("/venv/bin/python"))
 
 
+def test_a_warm_cache_of_inductor_is_the_cells_and_a_cold_one_the_jobs() -> None:
+    for cache, folder in (("warm", "/sweep/cells/c/inductor"), ("cold", "/t/inductor")):
+        cell = replace(CELL, graph=Graph("compile", compile_cache=cache), memory_format="channels_last")
+        placed = launch.place_cell(cell, replace(HERE, compiler="/usr/bin/g++"), {}, build_at("/venv/bin/python"))
+        built = launch.command(placed, Path("/sweep/cells/c/round-1/job.json"), Path("/t"), {}, "m")
+        assert built.env["TORCHINDUCTOR_CACHE_DIR"] == folder
+
+
 def test_compile_without_a_compiler_names_the_line_that_installs_one() -> None:
     cell = replace(CELL, graph=Graph("compile"), memory_format="channels_last")
     with pytest.raises(RunnerError, match=r"apt-get install g\+\+"):

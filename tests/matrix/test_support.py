@@ -20,7 +20,8 @@ def precision(name: str) -> Precision:
 
 
 INT8, BF16, FP16 = precision("int8"), precision("bf16"), precision("fp16")
-COMPILE, SCRIPT = Graph("compile"), Graph("torchscript")
+COMPILE, FREEZING, SCRIPT = Graph("compile"), Graph("compile_freezing"), Graph("torchscript")
+AUTOTUNE, AOT = Graph("max_autotune"), Graph("aot")
 
 
 def first_reason(cell: Cell) -> str | None:
@@ -34,9 +35,17 @@ IMPOSSIBLE: list[tuple[dict[str, Any], str]] = [
     ({"precision": INT8}, "int8 convolutions work channels last"),
     ({"precision": INT8, "ipex": "on"}, "only once TorchScript"),
     (
-        {"precision": INT8, "ipex": "on", "graph": COMPILE, "memory_format": "channels_last"},
+        {"precision": INT8, "ipex": "on", "graph": FREEZING, "memory_format": "channels_last"},
         "torch.compile can't trace",
     ),
+    ({"precision": INT8, "graph": COMPILE, "memory_format": "channels_last"}, "choose compile_freezing"),
+    ({"precision": INT8, "graph": AOT, "memory_format": "channels_last"}, "choose compile_freezing"),
+    (
+        {"ipex": "on", "graph": AUTOTUNE, "memory_format": "channels_last"},
+        "IPEX's backend of torch.compile knows no mode",
+    ),
+    ({"ipex": "on", "graph": AOT, "memory_format": "channels_last"}, "would leave IPEX out"),
+    ({"graph": Graph("eager", compile_cache="warm")}, "inductor compiles nothing"),
     ({"instances": 2, "launcher": Launcher("none", False, "auto")}, "one process"),
 ]
 
@@ -53,8 +62,11 @@ def test_what_can_not_work_is_refused_with_its_reason(change: dict[str, Any], re
         {"precision": BF16},
         {"ipex": "on", "precision": BF16, "graph": SCRIPT},
         {"ipex": "on", "precision": INT8, "graph": SCRIPT},
-        {"precision": INT8, "graph": COMPILE, "memory_format": "channels_last"},
+        {"precision": INT8, "graph": FREEZING, "memory_format": "channels_last"},
+        {"precision": INT8, "graph": AUTOTUNE, "memory_format": "channels_last"},
         {"ipex": "on", "graph": COMPILE, "memory_format": "channels_last"},
+        {"ipex": "on", "graph": FREEZING, "memory_format": "channels_last"},
+        {"graph": AOT, "memory_format": "channels_last"},
     ],
 )
 def test_what_can_work_is_let_through(change: dict[str, Any]) -> None:
@@ -85,7 +97,7 @@ ON_UPSTREAM = replace(CELL, torch=Torch("own", "/up/bin/python"))
 LACKING: list[tuple[dict[str, Any], str]] = [
     ({"ipex": "on"}, "ipex=on torch=own: that build has no Intel Extension for PyTorch"),
     ({"graph": SCRIPT}, "graph=torchscript torch=own: torch 2.15.0 has no TorchScript any more"),
-    ({"precision": INT8, "graph": COMPILE}, "install it with: /up/bin/python -m pip install torchao"),
+    ({"precision": INT8, "graph": FREEZING}, "install it with: /up/bin/python -m pip install torchao"),
     ({"precision": INT8}, "precision=int8 graph=eager torch=own: torch 2.15.0 has no FX quantization"),
     ({"launcher": Launcher("xeon")}, "launcher=xeon torch=own: torch 2.15.0 has no launcher"),
     ({"scenario": Scenario("torchserve")}, "scenario=torchserve torch=own: the server runs on the bundled torch"),
@@ -103,6 +115,12 @@ def test_what_a_build_has_is_let_through() -> None:
     for change, _ in LACKING[:-1]:
         assert build_lacks(replace(ON_UPSTREAM, **change), richer) is None
     assert build_lacks(ON_UPSTREAM, UPSTREAM) is None
+
+
+def test_the_torch_whose_templates_are_no_c_plus_plus_chooses_no_kernels() -> None:
+    cell = replace(CELL, graph=AUTOTUNE)
+    assert "a brace is missing" in str(build_lacks(cell, replace(UPSTREAM, torch="2.8.0+cpu")))
+    assert build_lacks(cell, replace(UPSTREAM, torch="2.13.0")) is None
 
 
 def test_ipex_that_is_not_installed_beside_the_bundled_torch_is_for_a_person_to_install() -> None:

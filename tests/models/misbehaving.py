@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import concurrent.futures
+import importlib
 import itertools
 import os
 import signal
@@ -10,6 +11,7 @@ import sys
 import threading
 import time
 import tracemalloc
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NoReturn
@@ -172,6 +174,68 @@ def falls_back_to_eager(batch_size: int) -> Any:
     compile_it = torch.compile
     torch.compile = lambda module, **_: compile_it(module, backend="eager", disable=False)  # type: ignore[assignment]
     return _tiny(batch_size)
+
+
+def _freezing(value: bool, batch_size: int) -> Any:
+    """The tiny model, under a torch.compile that freezes weights or doesn't, whatever was set."""
+    compile_it = torch.compile
+
+    def compile_otherwise(module: nn.Module, **options: Any) -> Any:
+        importlib.import_module("torch._inductor.config").freezing = value  # type: ignore[attr-defined]
+        return compile_it(module, **options)
+
+    torch.compile = compile_otherwise  # type: ignore[assignment]
+    return _tiny(batch_size)
+
+
+def freezes_nothing(batch_size: int) -> Any:
+    return _freezing(False, batch_size)
+
+
+def freezes_unasked(batch_size: int) -> Any:
+    return _freezing(True, batch_size)
+
+
+class Turns(nn.Module):
+    def __init__(self, module: nn.Module) -> None:
+        super().__init__()
+        self.module, self.turn = module, 0
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.module(x) * 1.0 if self.turn else self.module(x)  # type: ignore[no-any-return]
+
+
+def compiles_again(batch_size: int) -> Any:
+    """Changes in the tenth call what its graph depends on."""
+    module, inputs = _tiny(batch_size)
+    turns, calls, compile_it = Turns(module), itertools.count(1), torch.compile
+
+    def turn(*_: Any) -> None:
+        turns.turn = int(next(calls) >= 10)
+
+    def compile_and_turn(module: nn.Module, **options: Any) -> Any:
+        compiled: Any = compile_it(module, **options)
+        compiled.register_forward_pre_hook(turn)
+        return compiled
+
+    torch.compile = compile_and_turn  # type: ignore[assignment]
+    return turns, inputs
+
+
+def tunes_nothing(batch_size: int) -> Any:
+    """torch.compile that ignores its mode."""
+    compile_it = torch.compile
+    torch.compile = lambda module, mode="", **options: compile_it(module, **options)  # type: ignore[assignment]
+    return _tiny(batch_size)
+
+
+def is_no_package(batch_size: int) -> Any:
+    """A package that is empty, and a model in its place."""
+    module, inputs = _tiny(batch_size)
+    inductor: Any = torch._inductor
+    inductor.aoti_compile_and_package = lambda _, package_path: zipfile.ZipFile(package_path, "w").close()
+    inductor.aoti_load_package = lambda _: module
+    return module, inputs
 
 
 class LosesChannelsLast(nn.Module):

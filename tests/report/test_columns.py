@@ -10,10 +10,10 @@ import pytest
 from runner.analysis.ranking import Ranking
 from runner.commands import compare
 from runner.report import html, tables
-from runner.report.columns import COLUMNS, Column, Place
+from runner.report.columns import COLUMNS, Column, Place, columns
 from runner.results.metric_names import Metric, Tag
 from runner.tracking import views
-from tests.builders import noisy_record, ranked
+from tests.builders import noisy_record, ranked, record
 
 BASE = noisy_record("ptmalloc", 20.0, 20.2, 19.9)
 
@@ -66,3 +66,16 @@ def test_the_help_of_compare_and_the_report_explain_every_column_they_have(
             assert f"{column.heading} {column.explanation}" in help_text
         if Place.PAGE in column.places and column.is_shown(ranking.rows):
             assert f"<dt>{column.heading}</dt>" in page
+
+
+@pytest.mark.parametrize(("seconds", "is_shown"), [((0.2, 30.0), True), ((30.0, 30.4), False)])
+def test_the_time_to_compile_is_a_column_where_cells_differ_in_it(seconds: tuple[float, float], is_shown: bool) -> None:
+    cells = [
+        record(name, [0.01] * 5, figures={Metric.COMPILE_TIME: compile_s}, allocator=name)
+        for name, compile_s in zip(("ptmalloc", "tcmalloc"), seconds, strict=True)
+    ]
+    rows = ranked(cells, cells[0].cell_id).rows
+    shown = {column.heading: [column.text(row) for row in rows] for column in columns(Place.SWEEP, rows)}
+    assert ("compile s" in shown) == is_shown
+    if is_shown:
+        assert sorted(shown["compile s"]) == ["0.2", "30"]

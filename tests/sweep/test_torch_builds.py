@@ -12,7 +12,7 @@ import pytest
 from runner.analysis.cause import differences
 from runner.machine.host import isa
 from runner.results.cells import CellRow, read
-from tests.conftest import TINY, Runner, records_of
+from tests.conftest import MODELS, TINY, Runner, records_of
 from tests.machine.test_torch_builds import copied_prefix, site_packages
 
 pytestmark = pytest.mark.slow
@@ -78,8 +78,20 @@ def test_an_upgrade_that_loses_its_fast_kernels_is_told_by_the_kernels(run_cli: 
 def test_a_real_second_build_runs_every_precision_and_graph(run_cli: Runner) -> None:
     ran = run_cli(
         "-m", "torch=own", f"torch.path={os.environ['RUNNER_SECOND_PYTHON']}", "precision=fp32,bf16,int8",
-        "graph=eager,compile", "ipex=off,on", "memory_format=channels_last", "capture=[]", *TINY,
+        "graph=eager,compile_freezing", "ipex=off,on", "memory_format=channels_last", "capture=[]", *TINY,
     )  # fmt: skip
     assert ran.status == 0, ran.out + ran.err
     assert len(records_of(ran)) == 6
     assert "ipex=on torch=own: that build has no Intel Extension for PyTorch" in ran.out
+
+
+@pytest.mark.skipif("RUNNER_SECOND_PYTHON" not in os.environ, reason="names an interpreter with another torch")
+def test_kernels_are_chosen_by_their_time_and_a_torch_that_chooses_none_fails_by_name(run_cli: Runner) -> None:
+    ran = run_cli(
+        "-m", "torch=own", f"torch.path={os.environ['RUNNER_SECOND_PYTHON']}", "model._target_=misbehaving.${twin}",
+        "twin=behaves,tunes_nothing", "graph=max_autotune", "memory_format=channels_last", "capture=[]", *TINY,
+        env=MODELS,
+    )  # fmt: skip
+    failures = {record.axes["twin"]: record.failure for record in records_of(ran)}
+    assert failures["behaves"] is None
+    assert "graph: asked for kernels chosen by their time (max_autotune), found none" in str(failures["tunes_nothing"])
