@@ -194,6 +194,10 @@ FAULTS = (
 FAULTY_CELLS = (
     "{twin: ipex_does_nothing, ipex: on}",
     "{twin: stays_fp32, precision: bf16}",
+    "{twin: autocasts_nothing, precision: bf16_autocast}",
+    "{twin: quantizes_nothing, precision: int8_dynamic}",
+    "{twin: packs_no_weights, precision: int8_weight, ipex: on}",
+    "{twin: observes_nothing, precision: int8, graph: compile, memory_format: channels_last}",
     "{twin: [is_not_compiled, falls_back_to_eager], graph: compile, memory_format: channels_last}",
     "{twin: loses_channels_last, memory_format: channels_last}",
     "{twin: uncalibrated, precision: int8, memory_format: channels_last}",

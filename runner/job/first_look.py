@@ -18,7 +18,7 @@ from runner.protocol.verdicts import EvidenceVerdict, QualityVerdict, Status
 from runner.results.outcome import OUTCOME_FILE, job_folder, read_outcome
 
 # The parts of the evidence from which operators and kernels follow.
-_DECIDE = ("graph", "ipex", "int8_recipe", "tensors", "float32_settings", "versions", "build", "model")
+_DECIDE = ("graph", "ipex", "precision", "tensors", "float32_settings", "versions", "build", "model")
 
 
 @dataclass(frozen=True)
