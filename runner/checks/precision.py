@@ -89,12 +89,12 @@ def _check_layers(placed: PlacedCell, proof: Proof) -> Iterator[Mismatch]:
     name, done = placed.cell.precision.name, proof.evidence.precision
     if not placed.cell.precision.is_quantized or (name == "int8" and placed.cell.ipex == "on"):
         return  # the work of IPEX's static recipe is in the graph: see the check of ipex
-    number, asked = sum(done.quantized.values()), f"layers quantized for {name} ({done.layers} in the model)"
+    number, asked = _quantized(placed, proof), f"layers quantized for {name} ({done.layers} in the model)"
     if not number:
         cure = "the recipe found nothing that it quantizes, or inserted no observer; the model would run in fp32"
         yield Mismatch("precision", asked, f"none by {shown(done.recipe)}", cure)
     elif placed.cell.precision.is_weight_only:
-        if not reads_integers(proof) and proof.evidence.graph.kind is not GraphKind.EAGER:
+        if not _reads_integers(placed, proof) and proof.evidence.graph.kind is not GraphKind.EAGER:
             actual = "no such kernel" if proof.evidence.operators else UNOBSERVED
             cure = "the graph has made bfloat16 constants of the weights, and computes with those"
             yield Mismatch("precision", f"kernels that read the weights of {name}", actual, cure)
@@ -106,10 +106,23 @@ def _check_layers(placed: PlacedCell, proof: Proof) -> Iterator[Mismatch]:
             yield Mismatch("precision", f"{number} quantized layers that int8 kernels compute", actual, cure)
 
 
-def reads_integers(proof: Proof) -> bool:
+def _quantized(placed: PlacedCell, proof: Proof) -> int:
+    """What of the quantized is as the precision has it: dynamic or not, with weights of so many bits."""
+    precision, counts = placed.cell.precision, proof.evidence.precision.quantized
+    number = 0
+    for name, count in counts.items():
+        is_alike = ("dynamic" in name.lower()) == (precision.name == "int8_dynamic")
+        if precision.is_weight_only:
+            bits = re.search(r"int[48]", name.lower())
+            is_alike &= bits is not None and precision.name.startswith(bits[0])
+        number += count * is_alike
+    return number
+
+
+def _reads_integers(placed: PlacedCell, proof: Proof) -> bool:
     """Whether kernels read weights of integers as they are, in at least half of the layers that have them."""
     calls = sum(op.count for op in _compute_operators(proof) if _READS_INTEGERS.search(op.name))
-    return calls >= _CALLS * max(1, sum(proof.evidence.precision.quantized.values()))
+    return calls >= _CALLS * max(1, _quantized(placed, proof))
 
 
 def notes(placed: PlacedCell, proof: Proof) -> Iterator[str]:
@@ -117,12 +130,12 @@ def notes(placed: PlacedCell, proof: Proof) -> Iterator[str]:
     done, operators = proof.evidence.precision, proof.evidence.operators
     if not placed.cell.precision.is_quantized or not done.quantized:
         return
-    if placed.cell.precision.is_weight_only and operators and not reads_integers(proof):
+    if placed.cell.precision.is_weight_only and operators and not _reads_integers(placed, proof):
         yield (
             f"the weights are dequantized in every iteration ({done.recipe}): no kernel of {proof.evidence.graph.kind} "
             "reads them as integers, so that they save memory and cost time"
         )
-    left = done.layers - sum(done.quantized.values())
+    left = done.layers - _quantized(placed, proof)
     if left > 0 and placed.cell.precision.name != "int8":
         yield f"{left} of {done.layers} linear layers were not quantized ({done.recipe})"
 

@@ -98,7 +98,7 @@ def _ipex(cell: Cell, isa: frozenset[str]) -> str | None:
         return "ipex=on: IPEX needs AVX2, which this CPU does not have"
     if cell.precision.name == "int8" and cell.graph.name == "eager":
         return "ipex=on precision=int8 graph=eager: IPEX computes in int8 only once TorchScript has fused the graph"
-    if cell.precision.is_quantized and cell.graph.name not in ("eager", "torchscript"):
+    if cell.precision.is_quantized and cell.graph.is_inductor:
         return f"ipex=on {_of(cell)}: torch.compile can't trace what IPEX's recipes make"
     return None
 
@@ -139,7 +139,7 @@ def build_lacks(cell: Cell, build: TorchBuild) -> str | None:
     """
     name = f"torch={cell.torch.name}"
     is_bundled = cell.torch.name == BUNDLED
-    compiled = cell.graph.name not in ("eager", "torchscript")
+    compiled = cell.graph.is_inductor
     by_export = cell.precision.name in ("int8", "int8_dynamic") and cell.ipex == "off" and compiled
     if cell.ipex == "on" and not is_bundled and not build.has("intel-extension-for-pytorch"):
         return f"ipex=on {name}: that build has no Intel Extension for PyTorch (IPEX), whose last torch is 2.8"

@@ -95,6 +95,11 @@ class Graph:
     name: str
     fullgraph: bool = setting("For compile: whether a graph break fails the cell.", True)
 
+    @property
+    def is_inductor(self) -> bool:
+        """Whether inductor generates its code, which needs a C++ compiler."""
+        return self.name == "compile"
+
 
 @dataclass(frozen=True)
 class Torch:

@@ -11,8 +11,6 @@ import re
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from runner.protocol.evidence import AllocatorEvidence
 from runner.worker.symbols import function_in, owner
 
@@ -155,6 +153,8 @@ def _owns_tensors(file: str, name: str) -> bool | None:
     Args:
         file: the file that owns malloc. name: the allocator that it is.
     """
+    import torch  # here, because an allocator can be asked who it is without it
+
     info = _mallinfo() if name == "glibc" else None
     before = info().uordblks + info().hblkhd if info else 0
     tensor = torch.empty(_TENSOR_BYTES, dtype=torch.uint8)

@@ -8,6 +8,7 @@ afterwards.
 
 from __future__ import annotations
 
+import enum
 import importlib
 import importlib.util
 import re
@@ -206,22 +207,29 @@ def parts(module: nn.Module) -> dict[str, int]:
         kind = f"{type(child).__module__}.{type(child).__qualname__}"
         # Quantize and DeQuantize stand between layers, and packed parameters in them.
         if "quantized" in kind.lower() and not kind.endswith(("uantize", "PackedParams")):
-            names.append(kind)
+            dtype = getattr(child, "dtype", None)  # of IPEX's weights
+            names.append(f"{kind} of {dtype.name.lower()}" if isinstance(dtype, enum.Enum) else kind)
         for weight in child.parameters(recurse=False):
             if hasattr(weight, "__tensor_flatten__"):
                 inside = [getattr(weight, name) for name in weight.__tensor_flatten__()[0]]
                 largest = max(inside, key=lambda tensor: tensor.numel())
-                names.append(f"{type(weight).__name__} of {str(largest.dtype).removeprefix('torch.')}")
+                is_dynamic = getattr(weight, "act_quant_kwargs", None) is not None
+                name = f"{type(weight).__name__} of {str(largest.dtype).removeprefix('torch.')}"
+                names.append(f"{name}, dynamic" if is_dynamic else name)
     return {name: names.count(name) for name in sorted(set(names))}
+
+
+_QUANTIZES = re.compile(r"(?<!de)quantize_per")
 
 
 def _quantized_nodes(module: nn.Module) -> Iterator[str]:
     """The nodes of an exported graph that make integers of what they are given: without an observer there is none."""
     if isinstance(module, torch.fx.GraphModule):
         for node in module.graph.nodes:
-            name = str(node.target)
-            if node.op == "call_function" and re.search(r"(?<!de)quantize_(per|affine)", name):
-                yield name
+            if isinstance(node.target, torch._ops.OpOverload) and _QUANTIZES.search(str(node.target)):
+                # A scale that is computed and no constant.
+                is_dynamic = isinstance(node.args[1], torch.fx.Node) and node.args[1].op == "call_function"
+                yield f"{node.target}, dynamic" if is_dynamic else str(node.target)
 
 
 # Precision -> IPEX's recipe, and torchao's.
@@ -243,19 +251,18 @@ def quantize(cell: Cell, module: nn.Module, call: Call, calibration: Sequence[Ca
 
 
 def _recipe(cell: Cell, module: nn.Module, call: Call) -> Recipe:
-    is_compiled = cell.graph.name not in ("eager", "torchscript")
     if cell.precision.is_weight_only:
         recipes = _WEIGHT_ONLY[cell.precision.name]
         return recipes[0] if cell.ipex == "on" else recipes[1]
     if cell.precision.name == "int8_dynamic":
         if cell.ipex == "on":
             return ipex_dynamic
-        if not is_compiled:
+        if not cell.graph.is_inductor:
             return module_dynamic
         return torchao_dynamic if _has_torchao() else pt2e_dynamic
     if cell.ipex == "on":
         return ipex_static
-    if is_compiled:
+    if cell.graph.is_inductor:
         return pt2e_static
     return fx_static if traceable(module, call) else module_static
 

@@ -144,7 +144,7 @@ def test_dynamic_int8_without_an_int8_kernel_fails_whatever_its_error() -> None:
     assert axes_of("int8_dynamic", "operators", "compute", value=FLOAT) == {"precision"}
     assert axes_of("int8_dynamic", "operators", value=None) == {"precision"}
     # One kernel does not compute three layers.
-    assert axes_of("int8_dynamic", "precision", "quantized", value={"Linear": 3}) == {"precision"}
+    assert axes_of("int8_dynamic", "precision", "quantized", value={"dynamic.Linear": 3}) == {"precision"}
 
 
 def test_weights_that_a_graph_has_turned_back_into_floats_fail_and_those_dequantized_in_eager_are_a_note() -> None:
@@ -159,6 +159,14 @@ def test_weights_that_a_graph_has_turned_back_into_floats_fail_and_those_dequant
     script = replace(RECORDED["ipex_int8_weight"].cell, graph=Graph("torchscript"))
     [mismatch] = check(replace(RECORDED["ipex_int8_weight"], cell=script), proof_of(data))
     assert str(mismatch).startswith("precision: asked for kernels that read the weights of int8_weight, found no such")
+
+
+def test_weights_of_another_width_are_another_precision() -> None:
+    cell = replace(RECORDED["ipex_int8_weight"].cell, precision=Precision("int4_weight", {"least_rel_l2": 1e-4}))
+    [mismatch] = check(replace(RECORDED["ipex_int8_weight"], cell=cell), proof_of(data_of("ipex_int8_weight")))
+    assert str(mismatch).startswith(
+        "precision: asked for layers quantized for int4_weight (1 in the model), found none"
+    )
 
 
 def test_layers_that_a_recipe_left_are_a_note() -> None:
