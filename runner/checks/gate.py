@@ -161,6 +161,10 @@ def _check_ipex(placed: PlacedCell, proof: Proof) -> Iterator[Mismatch]:
         # The recipe replaces no module: its work is in the graph, as partitions of oneDNN Graph.
         if not any("Llga" in kind or kind.startswith("ipex") for kind in graph.nodes or ()):
             yield Mismatch("ipex", "on", "no node of IPEX's in the TorchScript graph", nothing)
+    elif cell.precision.name == "int8_dynamic":
+        # Its recipe puts torch's own quantized linears into the model.
+        if not (proof.evidence.precision.recipe or "").startswith("ipex"):
+            yield Mismatch("ipex", "on", f"quantized by {shown(proof.evidence.precision.recipe)}", nothing)
     elif ipex.modules_replaced < 1:
         yield Mismatch("ipex", "on", "0 modules replaced by ipex.optimize", nothing)
 

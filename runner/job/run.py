@@ -6,6 +6,7 @@ configuration, and leaves all that it learns in the job's folder and in MLflow.
 
 from __future__ import annotations
 
+import itertools
 import shutil
 import traceback
 from collections.abc import Sequence
@@ -198,7 +199,11 @@ def _attempt(cell: Cell, config: Config, folder: Path, unfinished: Outcome) -> O
         cost_s=cost_s,
         contamination=_judge_surroundings(results, folder),
         repeats=sum(len(result.disturbed) for result in results),
-        notes=tuple(dict.fromkeys(note for source in (*results, *instances) for note in source.notes)),
+        notes=tuple(
+            dict.fromkeys(
+                itertools.chain(*(result.notes for result in results), *(instance.notes for instance in instances))
+            )
+        ),
     )
     return _possible(outcome, unfinished)
 

@@ -424,5 +424,6 @@ def owner_of(setting_name: str) -> str | None:
 
 
 def worded(axis_name: str, value: str) -> str:
-    """A value as text, with its axis before it where the value alone means nothing (on, 2, 2.14.1)."""
-    return f"{axis_name}={value}" if value in ("on", "off") or value[:1].isdigit() else value
+    """A value as text, with its axis before it where the value alone means nothing (on, 2, 2.14.1) or is another's."""
+    is_named = value in ("on", "off") or value[:1].isdigit() or axis_name == "fp32_math"
+    return f"{axis_name}={value}" if is_named else value

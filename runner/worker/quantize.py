@@ -60,7 +60,7 @@ def ipex_static(module: nn.Module, call: Call, calibration: Sequence[Call]) -> t
 
 
 def ipex_dynamic(module: nn.Module, call: Call, calibration: Sequence[Call]) -> tuple[nn.Module, str]:
-    """IPEX's recipe for dynamic int8: linears of its own class, which call PyTorch's kernel."""
+    """IPEX's recipe for dynamic int8: linears of torch.ao's class, whose kernel is PyTorch's."""
     import intel_extension_for_pytorch as ipex
 
     return _ipex(ipex.quantization.default_dynamic_qconfig_mapping, module, call), "ipex dynamic"
@@ -148,7 +148,12 @@ def _pt2e(module: nn.Module, call: Call, calibration: Sequence[Call], is_dynamic
         recipe = f"torchao {metadata.version('torchao')} PT2E"
     exported: Any = export(module, call.args, kwargs=dict(call.kwargs or {}), strict=True).module()
     quantizer = x86.X86InductorQuantizer()
-    quantizer.set_global(x86.get_default_x86_inductor_quantization_config(is_dynamic=is_dynamic))
+    config = x86.get_default_x86_inductor_quantization_config(is_dynamic=is_dynamic)
+    if is_dynamic:
+        # Inductor has no kernel for other layers: it would quantize what they are given and compute in float32.
+        quantizer.set_module_type_qconfig(nn.Linear, config)
+    else:
+        quantizer.set_global(config)
     prepared = tools.prepare_pt2e(exported, quantizer)
     calibrate(prepared, calibration)
     converted = tools.convert_pt2e(prepared)

@@ -193,7 +193,7 @@ def observes_nothing(batch_size: int) -> Any:
     def loosely(*args: Any, **kwargs: Any) -> Any:
         return export(*args, **{**kwargs, "strict": False})
 
-    torch.export.export_for_training = loosely  # type: ignore[assignment]
+    torch.export.export_for_training = loosely
     return _tiny(batch_size)
 
 
