@@ -10,7 +10,7 @@ SHELL := /bin/bash
 
 PY := .venv/bin/python
 READY := .venv/.ready
-DEBIAN := libjemalloc2 libgoogle-perftools4 numactl linux-perf g++ default-jre-headless apache2-utils nghttp2-client
+DEBIAN := libjemalloc2 libgoogle-perftools4 libtcmalloc-minimal4 libmimalloc2.0 numactl linux-perf g++ default-jre-headless apache2-utils nghttp2-client
 
 .PHONY: sweep setup test ui system clean help
 

@@ -1,4 +1,4 @@
-"""Record tests/data/evidence anew with the real worker: ``python -m tests.record_evidence [NAME ...]``, in two minutes.
+"""Record tests/data/evidence anew with the real worker: ``python -m tests.record_evidence [NAME ...]``, in minutes.
 
 It needs a machine with two cores or more, IPEX, jemalloc, a C++ compiler and TorchServe: one on which nothing is failed
 for want of them. See tests/data/README.md.
@@ -26,6 +26,9 @@ JOBS = {
     "freezing": (*_CHANNELS_LAST, "graph=compile_freezing"),
     "aot": (*_CHANNELS_LAST, "graph=aot"),
     "ipex_bf16_freezing": (*_CHANNELS_LAST, "ipex=on", "precision=bf16", "graph=compile_freezing"),
+    "bf16_autocast": (*_CHANNELS_LAST, "precision=bf16_autocast", "graph=torchscript"),
+    "int8_dynamic": (*_CHANNELS_LAST, "precision=int8_dynamic"),
+    "ipex_int8_weight": (*_CHANNELS_LAST, "ipex=on", "precision=int8_weight"),
     "int8_eager": (*_CHANNELS_LAST, "precision=int8"),
     "torchserve_jemalloc": (*_SERVED, "allocator=jemalloc", "scenario.max_batch_delay_ms=10"),
 }

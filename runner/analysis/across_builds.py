@@ -13,7 +13,7 @@ from runner.analysis import cause, same_model
 from runner.analysis.certainty import is_too_few
 from runner.analysis.operators import in_ms
 from runner.analysis.ranking import Row, fitted
-from runner.protocol.cell import ABSENT, BUNDLED, WORK
+from runner.protocol.cell import ABSENT, BUNDLED, ENTRIES, WORK
 
 _AXIS = "torch"
 
@@ -84,8 +84,8 @@ def _pairs(rows: Sequence[Row], first: str, build: str) -> list[Pair]:
         other = fastest.get((build, precision, work))
         if of_build == first and other is not None:
             pairs.append(Pair(_work(row), precision, row, other))
-    order = {"fp32": 0, "bf16": 1, "fp16": 2, "int8": 3}
-    return sorted(pairs, key=lambda pair: (pair.work, order.get(pair.precision, 9)))
+    order = {name: place for place, name in enumerate(ENTRIES["precision"].declaration.choices)}
+    return sorted(pairs, key=lambda pair: (pair.work, order.get(pair.precision, len(order))))
 
 
 def _work(row: Row) -> str:

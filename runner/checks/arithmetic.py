@@ -27,7 +27,7 @@ _LOGGED = re.compile(r"mkldnn|convolution|ipex_linear\b|ipex_prepack::linear")
 def check(placed: PlacedCell, proof: Proof) -> Iterator[Mismatch]:
     """The mismatches between an iteration's arithmetic and the reference's; none where the output is wrong."""
     quality = proof.quality
-    if quality is None or judge(quality, placed.cell.precision.tolerance) != QualityVerdict.OK:
+    if quality is None or judge(quality, placed.cell.tolerance) != QualityVerdict.OK:
         return
     operators = proof.evidence.operators
     is_seen = (operators and operators.compute) or _has_generated_code(proof) or proof.kernels.dtypes

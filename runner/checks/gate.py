@@ -11,17 +11,25 @@ from dataclasses import asdict
 from pathlib import PurePath
 from typing import Any
 
-from runner.checks import arithmetic, cache, graph, honoured, memory_format, torch_build
+from runner.checks import arithmetic, cache, fp32_math, graph, honoured, memory_format, precision, torch_build
 from runner.checks.proof import Mismatch as Mismatch
 from runner.checks.proof import Proof as Proof
 from runner.checks.proof import shown
 from runner.launch import PlacedCell
 from runner.launch.xeon import MODULE as LAUNCHER
 from runner.machine.host import format_cpu_list
-from runner.protocol.evidence import CallEvidence, ComputeOperator, Quality, TensorsEvidence
+from runner.protocol.evidence import CallEvidence
 from runner.protocol.verdicts import UNOBSERVED
 
-_ALLOCATOR_FILE = {"glibc": ("libc.so", "libc-"), "jemalloc": ("libjemalloc.so",), "tcmalloc": ("libtcmalloc.so",)}
+_ALLOCATOR_FILE = {
+    "glibc": ("libc.so", "libc-"),
+    "jemalloc": ("libjemalloc.so",),
+    "mimalloc": ("libmimalloc.so",),
+    "tcmalloc": ("libtcmalloc.so",),
+    "tcmalloc_minimal": ("libtcmalloc_minimal.so",),
+}
+# A library -> the allocator that it is, where it is not named after it.
+_ANSWERS_AS = {"tcmalloc_minimal": "tcmalloc"}
 _READ_LOGS = "see stderr.log of the job for what the launcher printed"
 
 
@@ -38,12 +46,20 @@ def _check_allocator(placed: PlacedCell, proof: Proof) -> Iterator[Mismatch]:
             )
             return
     answering = sorted(name for name, version in actual.answers.items() if version is not None)
-    if answering != [allocator.library]:
+    wanted = _ANSWERS_AS.get(allocator.library, allocator.library)
+    if answering != [wanted]:
         yield Mismatch(
             "allocator",
-            f"a library that answers as {allocator.library} alone ({allocator.name})",
+            f"a library that answers as {wanted} alone ({allocator.name})",
             f"{actual.malloc}, which answers as {' and '.join(answering) or 'no allocator that is known'}",
             "the file has another allocator's name; install the library anew",
+        )
+    elif actual.owns_tensors is not True:
+        yield Mismatch(
+            "allocator",
+            f"tensors in the memory of {wanted} ({allocator.name})",
+            UNOBSERVED if actual.owns_tensors is None else "a tensor elsewhere",
+            "this torch build has an allocator of its own for tensors, which no library can replace",
         )
     if allocator.library in placed.libraries and actual.malloc != str(placed.libraries[allocator.library]):
         yield Mismatch(
@@ -145,90 +161,12 @@ def _check_ipex(placed: PlacedCell, proof: Proof) -> Iterator[Mismatch]:
         # The recipe replaces no module: its work is in the graph, as partitions of oneDNN Graph.
         if not any("Llga" in kind or kind.startswith("ipex") for kind in compiled.nodes or ()):
             yield Mismatch("ipex", "on", "no node of IPEX's in the TorchScript graph", nothing)
+    elif cell.precision.name == "int8_dynamic":
+        # Its recipe puts torch's own quantized linears into the model.
+        if not (proof.evidence.precision.recipe or "").startswith("ipex"):
+            yield Mismatch("ipex", "on", f"quantized by {shown(proof.evidence.precision.recipe)}", nothing)
     elif ipex.modules_replaced < 1:
         yield Mismatch("ipex", "on", "0 modules replaced by ipex.optimize", nothing)
-
-
-_STORED = {"fp32": "float32", "bf16": "bfloat16", "fp16": "float16"}
-
-# Share of the arithmetic, by time, that must be done in the precision asked for. The rest is attention, which static
-# quantization leaves in fp32.
-_IN_PRECISION = {"fp32": 0.99, "bf16": 0.9, "fp16": 0.9, "int8": 0.5}
-
-
-def _compute_operators(proof: Proof) -> list[ComputeOperator]:
-    return proof.evidence.operators.compute if proof.evidence.operators else []
-
-
-def computed_in(proof: Proof) -> dict[str, dict[str, float]]:
-    """Witness (``operators``, ``onednn``) -> dtype -> its share of the time of the operations that compute.
-
-    A witness that doesn't know the dtype of half of that time is left out.
-    """
-    operators = [(operator.dtype, operator.time_s) for operator in _compute_operators(proof)]
-    kernels = [(dtype or None, share) for dtype, share in proof.kernels.dtypes.items()]
-    shares = {}
-    for witness, times in (("operators", operators), ("onednn", kernels)):
-        by_dtype: dict[str, float] = {}
-        for dtype, time in times:
-            if dtype is not None:
-                by_dtype[dtype] = by_dtype.get(dtype, 0.0) + time
-        total = sum(by_dtype.values())
-        if total > 0 and total >= 0.5 * sum(time for _, time in times):
-            shares[witness] = {dtype: time / total for dtype, time in by_dtype.items()}
-    return shares
-
-
-def _check_dtypes(name: str, tensors: TensorsEvidence, wanted: str) -> Iterator[Mismatch]:
-    dtypes = {dtype for dtype in tensors.dtypes if "float" in dtype}
-    if dtypes - {wanted}:
-        yield Mismatch("precision", f"{name} in {wanted}", ", ".join(sorted(dtypes)), "the model converts them itself")
-
-
-def _check_precision(placed: PlacedCell, proof: Proof) -> Iterator[Mismatch]:
-    precision, tensors = placed.cell.precision, proof.evidence.tensors
-    wanted = _STORED.get(precision.name, "int8")
-    if precision.name in _STORED:
-        yield from _check_dtypes("inputs", tensors.inputs, wanted)
-        yield from _check_dtypes("weights", tensors.weights, wanted)
-    witnesses = computed_in(proof)
-    if not witnesses and precision.name != "fp32":
-        yield Mismatch(
-            "precision",
-            precision.name,
-            "no convolution, linear or matmul that could be seen",
-            "it may have run in fp32",
-        )
-    for witness, shares in witnesses.items():
-        if not shares.get(wanted, 0.0) >= _IN_PRECISION[precision.name]:
-            dtypes = ", ".join(f"{share:.0%} {dtype}" for dtype, share in sorted(shares.items(), key=lambda s: -s[1]))
-            yield Mismatch(
-                "precision", f"{wanted} arithmetic", f"{dtypes} (of the time of {witness})", "parts of it ran otherwise"
-            )
-    if precision.name == "fp32":
-        for mode, share in proof.kernels.fpmath.items():
-            yield Mismatch(
-                "precision",
-                "float32 arithmetic",
-                f"attr-fpmath:{mode} ({share:.0%} of the time of onednn)",
-                "the model's code, or a variable that it sets, allows oneDNN less than float32",
-            )
-    yield from _check_error(placed, proof.quality)
-
-
-def _check_error(placed: PlacedCell, quality: Quality | None) -> Iterator[Mismatch]:
-    """A lower precision leaves an error. An output that can't be compared is for runner.checks.quality to judge."""
-    precision = placed.cell.precision
-    least = precision.tolerance.get("least_rel_l2")
-    if quality is None:
-        yield Mismatch("precision", "a comparison with fp32's output", UNOBSERVED, "the worker is of another version")
-    elif least is not None and quality.finite and (quality.rel_l2 is None or quality.rel_l2 < least):
-        yield Mismatch(
-            "precision",
-            f"a relative error of at least {least:g} ({precision.name})",
-            UNOBSERVED if quality.rel_l2 is None else f"{quality.rel_l2:.2g}, which is fp32's",
-            "it ran in fp32; a model that is exact in it says precision.tolerance.least_rel_l2=null",
-        )
 
 
 def _check_batch_size(wanted: int, tensors: CallEvidence) -> Iterator[Mismatch]:
@@ -256,39 +194,10 @@ def _check_batch_size(wanted: int, tensors: CallEvidence) -> Iterator[Mismatch]:
         )
 
 
-# The values of settings that allow nothing less than float32 inside float32 operations.
-_ALL_OF_FLOAT32 = frozenset({"none", "ieee", "False", "FP32"})
-_PRODUCTS = "torch.backends.mkldnn.matmul.fp32_precision"
-
-
-def _highest(settings: Mapping[str, str]) -> tuple[str | None, ...]:
-    """What float32_matmul_precision may be where products are wholly in float32.
-
-    torch 2.9 has a setting for each library in its place, and refuses to tell the old one once a new one was set.
-    """
-    return ("highest", None) if settings.get(_PRODUCTS) in _ALL_OF_FLOAT32 else ("highest",)
-
-
 def _check_work(placed: PlacedCell, proof: Proof) -> Iterator[Mismatch]:
-    """Every cell does the work that was asked for: this batch, in inference mode, with float32 products in float32."""
+    """Every cell does the work that was asked for: this batch, in inference mode."""
     evidence = proof.evidence
     yield from _check_batch_size(placed.cell.batch_size, evidence.tensors)
-    if evidence.float32_matmul_precision not in _highest(evidence.float32_settings):
-        # oneDNN then computes float32 products in bf16, in the reference as well, and names them f32.
-        yield Mismatch(
-            "precision",
-            "float32 products in float32",
-            f"torch.set_float32_matmul_precision({shown(evidence.float32_matmul_precision)!r})",
-            "the model's code sets it: leave it at 'highest'",
-        )
-    for name, value in evidence.float32_settings.items():
-        if value not in _ALL_OF_FLOAT32:
-            yield Mismatch(
-                "precision",
-                "float32 products in float32",
-                f"{name} = {value}",
-                "the model's code sets it, for the reference as well: leave it as it is by default",
-            )
     if evidence.grad_mode != "inference_mode":
         cure = "the model's code turns gradients on: leave them off, as they are"
         yield Mismatch("work", "inference_mode", evidence.grad_mode, cure)
@@ -344,7 +253,8 @@ CHECKS: tuple[Callable[[PlacedCell, Proof], Iterator[Mismatch]], ...] = (
     _check_ipex,
     memory_format.check,
     cache.check,
-    _check_precision,
+    precision.check,
+    fp32_math.check,
     graph.check,
     _check_work,
     honoured.check_sequence_length,

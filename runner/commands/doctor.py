@@ -47,7 +47,13 @@ class Finding:
 def _allocators() -> Iterator[Finding]:
     yield Finding("allocator", "ptmalloc, ptmalloc_tuned", CAN, "glibc's own")
     folders = libraries.search_path(os.environ, sys.executable)
-    stems = {"jemalloc": "jemalloc, jemalloc_benchmark", "tcmalloc": "tcmalloc", "iomp5": "intel"}
+    stems = {
+        "jemalloc": "jemalloc, jemalloc_benchmark, jemalloc_guide",
+        "mimalloc": "mimalloc",
+        "tcmalloc": "tcmalloc",
+        "tcmalloc_minimal": "tcmalloc_minimal",
+        "iomp5": "intel",
+    }
     for stem, values in stems.items():
         axis = "openmp" if stem == "iomp5" else "allocator"
         file = libraries.find(stem, folders)
@@ -63,9 +69,11 @@ def _precisions(isa: frozenset[str]) -> Iterator[Finding]:
 
     yield Finding("precision", "fp32", CAN, having("avx2", "avx512f"))
     bf16 = having("avx512_bf16", "amx_bf16")
-    yield Finding("precision", "bf16", CAN, bf16 or "no instructions for it: emulated, slow")
+    yield Finding("precision", "bf16, bf16_autocast", CAN, bf16 or "no instructions for it: emulated, slow")
     int8 = having("avx512_vnni", "avx_vnni", "amx_int8")
     yield Finding("precision", "int8", CAN, int8 or "no VNNI: int8 by older instructions, slower")
+    own = "linears alone; weights by torchao (torch=2.14.1) or IPEX"
+    yield Finding("precision", "int8_dynamic, int8_weight, int4_weight", CAN, own)
     fp16 = having("avx512_fp16", "amx_fp16")
     yield Finding("precision", "fp16", CAN if fp16 else CAN_NOT, fp16 or "neither AVX512-FP16 nor AMX-FP16")
 

@@ -20,7 +20,7 @@ from runner.protocol.verdicts import EvidenceVerdict, QualityVerdict, Status
 from runner.results.outcome import OUTCOME_FILE, job_folder, read_outcome
 
 # The parts of the evidence from which operators and kernels follow.
-_DECIDE = ("graph", "ipex", "int8_recipe", "tensors", "float32_settings", "versions", "build", "model")
+_DECIDE = ("graph", "ipex", "precision", "tensors", "float32_settings", "versions", "build", "model")
 # What each process has of its own in them: where it unpacked a package, what its cache held.
 _OF_A_PROCESS = ("objects", "cached_files", "cache_hits")
 

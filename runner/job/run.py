@@ -6,6 +6,7 @@ configuration, and leaves all that it learns in the job's folder and in MLflow.
 
 from __future__ import annotations
 
+import itertools
 import shutil
 import traceback
 from collections.abc import Sequence
@@ -14,7 +15,7 @@ from pathlib import Path
 
 from runner import launch
 from runner.capture import kernels, onednn
-from runner.checks import gate, quality
+from runner.checks import gate, precision, quality
 from runner.config.captures import CaptureConf
 from runner.config.schema import Config
 from runner.job import listener, passes
@@ -202,7 +203,11 @@ def _attempt(cell: Cell, config: Config, folder: Path, unfinished: Outcome) -> O
         cost_s=cost_s,
         contamination=_judge_surroundings(results, folder),
         repeats=sum(len(result.disturbed) for result in results),
-        notes=tuple(dict.fromkeys(note for result in results for note in result.notes)),
+        notes=tuple(
+            dict.fromkeys(
+                itertools.chain(*(result.notes for result in results), *(instance.notes for instance in instances))
+            )
+        ),
     )
     return _possible(outcome, unfinished)
 
@@ -228,8 +233,11 @@ def misfit(outcome: Outcome | CaptureOutcome) -> str | None:
 
 
 def _tags(judged: JudgedInstance, result: WorkerResult) -> dict[str, str]:
-    """The tags of the evidence: the kernel that did most of the arithmetic, and what could not be seen of operators."""
+    """The tags of the evidence: the kernel that did most of the arithmetic, the recipe of the precision, and what could
+    not be seen of operators."""
     tags = {"onednn.kernel": judged.summary.main_kernel} if judged.summary.main_kernel else {}
+    if result.evidence is not None and result.evidence.precision.recipe is not None:
+        tags["precision.recipe"] = result.evidence.precision.recipe
     operators = None if result.evidence is None else result.evidence.operators
     if operators is None:
         tags["evidence.operators"] = f"{UNOBSERVED}: torch's profiler failed; see stderr.log of the job"
@@ -282,6 +290,8 @@ class JudgedInstance:
     """oneDNN's log, parsed."""
     summary: kernels.Summary
     """The summary of that log."""
+    notes: tuple[str, ...]
+    """What a reader of the result must know of its precision."""
 
 
 def judge_instance(
@@ -303,10 +313,11 @@ def judge_instance(
         _write_evidence(folder / f"evidence{f'-{instance}' if instance else ''}.json", proof)
     return JudgedInstance(
         mismatches=gate.check(replace(placed, placement=placed.placement.of_instance(instance)), proof),
-        quality=quality.judge(result.quality, placed.cell.precision.tolerance),
+        quality=quality.judge(result.quality, placed.cell.tolerance),
         saw_operators=result.evidence is not None and result.evidence.operators is not None,
         log=log,
         summary=summary,
+        notes=() if proof is None else tuple(precision.notes(placed, proof)),
     )
 
 

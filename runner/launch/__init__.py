@@ -198,6 +198,9 @@ def command(
         **user_site(placed.build, caller),
         **({"INTEL_LIBITTNOTIFY64": str(collector)} if collector else {}),
     }
+    if cell.allocator.launcher_value == "preload":
+        # Both launchers leave what is there.
+        env["LD_PRELOAD"] = str(private / "lib" / f"lib{cell.allocator.library}.so")
     request = LaunchRequest(
         cell=cell,
         placement=placed.placement,

@@ -23,7 +23,7 @@ def build(request: LaunchRequest) -> Built:
     start = plain if cell.launcher.plain else [sys.executable, str(FAST)]
     options = [
         "--memory-allocator",
-        cell.allocator.launcher_value,
+        "default" if cell.allocator.launcher_value == "preload" else cell.allocator.launcher_value,
         "--omp-runtime",
         cell.openmp,
         "--cores-list",

@@ -19,7 +19,9 @@ from runner.protocol.errors import LibraryMissingError
 # stem -> command line that installs the library
 INSTALL = {
     "jemalloc": "apt-get install libjemalloc2",
+    "mimalloc": "apt-get install libmimalloc2.0",
     "tcmalloc": "apt-get install libgoogle-perftools4",
+    "tcmalloc_minimal": "apt-get install libtcmalloc-minimal4",
     "iomp5": IPEX_EXTRA,
 }
 

@@ -12,6 +12,7 @@ _ALLOCATOR_FLAG = {
     "default": "--use-default-allocator",
     "jemalloc": "--enable-jemalloc",
     "tcmalloc": "--enable-tcmalloc",
+    "preload": "--use-default-allocator",
 }
 
 

@@ -6,14 +6,16 @@ Pure: a cell and this machine's CPU flags in, a sentence out. Whether libraries 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
-from runner.protocol.cell import BUNDLED, Cell
+from runner.protocol.cell import BUNDLED, GROUPS, Cell
 from runner.protocol.torch_build import TorchBuild
 
 # The torch whose GEMM templates for CPUs open a parallel region inside another one, and close one of them.
 _BROKEN_TEMPLATES = "2.8."
 
+# Precisions in which IPEX computes in bfloat16.
+_BF16 = frozenset({"bf16", "bf16_autocast", "int8_weight", "int4_weight"})
 _FP16 = frozenset({"avx512_fp16", "amx_fp16"})
 
 
@@ -49,12 +51,49 @@ def why_not_in_its_memory_format(cell: Cell, has_images: bool) -> str | None:
     return None
 
 
+def why_not_in_its_precision(cell: Cell, linear_inputs: Sequence[int]) -> str | None:
+    """The reason why the cell can't run in its precision, which depends on the model; None when it can.
+
+    Args:
+        linear_inputs: the numbers of inputs that the model's linear layers have.
+    """
+    name = cell.precision.name
+    if name == "int8" or not cell.precision.is_quantized:
+        return None
+    if not linear_inputs:
+        return f"precision={name}: model={cell.model.name} has no linear layer, and its recipes quantize no other"
+    if name == "int4_weight" and all(number % GROUPS[-1] for number in linear_inputs):
+        return (
+            f"precision={name}: scales are for {GROUPS[-1]} inputs or more, and no linear layer of "
+            f"model={cell.model.name} can be divided into such groups"
+        )
+    return None
+
+
+def _of(cell: Cell) -> str:
+    """The precision and the graph of a cell, as they are asked for."""
+    return f"precision={cell.precision.name} graph={cell.graph.name}"
+
+
 def _precision(cell: Cell, isa: frozenset[str]) -> str | None:
     precision = cell.precision.name
     if precision == "fp16" and not isa & _FP16:
         return "precision=fp16: this CPU has neither AVX512-FP16 nor AMX-FP16, and emulates it tenfold slower"
-    if precision == "bf16" and cell.ipex == "on" and "avx512bw" not in isa:
-        return "precision=bf16 ipex=on: IPEX needs AVX-512 for it, which this CPU does not have"
+    if precision in _BF16 and cell.ipex == "on" and "avx512bw" not in isa:
+        return f"precision={precision} ipex=on: IPEX needs AVX-512 for it, which this CPU does not have"
+    if precision == "int8_weight" and cell.ipex == "off" and cell.graph.name == "torchscript":
+        return f"{_of(cell)} ipex=off: torch.jit.freeze makes bfloat16 constants of such weights again"
+    return None
+
+
+def _fp32_math(cell: Cell, isa: frozenset[str]) -> str | None:
+    if cell.fp32_math == "highest":
+        return None
+    name = f"fp32_math={cell.fp32_math}"
+    if cell.precision.name != "fp32":
+        return f"{name} precision={cell.precision.name}: it is for what computes in float32; choose precision=fp32"
+    if not isa & {"avx512_bf16", "amx_bf16"}:
+        return f"{name}: this CPU has neither AVX512-BF16 nor AMX-BF16, so that oneDNN would not use it"
     return None
 
 
@@ -66,8 +105,8 @@ def _ipex(cell: Cell, isa: frozenset[str]) -> str | None:
         return "ipex=on: IPEX needs AVX2, which this CPU does not have"
     if cell.precision.name == "int8" and cell.graph.name == "eager":
         return "ipex=on precision=int8 graph=eager: IPEX computes in int8 only once TorchScript has fused the graph"
-    if cell.precision.name == "int8" and cell.graph.is_inductor:
-        return f"ipex=on precision=int8 graph={graph}: torch.compile can't trace what IPEX's int8 recipe makes"
+    if cell.precision.is_quantized and cell.graph.is_inductor:
+        return f"ipex=on {_of(cell)}: torch.compile can't trace what IPEX's recipes make"
     if graph == "max_autotune":
         return "ipex=on graph=max_autotune: IPEX's backend of torch.compile knows no mode, and would choose no kernel"
     if graph == "aot":
@@ -93,6 +132,8 @@ def _scenario(cell: Cell, isa: frozenset[str]) -> str | None:
     name = f"scenario={cell.scenario.name}"
     if cell.launcher.name != "xeon":
         return f"{name} launcher={cell.launcher.name}: its workers are started by torch's launcher; choose xeon"
+    if cell.allocator.launcher_value == "preload":
+        return f"{name} allocator={cell.allocator.name}: the server's launcher does not know this allocator"
     if cell.instances > 1:
         return f"{name} instances={cell.instances}: requests are counted and proved in one worker; run it with one"
     if cell.graph.is_inductor:
@@ -105,6 +146,7 @@ RULES: tuple[Callable[[Cell, frozenset[str]], str | None], ...] = (
     _launcher,
     _scenario,
     _precision,
+    _fp32_math,
     _ipex,
     _graph,
 )
@@ -122,24 +164,31 @@ def build_lacks(cell: Cell, build: TorchBuild) -> str | None:
     """
     name = f"torch={cell.torch.name}"
     is_bundled = cell.torch.name == BUNDLED
-    int8 = cell.precision.name == "int8" and cell.ipex == "off"
     compiled = cell.graph.is_inductor
+    by_export = cell.precision.name in ("int8", "int8_dynamic") and cell.ipex == "off" and compiled
     if cell.ipex == "on" and not is_bundled and not build.has("intel-extension-for-pytorch"):
         return f"ipex=on {name}: that build has no Intel Extension for PyTorch (IPEX), whose last torch is 2.8"
     if cell.graph.name == "torchscript" and "torchscript" not in build.parts:
         return f"graph=torchscript {name}: torch {build.torch} has no TorchScript any more"
-    if int8 and compiled and "pt2e" not in build.parts and not build.has("torchao"):
+    needs_torchao = by_export and "pt2e" not in build.parts
+    needs_torchao |= cell.precision.is_weight_only and cell.ipex == "off"
+    if needs_torchao and not build.has("torchao") and is_bundled:
+        return f"{_of(cell)} ipex=off {name}: it needs torchao, which newer builds have; choose torch=2.14.1 or ipex=on"
+    if needs_torchao and not build.has("torchao"):
         return (
-            f"precision=int8 graph={cell.graph.name} {name}: torch {build.torch} leaves this to torchao, which is not "
-            f"installed there; install it with: {build.python} -m pip install torchao"
+            f"{_of(cell)} {name}: torch {build.torch} leaves this to torchao, which is not installed there; install it "
+            f"with: {build.python} -m pip install torchao"
         )
     if cell.graph.name == "max_autotune" and (build.torch or "").startswith(_BROKEN_TEMPLATES):
         return (
             f"graph=max_autotune {name}: the C++ of torch {build.torch}'s GEMM templates does not compile with several "
             "threads (a brace is missing); choose a newer torch"
         )
-    if int8 and not compiled and "fx" not in build.parts:
-        return f"precision=int8 graph={cell.graph.name} {name}: torch {build.torch} has no FX quantization any more"
+    by_modules = cell.precision.name in ("int8", "int8_dynamic") and cell.ipex == "off" and not compiled
+    if by_modules and "fx" not in build.parts:
+        return f"{_of(cell)} {name}: torch {build.torch} has no FX quantization any more"
+    if cell.fp32_math != "highest" and cell.ipex == "off" and "fp32_precision" not in build.parts:
+        return f"fp32_math={cell.fp32_math} ipex=off {name}: torch {build.torch} has no setting for it; choose ipex=on"
     if cell.launcher.name == "xeon" and "xeon" not in build.parts:
         return f"launcher=xeon {name}: torch {build.torch} has no launcher; choose ipexrun or none"
     if cell.scenario.is_served and not is_bundled:

@@ -20,6 +20,12 @@ INFERENCE = "inference"
 # The torch that the runner itself is installed with.
 BUNDLED = "bundled"
 
+# How many inputs may share the scale of an int4 weight, in the order in which recipes try them.
+GROUPS = (128, 64, 32)
+
+# The tolerance of bfloat16, as conf/precision/bf16.yaml has it.
+OF_BF16 = {"least_rel_l2": 1.0e-4, "rel_l2": 0.05, "cosine": 0.998}
+
 _FORMATS = ("channels_first", "channels_last")
 
 
@@ -41,9 +47,13 @@ class Allocator:
     """An allocator and its settings: the two together are a value of the axis."""
 
     name: str
-    library: str = detail("The library that must own malloc.", choices=("glibc", "jemalloc", "tcmalloc"))
+    library: str = detail(
+        "The library that must own malloc.", choices=("glibc", "jemalloc", "mimalloc", "tcmalloc", "tcmalloc_minimal")
+    )
     launcher_value: str = setting(
-        "The allocator that the launcher is asked to preload.", choices=("default", "jemalloc", "tcmalloc")
+        "The allocator that the launcher is asked to preload; preload: the runner does it, for those that no launcher "
+        "knows.",
+        choices=("default", "jemalloc", "tcmalloc", "preload"),
     )
     env: Mapping[str, str] = setting("The environment variables that tune the allocator.", {})
     expect: Mapping[str, Any] = detail("The effective settings that must be read back from the live allocator.", {})
@@ -66,6 +76,16 @@ class Precision:
         least=1,
         unit="batches for int8 to see values in",
     )
+
+    @property
+    def is_quantized(self) -> bool:
+        """Whether a recipe makes integers of weights or activations."""
+        return self.name.startswith("int")
+
+    @property
+    def is_weight_only(self) -> bool:
+        """Whether linears have weights of integers, and all else is bfloat16."""
+        return self.name.endswith("_weight")
 
 
 @dataclass(frozen=True)
@@ -196,7 +216,9 @@ class Cell:
     )
     memory_format: str = axis("The order of the dimensions of images in memory.", is_group=True, choices=_FORMATS)
     precision: Precision = axis(
-        "What weights, inputs and activations are kept in.", is_group=True, choices=("fp32", "bf16", "fp16", "int8")
+        "What weights, inputs and activations are kept in.",
+        is_group=True,
+        choices=("fp32", "bf16", "bf16_autocast", "fp16", "int8", "int8_dynamic", "int8_weight", "int4_weight"),
     )
     graph: Graph = axis(
         "Whether operators run one by one or as a graph.",
@@ -296,6 +318,12 @@ class Cell:
         choices=("warm", "cold"),
         is_work=True,
     )
+    fp32_math: str = setting(
+        "What may be done to float32 inside products and convolutions: highest is nothing less than float32; bf16 lets "
+        "oneDNN round their inputs to bfloat16.",
+        "highest",
+        choices=("highest", "bf16"),
+    )
     iterations: int | None = setting(
         "Timed iterations per process; null: until its median is known well enough.",
         None,
@@ -341,6 +369,16 @@ class Cell:
         """Axes and settings: everything a table may have a column for."""
         return {**self.axes, **self.settings}
 
+    @property
+    def tolerance(self) -> Mapping[str, float]:
+        """The precision's tolerance, widened to that of bfloat16 where float32 may be rounded to it."""
+        own = dict(self.precision.tolerance)
+        if self.fp32_math == "highest":
+            return own
+        wider = {"rel_l2": max, "max_abs_err": max, "cosine": min, "top1_match_pct": min}
+        widened = {name: wider[name](limit, OF_BF16.get(name, limit)) for name, limit in own.items() if name in wider}
+        return {**own, **widened, "least_rel_l2": OF_BF16["least_rel_l2"]}
+
     @functools.cached_property
     def key(self) -> str:
         """Content address of what was asked for: equal for equal cells on any machine and in any order of keys.
@@ -355,6 +393,8 @@ class Cell:
             del parts["host"]
         if self.graph.compile_cache == "cold":
             del parts["graph"]["compile_cache"]
+        if self.fp32_math == "highest":
+            del parts["fp32_math"]
         text = json.dumps(parts, sort_keys=True, separators=(",", ":"), default=str)
         return content_hash.short(text.encode())
 
@@ -401,5 +441,6 @@ def in_words(labels: Mapping[str, str], names: Iterable[str]) -> list[str]:
 
 
 def worded(axis_name: str, value: str) -> str:
-    """A value as text, with its axis before it where the value alone means nothing (on, 2, 2.14.1)."""
-    return f"{axis_name}={value}" if value in ("on", "off") or value[:1].isdigit() else value
+    """A value as text, with its axis before it where the value alone means nothing (on, 2, 2.14.1) or is another's."""
+    is_named = value in ("on", "off") or value[:1].isdigit() or axis_name == "fp32_math"
+    return f"{axis_name}={value}" if is_named else value

@@ -31,6 +31,11 @@ class AllocatorEvidence:
     has; None where that file has no such functions."""
     jemalloc: Mapping[str, Setting | None] | None
     """Effective settings by their mallctl(3) names, None where one can't be read; None if jemalloc is not live."""
+    tcmalloc: Mapping[str, Setting | None] | None
+    """Effective settings by their names in gperftools, None where one can't be read; None if tcmalloc is not live."""
+    owns_tensors: bool | None
+    """Whether the storage of a new tensor is this allocator's: torch may have another one built in; None if this
+    allocator can't say."""
     glibc_maps_large_blocks: bool | None
     """Whether malloc serves a block of 2 GiB by a fresh mmap; None if glibc is not live or it could not be tried."""
     mapped: list[str]
@@ -85,6 +90,21 @@ class IpexEvidence:
     """Modules of the model whose class is IPEX's own."""
     modules_by_type: Mapping[str, Count]
     """Modules of the model whose class is IPEX's own, by the name of the class."""
+
+
+@dataclass(frozen=True)
+class PrecisionEvidence:
+    """What was done to the model so that it computes in its precision, besides casting tensors."""
+
+    recipe: str | None
+    """The recipe, like ``torch.autocast(bfloat16)`` or ``torch.ao quantize_dynamic``, with the version of its package
+    where that is not torch; None if only tensors were cast."""
+    layers: Count
+    """The model's layers of the kinds that the recipe quantizes; 0 if it quantizes none."""
+    quantized: Mapping[str, Count]
+    """What the recipe put into the model, by its name: layers of a quantized class, weights of such a class with the
+    dtype that they hold, quantizing nodes of an exported graph; IPEX's static recipe puts nothing there before it is
+    traced."""
 
 
 class GraphKind(Word):
@@ -263,8 +283,8 @@ class Evidence:
     reference_layouts: Mapping[str, Count]
     """Operators on images of the fp32 eager reference by the memory format of their first tensor: what the model does
     by itself where nothing was converted."""
-    int8_recipe: str | None
-    """The name of the recipe that quantized the model; None if nothing was quantized."""
+    precision: PrecisionEvidence
+    """What was done to the model for its precision, besides casting tensors."""
     allocator: AllocatorEvidence
     """The allocator that is live."""
     openmp: OpenMPEvidence

@@ -19,7 +19,7 @@ from runner.protocol.stored import Count
 # 9 = the allocator's own answers, settings of float32, what the worker inherited, the model's own layouts, samples;
 # 10 = cold caches, growth of memory, loops that were disturbed and run again, FLOP; 11 = the worker's own state;
 # 12 = the torch build; 13 = what the model is; 14 = the numbers that an iteration must move;
-# 15 = graphs that are frozen, autotuned or packages.
+# 15 = graphs that are frozen, autotuned or packages, recipes of precisions, and what of them is in the model.
 FORMAT = 15
 
 # Environment variables that tune allocators, OpenMP, MKL, oneDNN, torch's compilers, that make Python trace, debug or
@@ -31,7 +31,7 @@ TUNING = re.compile(
     r"|PYTHON(?:MALLOC|MALLOCSTATS|TRACEMALLOC|DEVMODE|ASYNCIODEBUG|FAULTHANDLER|PROFILEIMPORTTIME|PERFSUPPORT|DEBUG"
     r"|INSPECT|VERBOSE|WARNINGS|THREADDEBUG|DUMPREFS|DUMPREFSFILE|SHOWREFCOUNT|NODEBUGRANGES|EXECUTABLE)"
     r"|PYTHON_(?:GIL|JIT|PERF_JIT_SUPPORT|CPU_COUNT|FROZEN_MODULES|PRESITE|UOPS.*|OPT_CACHE|TLBC|THREAD_.*|CONTEXT_.*)"
-    r"|MALLOC_.*|JE_MALLOC_CONF|GLIBC_TUNABLES|TCMALLOC_.*|HEAPPROFILE|HEAPCHECK|CPUPROFILE|THP_.*"
+    r"|MALLOC_.*|MIMALLOC_.*|JE_MALLOC_CONF|GLIBC_TUNABLES|TCMALLOC_.*|HEAPPROFILE|HEAPCHECK|CPUPROFILE|THP_.*"
     r"|OMP_.*|KMP_.*|GOMP_.*|MKL_.*|MKLDNN_.*|ONEDNN_.*|DNNL_.*|OPENBLAS_.*"
     r"|TORCH_(?!HOME$).*|TORCHINDUCTOR_.*|TORCHDYNAMO_.*|PYTORCH_.*|IPEX_.*|ATEN_.*|LRU_CACHE_CAPACITY"
     r"|INTEL_LIBITTNOTIFY.*|INTEL_ITTNOTIFY_.*|CCL_.*|LOCAL_WORLD_SIZE|LOCAL_RANK|RUNNER_JOB"

@@ -30,12 +30,13 @@ DISTRIBUTIONS = (
     "numpy",
     "intel-openmp",
 )
-# What some builds have and others don't -> the file in torch's folder that shows it.
+# What some builds have and others don't -> the file in torch's folder that shows it, and a text that it must hold.
 _PARTS = {
-    "torchscript": "jit/_trace.py",
-    "pt2e": "ao/quantization/quantize_pt2e.py",
-    "fx": "ao/quantization/quantize_fx.py",
-    "xeon": "backends/xeon/run_cpu.py",
+    "torchscript": ("jit/_trace.py", ""),
+    "pt2e": ("ao/quantization/quantize_pt2e.py", ""),
+    "fx": ("ao/quantization/quantize_fx.py", ""),
+    "xeon": ("backends/xeon/run_cpu.py", ""),
+    "fp32_precision": ("backends/mkldnn/__init__.py", "fp32_precision"),
 }
 
 
@@ -60,7 +61,8 @@ class TorchBuild:
     git: str | None
     """The git commit that torch was built from."""
     parts: tuple[str, ...]
-    """Which parts it has of those that some builds lack: ``torchscript``, ``pt2e``, ``fx``, ``xeon``."""
+    """Which parts it has of those that some builds lack: ``torchscript``, ``pt2e``, ``fx``, ``xeon``, and
+    ``fp32_precision``, a setting for each kind of float32 operation."""
     distributions: Mapping[str, str]
     """Distribution -> its version."""
     hashes: Mapping[str, str]
@@ -101,7 +103,11 @@ def read(path: Sequence[str], python: str = sys.executable) -> TorchBuild:
         is_in_user_site=bool(site.ENABLE_USER_SITE and folder and str(folder).startswith(_user_site())),
         torch=_assigned("__version__", text),
         git=_assigned("git_version", text),
-        parts=tuple(name for name, file in _PARTS.items() if folder and (folder / file).exists()),
+        parts=tuple(
+            name
+            for name, (file, held) in _PARTS.items()
+            if folder and (folder / file).exists() and held in _text(folder / file)
+        ),
         distributions=distributions,
         hashes=hashes,
     )

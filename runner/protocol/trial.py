@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 
 from runner.protocol.stored import Count
 
-# History: 1 = first version; 2 = the hash of the weights.
-FORMAT = 2
+# History: 1 = first version; 2 = the hash of the weights; 3 = the inputs of linear layers.
+FORMAT = 3
 
 # A job file and what is found out with it, by the number of the job in the folder of the trial.
 JOB_FILE, TRIAL_FILE, REFERENCE_FILE = "job-{}.json", "trial-{}.json", "reference-{}.pt"
@@ -22,6 +22,9 @@ class Trial:
     """Why it can't be measured, in one sentence; None if it can."""
     has_images: bool = True
     """Whether an operator on images ran, or an input has four dimensions: without any, memory formats mean nothing."""
+    linear_inputs: Sequence[Count] | None = None
+    """The numbers of inputs that its linear layers have, each once, on which recipes that quantize them depend; None if
+    nobody has looked."""
     sequence_length: Count | None = None
     """The tokens per sequence that it takes where the cell names none; None if the cell does, or it has none."""
     weights: str = ""

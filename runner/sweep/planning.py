@@ -22,7 +22,7 @@ from runner.launch.placement import UnplaceableError
 from runner.machine import torch_builds
 from runner.machine.installation import search_options
 from runner.matrix.rules import check_rule, combinations, distinguishing_axes, matches
-from runner.matrix.support import why_not_in_its_memory_format
+from runner.matrix.support import why_not_in_its_memory_format, why_not_in_its_precision
 from runner.protocol.cell import MAIN_AXES, Cell
 from runner.protocol.errors import RunnerError
 from runner.protocol.trial import Trial
@@ -201,6 +201,8 @@ def _apply_trials(matrix: Matrix, trials: Mapping[str, Trial]) -> None:
     for planned in cells:
         trial, cell = trials.get(planned.candidate.key, Trial()), planned.cell
         reason = why_not_in_its_memory_format(cell, trial.has_images)
+        if reason is None and trial.linear_inputs is not None:
+            reason = why_not_in_its_precision(cell, trial.linear_inputs)
         if trial.problem is not None:
             problem = f"model={cell.model.name}: {trial.problem}"
             problems[problem] = None

@@ -27,6 +27,12 @@ def _mallctl(file: str, name: str, kind: Any) -> Any:
     return value.value.decode() if isinstance(value.value, bytes) else value.value
 
 
+def _numeric_property(file: str, name: str) -> int | None:
+    """A number as gperftools' tcmalloc reports it (malloc_extension_c.h); None if this file does not know it."""
+    ask, value = function_in(file, "MallocExtension_GetNumericProperty"), ctypes.c_size_t()
+    return value.value if ask is not None and ask(name.encode(), ctypes.byref(value)) else None
+
+
 def _text_of(file: str, symbol: str) -> str | None:
     """What a function of this file without arguments, or with pointers that may be null, returns as a text."""
     call = function_in(file, symbol)
@@ -39,9 +45,7 @@ def _text_of(file: str, symbol: str) -> str | None:
 
 def _tcmalloc_version(file: str) -> str | None:
     """The version of gperftools' tcmalloc, if it also counts the bytes it handed out (malloc_extension_c.h)."""
-    ask = function_in(file, "MallocExtension_GetNumericProperty")
-    value = ctypes.c_size_t()
-    if ask is None or not ask(b"generic.current_allocated_bytes", ctypes.byref(value)) or not value.value:
+    if not _numeric_property(file, "generic.current_allocated_bytes"):
         return None
     return _text_of(file, "tc_version") or "unknown"
 
@@ -83,6 +87,9 @@ _JEMALLOC_SETTINGS: dict[str, Any] = {
 }
 
 
+_TCMALLOC_SETTINGS = ("tcmalloc.max_total_thread_cache_bytes", "tcmalloc.aggressive_memory_decommit")
+
+
 _MALLINFO = (
     "arena", "ordblks", "smblks", "hblks", "hblkhd", "usmblks", "fsmblks", "uordblks", "fordblks", "keepcost",
 )  # fmt: skip
@@ -105,18 +112,24 @@ class _Mallinfo(ctypes.Structure):
 _LARGE_BLOCK_BYTES = 2 << 30
 
 
-def _glibc_maps_large_blocks() -> bool | None:
-    """Whether glibc serves a large block by a fresh mmap (its default) or from the heap (tuned): tried, not read.
-
-    None when it can't be tried (no mallinfo, no address space).
-    """
+def _mallinfo() -> Any:
+    """The function that tells what glibc's malloc has given out; None if there is none."""
     libc = ctypes.CDLL(None)
     for name, kind in (("mallinfo2", _Mallinfo2), ("mallinfo", _Mallinfo)):
         info = getattr(libc, name, None)
         if info is not None:
             info.restype = kind
-            break
-    else:
+            return info
+    return None
+
+
+def _glibc_maps_large_blocks() -> bool | None:
+    """Whether glibc serves a large block by a fresh mmap (its default) or from the heap (tuned): tried, not read.
+
+    None when it can't be tried (no mallinfo, no address space).
+    """
+    libc, info = ctypes.CDLL(None), _mallinfo()
+    if info is None:
         return None
     libc.malloc.restype = ctypes.c_void_p
     libc.malloc.argtypes = [ctypes.c_size_t]
@@ -130,6 +143,39 @@ def _glibc_maps_large_blocks() -> bool | None:
     return bool(mapped)
 
 
+# Small enough that glibc takes it from its heap or from a mapping, as it likes, and that mallinfo's counts hold it.
+_TENSOR_BYTES = 8 << 20
+
+
+def _owns_tensors(file: str, name: str) -> bool | None:
+    """Whether the storage of a new tensor is an allocator's own, as the allocator itself says it.
+
+    Args:
+        file: the file that owns malloc. name: the allocator that it is.
+    """
+    import torch  # here, because an allocator can be asked who it is without it
+
+    info = _mallinfo() if name == "glibc" else None
+    before = info().uordblks + info().hblkhd if info else 0
+    tensor = torch.empty(_TENSOR_BYTES, dtype=torch.uint8)
+    address = ctypes.c_void_p(tensor.data_ptr())
+    if info:
+        return bool(info().uordblks + info().hblkhd - before >= _TENSOR_BYTES)
+    if name == "jemalloc":
+        # arenas.lookup takes a pointer and gives the arena that it belongs to; it refuses those of others.
+        arena, size = ctypes.c_uint(), ctypes.c_size_t(ctypes.sizeof(ctypes.c_uint))
+        call, own = function_in(file, "mallctl"), ctypes.c_size_t(ctypes.sizeof(address))
+        return not call(b"arenas.lookup", ctypes.byref(arena), ctypes.byref(size), ctypes.byref(address), own)
+    if name == "tcmalloc":
+        call = function_in(file, "MallocExtension_GetOwnership")  # 1: kOwned
+        return None if call is None else call(address) == 1
+    call = function_in(file, "mi_is_in_heap_region")
+    if call is None:
+        return None
+    call.restype = ctypes.c_bool
+    return bool(call(address))
+
+
 def observe() -> AllocatorEvidence:
     """Which allocator is live in this process. It tries a large block, so call it after the timed loop."""
     malloc = owner("malloc")
@@ -137,6 +183,10 @@ def observe() -> AllocatorEvidence:
     settings = None
     if malloc is not None and answers["jemalloc"] is not None:
         settings = {name: _mallctl(malloc, name, kind) for name, kind in _JEMALLOC_SETTINGS.items()}
+    thread_caches = None
+    if malloc is not None and answers["tcmalloc"] is not None:
+        thread_caches = {name: _numeric_property(malloc, name) for name in _TCMALLOC_SETTINGS}
+    answering = [name for name, version in answers.items() if version is not None]
     maps = Path("/proc/self/maps").read_text()
     return AllocatorEvidence(
         malloc=malloc,
@@ -144,6 +194,8 @@ def observe() -> AllocatorEvidence:
         posix_memalign=owner("posix_memalign"),
         answers=answers,
         jemalloc=settings,
+        tcmalloc=thread_caches,
+        owns_tensors=_owns_tensors(malloc, answering[0]) if malloc is not None and len(answering) == 1 else None,
         glibc_maps_large_blocks=_glibc_maps_large_blocks() if answers.get("glibc") else None,
         mapped=sorted(set(re.findall(r"/\S*lib(?:tcmalloc|jemalloc|mimalloc)\S*", maps))),
     )

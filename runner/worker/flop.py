@@ -14,6 +14,7 @@ Shape = Sequence[int]
 # Operator, without namespace and overload -> the places of the two factors among its arguments.
 _PRODUCTS = {
     "mm": (0, 1),
+    "_int_mm": (0, 1),
     "bmm": (0, 1),
     "matmul": (0, 1),
     "addmm": (1, 2),
@@ -21,6 +22,8 @@ _PRODUCTS = {
     "baddbmm": (1, 2),
     "_addmm_activation": (1, 2),
 }
+# The weights of these have the outputs first.
+_LINEARS = ("linear", "_weight_int8pack_mm")
 _CONVOLUTIONS = ("conv1d", "conv2d", "conv3d", "convolution", "_convolution", "mkldnn_convolution")
 _TRANSPOSED = ("conv_transpose1d", "conv_transpose2d", "conv_transpose3d")
 _ATTENTION = ("scaled_dot_product_attention", "_scaled_dot_product_flash_attention_for_cpu")
@@ -43,7 +46,7 @@ def of_operator(name: str, shapes: Sequence[Shape], output: Shape | None = None)
         if operator in _PRODUCTS:
             left, right = (shapes[place] for place in _PRODUCTS[operator])
             return _product(left, right)
-        if operator == "linear":
+        if operator in _LINEARS:
             inputs, weights = shapes[:2]
             return 2.0 * math.prod(inputs) * weights[0] if inputs[-1] == weights[1] else None
         if operator in _ATTENTION:

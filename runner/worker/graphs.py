@@ -22,6 +22,7 @@ import torch
 from torch import nn
 
 from runner.protocol.cell import Cell
+from runner.worker import autocast
 from runner.worker.call import Call
 
 
@@ -129,8 +130,8 @@ def _torchscript(cell: Cell, module: nn.Module, call: Call, making: Making) -> n
     example: dict[str, Any] = (
         {"example_inputs": call.args} if not call.kwargs else {"example_kwarg_inputs": dict(call.kwargs)}
     )
-    with _noting_tracer_warnings(making.notes):
-        traced = torch.jit.trace(module, strict=False, check_trace=False, **example)
+    with _noting_tracer_warnings(making.notes), autocast.to_trace(module) as to_trace:
+        traced = torch.jit.trace(to_trace, strict=False, check_trace=False, **example)
     frozen: nn.Module = torch.jit.freeze(traced.eval())
     return frozen
 

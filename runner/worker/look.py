@@ -25,7 +25,9 @@ from runner.worker import chrome_trace, flop
 from runner.worker.measure import time_iterations
 
 # Operators that do the arithmetic of a model; the others move data, allocate or add up.
-_COMPUTE = re.compile(r"conv|linear|addmm|baddbmm|matmul|::mm\b|::bmm\b|attention|MKLSGEMM|gemm|lstm|::gru|rnn_", re.I)
+_COMPUTE = re.compile(
+    r"conv|linear|addmm|baddbmm|matmul|::mm\b|_mm\b|_mm_for_cpu\b|::bmm\b|attention|MKLSGEMM|gemm|lstm|::gru|rnn_", re.I
+)
 # Operators on images: their inputs have the memory format of the activations.
 _IMAGE = re.compile(r"conv|pool|batch_norm|relu|upsample", re.I)
 # Preparations have names like those of operators that compute.
@@ -53,8 +55,9 @@ def is_on_images(name: str) -> bool:
     return bool(_IMAGE.search(name)) and not _NOT_COMPUTE.search(name)
 
 
-# A partition of IPEX's int8 graph is named after what it replaces: dequantizing both operands, then the operator.
-_INT8_PARTITION = "dequantize+dequantize+"
+# Operators that compute in int8, whatever they are given: partitions of IPEX's int8 graph, with the names of what they
+# replace (dequantizing both operands, then the operator), and linears that quantize a float32 activation themselves.
+_INT8 = ("dequantize+dequantize+", "quantized::linear_dynamic", "quantized::linear_relu_dynamic")
 
 
 def layout(dims: Sequence[int], strides: Sequence[int]) -> str:
@@ -154,7 +157,7 @@ def operators(step: Callable[[], object]) -> OperatorEvidence:
         dtype, form = _first_tensor(event.get("args", {}))
         if not dtype and "sgemm" in event["name"].lower():
             dtype = "float32"  # the s in MKL's sgemm
-        key = (event["name"], "int8" if event["name"].startswith(_INT8_PARTITION) else dtype, form)
+        key = (event["name"], "int8" if event["name"].startswith(_INT8) else dtype, form)
         rows.setdefault(key, _Calls()).add(event)
     return OperatorEvidence(
         compute=[

@@ -1,22 +1,38 @@
-"""Static int8 quantization after training: which recipe turns which model into int8 kernels.
+"""Quantization after training: which recipe turns which model into one that holds or computes integers.
 
-Each recipe observes the model on calibration inputs and returns a module whose convolutions and linears compute in
-int8. The choice depends only on the cell and on whether the model can be traced; it is recorded, never guessed
+Static int8 observes the model on calibration inputs; convolutions and linears then compute in int8. Dynamic int8 is for
+linears, which quantize what they are given. Of weight-only recipes the linears' weights alone are integers. The choice
+depends only on the cell, on what is installed and on whether the model can be traced; it is recorded, never guessed
 afterwards.
 """
 
 from __future__ import annotations
 
+import enum
 import importlib
+import importlib.util
+import re
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from importlib import metadata
 from typing import Any
 
 import torch
 from torch import nn
 
+from runner.protocol.cell import GROUPS, Cell
 from runner.worker.call import Call, flat
+
+# A recipe takes a module, a call of it and calls to calibrate it with; it returns the module with the recipe's name.
+Recipe = Callable[[nn.Module, Call, Sequence[Call]], tuple[nn.Module, str]]
+
+# Precision -> the kinds of layers that its recipes quantize.
+KINDS: dict[str, tuple[type[nn.Module], ...]] = {
+    "int8": (nn.Conv2d, nn.Linear),
+    "int8_dynamic": (nn.Linear,),
+    "int8_weight": (nn.Linear,),
+    "int4_weight": (nn.Linear,),
+}
 
 
 def calibrate(module: nn.Module, calibration: Sequence[Call]) -> None:
@@ -25,15 +41,47 @@ def calibrate(module: nn.Module, calibration: Sequence[Call]) -> None:
         call(module)
 
 
-def ipex_static(module: nn.Module, call: Call, calibration: Sequence[Call]) -> tuple[nn.Module, str]:
-    """IPEX's recipe: prepare, calibrate, convert. Computes in int8 only once it is traced and frozen."""
-    import intel_extension_for_pytorch as ipex
+def _ipex(mapping: Any, module: nn.Module, call: Call, calibration: Sequence[Call] = ()) -> nn.Module:
+    """What IPEX makes of a module by a mapping of its own: prepare, calibrate, convert."""
     from intel_extension_for_pytorch.quantization import convert, prepare
 
-    recipe = ipex.quantization.default_static_qconfig_mapping
-    prepared = prepare(module, recipe, example_inputs=call.positional(module), inplace=False)
+    prepared = prepare(module, mapping, example_inputs=call.positional(module), inplace=False)
     calibrate(prepared, calibration)
-    return convert(prepared), "ipex static"
+    converted: nn.Module = convert(prepared)
+    return converted
+
+
+def ipex_static(module: nn.Module, call: Call, calibration: Sequence[Call]) -> tuple[nn.Module, str]:
+    """IPEX's recipe for static int8. Computes in int8 only once it is traced and frozen."""
+    import intel_extension_for_pytorch as ipex
+
+    mapping = ipex.quantization.default_static_qconfig_mapping
+    return _ipex(mapping, module, call, calibration), "ipex static"
+
+
+def ipex_dynamic(module: nn.Module, call: Call, calibration: Sequence[Call]) -> tuple[nn.Module, str]:
+    """IPEX's recipe for dynamic int8: linears of torch.ao's class, whose kernel is PyTorch's."""
+    import intel_extension_for_pytorch as ipex
+
+    return _ipex(ipex.quantization.default_dynamic_qconfig_mapping, module, call), "ipex dynamic"
+
+
+def ipex_int8_weight(module: nn.Module, call: Call, calibration: Sequence[Call]) -> tuple[nn.Module, str]:
+    """IPEX's recipe for int8 weights, one scale per output."""
+    import intel_extension_for_pytorch as ipex
+
+    tools = ipex.quantization
+    mapping = tools.get_weight_only_quant_qconfig_mapping(weight_dtype=tools.WoqWeightDtype.INT8)
+    return _ipex(mapping, module, call), "ipex weight-only int8"
+
+
+def ipex_int4_weight(module: nn.Module, call: Call, calibration: Sequence[Call]) -> tuple[nn.Module, str]:
+    """IPEX's recipe for int4 weights, one scale per group of inputs."""
+    import intel_extension_for_pytorch as ipex
+
+    tools, group = ipex.quantization, group_size(module)
+    mapping = tools.get_weight_only_quant_qconfig_mapping(weight_dtype=tools.WoqWeightDtype.INT4, group_size=group)
+    return _ipex(mapping, module, call), f"ipex weight-only int4, groups of {group}"
 
 
 def fx_static(module: nn.Module, call: Call, calibration: Sequence[Call]) -> tuple[nn.Module, str]:
@@ -68,6 +116,16 @@ def module_static(module: nn.Module, call: Call, calibration: Sequence[Call]) ->
 
 
 def pt2e_static(module: nn.Module, call: Call, calibration: Sequence[Call]) -> tuple[nn.Module, str]:
+    """PyTorch 2 export quantization for inductor, static."""
+    return _pt2e(module, call, calibration, is_dynamic=False)
+
+
+def pt2e_dynamic(module: nn.Module, call: Call, calibration: Sequence[Call]) -> tuple[nn.Module, str]:
+    """PyTorch 2 export quantization for inductor, dynamic: its observers want to see a call, whichever."""
+    return _pt2e(module, call, [call], is_dynamic=True)
+
+
+def _pt2e(module: nn.Module, call: Call, calibration: Sequence[Call], is_dynamic: bool) -> tuple[nn.Module, str]:
     """PyTorch 2 export quantization for inductor (X86InductorQuantizer).
 
     ``strict=True``: without it the quantizer of torch 2.8 finds no pattern and fp32 would run.
@@ -90,30 +148,128 @@ def pt2e_static(module: nn.Module, call: Call, calibration: Sequence[Call]) -> t
         recipe = f"torchao {metadata.version('torchao')} PT2E"
     exported: Any = export(module, call.args, kwargs=dict(call.kwargs or {}), strict=True).module()
     quantizer = x86.X86InductorQuantizer()
-    quantizer.set_global(x86.get_default_x86_inductor_quantization_config())
+    config = x86.get_default_x86_inductor_quantization_config(is_dynamic=is_dynamic)
+    if is_dynamic:
+        # Inductor has no kernel for other layers: it would quantize what they are given and compute in float32.
+        quantizer.set_module_type_qconfig(nn.Linear, config)
+    else:
+        quantizer.set_global(config)
     prepared = tools.prepare_pt2e(exported, quantizer)
     calibrate(prepared, calibration)
     converted = tools.convert_pt2e(prepared)
     move_to_eval(converted)
-    return converted, recipe
+    return converted, f"{recipe} dynamic" if is_dynamic else recipe
 
 
-def static(
-    module: nn.Module, call: Call, calibration: Sequence[Call], ipex: bool, compiled: bool
-) -> tuple[nn.Module, str]:
-    """The module in int8 and the name of the recipe that made it so."""
-    if ipex:
-        return ipex_static(module, call, calibration)
+def _torchao(module: nn.Module, place: str, config: str, **settings: Any) -> tuple[nn.Module, str]:
+    """A module whose linears one of torchao's configurations has quantized in place, with the recipe's name."""
+    tools: Any = importlib.import_module("torchao.quantization")
+    make: Any = getattr(importlib.import_module(place), config)
+    # It would set options of inductor's, the cache of compiled graphs among them, without which every job begins.
+    tools.quantize_(module, make(**settings, set_inductor_config=False))
+    return module, f"torchao {metadata.version('torchao')} {config}"
+
+
+def _has_torchao() -> bool:
+    return importlib.util.find_spec("torchao") is not None
+
+
+def torchao_dynamic(module: nn.Module, call: Call, calibration: Sequence[Call]) -> tuple[nn.Module, str]:
+    """torchao's recipe for dynamic int8, which is made for torch.compile: a scale for each row of activations."""
+    return _torchao(module, "torchao.quantization", "Int8DynamicActivationInt8WeightConfig")
+
+
+def torchao_int8_weight(module: nn.Module, call: Call, calibration: Sequence[Call]) -> tuple[nn.Module, str]:
+    """torchao's recipe for int8 weights, one scale per output. Only inductor has a kernel that reads them so."""
+    return _torchao(module, "torchao.quantization", "Int8WeightOnlyConfig")
+
+
+def torchao_int4_weight(module: nn.Module, call: Call, calibration: Sequence[Call]) -> tuple[nn.Module, str]:
+    """torchao's recipe for int4 weights on a CPU, one scale per group of inputs; the stable one is for GPUs."""
+    group = group_size(module)
+    place, config = "torchao.prototype.quantization.int4", "PrototypeInt4WeightOnlyConfig"
+    module, recipe = _torchao(module, place, config, group_size=group)
+    return module, f"{recipe}, groups of {group}"
+
+
+def group_size(module: nn.Module) -> int:
+    """Inputs per scale: as many as recipes take by default, or as few as every linear can be divided into."""
+    inputs = [child.in_features for child in module.modules() if isinstance(child, nn.Linear)]
+    return next((size for size in GROUPS if all(number % size == 0 for number in inputs)), GROUPS[0])
+
+
+def module_dynamic(module: nn.Module, call: Call, calibration: Sequence[Call]) -> tuple[nn.Module, str]:
+    """PyTorch's eager mode for dynamic int8: linears that quantize what they are given, one scale for all of it."""
+    from torch.ao.quantization import quantize_dynamic
+
+    return quantize_dynamic(module, {nn.Linear}, dtype=torch.qint8), "torch.ao quantize_dynamic"
+
+
+def parts(module: nn.Module) -> dict[str, int]:
+    """What a recipe has put into a module, by its name: see PrecisionEvidence.quantized."""
+    names = [*_quantized_nodes(module)]
+    for child in module.modules():
+        kind = f"{type(child).__module__}.{type(child).__qualname__}"
+        # Quantize and DeQuantize stand between layers, and packed parameters in them.
+        if "quantized" in kind.lower() and not kind.endswith(("uantize", "PackedParams")):
+            dtype = getattr(child, "dtype", None)  # of IPEX's weights
+            names.append(f"{kind} of {dtype.name.lower()}" if isinstance(dtype, enum.Enum) else kind)
+        for weight in child.parameters(recurse=False):
+            if hasattr(weight, "__tensor_flatten__"):
+                inside = [getattr(weight, name) for name in weight.__tensor_flatten__()[0]]
+                largest = max(inside, key=lambda tensor: tensor.numel())
+                is_dynamic = getattr(weight, "act_quant_kwargs", None) is not None
+                name = f"{type(weight).__name__} of {str(largest.dtype).removeprefix('torch.')}"
+                names.append(f"{name}, dynamic" if is_dynamic else name)
+    return {name: names.count(name) for name in sorted(set(names))}
+
+
+_QUANTIZES = re.compile(r"(?<!de)quantize_per")
+
+
+def _quantized_nodes(module: nn.Module) -> Iterator[str]:
+    """The nodes of an exported graph that make integers of what they are given: without an observer there is none."""
+    if isinstance(module, torch.fx.GraphModule):
+        for node in module.graph.nodes:
+            if isinstance(node.target, torch._ops.OpOverload) and _QUANTIZES.search(str(node.target)):
+                # A scale that is computed and no constant.
+                is_dynamic = isinstance(node.args[1], torch.fx.Node) and node.args[1].op == "call_function"
+                yield f"{node.target}, dynamic" if is_dynamic else str(node.target)
+
+
+# Precision -> IPEX's recipe, and torchao's.
+_WEIGHT_ONLY: dict[str, tuple[Recipe, Recipe]] = {
+    "int8_weight": (ipex_int8_weight, torchao_int8_weight),
+    "int4_weight": (ipex_int4_weight, torchao_int4_weight),
+}
+
+
+def quantize(cell: Cell, module: nn.Module, call: Call, calibration: Sequence[Call]) -> tuple[nn.Module, str]:
+    """The module in the cell's precision, which is one with integers, and the name of the recipe that made it so."""
+    recipe = _recipe(cell, module, call)
     with warnings.catch_warnings():
         # torch.ao announces its own future in a dozen warnings per job.
         warnings.simplefilter("ignore", DeprecationWarning)
         warnings.simplefilter("ignore", UserWarning)
         torch.backends.quantized.engine = "x86"
-        if compiled:
-            return pt2e_static(module, call, calibration)
-        if traceable(module, call):
-            return fx_static(module, call, calibration)
-        return module_static(module, call, calibration)
+        return recipe(module, call, calibration)
+
+
+def _recipe(cell: Cell, module: nn.Module, call: Call) -> Recipe:
+    if cell.precision.is_weight_only:
+        recipes = _WEIGHT_ONLY[cell.precision.name]
+        return recipes[0] if cell.ipex == "on" else recipes[1]
+    if cell.precision.name == "int8_dynamic":
+        if cell.ipex == "on":
+            return ipex_dynamic
+        if not cell.graph.is_inductor:
+            return module_dynamic
+        return torchao_dynamic if _has_torchao() else pt2e_dynamic
+    if cell.ipex == "on":
+        return ipex_static
+    if cell.graph.is_inductor:
+        return pt2e_static
+    return fx_static if traceable(module, call) else module_static
 
 
 def traceable(module: nn.Module, call: Call) -> bool:

@@ -7,15 +7,24 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 from torch import nn
 
 from runner.protocol.jobfile import JobSpec
-from runner.worker import graphs, quantize
+from runner.worker import autocast, graphs, quantize
 from runner.worker.call import Call
 
-DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+# The dtype to which weights and inputs are cast; with other precisions they stay in float32.
+DTYPES = {
+    "fp32": torch.float32,
+    "bf16": torch.bfloat16,
+    "fp16": torch.float16,
+    # The kernels that read such weights take activations in it.
+    "int8_weight": torch.bfloat16,
+    "int4_weight": torch.bfloat16,
+}
 
 
 @dataclass
@@ -26,7 +35,12 @@ class Subject:
     call: Call
     eager: nn.Module
     """The module as it was before it became a graph: its parts are still visible."""
-    int8_recipe: str | None = None
+    recipe: str | None = None
+    """What made it compute in its precision; None if tensors were cast and nothing else."""
+    quantized_layers: int = 0
+    """The layers of the kinds that the recipe quantizes, before it was applied."""
+    quantized: dict[str, int] = field(default_factory=dict)
+    """See PrecisionEvidence.quantized."""
     making: graphs.Making = field(default_factory=graphs.Making)
     """What was seen while it became a graph."""
     further: Sequence[Call] = ()
@@ -39,7 +53,7 @@ class Subject:
 
 
 def inputs(spec: JobSpec, call: Call) -> Call:
-    """The call with its tensors in the cell's memory format and dtype; for int8 they stay float32."""
+    """The call with its tensors in the cell's memory format and dtype."""
     dtype = DTYPES.get(spec.cell.precision.name, torch.float32)
 
     def prepared(tensor: torch.Tensor) -> torch.Tensor:
@@ -67,18 +81,37 @@ def _in_channels_last(tensor: torch.Tensor) -> torch.Tensor:
     return tensor.to(memory_format=torch.channels_last) if tensor.dim() == 4 else tensor
 
 
-def _apply_precision(spec: JobSpec, subject: Subject, calibration: Sequence[Call]) -> None:
-    if spec.cell.precision.name == "int8":
-        calibration = [inputs(spec, call) for call in calibration]
-        subject.module, subject.int8_recipe = quantize.static(
-            subject.module, subject.call, calibration, spec.cell.ipex == "on", spec.cell.graph.is_inductor
-        )
+def _apply_fp32_math(spec: JobSpec) -> None:
+    """Allow bfloat16 inside float32 arithmetic, in each library that has a setting for it."""
+    if spec.cell.fp32_math == "highest":
         return
-    dtype = DTYPES[spec.cell.precision.name]
+    mkldnn: Any = torch.backends.mkldnn
+    if hasattr(mkldnn, "conv"):  # torch 2.9 and later
+        mkldnn.conv.fp32_precision = mkldnn.matmul.fp32_precision = "bf16"
+    if spec.cell.ipex == "on":
+        import intel_extension_for_pytorch as ipex
+
+        ipex.set_fp32_math_mode(mode=ipex.FP32MathMode.BF32, device="cpu")
+
+
+def _apply_precision(spec: JobSpec, subject: Subject, calibration: Sequence[Call]) -> None:
+    dtype = DTYPES.get(spec.cell.precision.name, torch.float32)
     if dtype != torch.float32:
         subject.module = subject.module.to(dtype)
+    if spec.cell.precision.is_quantized:
+        kinds = quantize.KINDS[spec.cell.precision.name]
+        subject.quantized_layers = sum(isinstance(child, kinds) for child in subject.module.modules())
+        calibration = [inputs(spec, call) for call in calibration]
+        subject.module, subject.recipe = quantize.quantize(spec.cell, subject.module, subject.call, calibration)
+        subject.quantized = quantize.parts(subject.module)
+        return
+    is_autocast = spec.cell.precision.name == "bf16_autocast"
     if spec.cell.ipex == "on":
-        subject.module = _ipex_optimize(subject.module, subject.call, dtype, spec.cell.graph.is_inductor)
+        # As IPEX documents it: the float32 weights that it packs can't be cast any more.
+        packed = torch.bfloat16 if is_autocast else dtype
+        subject.module = _ipex_optimize(subject.module, subject.call, packed, spec.cell.graph.is_inductor)
+    if is_autocast:
+        subject.module, subject.recipe = autocast.Autocast(subject.module), autocast.RECIPE
 
 
 def _ipex_optimize(module: nn.Module, call: Call, dtype: torch.dtype, is_compiled: bool) -> nn.Module:
@@ -102,6 +135,7 @@ def transform(spec: JobSpec, module: nn.Module, call: Call, calibration: Sequenc
         calibration: inputs other than ``call``'s, for int8.
     """
     subject = Subject(module.eval(), inputs(spec, call), module)
+    _apply_fp32_math(spec)
     _apply_memory_format(spec, subject)
     _apply_precision(spec, subject, calibration)
     subject.eager = subject.module

@@ -17,6 +17,7 @@ from pathlib import Path
 sys.path[0] = str(Path(__file__).resolve().parents[2])
 
 import torch  # noqa: E402 - the path comes first
+from torch import nn  # noqa: E402
 
 from runner.protocol.jobfile import JobSpec, read_spec  # noqa: E402
 from runner.protocol.stored import write_json  # noqa: E402
@@ -43,6 +44,7 @@ def try_model(spec: JobSpec, reference_file: Path) -> Trial:
             spec = replace(spec, cell=cell)
         module, call = stages.build(spec, cell.seed)
         problem = _batch_problem(spec, call)
+        linear_inputs = sorted({child.in_features for child in module.modules() if isinstance(child, nn.Linear)})
         has_images = any(tensor.dim() == 4 for tensor in call.tensors())
     except Exception as error:
         return Trial(f"it can't be built: {_sentence(error)}")
@@ -56,7 +58,14 @@ def try_model(spec: JobSpec, reference_file: Path) -> Trial:
     if problem:
         return Trial(problem)
     reference.save(outputs, reference_file)
-    return Trial(None, has_images or bool(outputs.image_layouts), cell.sequence_length, outputs.weights, notes)
+    return Trial(
+        None,
+        has_images or bool(outputs.image_layouts),
+        linear_inputs,
+        cell.sequence_length,
+        outputs.weights,
+        notes,
+    )
 
 
 def save_weights(spec: JobSpec) -> Trial:

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from runner.checks import precision
 from runner.checks.gate import check
 from runner.launch import PlacedCell, Placement
 from runner.protocol.cell import Allocator, Graph, Precision
@@ -36,10 +37,10 @@ JEMALLOC_ON = plan(
 PTMALLOC = Allocator("ptmalloc", "glibc", "default", {}, {"glibc_maps_large_blocks": True})
 
 
-def plan_of(ipex: str, memory_format: str, precision: str, graph: str) -> PlacedCell:
+def plan_of(ipex: str, memory_format: str, numbers: str, graph: str) -> PlacedCell:
     base = plan(PTMALLOC, ipex, {})
-    limits = {"least_rel_l2": 1e-4} if precision != "fp32" else {}
-    cell = replace(base.cell, memory_format=memory_format, precision=Precision(precision, limits), graph=Graph(graph))
+    limits = {"least_rel_l2": 1e-4} if numbers != "fp32" else {}
+    cell = replace(base.cell, memory_format=memory_format, precision=Precision(numbers, limits), graph=Graph(graph))
     return replace(base, cell=cell)
 
 
@@ -52,6 +53,9 @@ RECORDED = {
     "freezing": plan_of("off", "channels_last", "fp32", "compile_freezing"),
     "aot": plan_of("off", "channels_last", "fp32", "aot"),
     "ipex_bf16_freezing": plan_of("on", "channels_last", "bf16", "compile_freezing"),
+    "bf16_autocast": plan_of("off", "channels_last", "bf16_autocast", "torchscript"),
+    "int8_dynamic": plan_of("off", "channels_last", "int8_dynamic", "eager"),
+    "ipex_int8_weight": plan_of("on", "channels_last", "int8_weight", "eager"),
     "int8_eager": plan_of("off", "channels_last", "int8", "eager"),
 }
 
@@ -141,9 +145,76 @@ def test_only_an_fp32_cell_must_compute_in_all_of_float32_in_onednn() -> None:
     assert axes_of("ptmalloc_off", "onednn", "fpmath", value={"bf16": 0.01}) == {"precision"}
 
 
+def test_bf16_math_that_no_kernel_was_allowed_fails() -> None:
+    asked = replace(RECORDED["ptmalloc_off"].cell, fp32_math="bf16")
+    placed = replace(RECORDED["ptmalloc_off"], cell=asked)
+    data = data_of("ptmalloc_off")
+    data["quality"]["rel_l2"] = 2e-3
+    data["float32_settings"] = {PRODUCTS: "bf16", "torch.backends.mkldnn.conv.fp32_precision": "bf16"}
+    [mismatch] = check(placed, proof_of(data))
+    assert str(mismatch).startswith("fp32_math: asked for attr-fpmath:bf16 in oneDNN's primitives, found it in 0%")
+    data["onednn"]["fpmath"] = {"bf16": 1.0}
+    assert check(placed, proof_of(data)) == ()
+    data["quality"]["rel_l2"] = 3e-7
+    assert [m.axis for m in check(placed, proof_of(data))] == ["precision"]
+
+
 def test_an_error_as_small_as_fp32s_is_no_lower_precision() -> None:
     assert axes_of("bf16_compile", "quality", "rel_l2", value=3e-7) == {"precision"}
     assert axes_of("int8_eager", "quality", "rel_l2", value=0.0) == {"precision"}
+
+
+@pytest.mark.parametrize("name", ["int8_eager", "int8_dynamic", "ipex_int8_weight"])
+def test_a_recipe_that_quantized_nothing_fails_by_its_name(name: str) -> None:
+    [mismatch] = check(RECORDED[name], tampered(name, "precision", "quantized", value={}))
+    recipe = data_of(name)["precision"]["recipe"]
+    assert str(mismatch).startswith("precision: asked for layers quantized for int8")
+    assert f"in the model), found none by {recipe}; the recipe found nothing that it quantizes" in str(mismatch)
+
+
+FLOAT = [{"name": "aten::addmm", "dtype": "float32", "layout": None, "count": 1, "time_s": 1.0, "flop": None}]
+
+
+def test_dynamic_int8_without_an_int8_kernel_fails_whatever_its_error() -> None:
+    assert axes_of("int8_dynamic", "operators", "compute", value=FLOAT) == {"precision"}
+    assert axes_of("int8_dynamic", "operators", value=None) == {"precision"}
+    # One kernel does not compute three layers.
+    assert axes_of("int8_dynamic", "precision", "quantized", value={"dynamic.Linear": 3}) == {"precision"}
+
+
+def test_weights_that_a_graph_has_turned_back_into_floats_fail_and_those_dequantized_in_eager_are_a_note() -> None:
+    data = data_of("ipex_int8_weight")
+    assert list(precision.notes(RECORDED["ipex_int8_weight"], proof_of(data))) == []
+    for operator in data["operators"]["compute"]:
+        operator["name"] = "aten::mm"
+    assert check(RECORDED["ipex_int8_weight"], proof_of(data)) == ()
+    [note] = precision.notes(RECORDED["ipex_int8_weight"], proof_of(data))
+    assert note.startswith("the weights are dequantized in every iteration (ipex weight-only int8): no kernel of eager")
+    data["graph"] |= {"kind": "torchscript", "frozen": True, "nodes": {"aten::mm": 1}}
+    script = replace(RECORDED["ipex_int8_weight"].cell, graph=Graph("torchscript"))
+    [mismatch] = check(replace(RECORDED["ipex_int8_weight"], cell=script), proof_of(data))
+    assert str(mismatch).startswith("precision: asked for kernels that read the weights of int8_weight, found no such")
+
+
+def test_weights_of_another_width_are_another_precision() -> None:
+    cell = replace(RECORDED["ipex_int8_weight"].cell, precision=Precision("int4_weight", {"least_rel_l2": 1e-4}))
+    [mismatch] = check(replace(RECORDED["ipex_int8_weight"], cell=cell), proof_of(data_of("ipex_int8_weight")))
+    assert str(mismatch).startswith(
+        "precision: asked for layers quantized for int4_weight (1 in the model), found none"
+    )
+
+
+def test_layers_that_a_recipe_left_are_a_note() -> None:
+    proof = tampered("ipex_int8_weight", "precision", "layers", value=3)
+    [note] = precision.notes(RECORDED["ipex_int8_weight"], proof)
+    assert note == "2 of 3 linear layers were not quantized (ipex weight-only int8)"
+
+
+def test_autocast_that_casts_nothing_or_runs_on_other_weights_fails() -> None:
+    assert axes_of("bf16_autocast", "operators", "compute", value=FLOAT) == {"precision"}
+    assert axes_of("bf16_autocast", "onednn", "dtypes", value={"float32": 1.0}) == {"precision"}
+    assert axes_of("bf16_autocast", "tensors", "weights", "dtypes", value={"bfloat16": 8}) == {"precision"}
+    assert axes_of("bf16_autocast", "tensors", "inputs", "dtypes", value={"bfloat16": 1}) == {"precision"}
 
 
 def test_a_lower_precision_that_nothing_shows_fails() -> None:
@@ -266,6 +337,8 @@ TAMPERED: list[tuple[str, tuple[str, ...], Any]] = [
     ("allocator", ("allocator", "jemalloc", "opt.metadata_thp"), "disabled"),
     ("allocator", ("allocator", "jemalloc"), None),
     ("allocator", ("allocator", "answers"), {}),
+    ("allocator", ("allocator", "owns_tensors"), False),
+    ("allocator", ("allocator", "owns_tensors"), None),
     ("allocator", ("allocator", "answers", "jemalloc"), None),
     ("allocator", ("allocator", "answers", "tcmalloc"), "gperftools 2.10"),
     ("allocator", ("allocator", "jemalloc", "background_thread"), False),
@@ -351,7 +424,7 @@ def test_what_was_not_observed_is_not_assumed(axis: str, name: str, path: tuple[
 
 OPEN = {
     "answers", "dtypes", "environment", "float32_settings", "image_layouts", "inherited", "jemalloc", "memory_formats",
-    "modules_by_type", "packages", "process_state", "reference_layouts",
+    "modules_by_type", "packages", "process_state", "quantized", "reference_layouts", "tcmalloc",
 }  # fmt: skip
 
 

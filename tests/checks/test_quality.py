@@ -10,14 +10,17 @@ from typing import Any
 
 import pytest
 import torch
+import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
 from runner.checks.quality import judge
+from runner.protocol.cell import OF_BF16, Precision
 from runner.protocol.evidence import Quality
 from runner.protocol.verdicts import QualityVerdict
 from runner.worker import distance, models, quantize, reference
 from runner.worker.call import Call, flat
+from tests.conftest import CELL, ROOT
 
 TOLERANCE = {"rel_l2": 1e-2, "cosine": 0.999, "top1_match_pct": 90.0}
 GOOD = Quality(
@@ -220,6 +223,16 @@ def test_the_reference_counts_what_computes_and_keeps_inputs_that_the_model_chan
     computed = reference.compute(Changes(), [Call.of(torch.ones(2)), Call.of(torch.ones(2))])
     assert computed.operators == 2
     assert torch.equal(computed.further_inputs[0][0], torch.ones(2))
+
+
+def test_float32_that_may_be_rounded_to_bfloat16_is_held_to_bf16s_tolerance() -> None:
+    assert yaml.safe_load((ROOT / "conf/precision/bf16.yaml").read_text())["tolerance"] == OF_BF16
+    fp32 = Precision("fp32", {"rel_l2": 1e-4, "cosine": 0.9999})
+    assert replace(CELL, precision=fp32, fp32_math="bf16").tolerance == OF_BF16
+    assert replace(CELL, precision=fp32).tolerance == fp32.tolerance
+    # What a person has widened further stays so.
+    wide = replace(CELL, precision=Precision("fp32", {"rel_l2": 0.5}), fp32_math="bf16")
+    assert wide.tolerance == {"rel_l2": 0.5, "least_rel_l2": OF_BF16["least_rel_l2"]}
 
 
 def test_the_reference_is_computed_in_another_process(tmp_path: Path) -> None:

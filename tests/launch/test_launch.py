@@ -59,7 +59,10 @@ def build_at(python: str, ipex: bool = True) -> TorchBuild:
 
 
 def argv_of(tmp_path: Path, cell: Cell, machine: Machine = HERE) -> launch.Command:
-    python = str(folder_with(tmp_path, "libjemalloc.so.2", "libtcmalloc.so.4", "libiomp5.so") / "bin/python")
+    python = str(
+        folder_with(tmp_path, "libjemalloc.so.2", "libtcmalloc.so.4", "libmimalloc.so.2.0", "libiomp5.so")
+        / "bin/python"
+    )
     planned = launch.place_cell(cell, machine, {}, build_at(python))
     return launch.command(planned, Path("/jobs/job.json"), Path("/tmp/private"), {"HOME": "/h"}, "s/c/0")
 
@@ -367,6 +370,18 @@ def test_without_a_launcher_cores_and_preload_are_the_same(tmp_path: Path) -> No
     assert command.argv[:5] == ("numactl", "-C", "0-1", "-m", "0")
     assert command.env["LD_PRELOAD"] == "/tmp/private/lib/libjemalloc.so:/tmp/private/lib/libiomp5.so"
     assert argv_of(tmp_path, cell, replace(HERE, task_manager="taskset")).argv[:3] == ("taskset", "-c", "0-1")
+
+
+@pytest.mark.parametrize(
+    ("launcher", "asked"),
+    [("ipexrun", "--memory-allocator default"), ("xeon", "--use-default-allocator"), ("none", "")],
+)
+def test_an_allocator_that_no_launcher_knows_is_preloaded_beside_it(tmp_path: Path, launcher: str, asked: str) -> None:
+    mimalloc = Allocator("mimalloc", "mimalloc", "preload", {}, {})
+    command = argv_of(tmp_path, replace(CELL, allocator=mimalloc, launcher=Launcher(launcher, False, "auto")))
+    assert asked in " ".join(command.argv)
+    assert command.env["LD_PRELOAD"] == "/tmp/private/lib/libmimalloc.so"
+    assert command.links == {Path(command.env["LD_PRELOAD"]): (tmp_path / "lib/libmimalloc.so.2.0").resolve()}
 
 
 def test_fewer_threads_than_cores_are_asked_for_explicitly(tmp_path: Path) -> None:

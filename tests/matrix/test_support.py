@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from runner.matrix.support import build_lacks, why_not, why_not_in_its_memory_format
+from runner.matrix.support import build_lacks, why_not, why_not_in_its_memory_format, why_not_in_its_precision
 from runner.protocol.cell import Cell, Graph, Launcher, Precision, Scenario, Torch
 from runner.protocol.torch_build import TorchBuild
 from tests.conftest import CELL
@@ -46,6 +46,9 @@ IMPOSSIBLE: list[tuple[dict[str, Any], str]] = [
     ),
     ({"ipex": "on", "graph": AOT, "memory_format": "channels_last"}, "would leave IPEX out"),
     ({"graph": Graph("eager", compile_cache="warm")}, "inductor compiles nothing"),
+    ({"precision": precision("int8_dynamic"), "ipex": "on", "graph": COMPILE}, "torch.compile can't trace"),
+    ({"precision": precision("int8_weight"), "graph": SCRIPT}, "torch.jit.freeze makes bfloat16 constants"),
+    ({"precision": BF16, "fp32_math": "bf16"}, "it is for what computes in float32"),
     ({"instances": 2, "launcher": Launcher("none", False, "auto")}, "one process"),
 ]
 
@@ -67,10 +70,33 @@ def test_what_can_not_work_is_refused_with_its_reason(change: dict[str, Any], re
         {"ipex": "on", "graph": COMPILE, "memory_format": "channels_last"},
         {"ipex": "on", "graph": FREEZING, "memory_format": "channels_last"},
         {"graph": AOT, "memory_format": "channels_last"},
+        {"precision": precision("bf16_autocast")},
+        {"precision": precision("int8_dynamic"), "graph": SCRIPT},
+        {"precision": precision("int8_weight"), "ipex": "on", "graph": SCRIPT},
+        {"precision": precision("int4_weight"), "graph": SCRIPT},
     ],
 )
 def test_what_can_work_is_let_through(change: dict[str, Any]) -> None:
     assert first_reason(replace(CELL, **change)) is None
+
+
+@pytest.mark.parametrize(
+    ("name", "linear_inputs", "reason"),
+    [
+        ("fp32", [], None),
+        ("bf16_autocast", [], None),
+        ("int8", [], None),
+        ("int8_dynamic", [], "model=tiny has no linear layer, and its recipes quantize no other"),
+        ("int8_weight", [16], None),
+        ("int4_weight", [16, 40], "scales are for 32 inputs or more"),
+        ("int4_weight", [16, 64], None),
+    ],
+)
+def test_recipes_for_linears_depend_on_those_that_the_model_has(
+    name: str, linear_inputs: list[int], reason: str | None
+) -> None:
+    given = why_not_in_its_precision(replace(CELL, precision=precision(name)), linear_inputs)
+    assert reason in str(given) if reason else given is None
 
 
 def test_memory_formats_mean_nothing_to_a_model_without_images() -> None:
@@ -87,6 +113,7 @@ def test_what_depends_on_the_cpu_is_decided_by_its_flags() -> None:
     assert why_not(half, ZEN4 | {"avx512_fp16"}) is None
     assert "AVX2" in str(why_not(replace(CELL, ipex="on"), frozenset()))
     assert "AVX-512" in str(why_not(replace(CELL, ipex="on", precision=BF16), frozenset({"avx2"})))
+    assert "AVX512-BF16" in str(why_not(replace(CELL, fp32_math="bf16"), frozenset({"avx2"})))
 
 
 UPSTREAM = TorchBuild(
@@ -98,7 +125,10 @@ LACKING: list[tuple[dict[str, Any], str]] = [
     ({"ipex": "on"}, "ipex=on torch=own: that build has no Intel Extension for PyTorch"),
     ({"graph": SCRIPT}, "graph=torchscript torch=own: torch 2.15.0 has no TorchScript any more"),
     ({"precision": INT8, "graph": FREEZING}, "install it with: /up/bin/python -m pip install torchao"),
+    ({"precision": precision("int8_dynamic"), "graph": COMPILE}, "precision=int8_dynamic graph=compile torch=own"),
+    ({"precision": precision("int4_weight")}, "precision=int4_weight graph=eager torch=own: torch 2.15.0 leaves this"),
     ({"precision": INT8}, "precision=int8 graph=eager torch=own: torch 2.15.0 has no FX quantization"),
+    ({"fp32_math": "bf16"}, "fp32_math=bf16 ipex=off torch=own: torch 2.15.0 has no setting for it"),
     ({"launcher": Launcher("xeon")}, "launcher=xeon torch=own: torch 2.15.0 has no launcher"),
     ({"scenario": Scenario("torchserve")}, "scenario=torchserve torch=own: the server runs on the bundled torch"),
 ]
@@ -111,7 +141,7 @@ def test_what_a_build_lacks_is_refused_with_its_reason(change: dict[str, Any], r
 
 def test_what_a_build_has_is_let_through() -> None:
     both = {"torchao": "0.18.0", "intel-extension-for-pytorch": "2.8.0"}
-    richer = replace(UPSTREAM, parts=("torchscript", "fx", "xeon"), distributions=both)
+    richer = replace(UPSTREAM, parts=("torchscript", "fx", "xeon", "fp32_precision"), distributions=both)
     for change, _ in LACKING[:-1]:
         assert build_lacks(replace(ON_UPSTREAM, **change), richer) is None
     assert build_lacks(ON_UPSTREAM, UPSTREAM) is None

@@ -163,6 +163,42 @@ def stays_fp32(batch_size: int) -> Any:
     return _tiny(batch_size)
 
 
+def autocasts_nothing(batch_size: int) -> Any:
+    """torch.autocast that is off."""
+    from runner.worker import autocast
+
+    autocast.Autocast.forward = lambda self, *args, **kwargs: self.inner(*args, **kwargs)  # type: ignore[method-assign]
+    return _tiny(batch_size)
+
+
+def quantizes_nothing(batch_size: int) -> Any:
+    """torch.ao's dynamic recipe that returns what it was given."""
+    from torch.ao import quantization
+
+    quantization.quantize_dynamic = lambda module, *_, **__: module
+    return _tiny(batch_size)
+
+
+def packs_no_weights(batch_size: int) -> Any:
+    """IPEX's weight-only recipe that returns what it was given."""
+    from intel_extension_for_pytorch import quantization
+
+    quantization.convert = lambda module: module
+    quantization.prepare = lambda module, *_, **__: module
+    return _tiny(batch_size)
+
+
+def observes_nothing(batch_size: int) -> Any:
+    """An export that is not strict, in whose graph the quantizer of torch 2.8 finds no pattern."""
+    export = torch.export.export_for_training
+
+    def loosely(*args: Any, **kwargs: Any) -> Any:
+        return export(*args, **{**kwargs, "strict": False})
+
+    torch.export.export_for_training = loosely
+    return _tiny(batch_size)
+
+
 def is_not_compiled(batch_size: int) -> Any:
     """torch.compile that returns what it was given."""
     torch.compile = lambda module, **_: module  # type: ignore[assignment]

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from runner.config.schema import Config
+from runner.protocol.cell import Precision
 from runner.protocol.errors import RunnerError
 from runner.protocol.trial import Trial
 from runner.sweep import planning
@@ -123,6 +124,19 @@ def test_one_model_that_can_not_be_measured_fails_without_a_launch_beside_others
     plan = planning.plan_sweep(request_of(2), composed, try_models=try_models)
     assert [(planned.cell.batch_size, why) for planned, why in plan.matrix.refused] == [(1, "model=tiny: it is random")]
     assert [planned.cell.batch_size for planned in plan.matrix.runnable] == [2]
+
+
+def test_a_recipe_for_linears_is_left_out_for_a_model_without_any() -> None:
+    def dynamic(overrides: Sequence[str]) -> Config:
+        config = composed(overrides)
+        return replace(config, cell=replace(config.cell, precision=Precision("int8_dynamic")))
+
+    request = request_of(1)
+    assert len(planning.plan_sweep(request, dynamic).matrix.runnable) == 1
+    with pytest.raises(RunnerError, match="precision=int8_dynamic: model=tiny has no linear layer"):
+        planning.plan_sweep(
+            request, dynamic, try_models=lambda cells: {cells[0].candidate.key: Trial(linear_inputs=[])}
+        )
 
 
 def test_a_memory_format_is_left_out_for_a_model_without_images() -> None:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import mmap
 import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+import torch
 
 from runner.launch import libraries
 from runner.worker import allocator, symbols
@@ -46,7 +48,7 @@ def answers_under(preload: Path) -> dict[str, str | None]:
     return answers
 
 
-@pytest.mark.parametrize("stem", ["jemalloc", "tcmalloc"])
+@pytest.mark.parametrize("stem", ["jemalloc", "tcmalloc", "mimalloc"])
 def test_an_allocator_answers_as_itself_alone_under_any_name(stem: str, tmp_path: Path) -> None:
     file = libraries.find(stem, FOLDERS)
     if file is None:
@@ -67,6 +69,35 @@ def test_malloc_is_the_allocators_whatever_program_runs_python(interpreter: str)
     if file is None:
         pytest.skip("libjemalloc is not installed")
     assert owner_under(interpreter, file) == str(file)
+
+
+@pytest.mark.parametrize("stem", ["jemalloc", "tcmalloc", "tcmalloc_minimal", "mimalloc"])
+def test_an_allocator_that_is_preloaded_owns_the_storage_of_tensors_and_tells_its_settings(stem: str) -> None:
+    file = libraries.find(stem, FOLDERS)
+    if file is None:
+        pytest.skip(f"lib{stem} is not installed")
+    code = (
+        "import dataclasses, json; from runner.worker import allocator;"
+        " print(json.dumps(dataclasses.asdict(allocator.observe())))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, env={"LD_PRELOAD": str(file)}, capture_output=True, text=True,
+        check=True,
+    )  # fmt: skip
+    observed = json.loads(done.stdout)
+    assert (observed["malloc"], observed["owns_tensors"]) == (str(file), True)
+    assert (observed["tcmalloc"] is not None) == stem.startswith("tcmalloc")
+    assert all(value is not None for value in (observed["tcmalloc"] or {}).values())
+
+
+def test_a_tensor_whose_storage_is_elsewhere_is_not_the_allocators(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert allocator.observe().owns_tensors is True
+
+    def elsewhere(size: int, dtype: torch.dtype) -> torch.Tensor:
+        return torch.frombuffer(mmap.mmap(-1, size), dtype=dtype)
+
+    monkeypatch.setattr(torch, "empty", elsewhere)
+    assert allocator.observe().owns_tensors is False
 
 
 def test_without_a_preloaded_library_glibc_answers_alone() -> None:

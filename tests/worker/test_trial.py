@@ -42,7 +42,9 @@ def tried(tmp_path: Path, body: str, batch_size: int = 2, **model: object) -> Tr
 
 def test_a_good_model_leaves_its_reference_and_has_images_or_not(tmp_path: Path) -> None:
     plain = tried(tmp_path, "def build(batch_size):\n    return nn.Linear(8, 4), torch.randn(batch_size, 8)\n")
-    assert plain == Trial(None, has_images=False, weights=reference.load(tmp_path / "reference.pt").weights)
+    assert plain == Trial(
+        None, has_images=False, linear_inputs=[8], weights=reference.load(tmp_path / "reference.pt").weights
+    )
     assert [list(outputs[0].shape) for outputs in reference.load(tmp_path / "reference.pt").outputs] == [[2, 4], [2, 4]]
     images = "def build(batch_size):\n    return nn.Conv2d(3, 4, 3), torch.randn(batch_size, 3, 8, 8)\n"
     assert tried(tmp_path, images).has_images
