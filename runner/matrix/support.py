@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from runner.protocol.cell import BUNDLED, GROUPS, Cell
+from runner.protocol.cell import BUNDLED, Cell
+from runner.protocol.precision import GROUPS
 from runner.protocol.torch_build import TorchBuild
 
 # The torch whose GEMM templates for CPUs open a parallel region inside another one, and close one of them.

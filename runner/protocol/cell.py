@@ -15,16 +15,12 @@ from typing import Any
 from runner.protocol import content_hash
 from runner.protocol.declaration import ABSENT as ABSENT  # where those who read results look for it
 from runner.protocol.declaration import Role, axis, detail, entries, setting
+from runner.protocol.precision import Precision as Precision
+from runner.protocol.precision import widened
 
 INFERENCE = "inference"
 # The torch that the runner itself is installed with.
 BUNDLED = "bundled"
-
-# How many inputs may share the scale of an int4 weight, in the order in which recipes try them.
-GROUPS = (128, 64, 32)
-
-# The tolerance of bfloat16, as conf/precision/bf16.yaml has it.
-OF_BF16 = {"least_rel_l2": 1.0e-4, "rel_l2": 0.05, "cosine": 0.998}
 
 _FORMATS = ("channels_first", "channels_last")
 
@@ -57,35 +53,6 @@ class Allocator:
     )
     env: Mapping[str, str] = setting("The environment variables that tune the allocator.", {})
     expect: Mapping[str, Any] = detail("The effective settings that must be read back from the live allocator.", {})
-
-
-@dataclass(frozen=True)
-class Precision:
-    """The precision of the arithmetic, and how far its results may be from those of fp32."""
-
-    name: str
-    tolerance: Mapping[str, float] = setting(
-        "The largest error against the fp32 eager reference, by measure; least_rel_l2 is the error below which the "
-        "precision can't have run.",
-        {},
-        keys=("rel_l2", "cosine", "top1_match_pct", "max_abs_err", "least_rel_l2"),
-    )
-    calibration_batches: int = setting(
-        "For int8: how many batches the observers see before the model is converted.",
-        1,
-        least=1,
-        unit="batches for int8 to see values in",
-    )
-
-    @property
-    def is_quantized(self) -> bool:
-        """Whether a recipe makes integers of weights or activations."""
-        return self.name.startswith("int")
-
-    @property
-    def is_weight_only(self) -> bool:
-        """Whether linears have weights of integers, and all else is bfloat16."""
-        return self.name.endswith("_weight")
 
 
 @dataclass(frozen=True)
@@ -372,12 +339,7 @@ class Cell:
     @property
     def tolerance(self) -> Mapping[str, float]:
         """The precision's tolerance, widened to that of bfloat16 where float32 may be rounded to it."""
-        own = dict(self.precision.tolerance)
-        if self.fp32_math == "highest":
-            return own
-        wider = {"rel_l2": max, "max_abs_err": max, "cosine": min, "top1_match_pct": min}
-        widened = {name: wider[name](limit, OF_BF16.get(name, limit)) for name, limit in own.items() if name in wider}
-        return {**own, **widened, "least_rel_l2": OF_BF16["least_rel_l2"]}
+        return self.precision.tolerance if self.fp32_math == "highest" else widened(self.precision.tolerance)
 
     @functools.cached_property
     def key(self) -> str:

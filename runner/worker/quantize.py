@@ -20,7 +20,8 @@ from typing import Any
 import torch
 from torch import nn
 
-from runner.protocol.cell import GROUPS, Cell
+from runner.protocol.cell import Cell
+from runner.protocol.precision import GROUPS
 from runner.worker.call import Call, flat
 
 # A recipe takes a module, a call of it and calls to calibrate it with; it returns the module with the recipe's name.

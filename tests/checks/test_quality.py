@@ -15,8 +15,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from runner.checks.quality import judge
-from runner.protocol.cell import OF_BF16, Precision
+from runner.protocol.cell import Precision
 from runner.protocol.evidence import Quality
+from runner.protocol.precision import OF_BF16
 from runner.protocol.verdicts import QualityVerdict
 from runner.worker import distance, models, quantize, reference
 from runner.worker.call import Call, flat

@@ -41,7 +41,15 @@ def test_after_a_comma_the_values_that_are_there_are_not_offered_again() -> None
 @pytest.mark.parametrize(
     ("line", "words"),
     [
-        ("runner experiment=a", ["experiment=aa", "experiment=allocator_resnet50", "experiment=allocator_settings"]),
+        (
+            "runner experiment=a",
+            [
+                "experiment=aa",
+                "experiment=allocator_all",
+                "experiment=allocator_resnet50",
+                "experiment=allocator_settings",
+            ],
+        ),
         ("runner openmp=", ["openmp=default", "openmp=intel"]),
         ("runner wait=", ["wait=true", "wait=false"]),
         ("runner --dry", ["--dry-run"]),
