@@ -96,18 +96,18 @@ class Position:
     def short(self) -> str:
         """A few words for a table: ``87 % of int8``."""
         if self.roof == Roof.MISCOUNTED:
-            return f"ERROR {self.share_pct:.0f} % of {self.dtype}"
+            return f"ERROR {_pct(self.share_pct)} % of {self.dtype}"
         if self.roof == Roof.MEMORY:
-            return f"{self.of_memory_pct:.0f} % of memory"
-        return f"{self.share_pct:.0f} % of {self.dtype}"
+            return f"{_pct(self.of_memory_pct)} % of memory"
+        return f"{_pct(self.share_pct)} % of {self.dtype}"
 
     @property
     def sentence(self) -> str:
         """Where it stands, and whether there is more to win."""
         rate = f"{self.gop_per_s:.4g} GOP/s"
-        peak = f"{self.share_pct:.0f} % of the {self.dtype} peak"
+        peak = f"{_pct(self.share_pct)} % of the {self.dtype} peak"
         if self.of_registers_pct is not None and self.of_gemm_pct is not None:
-            peak += f" ({self.of_gemm_pct:.0f} % of torch's best product of matrices)"
+            peak += f" ({_pct(self.of_gemm_pct)} % of torch's best product of matrices)"
         if self.roof == Roof.MISCOUNTED:
             return (
                 f"{rate}, which would be {peak}, and nothing exceeds that: its operations are counted wrongly, it "
@@ -116,11 +116,16 @@ class Position:
             )
         if self.roof == Roof.MEMORY:
             near = ": nothing left to win but fewer bytes" if (self.of_memory_pct or 0.0) >= _NEAR_PCT else ""
-            return f"{rate}, {peak}; what it must read takes {self.of_memory_pct:.0f} % of the bandwidth{near}"
+            return f"{rate}, {peak}; what it must read takes {_pct(self.of_memory_pct)} % of the bandwidth{near}"
         if self.roof == Roof.COMPUTE:
             near = ": nothing left to win but fewer operations" if self.share_pct >= _NEAR_PCT else ""
             return f"{rate}, {peak}{near}"
         return f"{rate}, {peak}: neither arithmetic nor memory explains most of its time; {self.why} may"
+
+
+def _pct(value: float | None) -> str:
+    """A share in percent without decimals, or with two digits where it is small."""
+    return "-" if value is None else f"{value:.0f}" if value >= 9.5 else f"{value:.2g}"
 
 
 def arithmetic(cell: CellRow) -> str | None:

@@ -106,4 +106,4 @@ def _draw_roofs(
     high = min(along.high, max(roofs.values()) / bandwidth)
     if low < high:
         drawing.line([(along(low), up(low * bandwidth)), (along(high), up(high * bandwidth))], style.DARK_GREY, 1.6)
-        drawing.text(along(low) + 6, up(low * bandwidth) - 8, f"memory: {bandwidth:.3g} GB/s", _FIGURE)
+        drawing.text(along(low) + 22, up(low * bandwidth) - 2, f"memory: {bandwidth:.3g} GB/s", _FIGURE)
