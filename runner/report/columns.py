@@ -310,11 +310,11 @@ COLUMNS = (
         "compile s",
         "The seconds that the graph took to make before the timed loop: tracing, compiling, and by how much the first "
         "calls took longer than later ones.",
-        _figure(Metric.COMPILE_TIME, ".3g"),
+        _figure(Metric.COMPILE_TIME, ".4g"),
         frozenset({Place.SWEEP, Place.COMPARE, Place.PAGE}),
         Metric.COMPILE_TIME,
         is_shown=_compiling_differs,
-        short=_figure(Metric.COMPILE_TIME, ".2g"),
+        short=_figure(Metric.COMPILE_TIME, ".4g"),
     ),
     Column(
         "rel. error",
