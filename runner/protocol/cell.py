@@ -15,6 +15,7 @@ from typing import Any
 from runner.protocol import content_hash
 from runner.protocol.declaration import ABSENT as ABSENT  # where those who read results look for it
 from runner.protocol.declaration import Role, axis, detail, entries, setting
+from runner.protocol.graph import Graph as Graph
 from runner.protocol.precision import Precision as Precision
 from runner.protocol.precision import widened
 
@@ -53,27 +54,6 @@ class Allocator:
     )
     env: Mapping[str, str] = setting("The environment variables that tune the allocator.", {})
     expect: Mapping[str, Any] = detail("The effective settings that must be read back from the live allocator.", {})
-
-
-@dataclass(frozen=True)
-class Graph:
-    """Whether operators run one by one or as a graph."""
-
-    name: str
-    fullgraph: bool = setting("For torch.compile: whether a graph break fails the cell.", True)
-    compile_cache: str = setting(
-        "Inductor's cache: cold is empty, warm has what the cell's processes left.", "cold", choices=("cold", "warm")
-    )
-
-    @property
-    def is_inductor(self) -> bool:
-        """Whether inductor generates its code, which needs a C++ compiler."""
-        return self.name in ("compile", "compile_freezing", "max_autotune", "aot")
-
-    @property
-    def is_frozen(self) -> bool:
-        """Whether inductor makes the weights constants of the code, and packs them for their kernels."""
-        return self.name in ("compile_freezing", "max_autotune")
 
 
 @dataclass(frozen=True)
