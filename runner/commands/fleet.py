@@ -201,7 +201,10 @@ def _found(fleet: Fleet, mlruns: Path, fetched: set[str]) -> list[Progress]:
     """
     found = progress.of(fleet, mlruns)
     for one in found:
-        if (
+        if not one.is_over:
+            # Started again; or its scheduler did not name it for a moment, and the server had nothing of it yet.
+            fetched.discard(one.placed.sweep_id)
+        elif (
             not fleet.is_shared
             and one.state == progress.STOPPED
             and one.placed.job

@@ -27,6 +27,8 @@ from runner.machine.stop_signals import shielded
 
 # A process has this long to end by itself after SIGTERM; then it is killed.
 GRACE_S = 3.0
+# A process that is killed has ended within this time, also one with much memory to give back.
+_DYING_S = 1.0
 # Tools print numbers and messages as parsers expect them, whatever the caller's language: with a German locale perf
 # writes 0,55, and IPEX's launcher reads lscpu.
 LOCALE = {"LC_ALL": "C"}
@@ -80,6 +82,9 @@ def run(
     first: int | None = None
     with _started_process(argv, env, stdout, stderr, marker, links) as process:
         first = _first_to_end([process.pid, *companions], timeout_s, announcements)
+    if first == process.pid and process.returncode and companions:
+        # A companion that dies closes its sockets before it has ended, so that the process may fail first.
+        first = _first_to_end(companions, _DYING_S) or first
     return Ended(
         returncode=process.returncode,
         timed_out=first is None,

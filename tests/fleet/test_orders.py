@@ -53,6 +53,24 @@ def test_what_a_fleet_can_not_take_is_refused(
     assert problem in str(refused.value)
 
 
+def test_a_sweep_that_its_scheduler_did_not_name_for_a_moment_is_fetched_at_its_end(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    own = replace(CONF, mlruns="/scratch/results", hosts={"genoa": HostConf()})
+    fleet = planned(tmp_path, conf=own, uri="http://server:5000")
+    fleet = replace(fleet, sweeps=[replace(fleet.sweeps[0], job="7")])
+    [placed] = fleet.sweeps
+    gone, runs = progress.Progress(placed, progress.STOPPED, 0, 0), progress.Progress(placed, "running", 0, 0)
+    seen = iter([gone, runs, runs, gone, gone])
+    monkeypatch.setattr(progress, "of", lambda *_: [next(seen)])
+    asked: list[str] = []
+    monkeypatch.setattr("runner.commands.pull.fetch", lambda name, *_: asked.append(name))
+    fetched: set[str] = set()
+    for _ in range(3):
+        command._found(fleet, tmp_path, fetched)
+    assert asked == [placed.sweep_id] * 2
+
+
 def test_hosts_with_results_of_their_own_need_a_server(tmp_path: Path) -> None:
     own = replace(CONF, mlruns="/scratch/results")
     with pytest.raises(RunnerError, match="tracking_uri=http"):

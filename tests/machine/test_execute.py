@@ -42,6 +42,15 @@ def test_a_job_that_ignores_sigterm_is_killed(tmp_path: Path, monkeypatch: pytes
     assert run(tmp_path, script, timeout_s=1.0).returncode == -signal.SIGKILL
 
 
+def test_a_companion_whose_death_the_process_felt_first_is_named(tmp_path: Path) -> None:
+    companion = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(0.4)"])
+    env = {**os.environ, "RUNNER_JOB": "test/companion"}
+    argv = [sys.executable, "-S", "-c", "import sys; sys.exit(104)"]
+    ended = execute.run(argv, env, tmp_path / "out", tmp_path / "err", 30, "test/companion", companions=[companion.pid])
+    companion.wait()
+    assert (ended.returncode, ended.lost_companion) == (104, companion.pid)
+
+
 def test_nothing_is_left_running_even_in_a_session_of_its_own(tmp_path: Path) -> None:
     child = "[sys.executable, '-c', 'import time; time.sleep(60)']"
     script = f"import subprocess, sys; print(subprocess.Popen({child}, start_new_session=True).pid)"
