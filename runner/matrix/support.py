@@ -124,6 +124,8 @@ def _graph(cell: Cell, isa: frozenset[str]) -> str | None:
             f"precision=int8 graph={cell.graph.name}: inductor has int8 kernels only for frozen weights, and would "
             "compute in fp32; choose compile_freezing"
         )
+    if cell.precision.is_quantized and cell.graph.name == "aot":
+        return f"{_of(cell)}: the profiler does not see a package's products, so that no integers could be proved"
     return None
 
 
@@ -184,6 +186,11 @@ def build_lacks(cell: Cell, build: TorchBuild) -> str | None:
         return (
             f"graph=max_autotune {name}: the C++ of torch {build.torch}'s GEMM templates does not compile with several "
             "threads (a brace is missing); choose a newer torch"
+        )
+    if by_export and not cell.graph.is_frozen and not build.has("torchao"):
+        return (
+            f"{_of(cell)} {name}: without torchao inductor has int8 kernels only for frozen weights; choose "
+            "compile_freezing"
         )
     by_modules = cell.precision.name in ("int8", "int8_dynamic") and cell.ipex == "off" and not compiled
     if by_modules and "fx" not in build.parts:

@@ -46,6 +46,10 @@ IMPOSSIBLE: list[tuple[dict[str, Any], str]] = [
     ),
     ({"ipex": "on", "graph": AOT, "memory_format": "channels_last"}, "would leave IPEX out"),
     ({"graph": Graph("eager", compile_cache="warm")}, "inductor compiles nothing"),
+    (
+        {"precision": precision("int8_dynamic"), "graph": AOT, "memory_format": "channels_last"},
+        "the profiler does not see a package's products",
+    ),
     ({"precision": precision("int8_dynamic"), "ipex": "on", "graph": COMPILE}, "torch.compile can't trace"),
     ({"precision": precision("int8_weight"), "graph": SCRIPT}, "torch.jit.freeze makes bfloat16 constants"),
     ({"precision": BF16, "fp32_math": "bf16"}, "it is for what computes in float32"),
@@ -145,6 +149,13 @@ def test_what_a_build_has_is_let_through() -> None:
     for change, _ in LACKING[:-1]:
         assert build_lacks(replace(ON_UPSTREAM, **change), richer) is None
     assert build_lacks(ON_UPSTREAM, UPSTREAM) is None
+
+
+def test_dynamic_int8_of_a_build_without_torchao_wants_frozen_weights() -> None:
+    build = replace(UPSTREAM, parts=("pt2e", "fx"))
+    cell = replace(ON_UPSTREAM, precision=precision("int8_dynamic"))
+    assert "choose compile_freezing" in str(build_lacks(replace(cell, graph=COMPILE), build))
+    assert build_lacks(replace(cell, graph=FREEZING), build) is None
 
 
 def test_the_torch_whose_templates_are_no_c_plus_plus_chooses_no_kernels() -> None:
