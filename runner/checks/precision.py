@@ -107,7 +107,7 @@ def _check_layers(placed: PlacedCell, proof: Proof) -> Iterator[Mismatch]:
 
 
 def _quantized(placed: PlacedCell, proof: Proof) -> int:
-    """What of the quantized is as the precision has it: dynamic or not, with weights of so many bits."""
+    """The number of quantized layers that are as the precision asks: dynamic or not, with weights of so many bits."""
     precision, counts = placed.cell.precision, proof.evidence.precision.quantized
     number = 0
     for name, count in counts.items():
