@@ -93,16 +93,15 @@ def _disturbed(pair: Sequence[SweepCell]) -> list[str]:
 def _ranked(before: SweepCell, after: SweepCell, mlruns: Path) -> tuple[Row, Row]:
     """Both cells, with what the rounds say about them; in one sweep by all its cells, as its own ranking does."""
     level, floors = LEVEL, None
-    read = [roofline.placed(cells.read([side.sweep]), mlruns) for side in (before, after)]
+    read = {sweep: roofline.placed(cells.read([sweep]), mlruns) for sweep in {before.sweep, after.sweep}}
     baseline, other = (
-        next(row for row in stored.rows if row.cell_id == side.cell.cell_id)
-        for stored, side in zip(read, (before, after), strict=True)
+        next(row for row in read[side.sweep].rows if row.cell_id == side.cell.cell_id) for side in (before, after)
     )
     table = [baseline, other]
     if before.sweep == after.sweep:
-        level, floors = read[0].origins[0].level, noise.floors_of(mlruns, read[0].origins[0].host_id)
-        table = [row for row in read[0].rows if row.p50_ms is not None]
-        other = next(row for row in table if row.cell_id == other.cell_id)
+        origin = read[before.sweep].origins[0]
+        level, floors = origin.level, noise.floors_of(mlruns, origin.host_id)
+        table = [row for row in read[before.sweep].rows if row.p50_ms is not None]
     rows = {id(row.cell): row for row in rank(table, baseline, level, floors)}
     return rows[id(baseline)], rows[id(other)]
 
