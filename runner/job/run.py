@@ -87,7 +87,7 @@ def _run(config: Config, resolved_yaml: str) -> Outcome:
     except Exception as error:  # a fault of ours costs this cell, not the sweep
         if disk.is_full(error):
             raise
-        if stop_signals.is_asked():
+        if stop_signals.caused(error):
             interrupted = error
             outcome = replace(unfinished, status=Status.KILLED, failure="interrupted")
         else:

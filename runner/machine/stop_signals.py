@@ -38,12 +38,17 @@ def listen(farewell: str) -> None:
 
 
 def is_asked() -> bool:
-    """Whether this process has been asked to stop.
+    """Whether this process has been asked to stop; a KeyboardInterrupt that was raised in a destructor is lost."""
+    return _Requests.count > 0
+
+
+def caused(error: BaseException) -> bool:
+    """Whether an error comes of a request to stop.
 
     KeyboardInterrupt is raised wherever the program happens to be: inside a library it may come out as an error of that
-    library's, and in a destructor it is lost.
+    library's.
     """
-    return _Requests.count > 0
+    return isinstance(error, KeyboardInterrupt) or is_asked()
 
 
 def _on_stop(number: int, frame: FrameType | None) -> None:

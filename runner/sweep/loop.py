@@ -88,9 +88,7 @@ class JobLoop:
             self._is_timed = True
             self._take_captures()
         except (KeyboardInterrupt, Exception) as error:
-            # An interruption inside a library may come out as an error of that library's.
-            is_stop = isinstance(error, KeyboardInterrupt) or stop_signals.is_asked()
-            if not is_stop or isinstance(error, StorageError):
+            if not stop_signals.caused(error) or isinstance(error, StorageError):
                 raise
             self._progress.stop()
             self._console.print(

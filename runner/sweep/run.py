@@ -195,7 +195,8 @@ class _Sweep:
             is_interrupted = JobLoop(self.plan, self.record, self.console, self.launch, floors, self.expect).run()
             return self._report(is_interrupted, host_id, git[0] or "")
         except BaseException as error:  # no run stays open, whatever ended the sweep
-            status = Status.KILLED if isinstance(error, (KeyboardInterrupt, StorageError)) else Status.FAILED
+            is_stopped = stop_signals.caused(error) or isinstance(error, StorageError)
+            status = Status.KILLED if is_stopped else Status.FAILED
             with contextlib.suppress(OSError):
                 ledger.end(folder, ledger.End(status))
             self.record.attempt(lambda store: store.close_sweep(folder))
