@@ -199,20 +199,18 @@ def _found(fleet: Fleet, mlruns: Path, fetched: set[str]) -> list[Progress]:
     Args:
         fetched: the ids of those that were fetched before, to which these are added.
     """
-    found = progress.of(fleet, mlruns)
-    for one in found:
-        if not one.is_over:
-            # Started again; or its scheduler did not name it for a moment, and the server had nothing of it yet.
-            fetched.discard(one.placed.sweep_id)
-        elif (
-            not fleet.is_shared
-            and one.state == progress.STOPPED
-            and one.placed.job
-            and one.placed.sweep_id not in fetched
-        ):
-            pull.fetch(one.placed.sweep_id, fleet.tracking_uri, mlruns)
-            fetched.add(one.placed.sweep_id)
-    return progress.of(fleet, mlruns) if fetched else found
+    while True:
+        found = progress.of(fleet, mlruns)
+        # Started again; or its scheduler did not name it for a moment, and the server had nothing of it yet.
+        fetched.difference_update(one.placed.sweep_id for one in found if not one.is_over)
+        away = [one.placed for one in found if one.state == progress.STOPPED and one.placed.job]
+        new = [placed.sweep_id for placed in away if placed.sweep_id not in fetched]
+        if fleet.is_shared or not new:
+            return found
+        # Looked at again afterwards: another may have ended while these were fetched.
+        for ended in new:
+            pull.fetch(ended, fleet.tracking_uri, mlruns)
+            fetched.add(ended)
 
 
 def _table(fleet: Fleet, found: Sequence[Progress]) -> Table:

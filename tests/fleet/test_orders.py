@@ -71,6 +71,30 @@ def test_a_sweep_that_its_scheduler_did_not_name_for_a_moment_is_fetched_at_its_
     assert asked == [placed.sweep_id] * 2
 
 
+def test_a_sweep_that_ends_while_another_is_fetched_is_fetched_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    own = replace(CONF, mlruns="/scratch/results", hosts={"icelake": HostConf(), "genoa": HostConf()})
+    fleet = planned(tmp_path, conf=own, uri="http://server:5000")
+    fleet = replace(fleet, sweeps=[replace(placed, job=placed.host) for placed in fleet.sweeps])
+    asked: list[str] = []
+
+    def of(*_: object) -> list[progress.Progress]:
+        """The first has left its engine; the second leaves it while the first is fetched."""
+        first, second = fleet.sweeps
+        states = [
+            progress.ENDED if first.sweep_id in asked else progress.STOPPED,
+            "running" if not asked else progress.ENDED if second.sweep_id in asked else progress.STOPPED,
+        ]
+        return [progress.Progress(one, state, 0, 0) for one, state in zip(fleet.sweeps, states, strict=True)]
+
+    monkeypatch.setattr(progress, "of", of)
+    monkeypatch.setattr("runner.commands.pull.fetch", lambda name, *_: asked.append(name))
+    found = command._found(fleet, tmp_path, set())
+    assert asked == [placed.sweep_id for placed in fleet.sweeps]
+    assert [one.state for one in found] == [progress.ENDED, progress.ENDED]
+
+
 def test_hosts_with_results_of_their_own_need_a_server(tmp_path: Path) -> None:
     own = replace(CONF, mlruns="/scratch/results")
     with pytest.raises(RunnerError, match="tracking_uri=http"):
