@@ -83,9 +83,11 @@ class Explanation:
     operators: tuple[OperatorChange, ...]
     """The operators, largest change first; empty if they were not captured in both cells."""
     operators_by: str
-    """The source of the operators: ``ITT`` or ``PyTorch's profiler``; empty without them."""
+    """The source of the operators: ``ITT``, ``PyTorch's profiler``, or what each cell's are by; empty without them."""
     primitives: tuple[OperatorChange, ...]
     """The primitives of oneDNN by kind and implementation, largest change first."""
+    callers: tuple[OperatorChange, ...]
+    """The operators that called oneDNN, with the time of its primitives in them, largest change first."""
     shapes: tuple[ShapeChange, ...]
     """The primitives of oneDNN by kind and shape, largest change first."""
     figures: tuple[tuple[str, float, float], ...]
@@ -100,6 +102,8 @@ class Explanation:
     """Why a capture of one of the cells is not shown, one sentence each."""
     limits: tuple[str, ...] = ()
     """How far each of the cells is from what its host can do, one sentence each; empty where that is not known."""
+    named: str = ""
+    """How much of both cells' iterations the operators and kernels account for, as a sentence; empty without them."""
     as_baseline: str = ""
     """What the words that named the cells left open, which is as in the baseline: ``ipex=off``; empty if nothing."""
 
@@ -149,6 +153,7 @@ def explain(
     ops_by: str,
     primitives: tuple[Table, Table],
     problems: tuple[Sequence[Problem], Sequence[Problem]] = ((), ()),
+    callers: tuple[Table, Table] = ({}, {}),
 ) -> Explanation:
     """Line up two measured cells of equal work.
 
@@ -157,6 +162,7 @@ def explain(
         ops: tables of operators (first column the name, second ms per iteration), from ``ops_by``.
         primitives: tables of oneDNN's primitives in the same form.
         problems: oneDNN's primitives by shape.
+        callers: tables of the operators that called oneDNN, in the same form.
     """
     before, after = rows
     before_ms, after_ms = before.metrics[Metric.P50], after.metrics[Metric.P50]
@@ -172,6 +178,7 @@ def explain(
         operators=tuple(difference(*ops)) if all(ops) else (),
         operators_by=ops_by if all(ops) else "",
         primitives=tuple(difference(*primitives)) if all(primitives) else (),
+        callers=tuple(difference(*callers)) if all(callers) else (),
         shapes=tuple(_shapes(*problems)) if all(problems) else (),
         figures=tuple(
             (str(name), before.metrics[name], after.metrics[name])

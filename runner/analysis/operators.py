@@ -17,6 +17,8 @@ class Change:
     """The operator's own time in the first cell, in milliseconds per iteration."""
     after_ms: float
     """The operator's own time in the second cell, in milliseconds per iteration."""
+    made_of: str = ""
+    """The operators that a generated kernel computes; empty for others."""
 
     @property
     def text(self) -> str:
@@ -34,6 +36,14 @@ def in_ms(value: float | None) -> str:
 def difference(before: Mapping[str, Sequence[Any]], after: Mapping[str, Sequence[Any]]) -> list[Change]:
     """Operators of two tables (first column the name, second ms per iteration), largest change first."""
     tables = [dict(zip(*list(table.values())[:2], strict=True)) if table else {} for table in (before, after)]
+    made_of = {
+        name: text
+        for table in (before, after)
+        for name, text in zip(*(table.get(key, ()) for key in ("kernel", "operators")), strict=True)
+    }
     names = dict.fromkeys([*tables[0], *tables[1]])
-    changes = [Change(name, float(tables[0].get(name, 0.0)), float(tables[1].get(name, 0.0))) for name in names]
+    changes = [
+        Change(name, float(tables[0].get(name, 0.0)), float(tables[1].get(name, 0.0)), made_of.get(name, ""))
+        for name in names
+    ]
     return sorted(changes, key=lambda change: -abs(change.after_ms - change.before_ms))

@@ -12,22 +12,26 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from statistics import median
 
-from runner.capture import counters, itt, kernel_tables, onednn, probe
+from runner.capture import callers, counters, inductor, itt, kernel_tables, onednn, probe
 from runner.capture.tables import write_table
 from runner.config.captures import CaptureConf
 from runner.protocol import stored
 from runner.protocol.errors import RunnerError
 from runner.protocol.resultfile import (
+    CALLERS_FILE,
+    CALLERS_LOG,
     CAPTURES_FILE,
     COUNTERS_FILE,
     ITT_FILE,
+    KERNELS_FILE,
     NOT_SURVIVED,
     PROFILER_FOLDER,
     Captured,
     WorkerResult,
+    onednn_log,
     read_captures,
 )
-from runner.protocol.stored import Count, Duration, FormatError, write_json
+from runner.protocol.stored import FormatError, write_json
 from runner.protocol.verdicts import OK
 
 
@@ -102,9 +106,12 @@ def collect(
     near = steps or clean.latencies_s
     if conf.onednn is not None:
         findings.update(guarded("capture.onednn", lambda: _onednn(folder, clean, near, log, kernel, work)))
+        findings.update(_callers(folder, recorded.get("callers"), work))
     unavailable = probe.unavailable(conf)
     for name in _READERS:
-        if name not in conf.names or (name == "itt" and conf.itt is not None and conf.itt.vtune):
+        # These are of launches of their own: see runner.job.separate_passes.
+        is_separate = name == "inductor" or (name == "itt" and conf.itt is not None and conf.itt.vtune)
+        if name not in conf.names or is_separate:
             continue
         if name in unavailable:
             findings.tags[f"capture.{name}"] = f"unavailable: {unavailable[name]}"
@@ -145,6 +152,39 @@ def _onednn(
     return Findings({"overhead/onednn_pct": overhead_pct(clean.logged_s, near)}, tags)
 
 
+def _callers(folder: Path, captured: Captured | None, work: Mapping[str, str]) -> Findings:
+    """Which operators called oneDNN; the tag ``onednn.callers`` says why that is not known."""
+    failure = "the worker ended before it" if captured is None else captured.failure
+    if failure is not None:
+        return Findings({}, {"onednn.callers": f"failed: {failure}"})
+    return guarded("onednn.callers", lambda: _by_operator(folder, work))
+
+
+def _by_operator(folder: Path, work: Mapping[str, str]) -> Findings:
+    file, log_file = folder / CALLERS_FILE, folder / CALLERS_LOG
+    ranges = stored.typed(list[callers.Range], stored.read_json(file), file)
+    # oneDNN names its columns once in a process, in the log before.
+    before = stored.read_text(folder / onednn_log(0), errors="replace").splitlines(keepends=True)
+    columns = [line for line in before if "template:" in line]
+    log = onednn.parse(columns + stored.read_text(log_file, errors="replace").splitlines(keepends=True))
+    if log.unparsed:
+        raise FormatError(f"{log_file.name}: {len(log.unparsed)} lines could not be read")
+    found = callers.by_operator(log, ranges)
+    write_table(
+        folder / "onednn" / "by_operator.json",
+        {
+            "operator": [caller.name for caller in found],
+            "ms per iteration": [caller.seconds * 1e3 for caller in found],
+            "calls per iteration": [caller.calls for caller in found],
+            "primitives": [", ".join(caller.primitives) for caller in found],
+        },
+        work,
+    )
+    for used in (file, log_file):  # all of it is in the table
+        used.unlink()
+    return Findings({"onednn/attributed_pct": callers.attributed_pct(found)}, {"onednn.callers": OK})
+
+
 def _itt(folder: Path, captured: Captured, work: Mapping[str, str]) -> Findings:
     recording = itt.read(stored.read_bytes(folder / ITT_FILE))
     steps = recording.steps
@@ -173,18 +213,9 @@ def _itt(folder: Path, captured: Captured, work: Mapping[str, str]) -> Findings:
         "itt/dropped": float(recording.dropped),
         "itt/unmatched": float(recording.unmatched),
         "itt/clock_difference_pct": 100 * max(clocks),
+        "itt/named_pct": 100 * sum(op.self_s for op in ops if op.is_named) / median(step.seconds for step in steps),
     }
     return Findings(figures, {"capture.itt": OK})
-
-
-@dataclass(frozen=True)
-class _Operator:
-    """A row of the profiler's table, as the worker leaves it."""
-
-    name: str
-    calls: Count
-    total_s: Duration
-    self_s: Duration
 
 
 def _steps(captured: Captured) -> int:
@@ -202,8 +233,7 @@ def _profiler(folder: Path, captured: Captured, work: Mapping[str, str]) -> Find
     profiler_folder = folder / PROFILER_FOLDER
     steps = _steps(captured)
     file = profiler_folder / "ops.json"
-    rows = stored.typed(list[_Operator], stored.read_json(file), file)
-    rows = [row for row in rows if not row.name.startswith(("step_", "[memory]"))]
+    rows, step_s = _profiled(file, steps)
     rows.sort(key=lambda row: -row.self_s)
     write_table(
         profiler_folder / "by_op.json",
@@ -220,10 +250,61 @@ def _profiler(folder: Path, captured: Captured, work: Mapping[str, str]) -> Find
         heading = ", ".join(f"{axis}={value}" for axis, value in work.items())
         text.write_text(f"{heading}\n{stored.read_text(text)}", encoding="utf-8")
     file.unlink()  # all of it is in the table
-    return Findings(
-        {"profiler/self_ms_per_iteration": sum(r.self_s for r in rows) * 1e3 / steps},
-        {"capture.profiler": captured.note or OK},
+    figures = {
+        "profiler/self_ms_per_iteration": sum(r.self_s for r in rows) * 1e3 / steps,
+        "profiler/named_pct": inductor.named_pct(inductor.kernels(rows, steps, {}), step_s),
+    }
+    return Findings(figures, {"capture.profiler": captured.note or OK})
+
+
+def _profiled(file: Path, steps: int) -> tuple[list[inductor.Range], float]:
+    """The profiler's rows without those of the iterations themselves, and the mean time of these in seconds."""
+    rows = stored.typed(list[inductor.Range], stored.read_json(file), file)
+    step_s = sum(row.total_s for row in rows if itt.STEP.fullmatch(row.name)) / steps
+    if not step_s:
+        raise FormatError(f"{file} has no iteration")
+    return [row for row in rows if not row.name.startswith(("step_", "[memory]"))], step_s
+
+
+def of_kernels(folder: Path, timed_s: Sequence[float], work: Mapping[str, str]) -> Findings:
+    """Read what inductor's kernels recorded of themselves, and leave their table.
+
+    Args:
+        folder: that of the launch, with the profiler's rows and the generated source.
+        timed_s: the latencies that were timed, which the iterations are set against.
+
+    Raises:
+        FormatError: a file can't be read.
+    """
+    captured = read_captures(folder / CAPTURES_FILE).get("inductor", Captured("inductor", failure=NOT_SURVIVED))
+    findings = _read(folder, captured, timed_s, work)
+    return replace(findings, recorded={"inductor": captured})
+
+
+def _inductor(folder: Path, captured: Captured, work: Mapping[str, str]) -> Findings:
+    file, steps = folder / "ops.json", _steps(captured)
+    rows, step_s = _profiled(file, steps)
+    comments = stored.typed(dict[str, list[str]], stored.read_json(folder / KERNELS_FILE), folder / KERNELS_FILE)
+    found = inductor.kernels(rows, steps, inductor.operators_of(comments))
+    write_table(
+        folder / "by_kernel.json",
+        {
+            "kernel": [kernel.name for kernel in found],
+            "self ms per iteration": [kernel.self_s * 1e3 for kernel in found],
+            "calls per iteration": [kernel.calls for kernel in found],
+            "kind": [kernel.kind for kernel in found],
+            "operators": [", ".join(kernel.operators) for kernel in found],
+        },
+        work,
     )
+    for used in (file, folder / KERNELS_FILE):  # all of it is in the table
+        used.unlink()
+    figures = {
+        "inductor/kernels": float(sum(kernel.kind == "generated" for kernel in found)),
+        "inductor/generated_pct": 100 * sum(k.self_s for k in found if k.kind == "generated") / step_s,
+        "inductor/named_pct": inductor.named_pct(found, step_s),
+    }
+    return Findings(figures, {"capture.inductor": OK})
 
 
 def _counters(folder: Path, captured: Captured, _work: Mapping[str, str]) -> Findings:
@@ -269,4 +350,5 @@ _READERS: Mapping[str, Callable[[Path, Captured, Mapping[str, str]], Findings]] 
     "counters": _counters,
     "itt": _itt,
     "profiler": _profiler,
+    "inductor": _inductor,
 }

@@ -155,6 +155,11 @@ class Op:
     p50_s: float
     """The median time of one call."""
 
+    @property
+    def is_named(self) -> bool:
+        """Whether it is an operator or a primitive, and not a range around several, as of a compiled region."""
+        return "::" in self.name
+
 
 def by_op(recording: Recording) -> list[Op]:
     """The operators of the thread that ran the iterations, the one with the longest time of its own first.

@@ -20,7 +20,7 @@ from runner.protocol.stored import FormatError, write_json
 Columns = Mapping[str, Sequence[Any]]
 
 # Names of the tables that captures leave in their folders.
-TABLES = ("by_primitive.json", "by_op.json")
+TABLES = ("by_primitive.json", "by_op.json", "by_operator.json", "by_kernel.json")
 # Of one primitive: see stored.Duration.
 _MOST_S = 1e9
 

@@ -38,6 +38,10 @@ is as in the baseline. SWEEP:CELL takes a cell of another sweep, which may be th
 sweep's name or its beginning. Sweeps whose hosts, versions or settings differ are refused."""
 _NO_CAPTURE = "no capture of both cells says where the time went: run them with capture=[onednn,itt]"
 
+# Below this share of an iteration the names are not of most of its work.
+_MOSTLY_NAMED_PCT = 90
+_NAME_KERNELS = "Kernels that torch.compile generated have names with capture=[profiler,inductor]."
+
 
 def _check(pair: tuple[SweepCell, SweepCell], texts: tuple[str, str], allow: Sequence[str]) -> None:
     """Refuse two cells whose latencies have no ratio.
@@ -71,20 +75,60 @@ def _names(pair: tuple[SweepCell, SweepCell]) -> tuple[str, str]:
     return before, after
 
 
-def _operators(pair: Sequence[SweepCell]) -> tuple[tuple[dict[str, list[object]], dict[str, list[object]]], str]:
-    """The operators of both cells from the same source, and its name."""
-    for folder, name in (("itt", "ITT"), ("profiler", "PyTorch's profiler")):
-        before, after = (read_table(side.captures / folder / "by_op.json") for side in pair)
-        if before and after and not any(why_not_shown(side.cell, folder) for side in pair):
-            return (before, after), name
-    return ({}, {}), ""
+# Capture of the operators -> (table in its folder, its name, the figure that says how much it names), the best last.
+_SOURCES = {
+    "profiler": ("by_op.json", "PyTorch's profiler", "profiler/named_pct"),
+    "itt": ("by_op.json", "ITT", "itt/named_pct"),
+    "inductor": ("by_kernel.json", "inductor's kernel profile", "inductor/named_pct"),
+}
+
+
+def _operators(pair: Sequence[SweepCell]) -> tuple[tuple[dict[str, list[object]], dict[str, list[object]]], str, str]:
+    """The operators of both cells, the name of their source, and how much of an iteration they are, as a sentence.
+
+    The source is one for both cells, but for a cell with kernels of inductor's beside one without: PyTorch's profiler
+    has the same operators as inductor's kernel profile, which is one of its own.
+    """
+    of_cells = [_sources(side) for side in pair]
+    like_inductors = [
+        [name for name in reversed(_SOURCES) if name in found and name != "itt"][:1] for found in of_cells
+    ]
+    common = [capture for capture in _SOURCES if all(capture in found for found in of_cells)]
+    if all(like_inductors) and any("inductor" in names for names in like_inductors):
+        chosen = [names[0] for names in like_inductors]
+    elif common:
+        chosen = [common[-1]] * 2
+    else:
+        return ({}, {}), "", ""
+    before, after = (found[capture] for found, capture in zip(of_cells, chosen, strict=True))
+    names = [_SOURCES[capture][1] for capture in chosen]
+    source = names[0] if names[0] == names[1] else f"{names[0]} in A, {names[1]} in B"
+    figures = [(side.cell.metrics, _SOURCES[capture][2]) for side, capture in zip(pair, chosen, strict=True)]
+    shares = [metrics[figure] for metrics, figure in figures if figure in metrics]
+    if len(shares) < len(figures):  # of a version that did not count it
+        return (before, after), source, ""
+    named = "Operators and kernels with a name take {:.0f} % of A's iteration, {:.0f} % of B's.".format(*shares)
+    if min(shares) < _MOSTLY_NAMED_PCT and "inductor" not in chosen:
+        named = f"{named} {_NAME_KERNELS}"
+    return (before, after), source, named
+
+
+def _sources(side: SweepCell) -> dict[str, dict[str, list[object]]]:
+    """Capture -> table of operators, of those that may be shown; the best last."""
+    tables_of = {
+        capture: read_table(side.captures / capture / file)
+        for capture, (file, *_) in _SOURCES.items()
+        if not why_not_shown(side.cell, capture)
+    }
+    return {capture: table for capture, table in tables_of.items() if table}
 
 
 def _disturbed(pair: Sequence[SweepCell]) -> list[str]:
     """Which captures are not shown because others disturbed them, and how that was seen."""
+    names = {capture: name for capture, (_, name, _) in _SOURCES.items()} | {"onednn": "oneDNN's log"}
     return [
         f"disturbed, not shown: {name} of {letter} ({why})"
-        for capture, name in (("itt", "ITT"), ("profiler", "PyTorch's profiler"), ("onednn", "oneDNN's log"))
+        for capture, name in names.items()
         for letter, side in zip("AB", pair, strict=True)
         if (why := why_not_shown(side.cell, capture))
     ]
@@ -109,18 +153,21 @@ def _ranked(before: SweepCell, after: SweepCell, mlruns: Path) -> tuple[Row, Row
 def _explain(pair: tuple[SweepCell, SweepCell], mlruns: Path) -> Explanation:
     """The explanation, from what was captured of both cells."""
     before, after = pair
-    operators, source = _operators(pair)
+    operators, source, named = _operators(pair)
     folders = [side.captures / "onednn" for side in pair]
     primitives = read_table(folders[0] / "by_primitive.json"), read_table(folders[1] / "by_primitive.json")
+    callers = read_table(folders[0] / "by_operator.json"), read_table(folders[1] / "by_operator.json")
     problems = by_shape(read_trace(folders[0] / "trace.csv")), by_shape(read_trace(folders[1] / "trace.csv"))
     if any(why_not_shown(side.cell, "onednn") for side in pair):
-        primitives, problems = ({}, {}), ([], [])
+        primitives, problems, callers = ({}, {}), ([], []), ({}, {})
     ranked = _ranked(before, after, mlruns)
-    explanation = explain(_names(pair), ranked, operators, source, primitives, problems)
+    explanation = explain(_names(pair), ranked, operators, source, primitives, problems, callers)
     left_open = dict.fromkeys(text for side in pair for text in side.as_baseline.split(", ") if text)
     where = circumstances.read(before.sweep) if before.sweep == after.sweep else Circumstances()
     disturbed, as_baseline = tuple(_disturbed(pair)), ", ".join(left_open)
-    return replace(explanation, disturbed=disturbed, as_baseline=as_baseline, measured=measured(ranked, where))
+    return replace(
+        explanation, disturbed=disturbed, as_baseline=as_baseline, named=named, measured=measured(ranked, where)
+    )
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -241,13 +288,24 @@ def _sections(explanation: Explanation, top: int) -> list[tables.Section]:
         ]
         rest = f"left unexplained by what was counted: {signed(explanation.unexplained_ms or 0.0)} ms"
         sections.append(_section("where the time of an iteration went", (*_MS, "what was counted"), rows, rest))
-    for title, changes in (
-        (f"operator, own time (by {explanation.operators_by})", explanation.operators),
-        ("oneDNN primitive", explanation.primitives),
+    has_kernels = any(row.made_of for row in explanation.operators)
+    for title, changes, note in (
+        (
+            f"operator{' or kernel' if has_kernels else ''}, own time (by {explanation.operators_by})",
+            explanation.operators,
+            explanation.named,
+        ),
+        ("oneDNN primitive", explanation.primitives, ""),
+        ("operator, time of oneDNN's primitives in it", explanation.callers, ""),
     ):
         if changes:
-            rows = [(row.name, *_change(row.before_ms, row.after_ms)) for row in changes[:top]]
-            sections.append(_section(title, _MS, rows))
+            is_made = any(row.made_of for row in changes[:top])
+            rows = [
+                (row.name, *_change(row.before_ms, row.after_ms), *((row.made_of,) if is_made else ()))
+                for row in changes[:top]
+            ]
+            headings = (*_MS, "what it computes") if is_made else _MS
+            sections.append(_section(title, headings, rows, *filter(None, (note,))))
     if explanation.shapes:
         rows = [(row.name, *_change(row.before_ms, row.after_ms), row.words) for row in explanation.shapes[:top]]
         sections.append(_section("oneDNN primitive by shape", (*_MS, "what computed it"), rows))

@@ -41,6 +41,11 @@ class ProfilerCaptureConf(IterationsConf):
 
 
 @dataclass
+class InductorCaptureConf(IterationsConf):
+    """The settings of conf/capture/inductor: the kernels that inductor generates, in a launch of their own."""
+
+
+@dataclass
 class CountersCaptureConf(IterationsConf):
     """The settings of conf/capture/counters: perf stat on the running worker, or getrusage where perf can't count."""
 
@@ -64,6 +69,7 @@ class CaptureConf:
     itt: IttCaptureConf | None = None
     profiler: ProfilerCaptureConf | None = None
     counters: CountersCaptureConf | None = None
+    inductor: InductorCaptureConf | None = None
     toplev: ToplevCaptureConf | None = None
 
     @property

@@ -60,7 +60,7 @@ class Config(SweepOptions):
     """The first port of the server; None for free ones."""
     capture: CaptureConf = of_sweep(
         "What is recorded in a process of its own per cell, after the last round: [] or a list of onednn, itt, "
-        "profiler, counters, toplev; see conf/capture."
+        "profiler, counters, toplev, inductor; see conf/capture."
     )
     expect: Sequence[ExpectConf] = of_sweep("Published speed-ups to print beside ours; see experiments/.", [])
     sweep: SweepConf

@@ -43,10 +43,11 @@ def check(cell: Cell, port: int | None, captures: CaptureConf) -> None:
             f"cache={cell.cache}: behind a server nothing can be done between two requests; use cache=warm, or "
             "scenario=inference"
         )
-    if captures.toplev is not None or (captures.itt is not None and captures.itt.vtune):
+    has_vtune = captures.itt is not None and captures.itt.vtune
+    if captures.toplev is not None or captures.inductor is not None or has_vtune:
         raise RunnerError(
-            f"capture with toplev or VTune: they launch the cell again around the timed loop, which {name} does not "
-            "have; choose among onednn, itt, profiler, counters"
+            "capture with toplev, inductor or VTune: they launch the cell again with its timed loop, which "
+            f"{name} does not have; choose among onednn, itt, profiler, counters"
         )
     _check_load(scenario, cell.load, name)
 

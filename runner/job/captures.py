@@ -16,6 +16,7 @@ from runner.checks import likeness
 from runner.config.schema import Config
 from runner.job import passes, separate_passes
 from runner.job.run import JudgedInstance, failure_of, judge_instance, launch_pass, misfit
+from runner.job.separate_passes import SEPARATE
 from runner.launch import PlacedCell
 from runner.machine import disk
 from runner.protocol.cell import WORKED_ON, Cell
@@ -161,12 +162,11 @@ def _timed_latencies(config: Config) -> list[float]:
 
 def _failures(config: Config, reason: str) -> dict[str, str]:
     """The tags of the captures that a worker takes itself, where it took none."""
-    return {f"capture.{name}": f"failed: {reason}" for name in config.capture.names if name != "toplev"}
+    return {f"capture.{name}": f"failed: {reason}" for name in config.capture.names if name not in SEPARATE}
 
 
 def _failed(config: Config, reason: str) -> CaptureOutcome:
     """The outcome where nothing was captured."""
     tags = _failures(config, reason)
-    if "toplev" in config.capture.names:
-        tags["tma"] = f"failed: {reason}"
+    tags |= {tag: f"failed: {reason}" for name, tag in SEPARATE.items() if name in config.capture.names}
     return CaptureOutcome(config.sweep.cell_id, captures=tags)

@@ -27,6 +27,7 @@ from runner.protocol.captures import (
     EVIDENCE_LOG,
     LATER_EVIDENCE_LOG,
     LEAST_LOGGED,
+    CallersCapture,
     Captures,
     CountersCapture,
     IttCapture,
@@ -119,7 +120,7 @@ def _steps(settings: IterationsConf) -> Steps:
 
 def _captures_of(conf: CaptureConf) -> Captures:
     """The captures that run in the worker's own process, after the timed loop."""
-    counters = itt = profiler = None
+    counters = itt = profiler = callers = None
     if conf.counters is not None:
         perf = list(probe.perf_counters().command)
         counters = CountersCapture(conf.counters.iterations, conf.counters.max_s, perf)
@@ -127,7 +128,9 @@ def _captures_of(conf: CaptureConf) -> Captures:
         itt = IttCapture(conf.itt.iterations, conf.itt.max_s, str(probe.collector()))
     if conf.profiler is not None:
         profiler = ProfilerCapture(conf.profiler.iterations, conf.profiler.max_s, conf.profiler.max_trace_mb)
-    return Captures(bool(conf.names), counters, itt, profiler)
+    if conf.onednn is not None:
+        callers = CallersCapture(min(conf.onednn.iterations, LEAST_LOGGED), conf.onednn.max_s)
+    return Captures(bool(conf.names), counters, itt, profiler, callers)
 
 
 def measure(placed: launch.PlacedCell, config: Config, folder: Path, spec: JobSpec) -> PassResult:

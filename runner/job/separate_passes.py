@@ -1,4 +1,5 @@
-"""The captures that need a separate launch, because they wrap the whole process tree: toplev and VTune.
+"""The captures that need a separate launch: toplev and VTune wrap the whole process tree, and inductor's kernels are
+generated otherwise where they record themselves.
 
 The timing has ended and its outcomes are written. Whatever happens here becomes a tag and can't harm the timing.
 """
@@ -11,16 +12,22 @@ from dataclasses import replace
 from pathlib import Path
 
 from runner import launch
-from runner.capture import probe, topdown, toplev, vtune
+from runner.capture import collect, probe, topdown, toplev, vtune
 from runner.capture.collect import Findings, guarded, overhead_pct
-from runner.config.captures import IttCaptureConf, ToplevCaptureConf
+from runner.checks import likeness
+from runner.config.captures import InductorCaptureConf, IttCaptureConf, ToplevCaptureConf
 from runner.config.schema import Config
 from runner.job import passes
 from runner.protocol import stored
+from runner.protocol.captures import Captures, InductorCapture
+from runner.protocol.cell import WORKED_ON
 from runner.protocol.errors import RunnerError
 from runner.protocol.jobfile import JobSpec
-from runner.protocol.resultfile import WorkerResult
+from runner.protocol.resultfile import INDUCTOR_FOLDER, WorkerResult
 from runner.protocol.verdicts import OK
+
+SEPARATE = {"toplev": "tma", "inductor": "capture.inductor"}
+"""Capture that is always a launch of its own -> the tag that says what became of it."""
 
 
 def take(placed: launch.PlacedCell, config: Config, folder: Path, clean: WorkerResult) -> Findings:
@@ -39,12 +46,16 @@ def take(placed: launch.PlacedCell, config: Config, folder: Path, clean: WorkerR
             findings.tags[tag] = f"unavailable: {unavailable[name]}"
         elif placed.cell.instances > 1:
             findings.tags[tag] = f"unavailable: several instances can't share one {program}; use instances=1"
+        elif name == "inductor" and not placed.cell.graph.is_inductor:
+            findings.tags[tag] = f"unavailable: inductor generates no code for graph={placed.cell.graph.name}"
         else:
             findings.update(guarded(tag, lambda: launch_under(clean)))
 
-    levels, itt = capture.toplev, capture.itt
+    levels, itt, kernels = capture.toplev, capture.itt, capture.inductor
     if levels is not None:
         add("toplev", "toplev", "tma", lambda clean: _toplev(placed, config, levels, folder / "tma", clean))
+    if kernels is not None:
+        add("inductor", "launch", "capture.inductor", lambda clean: _inductor(placed, config, kernels, folder, clean))
     if itt is not None and itt.vtune:
         add("itt", "vtune", "capture.itt", lambda clean: _vtune(placed, config, itt, folder / "vtune", clean))
     return findings
@@ -79,6 +90,28 @@ def _toplev(
     }
     tags = {"tma": OK, "tma.source": f"toplev, {table.model}", "tma.bottleneck": table.bottleneck or "none"}
     return Findings(figures, tags)
+
+
+def _inductor(
+    placed: launch.PlacedCell, config: Config, settings: InductorCaptureConf, folder: Path, clean: WorkerResult
+) -> Findings:
+    """Launch the cell with kernels that record themselves, and read what they recorded."""
+    into = folder / INDUCTOR_FOLDER
+
+    def wrap(argv: Sequence[str], spec: JobSpec, private: Path) -> tuple[Sequence[str], JobSpec]:
+        captures = Captures(inductor=InductorCapture(settings.iterations, settings.max_s))
+        return argv, replace(spec, captures=captures)
+
+    try:
+        ended, result, failure = passes.run_separately(placed, config, into, settings.max_s, wrap)
+        if result is None:
+            return Findings({}, {"capture.inductor": f"failed: {failure}"})
+        work = {axis: config.cell.axes[axis] for axis in WORKED_ON}
+        findings = collect.of_kernels(into, clean.latencies_s, work)
+    except RunnerError as error:
+        return Findings({}, {"capture.inductor": f"failed: {error}"})
+    findings.figures["cost/inductor_s"] = ended.wall_s
+    return replace(findings, tags=likeness.marked(findings.tags, findings.recorded, clean))
 
 
 def _vtune(

@@ -58,8 +58,19 @@ class ProfilerCapture(Iterations):
 
 
 @dataclass(frozen=True)
+class InductorCapture(Iterations):
+    """The kernels that inductor generates, each of which records its own time; in a launch of its own, because they are
+    generated otherwise than those that are timed."""
+
+
+@dataclass(frozen=True)
+class CallersCapture(Iterations):
+    """oneDNN's log under PyTorch's profiler: which operator called which primitive."""
+
+
+@dataclass(frozen=True)
 class Captures:
-    """The captures that run in the timing pass after the timed loop; None for each that is not asked for."""
+    """The captures that a worker takes after its timed loop; None for each that is not asked for."""
 
     clean: bool = False
     """Whether iterations without any capture are taken, to set the others against."""
@@ -69,6 +80,10 @@ class Captures:
     """Whether and how ITT ranges are collected."""
     profiler: ProfilerCapture | None = None
     """Whether and how PyTorch's profiler records."""
+    callers: CallersCapture | None = None
+    """Whether and how the operators that call oneDNN's primitives are recorded."""
+    inductor: InductorCapture | None = None
+    """Whether and how inductor's kernels record themselves: nothing else then follows the loop."""
 
 
 @dataclass(frozen=True)

@@ -99,8 +99,8 @@ class JobSpec:
 
     @property
     def is_separate(self) -> bool:
-        """Whether this pass is for a program around it, and not for evidence."""
-        return self.region is not None or self.marked
+        """Whether this pass is for a program around it, or of code that was generated otherwise: not for evidence."""
+        return self.region is not None or self.marked or self.captures.inductor is not None
 
 
 def read_spec(path: Path) -> JobSpec:

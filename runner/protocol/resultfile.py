@@ -17,6 +17,8 @@ CAPTURES_FILE = "captures.json"
 ITT_FILE = "itt.bin"
 COUNTERS_FILE = "counters.csv"
 PROFILER_FOLDER = "profiler"
+INDUCTOR_FOLDER, KERNELS_FILE = "inductor", "kernels.json"
+CALLERS_LOG, CALLERS_FILE = "onednn-callers.log", "onednn-callers.json"
 
 # The failure that is on record while a capture is under way: it stays if the capture ends the process.
 NOT_SURVIVED = "the worker did not survive it; see stderr.log"

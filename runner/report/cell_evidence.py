@@ -114,6 +114,7 @@ def _rounds(row: Row) -> str:
 _SOURCES = {
     "kernels": (("onednn", "Kernels of oneDNN", "onednn/by_primitive.json"),),
     "operators": (
+        ("inductor", "Operators, and kernels that inductor generated", "inductor/by_kernel.json"),
         ("itt", "Operators, by ITT", "itt/by_op.json"),
         ("profiler", "Operators, by PyTorch's profiler", "profiler/by_op.json"),
     ),
@@ -122,12 +123,14 @@ _SOURCES = {
 _COLUMNS = {
     "primitive": "kernel",
     "operator": "operator",
+    "kernel": "operator or kernel",
     "ms per iteration": "ms per iteration",
     "self ms per iteration": "own ms per iteration",
     "calls per iteration": "calls per iteration",
     "dtypes": "types",
     "isa": "instructions",
     "post-ops": "fused",
+    "operators": "what it computes",
 }
 
 

@@ -49,7 +49,17 @@ def run(spec: JobSpec, folder: Path, instance: int, keep: Callable[[WorkerResult
     with phases("import"):
         import torch
 
-        from runner.worker import caches, captures, graphs, instances, measure, remarks, stages, surroundings
+        from runner.worker import (
+            caches,
+            captures,
+            graphs,
+            instances,
+            kernel_sources,
+            measure,
+            remarks,
+            stages,
+            surroundings,
+        )
         from runner.worker.call import copied
         from runner.worker.distance import Observation
         from runner.worker.region import PerfControl
@@ -60,6 +70,8 @@ def run(spec: JobSpec, folder: Path, instance: int, keep: Callable[[WorkerResult
         if not spec.is_separate:
             with phases("reference"):
                 reference_file = stages.reference_in_child(spec, folder)
+        if spec.captures.inductor is not None:
+            kernel_sources.record()
         # After the fork: a child would wait for ever for faulthandler's thread, which it does not have.
         watch.say_where_it_hangs(spec.deadline_s)
         subject = stages.prepare(spec, phases, reference_file)
@@ -130,6 +142,7 @@ def run(spec: JobSpec, folder: Path, instance: int, keep: Callable[[WorkerResult
             )
             keep(result)
             if spec.is_separate:
+                captures.run(iterate, spec, folder)
                 return
             log = folder / onednn_log(instance)
             last = (len(measured.latencies_s) - 1) % len(ring)

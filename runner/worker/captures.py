@@ -22,12 +22,23 @@ from typing import Any
 
 import torch
 
-from runner.protocol.captures import CountersCapture, Iterations, IttCapture, ProfilerCapture
+from runner.protocol.captures import (
+    CallersCapture,
+    CountersCapture,
+    InductorCapture,
+    Iterations,
+    IttCapture,
+    ProfilerCapture,
+    Steps,
+)
 from runner.protocol.jobfile import JobSpec
 from runner.protocol.resultfile import (
+    CALLERS_FILE,
+    CALLERS_LOG,
     CAPTURES_FILE,
     COUNTERS_FILE,
     ITT_FILE,
+    KERNELS_FILE,
     NOT_SURVIVED,
     PROFILER_FOLDER,
     Captured,
@@ -35,7 +46,7 @@ from runner.protocol.resultfile import (
     write_captures,
 )
 from runner.protocol.stopping import Rule
-from runner.worker import chrome_trace, measure, surroundings
+from runner.worker import chrome_trace, kernel_sources, look, measure, surroundings
 from runner.worker.region import PerfControl
 
 Step = Callable[[], object]
@@ -84,9 +95,11 @@ def _itt(step: Step, settings: IttCapture, folder: Path, spec: JobSpec) -> Captu
     return Captured("itt", seconds, window=window)
 
 
-def _profiler(step: Step, settings: ProfilerCapture, folder: Path, spec: JobSpec) -> Captured:
-    """PyTorch's profiler: its own table, the same as data, and its trace."""
-    into = folder / PROFILER_FOLDER
+def _profiled(step: Step, settings: Iterations, into: Path, spec: JobSpec) -> tuple[Any, list[float], Window]:
+    """Run iterations under PyTorch's profiler, and leave its table and the same as data in a folder.
+
+    Returns the profiler, and the latencies and the window of the iterations.
+    """
     into.mkdir(exist_ok=True)
     step()  # as with ITT, the first iteration after a pause does not count
 
@@ -109,6 +122,13 @@ def _profiler(step: Step, settings: ProfilerCapture, folder: Path, spec: JobSpec
     (into / "ops.json").write_text(json.dumps(rows, indent=1), encoding="utf-8")
     table = averages.table(sort_by="self_cpu_time_total", row_limit=100)
     (into / "table.txt").write_text(table, encoding="utf-8")
+    return profiler, seconds, window
+
+
+def _profiler(step: Step, settings: ProfilerCapture, folder: Path, spec: JobSpec) -> Captured:
+    """PyTorch's profiler: its own table, the same as data, and its trace."""
+    into = folder / PROFILER_FOLDER
+    profiler, seconds, window = _profiled(step, settings, into, spec)
     profiler.export_chrome_trace(str(into / "trace.json"))
     left_out = chrome_trace.pack(into / "trace.json")
     note = f"{left_out} ranges left out of the trace: torch did not escape their labels" if left_out else None
@@ -119,6 +139,32 @@ def _profiler(step: Step, settings: ProfilerCapture, folder: Path, spec: JobSpec
         reason = f"The trace had {size_mb:.3g} MB; capture.profiler.max_trace_mb={settings.max_trace_mb:g}.\n"
         (into / "trace-left-out.txt").write_text(reason, encoding="utf-8")
     return Captured("profiler", seconds, window=window, note=note)
+
+
+def _inductor(step: Step, settings: InductorCapture, folder: Path, spec: JobSpec) -> Captured:
+    """The kernels that inductor generated so that they record themselves, and their source."""
+    _, seconds, window = _profiled(step, settings, folder, spec)
+    if not kernel_sources.keep(folder, KERNELS_FILE):
+        raise RuntimeError("inductor left no source in this process: nothing was compiled")
+    return Captured("inductor", seconds, window=window)
+
+
+def _callers(step: Step, settings: CallersCapture, folder: Path) -> Captured:
+    """oneDNN's log of a few iterations, and the ranges of the operators in them by PyTorch's profiler."""
+    with torch.autograd.profiler.profile(use_kineto=True) as profiler:
+        by_copy = look.onednn(step, folder / CALLERS_LOG, Steps(settings.iterations, settings.max_s))
+    ranges = [
+        {
+            "name": event.name(),
+            "thread": event.start_thread_id(),
+            "start_ns": event.start_ns(),
+            "duration_ns": event.duration_ns(),
+        }
+        for event in profiler.kineto_results.events()
+        if event.duration_ns() > 0
+    ]
+    (folder / CALLERS_FILE).write_text(json.dumps(ranges), encoding="utf-8")
+    return Captured("callers", [seconds for of_copy in by_copy.values() for seconds in of_copy])
 
 
 # Seconds that perf has to print its counts and end.
@@ -185,6 +231,10 @@ def _requested(step: Step, spec: JobSpec, folder: Path) -> Iterator[tuple[str, C
         yield "itt", partial(_itt, step, captures.itt, folder, spec)
     if captures.profiler is not None:
         yield "profiler", partial(_profiler, step, captures.profiler, folder, spec)
+    if captures.callers is not None:
+        yield "callers", partial(_callers, step, captures.callers, folder)
+    if captures.inductor is not None:
+        yield "inductor", partial(_inductor, step, captures.inductor, folder, spec)
 
 
 def run(step: Step, spec: JobSpec, folder: Path) -> None:
