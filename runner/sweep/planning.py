@@ -194,13 +194,15 @@ def _apply_trials(matrix: Matrix, trials: Mapping[str, Trial]) -> None:
     """
     cells, matrix.runnable = matrix.runnable, []
     problems: dict[str, None] = {}
-    untried = [planned.cell.model.name for planned in cells if planned.candidate.key not in trials]
-    if untried and cells[0].config.dry_run:
-        names = ", ".join(dict.fromkeys(untried))
+    is_dry = cells[0].config.dry_run
+    untried = {p.cell.model.name: None for p in cells if is_dry and p.candidate.key not in trials}
+    if untried:
+        names = ", ".join(untried)
         matrix.notes.append(f"not tried on this host: {names}; the sweep tries them, and may then leave cells out")
     for planned in cells:
         trial, cell = trials.get(planned.candidate.key, Trial()), planned.cell
-        reason = why_not_in_its_memory_format(cell, trial.has_images)
+        # What depends on a model that a dry run has not tried is left open, as its note says.
+        reason = None if cell.model.name in untried else why_not_in_its_memory_format(cell, trial.has_images)
         if reason is None and trial.linear_inputs is not None:
             reason = why_not_in_its_precision(cell, trial.linear_inputs)
         if trial.problem is not None:
