@@ -25,7 +25,7 @@ DERIVED = (Metric.BYTES, Metric.GOP_PER_S, Metric.OF_REGISTERS, Metric.OF_GEMM, 
 # All that is needed of a cell's figures to derive them and to say what they mean.
 FIGURES = (
     Metric.FLOP,
-    Metric.LOGGED_FLOP,
+    Metric.WITNESSED_FLOP,
     Metric.ELEMENTS,
     *DERIVED,
     Metric.KERNEL_TIME,
@@ -140,7 +140,7 @@ def arithmetic(cell: CellRow) -> str | None:
         _OF_LOG[name]
         for name in _OF_LOG
         if cell.metrics.get(f"onednn/dtype_{name}_pct", 0.0) >= _LEAST_PCT
-        and cell.metrics.get(Metric.LOGGED_FLOP, 0.0) >= 0.5 * cell.metrics.get(Metric.FLOP, 0.0)
+        and cell.metrics.get(Metric.WITNESSED_FLOP, 0.0) >= 0.5 * cell.metrics.get(Metric.FLOP, 0.0)
     ]
     allowed = _ARITHMETIC.get(cell.labels.get("precision", ""))
     return max(logged, key=DTYPES.index) if logged else allowed
@@ -209,14 +209,15 @@ def _what_else(own: Mapping[str, float]) -> str:
 def disagreement(cell: CellRow) -> str:
     """How the two witnesses of a cell's operations contradict each other, in one sentence; empty if they don't.
 
-    oneDNN's log may have less than the reference, because other libraries compute the rest, and never more.
+    oneDNN's log and the attention that the profiler saw may have less than the reference, because other libraries
+    compute the rest, and never more.
     """
-    flop, logged = cell.metrics.get(Metric.FLOP), cell.metrics.get(Metric.LOGGED_FLOP)
+    flop, logged = cell.metrics.get(Metric.FLOP), cell.metrics.get(Metric.WITNESSED_FLOP)
     if not flop or logged is None or logged <= _WITNESSES * flop:
         return ""
     return (
         f"the witnesses of its operations disagree: {flop / 1e9:.4g} GFLOP in the fp32 reference, "
-        f"{logged / 1e9:.4g} by oneDNN's log"
+        f"{logged / 1e9:.4g} by oneDNN's log and the profiler"
     )
 
 

@@ -25,6 +25,7 @@ from runner.machine import disk, host, stop_signals
 from runner.protocol import contamination, stored
 from runner.protocol.cell import Cell
 from runner.protocol.errors import RunnerError, StorageError
+from runner.protocol.evidence import OperatorEvidence
 from runner.protocol.resultfile import OTHER_FAILED, WorkerResult, onednn_log
 from runner.protocol.stored import write_json
 from runner.protocol.verdicts import UNOBSERVED, EvidenceVerdict, QualityFinding, QualityVerdict, Status
@@ -198,7 +199,7 @@ def _attempt(cell: Cell, config: Config, folder: Path, unfinished: Outcome) -> O
     first = instances[0]
     outcome = replace(
         _judge_job(unfinished, instances, unlike),
-        figures={**evidence_figures(first.summary, results[0].quality), **measured.figures},
+        figures={**evidence_figures(first.summary, results[0].quality, first.operators), **measured.figures},
         captures=_tags(first, results[0]),
         cost_s=cost_s,
         contamination=_judge_surroundings(results, folder),
@@ -284,8 +285,8 @@ class JudgedInstance:
     """Everything that did not run as asked."""
     quality: QualityFinding
     """Whether its output is right."""
-    saw_operators: bool
-    """Whether torch's profiler saw the operators that ran."""
+    operators: OperatorEvidence | None
+    """The operators that torch's profiler saw; None if it failed."""
     log: onednn.Log
     """oneDNN's log, parsed."""
     summary: kernels.Summary
@@ -314,7 +315,7 @@ def judge_instance(
     return JudgedInstance(
         mismatches=gate.check(replace(placed, placement=placed.placement.of_instance(instance)), proof),
         quality=quality.judge(result.quality, placed.cell.tolerance),
-        saw_operators=result.evidence is not None and result.evidence.operators is not None,
+        operators=None if result.evidence is None else result.evidence.operators,
         log=log,
         summary=summary,
         notes=() if proof is None else tuple(precision.notes(placed, proof)),
@@ -335,7 +336,7 @@ def _judge_job(unfinished: Outcome, instances: Sequence[JudgedInstance], unlike:
     """
     mismatches = [*unlike, *(mismatch for instance in instances for mismatch in instance.mismatches)]
     failures = dict.fromkeys(map(str, mismatches))
-    saw_all = all(instance.saw_operators for instance in instances)
+    saw_all = all(instance.operators is not None for instance in instances)
     seen = EvidenceVerdict.OK if saw_all else EvidenceVerdict.UNOBSERVED
     wrong = [instance.quality for instance in instances if instance.quality != QualityVerdict.OK]
     return replace(

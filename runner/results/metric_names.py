@@ -44,7 +44,7 @@ class Metric(Word):
     REORDER_SIZE = "onednn/reorder_mb_per_iteration"
     FUSED = "onednn/fused_per_iteration"
     FLOP = "roofline/flop_per_iteration"
-    LOGGED_FLOP = "roofline/logged_flop_per_iteration"
+    WITNESSED_FLOP = "roofline/witnessed_flop_per_iteration"
     ELEMENTS = "roofline/elements_per_iteration"
     BYTES = "roofline/bytes_per_iteration"
     GOP_PER_S = "roofline/gop_per_s"

@@ -9,7 +9,7 @@ from runner import stats
 from runner.capture.kernels import Summary
 from runner.capture.onednn import COMPUTE
 from runner.protocol import contamination
-from runner.protocol.evidence import Quality
+from runner.protocol.evidence import OperatorEvidence, Quality
 from runner.protocol.resultfile import Window, WorkerResult
 from runner.protocol.stopping import relative_width
 from runner.results.metric_names import Metric
@@ -67,8 +67,14 @@ def _of_evidence(result: WorkerResult) -> dict[str, float]:
     return {} if result.evidence is None else {Metric.THREADS: float(result.evidence.openmp.torch_threads)}
 
 
-def evidence_figures(kernels: Summary, quality: Quality | None) -> dict[str, float]:
-    """The figures of oneDNN's log per iteration and of the comparison with fp32; shares in percent."""
+def evidence_figures(
+    kernels: Summary, quality: Quality | None, operators: OperatorEvidence | None = None
+) -> dict[str, float]:
+    """The figures of oneDNN's log per iteration and of the comparison with fp32; shares in percent.
+
+    Args:
+        operators: what the profiler saw; None if it saw nothing.
+    """
     reorder_s, compute_s = kernels.seconds_in("reorder"), kernels.seconds_in(*COMPUTE)
     figures = {
         Metric.ONEDNN_COVERAGE: 100 * kernels.coverage,
@@ -91,11 +97,14 @@ def evidence_figures(kernels: Summary, quality: Quality | None) -> dict[str, flo
     }
     if kernels.reorder_bytes is not None:
         figures[Metric.REORDER_SIZE] = 1e-6 * kernels.reorder_bytes
-    return figures | _of_quality(quality) | _of_work(kernels, quality)
+    return figures | _of_quality(quality) | _of_work(kernels, quality, operators)
 
 
-def _of_work(kernels: Summary, quality: Quality | None) -> dict[str, float]:
-    """What an iteration computes and moves by the reference, and what it computes by oneDNN's log; per instance."""
+def _of_work(kernels: Summary, quality: Quality | None, operators: OperatorEvidence | None) -> dict[str, float]:
+    """What an iteration computes and moves by the reference, and what it computes by other witnesses; per instance.
+
+    These are oneDNN's log, and for attention, whose products no log has, the shapes that the profiler saw.
+    """
     figures: dict[str, float] = {}
     if quality is not None and quality.reference_flop:
         figures[Metric.FLOP] = quality.reference_flop
@@ -103,7 +112,8 @@ def _of_work(kernels: Summary, quality: Quality | None) -> dict[str, float]:
         figures[Metric.ELEMENTS] = float(quality.reference_elements)
     logged = [flop for flop in kernels.flop.values() if flop is not None]
     if logged and len(logged) == len(kernels.flop):
-        figures[Metric.LOGGED_FLOP] = sum(logged)
+        attention = [one.flop or 0.0 for one in operators.compute if "attention" in one.name] if operators else []
+        figures[Metric.WITNESSED_FLOP] = sum(logged) + sum(attention)
     return figures
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 import os
 import shutil
@@ -44,7 +45,7 @@ def keep(folder: Path, names: str) -> int:
         names: the file in it that says what each kernel computes, in inductor's words: kernel -> comments.
     """
     cache: Any = sys.modules.get("torch._inductor.codecache")
-    files = [Path(module.__file__) for module in cache.PyCodeCache.modules] if cache else []
+    files = [Path(inspect.getfile(module)) for module in cache.PyCodeCache.modules] if cache else []
     generated = os.environ.get("TORCHINDUCTOR_CACHE_DIR")
     if not files and generated:
         files = sorted(Path(generated).rglob("*.wrapper.cpp")) + sorted(Path(generated).rglob("*.kernel.cpp"))

@@ -117,11 +117,11 @@ def test_more_than_torchs_best_product_is_none_where_the_registers_were_not_meas
 
 
 def test_a_mixture_is_measured_against_the_fastest_arithmetic_that_has_a_share_of_it() -> None:
-    logged: dict[str, float] = {Metric.LOGGED_FLOP: FLOP}
+    logged: dict[str, float] = {Metric.WITNESSED_FLOP: FLOP}
     mixture = resnet(100.0, figures={"onednn/dtype_float32_pct": 60.0, "onednn/dtype_bfloat16_pct": 40.0, **logged})
     speck = resnet(100.0, figures={"onednn/dtype_float32_pct": 95.0, "onednn/dtype_bfloat16_pct": 5.0, **logged})
     # oneDNN logged a small part of the model: what computed the rest is what its precision says.
-    part = resnet(100.0, "int8", {"onednn/dtype_float32_pct": 100.0, Metric.LOGGED_FLOP: 0.1 * FLOP})
+    part = resnet(100.0, "int8", {"onednn/dtype_float32_pct": 100.0, Metric.WITNESSED_FLOP: 0.1 * FLOP})
     assert [roofline.arithmetic(row) for row in (mixture, speck, part)] == ["bf16", "fp32", "int8"]
 
 
@@ -151,13 +151,14 @@ def test_where_operations_or_arithmetic_are_not_known_it_is_unobserved(row: Cell
 
 
 def test_two_witnesses_that_disagree_are_named_and_a_log_that_has_less_is_none() -> None:
-    twice = roofline.disagreement(resnet(300.0, figures={Metric.LOGGED_FLOP: 2 * FLOP}))
+    twice = roofline.disagreement(resnet(300.0, figures={Metric.WITNESSED_FLOP: 2 * FLOP}))
     assert twice == (
-        "the witnesses of its operations disagree: 65.39 GFLOP in the fp32 reference, 130.8 by oneDNN's log"
+        "the witnesses of its operations disagree: 65.39 GFLOP in the fp32 reference, 130.8 by oneDNN's log and the "
+        "profiler"
     )
-    assert [roofline.disagreement(resnet(300.0, figures={Metric.LOGGED_FLOP: f * FLOP})) for f in (0.0, 0.5, 1.01)] == [
-        ""
-    ] * 3
+    assert [
+        roofline.disagreement(resnet(300.0, figures={Metric.WITNESSED_FLOP: f * FLOP})) for f in (0.0, 0.5, 1.01)
+    ] == [""] * 3
 
 
 def test_peaks_that_are_measured_later_place_the_cells_of_an_older_sweep(tmp_path: Path) -> None:

@@ -71,7 +71,8 @@ def test_every_cell_has_every_capture_in_mlflow(channels: Ran, mlruns: Path) -> 
     client, _, cells = runs_of(mlruns, channels.sweep)
     assert len(cells) >= 2
     for run in cells:
-        for path in ("onednn/trace.csv", "onednn/by_primitive.json", "itt/timeline.json", "itt/by_op.json",
+        for path in ("onednn/trace.csv", "onednn/by_primitive.json", "onednn/by_operator.json",
+                     "itt/timeline.json", "itt/by_op.json",
                      "profiler/table.txt", "profiler/by_op.json", "profiler/trace.json.gz"):  # fmt: skip
             folder, _, name = path.partition("/")
             kept = {Path(file.path).name for file in client.list_artifacts(run.info.run_id, folder)}
@@ -103,6 +104,17 @@ def test_reorders_are_as_many_as_grep_counts_in_the_raw_log(channels: Ran) -> No
         assert {row["copy"] for row in rows} <= {"torch", "ipex"}
         table = read_table(folder / "onednn" / "by_primitive.json")
         assert sum(table["calls per iteration"]) == pytest.approx(metrics(record)["onednn/primitives_per_iteration"])
+
+
+def test_the_operators_that_called_onednn_are_told(channels: Ran) -> None:
+    for (_, ipex), record in cells_by_format(channels).items():
+        assert record.captured is not None
+        assert record.captured.captures["onednn.callers"] == "ok"
+        assert metrics(record)["onednn/attributed_pct"] > 95
+        table = read_table(folder_of(channels, record) / "onednn" / "by_operator.json")
+        [convolution] = [i for i, text in enumerate(table["primitives"]) if "convolution " in text]
+        name = "torch_ipex::convolution_forward" if ipex == "on" else "aten::mkldnn_convolution"
+        assert table["operator"][convolution] == name
 
 
 def test_activations_are_reordered_channels_first_and_not_channels_last(channels: Ran) -> None:
@@ -337,3 +349,36 @@ def test_without_captures_nothing_of_them_is_left_and_the_evidence_is(lone_core:
     assert record.evidence == "ok"
     job: dict[str, Any] = json.loads((folder / "launch.json").read_text())
     assert "INTEL_LIBITTNOTIFY64" not in job["env"]
+
+
+# -- the kernels that inductor generates ------------------------------------------------------------------
+
+
+def test_kernels_that_torch_compile_generated_are_named_with_what_they_compute(run_cli: Runner, mlruns: Path) -> None:
+    ran = run_cli(
+        "-m", "graph=eager,compile", "memory_format=channels_last", *TINY, "capture=[onednn,profiler,inductor]"
+    )
+    assert ran.status == 0, ran.out + ran.err
+    of_graph = {record.axes["graph"]: record for record in records_of(ran)}
+    tags = {graph: record.captured.captures for graph, record in of_graph.items() if record.captured}
+    assert tags["eager"]["capture.inductor"] == "unavailable: inductor generates no code for graph=eager"
+    # On a machine that others use it may be marked as unlike the timed iterations.
+    assert tags["compile"]["capture.inductor"].split("; ")[0] == "ok"
+    figures = metrics(of_graph["compile"])
+    assert figures["inductor/kernels"] >= 1
+    assert 0 < figures["inductor/generated_pct"] < figures["inductor/named_pct"] <= 100
+    assert "overhead/inductor_pct" in figures
+    folder = folder_of(ran, of_graph["compile"]) / "inductor"
+    table = read_table(folder / "by_kernel.json")
+    made_of = dict(zip(table["kernel"], table["operators"], strict=True))
+    generated = [name for name, kind in zip(table["kernel"], table["kind"], strict=True) if kind == "generated"]
+    assert all(made_of[name].startswith("aten.") for name in generated)
+    assert any("aten.relu" in made_of[name] for name in generated)
+    source = (folder / "source-0.py").read_text()
+    assert all(f"{name} = " in source for name in generated)
+    explained = invoke(["explain", "graph=eager", "graph=compile", "--sweep", ran.sweep.name, f"--mlruns={mlruns}"])
+    assert explained.status == 0, explained.err
+    if "disturbed, not shown" not in explained.out:
+        text = " ".join(explained.out.split())
+        assert "by PyTorch's profiler in A, inductor's kernel profile in B" in text
+        assert "Operators and kernels with a name take " in text

@@ -11,6 +11,8 @@ import pytest
 
 from runner.capture import kernel_tables, kernels
 from runner.capture.onednn import Log, parse
+from runner.protocol.evidence import ComputeOperator, OperatorEvidence
+from runner.results.metric_names import Metric
 from runner.results.metrics import evidence_figures
 from tests.conftest import ROOT
 
@@ -165,3 +167,13 @@ def test_an_empty_log_has_no_kernel_and_no_share() -> None:
     assert found.main_isa == "unobserved"
     assert found.main_kernel == ""
     assert found.coverage == found.seconds == 0
+
+
+def test_attention_whose_products_no_log_has_counts_for_the_second_witness_of_the_operations() -> None:
+    found = kernels.summarize(parse((DATA / "convrelu_eager.log").read_text().splitlines(keepends=True)), {})
+    name = "aten::_scaled_dot_product_flash_attention_for_cpu"
+    others = [ComputeOperator("aten::mkldnn_convolution", "float32", None, 1, 0.1, 7e9)]
+    operators = OperatorEvidence([ComputeOperator(name, "float32", None, 12, 0.1, 5e8), *others], 0, {}, 0)
+    by_log = evidence_figures(found, None)[Metric.WITNESSED_FLOP]
+    assert by_log > 0
+    assert evidence_figures(found, None, operators)[Metric.WITNESSED_FLOP] == by_log + 5e8
