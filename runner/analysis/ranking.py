@@ -249,14 +249,22 @@ def fitted(cells: Sequence[CellRow]) -> stats.Fit:
 
 
 def warning(rows: Sequence[Row]) -> str:
-    """The sentence that comes before a ranking with contaminated rounds in it; empty without one."""
+    """The sentence that comes before a ranking with contaminated rounds in it; empty without one.
+
+    It doubts the whole ranking, or else the cells whose speed-ups these rounds are part of.
+    """
     cells = [row.cell for row in rows if row.p50_ms is not None and row.cell.medians_s]
     contaminated, rounds = sum(cell.contaminated_rounds for cell in cells), sum(len(cell.medians_s) for cell in cells)
     if not contaminated:
         return ""
     why = next(cell.contamination for cell in cells if cell.contaminated_rounds)
-    were = "round was" if rounds == 1 else "rounds were"
-    return f"This comparison {UNTRUSTED}: {contaminated} of {rounds} {were} disturbed ({why})."
+    disturbed = f"{contaminated} of {rounds} {'round was' if rounds == 1 else 'rounds were'} disturbed ({why})"
+    compared = [row for row in rows if row.p50_ms is not None and not row.is_baseline]
+    doubtful = sum(row.untrusted for row in compared)
+    if doubtful == len(compared):
+        return f"This comparison {UNTRUSTED}: {disturbed}."
+    which = "one cell" if doubtful == 1 else f"{doubtful} of {len(compared)} cells"
+    return f"{disturbed}: the speed-up of {which} {UNTRUSTED}."
 
 
 def cell_name(row: Row, distinguishing: Sequence[str]) -> str:

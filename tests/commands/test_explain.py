@@ -58,7 +58,7 @@ def test_json_holds_the_same(mlruns: Path, capsys: pytest.CaptureFixture[str]) -
     assert data["change_ms"] == pytest.approx(-8)
     assert data["parts"][0]["words"] == "reorders per iteration 3 -> 0"
     assert data["unexplained_ms"] == pytest.approx(0, abs=1e-9)
-    assert data["operators"][0] == {"name": "aten::conv2d", "before_ms": 18.0, "after_ms": 10.0}
+    assert data["operators"][0] == {"name": "aten::conv2d", "before_ms": 18.0, "after_ms": 10.0, "made_of": ""}
 
 
 def test_captures_that_others_disturbed_are_named_and_not_shown(
