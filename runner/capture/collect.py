@@ -22,6 +22,7 @@ from runner.protocol.resultfile import (
     CALLERS_LOG,
     CAPTURES_FILE,
     COUNTERS_FILE,
+    INDUCTOR_FOLDER,
     ITT_FILE,
     KERNELS_FILE,
     NOT_SURVIVED,
@@ -109,9 +110,7 @@ def collect(
         findings.update(_callers(folder, recorded.get("callers"), work))
     unavailable = probe.unavailable(conf)
     for name in _READERS:
-        # These are of launches of their own: see runner.job.separate_passes.
-        is_separate = name == "inductor" or (name == "itt" and conf.itt is not None and conf.itt.vtune)
-        if name not in conf.names or is_separate:
+        if name not in conf.names or (name == "itt" and conf.itt is not None and conf.itt.vtune):
             continue
         if name in unavailable:
             findings.tags[f"capture.{name}"] = f"unavailable: {unavailable[name]}"
@@ -267,27 +266,29 @@ def _profiled(file: Path, steps: int) -> tuple[list[inductor.Range], float]:
 
 
 def of_kernels(folder: Path, timed_s: Sequence[float], work: Mapping[str, str]) -> Findings:
-    """Read what inductor's kernels recorded of themselves, and leave their table.
+    """Read what the kernels of a package recorded of themselves in a launch of their own, and leave their table.
 
     Args:
-        folder: that of the launch, with the profiler's rows and the generated source.
+        folder: that of the cell's captures, in which the launch has its own.
         timed_s: the latencies that were timed, which the iterations are set against.
 
     Raises:
         FormatError: a file can't be read.
     """
-    captured = read_captures(folder / CAPTURES_FILE).get("inductor", Captured("inductor", failure=NOT_SURVIVED))
+    recorded = read_captures(folder / INDUCTOR_FOLDER / CAPTURES_FILE)
+    captured = recorded.get("inductor", Captured("inductor", failure=NOT_SURVIVED))
     findings = _read(folder, captured, timed_s, work)
     return replace(findings, recorded={"inductor": captured})
 
 
 def _inductor(folder: Path, captured: Captured, work: Mapping[str, str]) -> Findings:
-    file, steps = folder / "ops.json", _steps(captured)
+    into, steps = folder / INDUCTOR_FOLDER, _steps(captured)
+    file, names = into / "ops.json", into / KERNELS_FILE
     rows, step_s = _profiled(file, steps)
-    comments = stored.typed(dict[str, list[str]], stored.read_json(folder / KERNELS_FILE), folder / KERNELS_FILE)
+    comments = stored.typed(dict[str, list[str]], stored.read_json(names), names)
     found = inductor.kernels(rows, steps, inductor.operators_of(comments))
     write_table(
-        folder / "by_kernel.json",
+        into / "by_kernel.json",
         {
             "kernel": [kernel.name for kernel in found],
             "self ms per iteration": [kernel.self_s * 1e3 for kernel in found],
@@ -297,7 +298,7 @@ def _inductor(folder: Path, captured: Captured, work: Mapping[str, str]) -> Find
         },
         work,
     )
-    for used in (file, folder / KERNELS_FILE):  # all of it is in the table
+    for used in (file, names):  # all of it is in the table
         used.unlink()
     figures = {
         "inductor/kernels": float(sum(kernel.kind == "generated" for kernel in found)),

@@ -1,7 +1,8 @@
 """Which of inductor's kernels took how long, and which operators each computes. Pure.
 
-With ``TORCHINDUCTOR_CPP_ENABLE_KERNEL_PROFILE`` each generated kernel is a range of its own, named after the graph and
-the kernel (``graph_0_cpp_fused_add_relu_3``): see ``enable_kernel_profile`` in torch/_inductor/config.py.
+Each call of a generated kernel is a range of its own, named after it (``cpp_fused_add_relu_3``); in a package, whose
+kernels record themselves, after its graph as well (``graph_0_cpp_fused_add_relu_3``: see ``enable_kernel_profile`` in
+torch/_inductor/config.py).
 """
 
 from __future__ import annotations

@@ -42,7 +42,7 @@ class ProfilerCaptureConf(IterationsConf):
 
 @dataclass
 class InductorCaptureConf(IterationsConf):
-    """The settings of conf/capture/inductor: the kernels that inductor generates, in a launch of their own."""
+    """The settings of conf/capture/inductor: the kernels that inductor generated, by name."""
 
 
 @dataclass

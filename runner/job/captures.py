@@ -13,10 +13,10 @@ from pathlib import Path
 
 from runner.capture.collect import Findings, collect
 from runner.checks import likeness
+from runner.config.captures import CaptureConf
 from runner.config.schema import Config
 from runner.job import passes, separate_passes
 from runner.job.run import JudgedInstance, failure_of, judge_instance, launch_pass, misfit
-from runner.job.separate_passes import SEPARATE
 from runner.launch import PlacedCell
 from runner.machine import disk
 from runner.protocol.cell import WORKED_ON, Cell
@@ -89,9 +89,21 @@ def _take(config: Config, folder: Path) -> CaptureOutcome:
 
 def _needs_worker(config: Config) -> bool:
     """Whether any capture is taken by a worker itself; the others wrap a launch of their own."""
-    capture = config.capture
-    by_us = [capture.onednn, capture.counters, capture.profiler, capture.itt and not capture.itt.vtune]
+    capture = _of_worker(config)
+    by_us = [
+        capture.onednn,
+        capture.counters,
+        capture.profiler,
+        capture.inductor,
+        capture.itt and not capture.itt.vtune,
+    ]
     return any(by_us)
+
+
+def _of_worker(config: Config) -> CaptureConf:
+    """The captures that are asked for, without those of inductor's kernels that need a launch of their own."""
+    graph = config.cell.graph
+    return config.capture if graph.is_inductor and not graph.is_package else replace(config.capture, inductor=None)
 
 
 @dataclass
@@ -109,7 +121,7 @@ def _in_worker(placed: PlacedCell, config: Config, folder: Path, timed_s: list[f
     """
     short = replace(placed, cell=_short(placed.cell))
     # The loop is not timed for anybody: it is not run again where others disturb it.
-    measured = launch_pass(short, replace(config, cell=short.cell, reruns=0), folder, config.capture)
+    measured = launch_pass(short, replace(config, cell=short.cell, reruns=0), folder, _of_worker(config))
     wall_s = measured.ended.wall_s
     results = [result for result, _ in measured.judged if result is not None]
     if len(results) < len(measured.judged):
@@ -132,7 +144,7 @@ def _findings(
     work = {axis: config.cell.axes[axis] for axis in WORKED_ON}
     stopped = f"timeout_s={config.timeout_s:g} passed during the captures" if has_timed_out else None
     kernel = judged.summary.main_kernel
-    findings = collect(folder, config.capture, clean, judged.log, kernel, work, stopped)
+    findings = collect(folder, _of_worker(config), clean, judged.log, kernel, work, stopped)
     return replace(findings, tags=likeness.marked(findings.tags, findings.recorded, clean))
 
 
@@ -162,11 +174,13 @@ def _timed_latencies(config: Config) -> list[float]:
 
 def _failures(config: Config, reason: str) -> dict[str, str]:
     """The tags of the captures that a worker takes itself, where it took none."""
-    return {f"capture.{name}": f"failed: {reason}" for name in config.capture.names if name not in SEPARATE}
+    return {f"capture.{name}": f"failed: {reason}" for name in _of_worker(config).names if name != "toplev"}
 
 
 def _failed(config: Config, reason: str) -> CaptureOutcome:
     """The outcome where nothing was captured."""
     tags = _failures(config, reason)
-    tags |= {tag: f"failed: {reason}" for name, tag in SEPARATE.items() if name in config.capture.names}
+    for name, tag in {"toplev": "tma", "inductor": "capture.inductor"}.items():
+        if name in config.capture.names:
+            tags[tag] = f"failed: {reason}"
     return CaptureOutcome(config.sweep.cell_id, captures=tags)

@@ -30,6 +30,7 @@ from runner.protocol.captures import (
     CallersCapture,
     Captures,
     CountersCapture,
+    InductorCapture,
     IttCapture,
     ProfilerCapture,
     Steps,
@@ -120,7 +121,7 @@ def _steps(settings: IterationsConf) -> Steps:
 
 def _captures_of(conf: CaptureConf) -> Captures:
     """The captures that run in the worker's own process, after the timed loop."""
-    counters = itt = profiler = callers = None
+    counters = itt = profiler = callers = inductor = None
     if conf.counters is not None:
         perf = list(probe.perf_counters().command)
         counters = CountersCapture(conf.counters.iterations, conf.counters.max_s, perf)
@@ -130,7 +131,9 @@ def _captures_of(conf: CaptureConf) -> Captures:
         profiler = ProfilerCapture(conf.profiler.iterations, conf.profiler.max_s, conf.profiler.max_trace_mb)
     if conf.onednn is not None:
         callers = CallersCapture(min(conf.onednn.iterations, LEAST_LOGGED), conf.onednn.max_s)
-    return Captures(bool(conf.names), counters, itt, profiler, callers)
+    if conf.inductor is not None:
+        inductor = InductorCapture(conf.inductor.iterations, conf.inductor.max_s)
+    return Captures(bool(conf.names), counters, itt, profiler, callers, inductor)
 
 
 def measure(placed: launch.PlacedCell, config: Config, folder: Path, spec: JobSpec) -> PassResult:

@@ -1,5 +1,5 @@
-"""The captures that need a separate launch: toplev and VTune wrap the whole process tree, and inductor's kernels are
-generated otherwise where they record themselves.
+"""The captures that need a separate launch: toplev and VTune wrap the whole process tree, and the kernels of a package
+are generated otherwise where they record themselves.
 
 The timing has ended and its outcomes are written. Whatever happens here becomes a tag and can't harm the timing.
 """
@@ -26,9 +26,6 @@ from runner.protocol.jobfile import JobSpec
 from runner.protocol.resultfile import INDUCTOR_FOLDER, WorkerResult
 from runner.protocol.verdicts import OK
 
-SEPARATE = {"toplev": "tma", "inductor": "capture.inductor"}
-"""Capture that is always a launch of its own -> the tag that says what became of it."""
-
 
 def take(placed: launch.PlacedCell, config: Config, folder: Path, clean: WorkerResult) -> Findings:
     """Launch a finished cell again under each program that was asked for and can be used here.
@@ -54,7 +51,7 @@ def take(placed: launch.PlacedCell, config: Config, folder: Path, clean: WorkerR
     levels, itt, kernels = capture.toplev, capture.itt, capture.inductor
     if levels is not None:
         add("toplev", "toplev", "tma", lambda clean: _toplev(placed, config, levels, folder / "tma", clean))
-    if kernels is not None:
+    if kernels is not None and (placed.cell.graph.is_package or not placed.cell.graph.is_inductor):
         add("inductor", "launch", "capture.inductor", lambda clean: _inductor(placed, config, kernels, folder, clean))
     if itt is not None and itt.vtune:
         add("itt", "vtune", "capture.itt", lambda clean: _vtune(placed, config, itt, folder / "vtune", clean))
@@ -107,7 +104,7 @@ def _inductor(
         if result is None:
             return Findings({}, {"capture.inductor": f"failed: {failure}"})
         work = {axis: config.cell.axes[axis] for axis in WORKED_ON}
-        findings = collect.of_kernels(into, clean.latencies_s, work)
+        findings = collect.of_kernels(folder, clean.latencies_s, work)
     except RunnerError as error:
         return Findings({}, {"capture.inductor": f"failed: {error}"})
     findings.figures["cost/inductor_s"] = ended.wall_s

@@ -59,8 +59,8 @@ class ProfilerCapture(Iterations):
 
 @dataclass(frozen=True)
 class InductorCapture(Iterations):
-    """The kernels that inductor generates, each of which records its own time; in a launch of its own, because they are
-    generated otherwise than those that are timed."""
+    """The kernels that inductor generates, each with its own time; for a package in a launch of its own, because there
+    they are generated otherwise than those that are timed."""
 
 
 @dataclass(frozen=True)
@@ -83,7 +83,7 @@ class Captures:
     callers: CallersCapture | None = None
     """Whether and how the operators that call oneDNN's primitives are recorded."""
     inductor: InductorCapture | None = None
-    """Whether and how inductor's kernels record themselves: nothing else then follows the loop."""
+    """Whether and how inductor's kernels are recorded; for a package nothing else then follows the loop."""
 
 
 @dataclass(frozen=True)

@@ -23,6 +23,11 @@ class Graph:
         return self.name in ("compile", "compile_freezing", "max_autotune", "aot")
 
     @property
+    def is_package(self) -> bool:
+        """Whether its code is called from C++, in a package of AOTInductor."""
+        return self.name == "aot"
+
+    @property
     def is_frozen(self) -> bool:
         """Whether inductor makes the weights constants of the code, and packs them for their kernels."""
         return self.name in ("compile_freezing", "max_autotune")

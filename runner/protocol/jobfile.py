@@ -100,7 +100,8 @@ class JobSpec:
     @property
     def is_separate(self) -> bool:
         """Whether this pass is for a program around it, or of code that was generated otherwise: not for evidence."""
-        return self.region is not None or self.marked or self.captures.inductor is not None
+        is_other_code = self.captures.inductor is not None and self.cell.graph.is_package
+        return self.region is not None or self.marked or is_other_code
 
 
 def read_spec(path: Path) -> JobSpec:

@@ -71,7 +71,7 @@ def run(spec: JobSpec, folder: Path, instance: int, keep: Callable[[WorkerResult
             with phases("reference"):
                 reference_file = stages.reference_in_child(spec, folder)
         if spec.captures.inductor is not None:
-            kernel_sources.record()
+            kernel_sources.note_operators(spec.cell.graph.is_package)
         # After the fork: a child would wait for ever for faulthandler's thread, which it does not have.
         watch.say_where_it_hangs(spec.deadline_s)
         subject = stages.prepare(spec, phases, reference_file)

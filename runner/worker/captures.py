@@ -37,6 +37,7 @@ from runner.protocol.resultfile import (
     CALLERS_LOG,
     CAPTURES_FILE,
     COUNTERS_FILE,
+    INDUCTOR_FOLDER,
     ITT_FILE,
     KERNELS_FILE,
     NOT_SURVIVED,
@@ -142,9 +143,11 @@ def _profiler(step: Step, settings: ProfilerCapture, folder: Path, spec: JobSpec
 
 
 def _inductor(step: Step, settings: InductorCapture, folder: Path, spec: JobSpec) -> Captured:
-    """The kernels that inductor generated so that they record themselves, and their source."""
-    _, seconds, window = _profiled(step, settings, folder, spec)
-    if not kernel_sources.keep(folder, KERNELS_FILE):
+    """The kernels that inductor generated under PyTorch's profiler, and their source."""
+    into = folder if spec.is_separate else folder / INDUCTOR_FOLDER
+    with kernel_sources.recorded():
+        _, seconds, window = _profiled(step, settings, into, spec)
+    if not kernel_sources.keep(into, KERNELS_FILE):
         raise RuntimeError("inductor left no source in this process: nothing was compiled")
     return Captured("inductor", seconds, window=window)
 

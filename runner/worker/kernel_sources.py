@@ -1,4 +1,4 @@
-"""What inductor generated in this process so that each kernel records itself: its source, and what each computes."""
+"""What inductor generated in this process: its kernels under a profiler, their source, and what each computes."""
 
 from __future__ import annotations
 
@@ -7,19 +7,28 @@ import json
 import os
 import shutil
 import sys
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
+
+import torch
 
 _computes: dict[str, list[str]] = {}
 
 
-def record() -> None:
-    """Make inductor put a range of its own around each kernel that it generates, and note the operators in each.
+def note_operators(is_package: bool) -> None:
+    """Note the operators in each kernel that inductor will generate.
 
-    The ranges are ``enable_kernel_profile`` of torch/_inductor/config.py, which reads the variable when it is imported.
-    The names of kernels have some of their operators, cut and run together; the nodes they are made of have them all.
+    Their names have some of these operators, cut and run together; the nodes that they are made of have them all.
+
+    Args:
+        is_package: whether they are called from C++, where nobody can put a range around a call: inductor then puts one
+            into each kernel (``enable_kernel_profile`` of torch/_inductor/config.py, which reads the variable when it
+            is imported). That makes other code of them, and takes several times as long to compile.
     """
-    os.environ["TORCHINDUCTOR_CPP_ENABLE_KERNEL_PROFILE"] = "1"
+    if is_package:
+        os.environ["TORCHINDUCTOR_CPP_ENABLE_KERNEL_PROFILE"] = "1"
     from torch._inductor.codegen.cpp import CppScheduling
     from torch._inductor.utils import get_kernel_metadata
     from torch._inductor.virtualized import V
@@ -34,6 +43,35 @@ def record() -> None:
     CppScheduling.define_kernel = noting  # type: ignore[assignment, method-assign]
 
 
+@contextmanager
+def recorded() -> Iterator[None]:
+    """Put a range around each call of a kernel from the Python that torch.compile generated."""
+    with ExitStack() as undo:
+        for module in _modules():
+            kernels = {name: kernel for name, kernel in vars(module).items() if name.startswith("cpp_")}
+            for name, kernel in kernels.items():
+                setattr(module, name, _within_range(name, kernel))
+                undo.callback(setattr, module, name, kernel)
+        yield
+
+
+def _modules() -> list[Any]:
+    """The modules of Python that torch.compile runs."""
+    cache: Any = sys.modules.get("torch._inductor.codecache")
+    return list(cache.PyCodeCache.modules) if cache else []
+
+
+def _within_range(name: str, kernel: Callable[..., object]) -> Callable[..., object]:
+    # Not record_function(), which takes as long as a small kernel does.
+    span: Any = torch._C._profiler._RecordFunctionFast(name)
+
+    def call(*args: object) -> object:
+        with span:
+            return kernel(*args)
+
+    return call
+
+
 def keep(folder: Path, names: str) -> int:
     """Copy every file of generated source into a folder, and return how many there are.
 
@@ -44,8 +82,7 @@ def keep(folder: Path, names: str) -> int:
         folder: where the files go.
         names: the file in it that says what each kernel computes, in inductor's words: kernel -> comments.
     """
-    cache: Any = sys.modules.get("torch._inductor.codecache")
-    files = [Path(inspect.getfile(module)) for module in cache.PyCodeCache.modules] if cache else []
+    files = [Path(inspect.getfile(module)) for module in _modules()]
     generated = os.environ.get("TORCHINDUCTOR_CACHE_DIR")
     if not files and generated:
         files = sorted(Path(generated).rglob("*.wrapper.cpp")) + sorted(Path(generated).rglob("*.kernel.cpp"))
