@@ -10,7 +10,7 @@ import traceback
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from statistics import median
+from statistics import mean, median
 
 from runner.capture import callers, counters, inductor, itt, kernel_tables, onednn, probe
 from runner.capture.tables import write_table
@@ -232,7 +232,7 @@ def _profiler(folder: Path, captured: Captured, work: Mapping[str, str]) -> Find
     profiler_folder = folder / PROFILER_FOLDER
     steps = _steps(captured)
     file = profiler_folder / "ops.json"
-    rows, step_s = _profiled(file, steps)
+    rows = _profiled(file)
     rows.sort(key=lambda row: -row.self_s)
     write_table(
         profiler_folder / "by_op.json",
@@ -251,18 +251,15 @@ def _profiler(folder: Path, captured: Captured, work: Mapping[str, str]) -> Find
     file.unlink()  # all of it is in the table
     figures = {
         "profiler/self_ms_per_iteration": sum(r.self_s for r in rows) * 1e3 / steps,
-        "profiler/named_pct": inductor.named_pct(inductor.kernels(rows, steps, {}), step_s),
+        "profiler/named_pct": inductor.named_pct(inductor.kernels(rows, steps, {}), mean(captured.step_s)),
     }
     return Findings(figures, {"capture.profiler": captured.note or OK})
 
 
-def _profiled(file: Path, steps: int) -> tuple[list[inductor.Range], float]:
-    """The profiler's rows without those of the iterations themselves, and the mean time of these in seconds."""
+def _profiled(file: Path) -> list[inductor.Range]:
+    """The profiler's rows without those of the iterations themselves."""
     rows = stored.typed(list[inductor.Range], stored.read_json(file), file)
-    step_s = sum(row.total_s for row in rows if itt.STEP.fullmatch(row.name)) / steps
-    if not step_s:
-        raise FormatError(f"{file} has no iteration")
-    return [row for row in rows if not row.name.startswith(("step_", "[memory]"))], step_s
+    return [row for row in rows if not row.name.startswith(("step_", "[memory]"))]
 
 
 def of_kernels(folder: Path, timed_s: Sequence[float], work: Mapping[str, str]) -> Findings:
@@ -284,7 +281,7 @@ def of_kernels(folder: Path, timed_s: Sequence[float], work: Mapping[str, str]) 
 def _inductor(folder: Path, captured: Captured, work: Mapping[str, str]) -> Findings:
     into, steps = folder / INDUCTOR_FOLDER, _steps(captured)
     file, names = into / "ops.json", into / KERNELS_FILE
-    rows, step_s = _profiled(file, steps)
+    rows, step_s = _profiled(file), mean(captured.step_s)
     comments = stored.typed(dict[str, list[str]], stored.read_json(names), names)
     found = inductor.kernels(rows, steps, inductor.operators_of(comments))
     write_table(

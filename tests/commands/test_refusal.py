@@ -56,7 +56,7 @@ REFUSED = [
     (["allocator = jemalloc"], "a setting is written without blanks: allocator=jemalloc"),
     (["--allocator=jemalloc"], "--allocator: a setting is written without dashes: allocator=jemalloc"),
     (["capture=none"], "capture=none: for no captures: capture=[]"),
-    (["capture=all"], "capture=all: name the captures: capture=[counters,itt,onednn,profiler,toplev]"),
+    (["capture=all"], "capture=all: name the captures: capture=[counters,inductor,itt,onednn,profiler,toplev]"),
     (["capture=onednn,itt"], "are a list in brackets: capture=[onednn,itt]"),
     (["--dryrun"], "--dryrun: there is no such option; did you mean --dry-run?"),
     (["-n", "ipex=on"], "-n: there is no such option; did you mean --dry-run?"),

@@ -53,7 +53,7 @@ def test_every_axis_that_is_a_group_is_a_folder() -> None:
 def test_every_capture_of_the_schema_has_a_file_and_is_on_by_default() -> None:
     assert {field.name for field in fields(CaptureConf)} == CAPTURES
     default = yaml.load((ROOT / "conf" / "config.yaml").read_text(), Loader=yaml.BaseLoader)["defaults"]
-    assert {"capture": ["onednn", "itt", "profiler", "counters", "toplev"]} in default
+    assert {"capture": ["onednn", "itt", "profiler", "counters", "toplev", "inductor"]} in default
     for name in CAPTURES:
         data = yaml.safe_load((ROOT / "conf" / "capture" / f"{name}.yaml").read_text())
         schema = next(field for field in fields(CaptureConf) if field.name == name)
