@@ -136,7 +136,8 @@ def _onednn(
     into.mkdir(exist_ok=True)
     with (into / "trace.csv").open("w", encoding="utf-8") as file:
         file.writelines(kernel_tables.trace_lines(log, work))
-    write_table(into / "by_primitive.json", kernel_tables.by_primitive(log, clean.onednn_step_s), work)
+    table = kernel_tables.by_primitive(log, clean.onednn_step_s, clean.streams)
+    write_table(into / "by_primitive.json", table, work)
     if not clean.logged_s:
         raise FormatError("no iteration was logged")
     tags = {"capture.onednn": OK if not log.unparsed else f"{len(log.unparsed)} lines could not be read"}

@@ -19,7 +19,7 @@ _FROZEN = "_frozen_param"
 
 def observe(subject: Subject) -> GraphEvidence:
     """What the module is now, judged by its type. Call it right after an iteration."""
-    making, module = subject.making, subject.module
+    making, module = subject.making, subject.graph
     inside = any(isinstance(child, torch.jit.ScriptModule) for child in subject.eager.modules())
     eager = GraphEvidence(
         kind=GraphKind.TORCHSCRIPT_INSIDE if inside else GraphKind.EAGER,
