@@ -86,7 +86,7 @@ def test_a_second_sibling_is_used_when_the_caller_has_no_first_one() -> None:
     assert placement.has_second_siblings
 
 
-STREAMS = {"ipex": "multistream", "openmp": "intel", "batch_size": 8}
+STREAMS: dict[str, Any] = {"ipex": "multistream", "openmp": "intel", "batch_size": 8}
 
 
 @pytest.mark.parametrize(("streams", "number"), [(None, 4), (3, 3), (2, 2)])
