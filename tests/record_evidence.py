@@ -30,6 +30,7 @@ JOBS = {
     "int8_dynamic": (*_CHANNELS_LAST, "precision=int8_dynamic"),
     "ipex_int8_weight": (*_CHANNELS_LAST, "ipex=on", "precision=int8_weight"),
     "int8_eager": (*_CHANNELS_LAST, "precision=int8"),
+    "ipex_multistream": (*_CHANNELS_LAST, "ipex=multistream", "graph=torchscript", "openmp=intel"),
     "torchserve_jemalloc": (*_SERVED, "allocator=jemalloc", "scenario.max_batch_delay_ms=10"),
 }
 

@@ -66,10 +66,13 @@ def _build(row: Row) -> str:
 
 
 def _subject(pairs: Sequence[Pair], first: str, build: str) -> str:
-    is_without = all(pair.first.labels.get("ipex") == "on" for pair in pairs)
-    is_without &= all(pair.other.labels.get("ipex") != "on" for pair in pairs)
+    is_without = all(_uses_ipex(pair.first) and not _uses_ipex(pair.other) for pair in pairs)
     between = f"torch={build} against torch={first}"
     return f"without IPEX ({between}), fastest against fastest" if is_without else f"{between}, fastest against fastest"
+
+
+def _uses_ipex(row: Row) -> bool:
+    return row.labels.get("ipex", ABSENT) not in ("off", ABSENT)
 
 
 def _pairs(rows: Sequence[Row], first: str, build: str) -> list[Pair]:

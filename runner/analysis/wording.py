@@ -9,7 +9,7 @@ from runner.analysis.certainty import is_too_wide
 from runner.analysis.ranking import Row, cell_name
 from runner.stats import Interval
 
-_IPEX = {"on": "with IPEX", "off": "without IPEX"}
+_IPEX = {"on": "with IPEX", "off": "without IPEX", "multistream": "with IPEX's streams"}
 
 
 def ratio(value: float) -> str:

@@ -107,7 +107,7 @@ def collect(
     near = steps or clean.latencies_s
     if conf.onednn is not None:
         findings.update(guarded("capture.onednn", lambda: _onednn(folder, clean, near, log, kernel, work)))
-        findings.update(_callers(folder, recorded.get("callers"), work))
+        findings.update(_callers(folder, recorded.get("callers"), clean.streams, work))
     unavailable = probe.unavailable(conf)
     for name in _READERS:
         if name not in conf.names or (name == "itt" and conf.itt is not None and conf.itt.vtune):
@@ -142,7 +142,8 @@ def _onednn(
     into.mkdir(exist_ok=True)
     with (into / "trace.csv").open("w", encoding="utf-8") as file:
         file.writelines(kernel_tables.trace_lines(log, work))
-    write_table(into / "by_primitive.json", kernel_tables.by_primitive(log, clean.onednn_step_s), work)
+    table = kernel_tables.by_primitive(log, clean.onednn_step_s, clean.streams)
+    write_table(into / "by_primitive.json", table, work)
     if not clean.logged_s:
         raise FormatError("no iteration was logged")
     tags = {"capture.onednn": OK if not log.unparsed else f"{len(log.unparsed)} lines could not be read"}
@@ -151,8 +152,10 @@ def _onednn(
     return Findings({"overhead/onednn_pct": overhead_pct(clean.logged_s, near)}, tags)
 
 
-def _callers(folder: Path, captured: Captured | None, work: Mapping[str, str]) -> Findings:
+def _callers(folder: Path, captured: Captured | None, streams: int, work: Mapping[str, str]) -> Findings:
     """Which operators called oneDNN; the tag ``onednn.callers`` says why that is not known."""
+    if streams > 1:
+        return Findings({}, {"onednn.callers": "unavailable: streams run several operators at the same time"})
     failure = "the worker ended before it" if captured is None else captured.failure
     if failure is not None:
         return Findings({}, {"onednn.callers": f"failed: {failure}"})

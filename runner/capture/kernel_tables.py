@@ -18,13 +18,13 @@ from runner.capture.primitives import Primitive, isa_family
 from runner.capture.steps import median_over
 
 
-def by_primitive(log: Log, step_s: Mapping[str, Sequence[float]]) -> dict[str, list[Any]]:
+def by_primitive(log: Log, step_s: Mapping[str, Sequence[float]], streams: int = 1) -> dict[str, list[Any]]:
     """The columns of a table with one row per kind and implementation of primitive, longest first.
 
     Times and calls per iteration are sums of the medians of `groups`, as the figures of `kernels.summarize` are.
     """
     alike: dict[tuple[str, str], list[Group]] = {}
-    for group in groups(log, step_s):
+    for group in groups(log, step_s, streams):
         alike.setdefault((group.kind, group.implementation), []).append(group)
     post_ops: dict[tuple[str, str], set[str]] = {}
     for p in log.primitives.distinct:

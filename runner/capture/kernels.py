@@ -103,12 +103,14 @@ class Group:
     calls: float
 
 
-def groups(log: Log, step_s: Mapping[str, Sequence[float]]) -> list[Group]:
+def groups(log: Log, step_s: Mapping[str, Sequence[float]], streams: int = 1) -> list[Group]:
     """The primitives of a log, grouped; in the order of their first lines.
 
     Args:
         log: the log of several iterations.
         step_s: copy of oneDNN -> wall time of each iteration that it logged.
+        streams: the calls of the model that ran at the same time. Seconds are those of one of them on average, so that
+            they add up to no more than the iteration took; calls are those of all.
     """
     distinct = log.primitives.distinct
     if not distinct:
@@ -132,7 +134,7 @@ def groups(log: Log, step_s: Mapping[str, Sequence[float]]) -> list[Group]:
         Group(
             copy,
             *keys[number],
-            seconds=median_over([seconds for seconds, _ in by_step.values()], _iterations(copy, step_s)),
+            seconds=median_over([seconds for seconds, _ in by_step.values()], _iterations(copy, step_s)) / streams,
             calls=median_over([float(calls) for _, calls in by_step.values()], _iterations(copy, step_s)),
         )
         for (copy, number), by_step in sums.items()
@@ -162,14 +164,15 @@ def _within(executions: Executions, step_s: Mapping[str, Sequence[float]]) -> It
             yield run, step
 
 
-def summarize(log: Log, step_s: Mapping[str, Sequence[float]]) -> Summary:
+def summarize(log: Log, step_s: Mapping[str, Sequence[float]], streams: int = 1) -> Summary:
     """Summarize several iterations as one.
 
     Args:
         log: the log of several iterations.
         step_s: copy of oneDNN -> wall time of each iteration that it logged.
+        streams: see `groups`.
     """
-    alike = groups(log, step_s)
+    alike = groups(log, step_s, streams)
     compute = [group for group in alike if group.kind in COMPUTE]
     reorders = [group for group in alike if group.kind == "reorder"]
     total, compute_s = _seconds(alike), _seconds(compute)

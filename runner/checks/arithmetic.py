@@ -49,11 +49,11 @@ def _has_generated_code(proof: Proof) -> bool:
 
 
 def _seen_calls(proof: Proof) -> float | None:
-    """The calls that compute in an iteration of an eager model, which merges none; None for any other."""
+    """The operators that compute in a call of an eager model, which merges none; None for any other."""
     operators = proof.evidence.operators
     if operators is None or _has_generated_code(proof) or proof.evidence.graph.kind != GraphKind.EAGER:
         return None
-    return max(float(sum(operator.count for operator in operators.compute)), _logged_calls(proof))
+    return max(float(sum(operator.count for operator in operators.compute)), _logged_calls(proof)) / proof.calls
 
 
 def _logged_calls(proof: Proof) -> float:

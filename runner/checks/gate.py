@@ -11,7 +11,17 @@ from dataclasses import asdict
 from pathlib import PurePath
 from typing import Any
 
-from runner.checks import arithmetic, cache, fp32_math, graph, honoured, memory_format, precision, torch_build
+from runner.checks import (
+    arithmetic,
+    cache,
+    fp32_math,
+    graph,
+    honoured,
+    memory_format,
+    precision,
+    streams,
+    torch_build,
+)
 from runner.checks.proof import Mismatch as Mismatch
 from runner.checks.proof import Proof as Proof
 from runner.checks.proof import shown
@@ -143,30 +153,30 @@ def _check_memory_node(placed: PlacedCell, proof: Proof) -> Iterator[Mismatch]:
 
 def _check_ipex(placed: PlacedCell, proof: Proof) -> Iterator[Mismatch]:
     ipex, compiled, cell = proof.evidence.ipex, proof.evidence.graph, placed.cell
-    if cell.ipex == "off":
+    if not cell.uses_ipex:
         if ipex.imported:
             yield Mismatch(
                 "ipex", "off", "IPEX imported", "the model's code imports it: it changes operators when imported"
             )
         return
     if not ipex.imported:
-        yield Mismatch("ipex", "on", "IPEX not imported", "check the installation")
+        yield Mismatch("ipex", cell.ipex, "IPEX not imported", "check the installation")
         return
     nothing = "IPEX has nothing to optimize in this model: leave the cell out"
     if cell.graph.is_inductor:
         if compiled.compiler != "ipex" or not compiled.graphs:
             actual = f"compiled by {shown(compiled.compiler)}, graphs {shown(compiled.graphs)}"
-            yield Mismatch("ipex", "on", actual, nothing)
+            yield Mismatch("ipex", cell.ipex, actual, nothing)
     elif cell.precision.name == "int8":
         # The recipe replaces no module: its work is in the graph, as partitions of oneDNN Graph.
         if not any("Llga" in kind or kind.startswith("ipex") for kind in compiled.nodes or ()):
-            yield Mismatch("ipex", "on", "no node of IPEX's in the TorchScript graph", nothing)
+            yield Mismatch("ipex", cell.ipex, "no node of IPEX's in the TorchScript graph", nothing)
     elif cell.precision.name == "int8_dynamic":
         # Its recipe puts torch's own quantized linears into the model.
         if not (proof.evidence.precision.recipe or "").startswith("ipex"):
-            yield Mismatch("ipex", "on", f"quantized by {shown(proof.evidence.precision.recipe)}", nothing)
+            yield Mismatch("ipex", cell.ipex, f"quantized by {shown(proof.evidence.precision.recipe)}", nothing)
     elif ipex.modules_replaced < 1:
-        yield Mismatch("ipex", "on", "0 modules replaced by ipex.optimize", nothing)
+        yield Mismatch("ipex", cell.ipex, "0 modules replaced by ipex.optimize", nothing)
 
 
 def _check_batch_size(wanted: int, tensors: CallEvidence) -> Iterator[Mismatch]:
@@ -251,6 +261,7 @@ CHECKS: tuple[Callable[[PlacedCell, Proof], Iterator[Mismatch]], ...] = (
     _check_cores,
     _check_memory_node,
     _check_ipex,
+    streams.check,
     memory_format.check,
     cache.check,
     precision.check,

@@ -44,7 +44,7 @@ def _check_tensors(placed: PlacedCell, proof: Proof) -> Iterator[Mismatch]:
         return
     yield from _check_dtypes("inputs", tensors.inputs, wanted)
     # IPEX can't cast the float32 weights that it packs, so that under autocast it packs them in bfloat16.
-    if not (name == "bf16_autocast" and placed.cell.ipex == "on"):
+    if not (name == "bf16_autocast" and placed.cell.uses_ipex):
         yield from _check_dtypes("weights", tensors.weights, wanted)
 
 
@@ -87,7 +87,7 @@ _READS_INTEGERS = re.compile(r"_weight_int[48]pack_mm|woq_linear")
 def _check_layers(placed: PlacedCell, proof: Proof) -> Iterator[Mismatch]:
     """What the recipe put into the model, and that int8 kernels computed it."""
     name, done = placed.cell.precision.name, proof.evidence.precision
-    if not placed.cell.precision.is_quantized or (name == "int8" and placed.cell.ipex == "on"):
+    if not placed.cell.precision.is_quantized or (name == "int8" and placed.cell.uses_ipex):
         return  # the work of IPEX's static recipe is in the graph: see the check of ipex
     number, asked = _quantized(placed, proof), f"layers quantized for {name} ({done.layers} in the model)"
     if not number:
@@ -100,7 +100,7 @@ def _check_layers(placed: PlacedCell, proof: Proof) -> Iterator[Mismatch]:
             yield Mismatch("precision", f"kernels that read the weights of {name}", actual, cure)
     elif name == "int8_dynamic":
         calls = sum(operator.count for operator in _compute_operators(proof) if operator.dtype == "int8")
-        if calls < _CALLS * number:
+        if calls < _CALLS * number * proof.calls:
             actual = f"{calls} calls of int8 kernels" if proof.evidence.operators else UNOBSERVED
             cure = "the graph computes them in floating point: see operators in evidence.json"
             yield Mismatch("precision", f"{number} quantized layers that int8 kernels compute", actual, cure)
@@ -122,7 +122,7 @@ def _quantized(placed: PlacedCell, proof: Proof) -> int:
 def _reads_integers(placed: PlacedCell, proof: Proof) -> bool:
     """Whether kernels read weights of integers as they are, in at least half of the layers that have them."""
     calls = sum(op.count for op in _compute_operators(proof) if _READS_INTEGERS.search(op.name))
-    return calls >= _CALLS * max(1, _quantized(placed, proof))
+    return calls >= _CALLS * max(1, _quantized(placed, proof)) * proof.calls
 
 
 def notes(placed: PlacedCell, proof: Proof) -> Iterator[str]:

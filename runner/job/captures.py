@@ -31,6 +31,11 @@ _ITERATIONS = 2
 # The most requests to a server before the captures, as batches or per client.
 _REQUESTS = 2
 
+_ITT_AND_STREAMS = (
+    "torch marks the operators of the thread that calls the model, and with ipex=multistream other threads compute; "
+    "capture=[profiler] sees them all"
+)
+
 
 def take_captures(config: Config, resolved_yaml: str) -> CaptureOutcome:
     """Take the captures of one cell and record them; never raises for anything that the process did.
@@ -77,6 +82,9 @@ def _take(config: Config, folder: Path) -> CaptureOutcome:
     findings, cost_s = Findings(), dict[str, float]()
     # What is captured is set against what was timed, not against the few iterations of this process.
     clean = WorkerResult(config.sweep.cell_id, config.sweep.round, timed_s)
+    if placed.cell.has_streams and config.capture.itt and not config.capture.itt.vtune:
+        findings.tags["capture.itt"] = f"unavailable: {_ITT_AND_STREAMS}"
+        config = replace(config, capture=replace(config.capture, itt=None))
     if _needs_worker(config):
         taken = _in_worker(placed, config, folder, timed_s)
         findings.update(taken)

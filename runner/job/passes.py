@@ -86,7 +86,7 @@ def spec_of(placed: launch.PlacedCell, config: Config, result_path: Path, captur
         instances=[list(placement.of_instance(i).cores) for i in range(placement.instances)],
         # oneDNN's log is part of the evidence in any case.
         onednn=evidence_log if captures.onednn is None else _steps(captures.onednn),
-        captures=_captures_of(captures),
+        captures=_captures_of(captures, cell),
         repeats=config.reruns if can_repeat(cell) else 0,
     )
 
@@ -119,7 +119,7 @@ def _steps(settings: IterationsConf) -> Steps:
     return Steps(settings.iterations, settings.max_s, min(settings.iterations, LEAST_LOGGED))
 
 
-def _captures_of(conf: CaptureConf) -> Captures:
+def _captures_of(conf: CaptureConf, cell: Cell) -> Captures:
     """The captures that run in the worker's own process, after the timed loop."""
     counters = itt = profiler = callers = inductor = None
     if conf.counters is not None:
@@ -129,7 +129,7 @@ def _captures_of(conf: CaptureConf) -> Captures:
         itt = IttCapture(conf.itt.iterations, conf.itt.max_s, str(probe.collector()))
     if conf.profiler is not None:
         profiler = ProfilerCapture(conf.profiler.iterations, conf.profiler.max_s, conf.profiler.max_trace_mb)
-    if conf.onednn is not None:
+    if conf.onednn is not None and not cell.has_streams:
         callers = CallersCapture(min(conf.onednn.iterations, LEAST_LOGGED), conf.onednn.max_s)
     if conf.inductor is not None:
         inductor = InductorCapture(conf.inductor.iterations, conf.inductor.max_s)

@@ -306,7 +306,7 @@ def judge_instance(
     file = (seen_in or folder) / onednn_log(instance)
     lines = stored.read_text(file, errors="replace").splitlines(keepends=True) if file.exists() else []
     log = onednn.parse(lines)
-    summary = kernels.summarize(log, result.onednn_step_s)
+    summary = kernels.summarize(log, result.onednn_step_s, result.streams)
     proof = None
     if result.evidence is not None:
         proof = gate.Proof(result.evidence, summary, result.quality, result.window, result.round)

@@ -146,9 +146,9 @@ def _check_installed(cell: Cell, machine: Machine, build: TorchBuild) -> None:
             f"model={cell.model.name}: {library} is not installed; install it with: {build.python} -m pip install "
             f"{library}"
         )
-    if not build.has("intel-extension-for-pytorch") and cell.ipex == "on":
+    if not build.has("intel-extension-for-pytorch") and cell.uses_ipex:
         raise RunnerError(
-            f"ipex=on: Intel Extension for PyTorch (IPEX) is not installed; install it with: {IPEX_EXTRA}"
+            f"ipex={cell.ipex}: Intel Extension for PyTorch (IPEX) is not installed; install it with: {IPEX_EXTRA}"
         )
     if machine.ipex is None and cell.launcher.name == "ipexrun":
         raise RunnerError(

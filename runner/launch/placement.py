@@ -32,6 +32,8 @@ class Placement:
     """Whether a CPU is not the first one of its physical core: ipexrun would silently drop it."""
     instances: int = 1
     """The number of workers, which share the cores evenly."""
+    streams: int = 1
+    """The parts of the batch that each instance computes at the same time: see the cell's ``streams``."""
 
     @property
     def cores_per_instance(self) -> int:
@@ -84,8 +86,8 @@ def place(cell: Cell, topology: Topology, task_manager: str) -> Placement:
     The node is by default the first one on which the caller has cores. P-cores and E-cores are never mixed.
 
     Raises:
-        UnplaceableError: there is no such node, it has too few cores, or the cell has more threads or instances than
-            cores.
+        UnplaceableError: there is no such node, it has too few cores, or the cell has more threads, instances or
+            streams than cores.
     """
     node, available = chosen_cores(topology, cell.node, cell.cores)
     core_count = len(available)
@@ -102,8 +104,33 @@ def place(cell: Cell, topology: Topology, task_manager: str) -> Placement:
         raise UnplaceableError(
             f"threads={threads}: an instance has {size} core(s), and more threads would only take turns; choose fewer"
         )
+    streams = cell.streams_on(size)
+    if cell.has_streams:
+        _check_streams(cell, streams, size, threads)
     second = not set(cores) <= topology.first_siblings()
-    return Placement(cores, threads, node, task_manager, second, cell.instances)
+    return Placement(cores, threads, node, task_manager, second, cell.instances, streams)
+
+
+def _check_streams(cell: Cell, streams: int, size: int, threads: int) -> None:
+    """Refuse streams that an instance with so many cores has no use for.
+
+    Raises:
+        UnplaceableError: there is one core, or fewer cores, threads or samples than streams need.
+    """
+    name = f"ipex={cell.ipex}"
+    if size < 2:
+        raise UnplaceableError(f"{name}: an instance has 1 core, and one stream is what ipex=on is; choose more cores")
+    if streams > size:
+        raise UnplaceableError(f"streams={streams} {name}: an instance has {size} cores, one per stream at most")
+    if threads != size:
+        raise UnplaceableError(
+            f"threads={threads} {name}: streams have a thread on each of the {size} cores of an instance; choose cores"
+        )
+    if cell.batch_size < streams:
+        raise UnplaceableError(
+            f"batch_size={cell.batch_size} {name}: {streams} streams share a batch, and some would have nothing to do; "
+            "choose a larger batch_size, or fewer streams"
+        )
 
 
 def pinning_words(placement: Placement) -> list[str]:

@@ -44,7 +44,7 @@ def why_not_in_its_memory_format(cell: Cell, has_images: bool) -> str | None:
                 f"memory_format=channels_first graph={cell.graph.name}: inductor lays convolutions out channels last "
                 "by itself"
             )
-        if cell.precision.name == "int8" and cell.ipex == "off":
+        if cell.precision.name == "int8" and not cell.uses_ipex:
             return (
                 "memory_format=channels_first precision=int8 ipex=off: PyTorch's int8 convolutions work channels last, "
                 "whatever they are given"
@@ -80,9 +80,9 @@ def _precision(cell: Cell, isa: frozenset[str]) -> str | None:
     precision = cell.precision.name
     if precision == "fp16" and not isa & _FP16:
         return "precision=fp16: this CPU has neither AVX512-FP16 nor AMX-FP16, and emulates it tenfold slower"
-    if precision in _BF16 and cell.ipex == "on" and "avx512bw" not in isa:
-        return f"precision={precision} ipex=on: IPEX needs AVX-512 for it, which this CPU does not have"
-    if precision == "int8_weight" and cell.ipex == "off" and cell.graph.name == "torchscript":
+    if precision in _BF16 and cell.uses_ipex and "avx512bw" not in isa:
+        return f"precision={precision} ipex={cell.ipex}: IPEX needs AVX-512 for it, which this CPU does not have"
+    if precision == "int8_weight" and not cell.uses_ipex and cell.graph.name == "torchscript":
         return f"{_of(cell)} ipex=off: torch.jit.freeze makes bfloat16 constants of such weights again"
     return None
 
@@ -99,19 +99,40 @@ def _fp32_math(cell: Cell, isa: frozenset[str]) -> str | None:
 
 
 def _ipex(cell: Cell, isa: frozenset[str]) -> str | None:
-    if cell.ipex == "off":
+    if not cell.uses_ipex:
         return None
     graph = cell.graph.name
+    name = f"ipex={cell.ipex}"
     if "avx2" not in isa:
-        return "ipex=on: IPEX needs AVX2, which this CPU does not have"
-    if cell.precision.name == "int8" and cell.graph.name == "eager":
-        return "ipex=on precision=int8 graph=eager: IPEX computes in int8 only once TorchScript has fused the graph"
+        return f"{name}: IPEX needs AVX2, which this CPU does not have"
+    if cell.has_streams and (reason := _streams(cell)):
+        return f"{name} {reason}"
+    if cell.precision.name == "int8" and graph == "eager":
+        return f"{name} precision=int8 graph=eager: IPEX computes in int8 only once TorchScript has fused the graph"
     if cell.precision.is_quantized and cell.graph.is_inductor:
-        return f"ipex=on {_of(cell)}: torch.compile can't trace what IPEX's recipes make"
+        return f"{name} {_of(cell)}: torch.compile can't trace what IPEX's recipes make"
     if graph == "max_autotune":
         return "ipex=on graph=max_autotune: IPEX's backend of torch.compile knows no mode, and would choose no kernel"
     if graph == "aot":
         return "ipex=on graph=aot: AOTInductor compiles without IPEX's backend, and would leave IPEX out"
+    return None
+
+
+def _streams(cell: Cell) -> str | None:
+    """Why IPEX's runtime extension can't call the model; how many streams an instance has room for is a question of its
+    place."""
+    if cell.openmp != "intel":
+        return (
+            f"openmp={cell.openmp}: IPEX's runtime extension pins its threads by Intel's OpenMP, preloaded; choose "
+            "openmp=intel"
+        )
+    if cell.scenario.is_served:
+        return f"scenario={cell.scenario.name}: the server puts batches of any size together, and streams split one"
+    if cell.graph.is_inductor:
+        return (
+            f"graph={cell.graph.name}: its streams call a module from threads of C++, and torch.compile's code is for "
+            "one thread of Python; choose torchscript"
+        )
     return None
 
 
@@ -168,13 +189,13 @@ def build_lacks(cell: Cell, build: TorchBuild) -> str | None:
     name = f"torch={cell.torch.name}"
     is_bundled = cell.torch.name == BUNDLED
     compiled = cell.graph.is_inductor
-    by_export = cell.precision.name in ("int8", "int8_dynamic") and cell.ipex == "off" and compiled
-    if cell.ipex == "on" and not is_bundled and not build.has("intel-extension-for-pytorch"):
-        return f"ipex=on {name}: that build has no Intel Extension for PyTorch (IPEX), whose last torch is 2.8"
+    by_export = cell.precision.name in ("int8", "int8_dynamic") and not cell.uses_ipex and compiled
+    if cell.uses_ipex and not is_bundled and not build.has("intel-extension-for-pytorch"):
+        return f"ipex={cell.ipex} {name}: that build has no Intel Extension for PyTorch (IPEX), whose last torch is 2.8"
     if cell.graph.name == "torchscript" and "torchscript" not in build.parts:
         return f"graph=torchscript {name}: torch {build.torch} has no TorchScript any more"
     needs_torchao = by_export and "pt2e" not in build.parts
-    needs_torchao |= cell.precision.is_weight_only and cell.ipex == "off"
+    needs_torchao |= cell.precision.is_weight_only and not cell.uses_ipex
     if needs_torchao and not build.has("torchao") and is_bundled:
         return f"{_of(cell)} ipex=off {name}: it needs torchao, which newer builds have; choose torch=2.14.1 or ipex=on"
     if needs_torchao and not build.has("torchao"):
@@ -192,10 +213,10 @@ def build_lacks(cell: Cell, build: TorchBuild) -> str | None:
             f"{_of(cell)} {name}: without torchao inductor has int8 kernels only for frozen weights; choose "
             "compile_freezing"
         )
-    by_modules = cell.precision.name in ("int8", "int8_dynamic") and cell.ipex == "off" and not compiled
+    by_modules = cell.precision.name in ("int8", "int8_dynamic") and not cell.uses_ipex and not compiled
     if by_modules and "fx" not in build.parts:
         return f"{_of(cell)} {name}: torch {build.torch} has no FX quantization any more"
-    if cell.fp32_math != "highest" and cell.ipex == "off" and "fp32_precision" not in build.parts:
+    if cell.fp32_math != "highest" and not cell.uses_ipex and "fp32_precision" not in build.parts:
         return f"fp32_math={cell.fp32_math} ipex=off {name}: torch {build.torch} has no setting for it; choose ipex=on"
     if cell.launcher.name == "xeon" and "xeon" not in build.parts:
         return f"launcher=xeon {name}: torch {build.torch} has no launcher; choose ipexrun or none"

@@ -18,8 +18,12 @@ from runner.protocol.declaration import Role, axis, detail, entries, setting
 from runner.protocol.graph import Graph as Graph
 from runner.protocol.precision import Precision as Precision
 from runner.protocol.precision import widened
+from runner.protocol.scenario import INFERENCE as INFERENCE
+from runner.protocol.scenario import Load as Load
+from runner.protocol.scenario import Scenario as Scenario
 
-INFERENCE = "inference"
+# The value of the axis ipex with which IPEX's runtime extension calls the model.
+MULTISTREAM = "multistream"
 # The torch that the runner itself is installed with.
 BUNDLED = "bundled"
 
@@ -86,64 +90,6 @@ class Launcher:
     )
 
 
-@dataclass(frozen=True)
-class Scenario:
-    """What calls the model: a loop in its own process (INFERENCE), or clients through a server of that name."""
-
-    name: str = INFERENCE
-    requests: int | None = setting(
-        "Behind a server: requests of the measured load.",
-        None,
-        least=1,
-        most=10**6,
-        unit="requests of the measured load",
-    )
-    concurrency: int | None = setting(
-        "Behind a server: clients that each wait for an answer, in a closed loop and in the warm-up.",
-        None,
-        least=1,
-        most=10**6,
-        unit="clients",
-        is_work=True,
-    )
-    max_batch_delay_ms: int | None = setting(
-        "Behind a server: milliseconds that it waits for a batch to fill.",
-        None,
-        least=0,
-        most=10**6,
-        unit="milliseconds that a batch waits to fill",
-        is_work=True,
-    )
-
-    @property
-    def is_served(self) -> bool:
-        """Whether the model is behind a server."""
-        return self.name != INFERENCE
-
-
-@dataclass(frozen=True)
-class Load:
-    """What sends the requests; a rate or a limit of p99 is for open loops only, and one of the two is None."""
-
-    name: str | None = None
-    rate_per_s: float | None = setting(
-        "For h2load: requests per second, whatever becomes of them; its schedule is in whole milliseconds.",
-        None,
-        above=0,
-        most=1000,
-        unit="requests per second",
-        is_work=True,
-    )
-    p99_limit_ms: float | None = setting(
-        "For h2load: the highest rate is searched whose p99 stays below this many milliseconds.",
-        None,
-        above=0,
-        most=10**6,
-        unit="milliseconds",
-        is_work=True,
-    )
-
-
 @dataclass(frozen=True, kw_only=True)
 class Cell:
     """One combination of all axes with every setting that can change its result.
@@ -159,7 +105,10 @@ class Cell:
     )
     allocator: Allocator = axis("The allocator that serves malloc, with its settings.", is_group=True)
     ipex: str = axis(
-        "Whether Intel Extension for PyTorch (IPEX) optimizes the model.", is_group=True, choices=("off", "on")
+        "Whether Intel Extension for PyTorch (IPEX) optimizes the model; multistream: and its runtime extension "
+        "computes parts of the batch at the same time.",
+        is_group=True,
+        choices=("off", "on", MULTISTREAM),
     )
     memory_format: str = axis("The order of the dimensions of images in memory.", is_group=True, choices=_FORMATS)
     precision: Precision = axis(
@@ -241,6 +190,15 @@ class Cell:
     host: str | None = axis(
         "The name of the host that measures it, which fleet fills in; on one machine it means nothing.", None
     )
+    streams: int | None = setting(
+        "For ipex=multistream: the parts of the batch that are computed at the same time, each on cores of its own; "
+        "null: one per core of an instance.",
+        None,
+        owner="ipex",
+        absent="null",
+        least=2,
+        unit="parts of the batch that are computed at the same time",
+    )
     warmup: int = setting(
         "Untimed iterations before the timed ones; at least 2, in which TorchScript, torch.compile and IPEX prepare "
         "themselves, and one per input set are run.",
@@ -301,6 +259,27 @@ class Cell:
     )
     seed: int = setting("The seed of weights, inputs and the order of jobs.", 0, least=0, unit="a seed")
 
+    def __post_init__(self) -> None:
+        # In ipex=on,multistream streams=2 the number reaches both values, and is multistream's.
+        if not self.has_streams:
+            object.__setattr__(self, "streams", None)
+
+    @property
+    def uses_ipex(self) -> bool:
+        """Whether IPEX is imported and optimizes the model, in whichever way it is called then."""
+        return self.ipex != "off"
+
+    @property
+    def has_streams(self) -> bool:
+        """Whether IPEX's runtime extension calls the model, on parts of the batch at the same time."""
+        return self.ipex == MULTISTREAM
+
+    def streams_on(self, cores: int) -> int:
+        """The number of streams that an instance with so many cores has; 1 where the whole batch is one call."""
+        if not self.has_streams:
+            return 1
+        return cores if self.streams is None else self.streams
+
     @property
     def axes(self) -> dict[str, str]:
         """Axis -> value, as text: what exclude rules match, MLflow shows as params and tables as columns."""
@@ -337,6 +316,8 @@ class Cell:
             del parts["graph"]["compile_cache"]
         if self.fp32_math == "highest":
             del parts["fp32_math"]
+        if self.streams is None:
+            del parts["streams"]
         text = json.dumps(parts, sort_keys=True, separators=(",", ":"), default=str)
         return content_hash.short(text.encode())
 
@@ -374,7 +355,9 @@ def owner_of(setting_name: str) -> str | None:
     if dot:
         return axis_name
     entry = ENTRIES.get(setting_name)
-    return "scenario" if entry and entry.declaration.is_measuring else None
+    if entry is None:
+        return None
+    return "scenario" if entry.declaration.is_measuring else entry.owner or None
 
 
 def in_words(labels: Mapping[str, str], names: Iterable[str]) -> list[str]:

@@ -46,6 +46,8 @@ class Declaration:
     """Whether it says only how long to measure."""
     is_group: bool = False
     """Whether its values are files, ``conf/<axis>/<value>.yaml``."""
+    owner: str = ""
+    """The axis that a setting belongs to although it stands beside it: with other values of it, it means nothing."""
     absent: str = ABSENT
     """The text that stands for null."""
     choices: tuple[str, ...] = ()
@@ -116,7 +118,7 @@ class Entry:
     @property
     def owner(self) -> str:
         """The axis that the entry belongs to; empty for an axis, and for a setting that belongs to none."""
-        return self.key.partition(".")[0] if "." in self.key else ""
+        return self.key.partition(".")[0] if "." in self.key else self.declaration.owner
 
     def text(self, cell: Any) -> str:
         """The entry's value in a cell, as tables, rules and MLflow show it."""

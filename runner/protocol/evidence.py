@@ -93,6 +93,30 @@ class IpexEvidence:
 
 
 @dataclass(frozen=True)
+class ThreadsAtWork:
+    """Threads that worked in iterations and may run on the same CPUs."""
+
+    cpus: list[Count] | None
+    """Logical CPUs that these threads may run on; None if the kernel did not say."""
+    cpu_s: Duration
+    """Seconds of CPU time that they used per iteration."""
+
+
+@dataclass(frozen=True)
+class StreamsEvidence:
+    """The streams of IPEX's MultiStreamModule, and what worked in a few iterations after the timed loop."""
+
+    number: Count
+    """Streams, by the module's own account."""
+    pools: list[list[Count]]
+    """The logical CPUs of each stream's pool."""
+    caller_s: Duration
+    """Seconds of CPU time per iteration that the thread used which calls the module."""
+    threads: list[ThreadsAtWork]
+    """All other threads that worked, one entry per distinct set of CPUs."""
+
+
+@dataclass(frozen=True)
 class PrecisionEvidence:
     """What was done to the model so that it computes in its precision, besides casting tensors."""
 
@@ -293,6 +317,8 @@ class Evidence:
     """Where the process may run."""
     ipex: IpexEvidence
     """What IPEX did."""
+    streams: StreamsEvidence | None
+    """The streams that computed parts of the batch; None if the module that was called is no MultiStreamModule."""
     tensors: CallEvidence
     """Inputs, weights and outputs."""
     grad_mode: str

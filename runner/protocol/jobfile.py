@@ -19,8 +19,9 @@ from runner.protocol.stored import Count
 # 9 = the allocator's own answers, settings of float32, what the worker inherited, the model's own layouts, samples;
 # 10 = cold caches, growth of memory, loops that were disturbed and run again, FLOP; 11 = the worker's own state;
 # 12 = the torch build; 13 = what the model is; 14 = the numbers that an iteration must move;
-# 15 = graphs that are frozen, autotuned or packages, recipes of precisions, and what of them is in the model.
-FORMAT = 15
+# 15 = graphs that are frozen, autotuned or packages, recipes of precisions, and what of them is in the model;
+# 16 = streams.
+FORMAT = 16
 
 # Environment variables that tune allocators, OpenMP, MKL, oneDNN, torch's compilers, that make Python trace, debug or
 # run otherwise, or load foreign code: what the runner scrubs from the caller's environment, and what the worker reports

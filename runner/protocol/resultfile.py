@@ -124,6 +124,12 @@ class WorkerResult:
         return self.window is not None and self.window.generator_cpu_s is not None
 
     @property
+    def streams(self) -> int:
+        """The calls of the model that run at the same time in an iteration: see Cell.streams."""
+        streams = self.evidence.streams if self.evidence else None
+        return 1 if streams is None else max(streams.number, 1)
+
+    @property
     def logged_s(self) -> list[float]:
         """Wall time of each iteration that oneDNN logged: of the copy (IPEX's or torch's) whose iterations took
         longest, because it does most of an iteration's work; empty if none was logged."""

@@ -74,7 +74,7 @@ def run(spec: JobSpec, folder: Path, instance: int, keep: Callable[[WorkerResult
             kernel_sources.note_operators(spec.cell.graph.is_package)
         # After the fork: a child would wait for ever for faulthandler's thread, which it does not have.
         watch.say_where_it_hangs(spec.deadline_s)
-        subject = stages.prepare(spec, phases, reference_file)
+        subject = stages.prepare(spec, spec.instances[instance], phases, reference_file)
         # A ring of the input sets, made before anything is timed: an iteration takes the next one.
         ring = tuple(partial(call, subject.module) for call in subject.calls)
         turns = itertools.cycle(ring)

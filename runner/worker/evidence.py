@@ -34,7 +34,7 @@ from runner.protocol.evidence import (
     VersionEvidence,
 )
 from runner.protocol.jobfile import TUNING
-from runner.worker import allocator, build, graph_evidence, look, process_state, surroundings
+from runner.worker import allocator, build, graph_evidence, look, process_state, streams, surroundings
 from runner.worker.call import flat
 from runner.worker.outputs import plain
 from runner.worker.symbols import owner
@@ -131,9 +131,9 @@ def _transparent_hugepages() -> str | None:
     return match[1] if match else None
 
 
-def _operators(iterate: Callable[[], object]) -> OperatorEvidence | None:
+def _operators(iterate: Callable[[], object], has_streams: bool) -> OperatorEvidence | None:
     try:
-        return look.operators(iterate)
+        return look.operators(iterate, on_all_threads=has_streams)
     except Exception:  # the measurement stands; whatever went wrong, the operators are unobserved
         traceback.print_exc()
         return None
@@ -204,7 +204,7 @@ def collect(
 
     operators = None
     if looks:
-        operators = _operators(iterate)
+        operators = _operators(iterate, streams.is_multistream(subject.module))
     else:
         iterate()
     if any(tensor.requires_grad for tensor in flat(plain(returned))):
@@ -219,6 +219,7 @@ def collect(
         openmp=_openmp(),
         affinity=_affinity(),
         ipex=_ipex(subject.eager),
+        streams=streams.observe(subject.module, iterate),
         tensors=_tensors(subject, output),
         grad_mode=grad_mode,
         float32_matmul_precision=_matmul_precision(),

@@ -19,7 +19,7 @@ _FROZEN = "_frozen_param"
 
 def observe(subject: Subject) -> GraphEvidence:
     """What the module is now, judged by its type. Call it right after an iteration."""
-    making, module = subject.making, subject.module
+    making, module = subject.making, subject.graph
     inside = any(isinstance(child, torch.jit.ScriptModule) for child in subject.eager.modules())
     eager = GraphEvidence(
         kind=GraphKind.TORCHSCRIPT_INSIDE if inside else GraphKind.EAGER,
@@ -39,7 +39,7 @@ def observe(subject: Subject) -> GraphEvidence:
             eager,
             kind=GraphKind.TORCHSCRIPT,
             frozen=not list(module.parameters()),
-            nodes=_node_kinds(torch._C._last_executed_optimized_graph()),
+            nodes=_node_kinds(_executed_graph(subject)),
         )
     if type(module).__name__ == "AOTICompiledModel":
         objects = [file for file, _ in graphs.mapped_objects(making.objects)]
@@ -58,6 +58,17 @@ def observe(subject: Subject) -> GraphEvidence:
             autotuned=dict(sorted(Counter(making.autotuned).items())),
         )
     return eager
+
+
+def _executed_graph(subject: Subject) -> Any:
+    """The optimized TorchScript graph that ran last."""
+    if subject.in_streams is None:
+        return torch._C._last_executed_optimized_graph()
+    # Which one ran last is known per thread. The module has one plan, which its first calls make: in streams, where no
+    # other thread has called it more than once.
+    module: Any = subject.in_streams
+    [plan] = module._c.get_debug_state().execution_plans.values()
+    return plan.graph
 
 
 def _has_frozen_weights() -> bool:

@@ -144,7 +144,7 @@ def _compiled(cell: Cell, module: nn.Module, call: Call, making: Making) -> nn.M
     # For the whole process, and not as an option of torch.compile: it takes effect where the call is traced, and as an
     # option it would freeze nothing.
     inductor.freezing = cell.graph.is_frozen
-    compiler: Any = lookup_backend("ipex" if cell.ipex == "on" else "inductor")
+    compiler: Any = lookup_backend("ipex" if cell.uses_ipex else "inductor")
 
     def counted(graph: torch.fx.GraphModule, inputs: list[torch.Tensor], mode: str | None = None) -> Callable[..., Any]:
         making.graphs.append(sum(node.op.startswith("call_") for node in graph.graph.nodes))

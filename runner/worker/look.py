@@ -131,14 +131,27 @@ def _dims(event: dict[str, Any]) -> list[list[Any]]:
     return dims
 
 
-def operators(step: Callable[[], object]) -> OperatorEvidence:
+# In a name of our own, because torch's stubs don't have all of its settings.
+_kineto: Any = torch._C._profiler
+
+
+def all_threads() -> Any:
+    """The setting by which torch's profiler records the operators of every thread, and not only of the caller's."""
+    return _kineto._ExperimentalConfig(profile_all_threads=True)
+
+
+def operators(step: Callable[[], object], on_all_threads: bool = False) -> OperatorEvidence:
     """The operators of one iteration: runs ``step`` once under torch's profiler.
+
+    Args:
+        on_all_threads: whether to look at other threads than the caller's too, where streams compute.
 
     Raises:
         ValueError: the profiler left nothing that can be read.
     """
+    config = all_threads() if on_all_threads else None
     # Not torch.profiler.profile: the first use of that imports 869 modules of inductor, which takes most of a second.
-    with torch.autograd.profiler.profile(use_kineto=True, record_shapes=True) as profiler:
+    with torch.autograd.profiler.profile(use_kineto=True, record_shapes=True, experimental_config=config) as profiler:
         step()
     with tempfile.TemporaryDirectory(dir="/tmp") as folder:
         trace = Path(folder) / "trace.json"

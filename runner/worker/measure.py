@@ -89,6 +89,11 @@ def process_cpu_clock(pid: int) -> int:
     return (~pid << 3) | 2
 
 
+def thread_cpu_clock(thread: int) -> int:
+    """The clock id of the CPU time of one of this process's threads: MAKE_THREAD_CPUCLOCK, see `process_cpu_clock`."""
+    return (~thread << 3) | 6
+
+
 def _cpu_seconds(pids: list[int] | None) -> float | None:
     if pids is None:
         return None

@@ -259,14 +259,14 @@ def quantize(cell: Cell, module: nn.Module, call: Call, calibration: Sequence[Ca
 def _recipe(cell: Cell, module: nn.Module, call: Call) -> Recipe:
     if cell.precision.is_weight_only:
         recipes = _WEIGHT_ONLY[cell.precision.name]
-        return recipes[0] if cell.ipex == "on" else recipes[1]
+        return recipes[0] if cell.uses_ipex else recipes[1]
     if cell.precision.name == "int8_dynamic":
-        if cell.ipex == "on":
+        if cell.uses_ipex:
             return ipex_dynamic
         if not cell.graph.is_inductor:
             return module_dynamic
         return torchao_dynamic if _has_torchao() else pt2e_dynamic
-    if cell.ipex == "on":
+    if cell.uses_ipex:
         return ipex_static
     if cell.graph.is_inductor:
         return pt2e_static

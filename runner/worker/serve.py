@@ -71,7 +71,7 @@ class Handler:
                     f"scenario=torchserve: an input of shape {list(tensor.shape)} has no batch of "
                     f"{spec.cell.batch_size} in its first dimension, so that it can't be put together from requests"
                 )
-        self._subject = stages.prepare(spec, self._phases, self._reference)
+        self._subject = stages.prepare(spec, spec.instances[0], self._phases, self._reference)
         with torch.inference_mode(), self._phases("warmup"):
             for _ in range(2):  # TorchScript and IPEX prepare themselves in the first two calls
                 plain(self._subject.call(self._subject.module))

@@ -106,10 +106,11 @@ def own_reference(folder: Path) -> Path:
     return folder / f".reference-{os.getpid()}.pt"
 
 
-def prepare(spec: JobSpec, phases: Phases, reference_file: Path) -> Subject:
+def prepare(spec: JobSpec, cpus: Sequence[int], phases: Phases, reference_file: Path) -> Subject:
     """The model as the cell asks for it, with its inputs.
 
     Args:
+        cpus: the cores of this instance.
         reference_file: holds the further input sets, so that building the model for each of them leaves no trace in
             this process; a pass that has none makes them.
     """
@@ -120,7 +121,7 @@ def prepare(spec: JobSpec, phases: Phases, reference_file: Path) -> Subject:
         calibration = [build(spec, spec.cell.seed + 1 + i)[1] for i in range(batches)]
     variables = process_state.variables()
     with phases("transform"), torch.no_grad():
-        subject = transform(spec, module, call, calibration)
+        subject = transform(spec, module, call, calibration, cpus)
         subject.making.notes += variables
         subject.further = [inputs(spec, call) for call in further]
     return subject

@@ -1,4 +1,4 @@
-"""What each axis does to the model, in the order it is done: memory format, precision with IPEX, graph.
+"""What each axis does to the model, in the order it is done: memory format, precision with IPEX, graph, streams.
 
 A new axis that changes the model adds one function here and one check in ``runner.checks.gate``.
 """
@@ -13,7 +13,7 @@ import torch
 from torch import nn
 
 from runner.protocol.jobfile import JobSpec
-from runner.worker import autocast, graphs, quantize
+from runner.worker import autocast, graphs, quantize, streams
 from runner.worker.call import Call
 
 # The dtype to which weights and inputs are cast; with other precisions they stay in float32.
@@ -41,10 +41,17 @@ class Subject:
     """The layers of the kinds that the recipe quantizes, before it was applied."""
     quantized: dict[str, int] = field(default_factory=dict)
     """See PrecisionEvidence.quantized."""
+    in_streams: nn.Module | None = None
+    """What each stream calls of a module with streams; None of any other."""
     making: graphs.Making = field(default_factory=graphs.Making)
     """What was seen while it became a graph."""
     further: Sequence[Call] = ()
     """The other input sets, as the cell asks for them."""
+
+    @property
+    def graph(self) -> nn.Module:
+        """The model as the graph that was asked for, whoever calls it."""
+        return self.module if self.in_streams is None else self.in_streams
 
     @property
     def calls(self) -> tuple[Call, ...]:
@@ -65,7 +72,7 @@ def inputs(spec: JobSpec, call: Call) -> Call:
 
 
 def _apply_memory_format(spec: JobSpec, subject: Subject) -> None:
-    if spec.cell.ipex == "on":
+    if spec.cell.uses_ipex:
         import intel_extension_for_pytorch as ipex
 
         if spec.cell.memory_format == "channels_first":
@@ -88,13 +95,13 @@ def _apply_fp32_math(spec: JobSpec) -> None:
     mkldnn: Any = torch.backends.mkldnn
     if hasattr(mkldnn, "conv"):  # torch 2.9 and later
         mkldnn.conv.fp32_precision = mkldnn.matmul.fp32_precision = "bf16"
-    if spec.cell.ipex == "on":
+    if spec.cell.uses_ipex:
         import intel_extension_for_pytorch as ipex
 
         ipex.set_fp32_math_mode(mode=ipex.FP32MathMode.BF32, device="cpu")
 
 
-def _apply_precision(spec: JobSpec, subject: Subject, calibration: Sequence[Call]) -> None:
+def _apply_precision(spec: JobSpec, subject: Subject, example: Call, calibration: Sequence[Call]) -> None:
     dtype = DTYPES.get(spec.cell.precision.name, torch.float32)
     if dtype != torch.float32:
         subject.module = subject.module.to(dtype)
@@ -102,14 +109,14 @@ def _apply_precision(spec: JobSpec, subject: Subject, calibration: Sequence[Call
         kinds = quantize.KINDS[spec.cell.precision.name]
         subject.quantized_layers = sum(isinstance(child, kinds) for child in subject.module.modules())
         calibration = [inputs(spec, call) for call in calibration]
-        subject.module, subject.recipe = quantize.quantize(spec.cell, subject.module, subject.call, calibration)
+        subject.module, subject.recipe = quantize.quantize(spec.cell, subject.module, example, calibration)
         subject.quantized = quantize.parts(subject.module)
         return
     is_autocast = spec.cell.precision.name == "bf16_autocast"
-    if spec.cell.ipex == "on":
+    if spec.cell.uses_ipex:
         # As IPEX documents it: the float32 weights that it packs can't be cast any more.
         packed = torch.bfloat16 if is_autocast else dtype
-        subject.module = _ipex_optimize(subject.module, subject.call, packed, spec.cell.graph.is_inductor)
+        subject.module = _ipex_optimize(subject.module, example, packed, spec.cell.graph.is_inductor)
     if is_autocast:
         subject.module, subject.recipe = autocast.Autocast(subject.module), autocast.RECIPE
 
@@ -128,16 +135,26 @@ def _ipex_optimize(module: nn.Module, call: Call, dtype: torch.dtype, is_compile
     return optimized
 
 
-def transform(spec: JobSpec, module: nn.Module, call: Call, calibration: Sequence[Call]) -> Subject:
+def transform(
+    spec: JobSpec, module: nn.Module, call: Call, calibration: Sequence[Call], cpus: Sequence[int]
+) -> Subject:
     """The module and its inputs as the cell asks for them, in inference mode.
 
     Args:
         calibration: inputs other than ``call``'s, for int8.
+        cpus: the cores of this instance.
     """
+    cell = spec.cell
+    number = cell.streams_on(len(cpus))
     subject = Subject(module.eval(), inputs(spec, call), module)
+    # Each stream calls the model with its part of the batch, for which kernels and graphs are chosen.
+    example = streams.largest_part(subject.call, cell.batch_size, number)
     _apply_fp32_math(spec)
     _apply_memory_format(spec, subject)
-    _apply_precision(spec, subject, calibration)
+    _apply_precision(spec, subject, example, calibration)
     subject.eager = subject.module
-    subject.module, subject.making = graphs.make(spec.cell, subject.module, subject.call)
+    subject.module, subject.making = graphs.make(cell, subject.module, example)
+    if cell.has_streams:
+        subject.in_streams = subject.module
+        subject.module = streams.wrap(subject.module, subject.call, cell.batch_size, cpus, number)
     return subject

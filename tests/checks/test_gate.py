@@ -37,11 +37,14 @@ JEMALLOC_ON = plan(
 PTMALLOC = Allocator("ptmalloc", "glibc", "default", {}, {"glibc_maps_large_blocks": True})
 
 
-def plan_of(ipex: str, memory_format: str, numbers: str, graph: str) -> PlacedCell:
+def plan_of(
+    ipex: str, memory_format: str, numbers: str, graph: str, openmp: str = "default", streams: int = 1
+) -> PlacedCell:
     base = plan(PTMALLOC, ipex, {})
     limits = {"least_rel_l2": 1e-4} if numbers != "fp32" else {}
     cell = replace(base.cell, memory_format=memory_format, precision=Precision(numbers, limits), graph=Graph(graph))
-    return replace(base, cell=cell)
+    placement = replace(base.placement, streams=streams)
+    return replace(base, cell=replace(cell, openmp=openmp), placement=placement)
 
 
 # recorded evidence -> the cell it is of
@@ -57,6 +60,7 @@ RECORDED = {
     "int8_dynamic": plan_of("off", "channels_last", "int8_dynamic", "eager"),
     "ipex_int8_weight": plan_of("on", "channels_last", "int8_weight", "eager"),
     "int8_eager": plan_of("off", "channels_last", "int8", "eager"),
+    "ipex_multistream": plan_of("multistream", "channels_last", "fp32", "torchscript", "intel", streams=2),
 }
 
 
@@ -449,6 +453,45 @@ def test_evidence_without_a_field_is_refused_by_the_name_of_the_field(path: tupl
     del place[path[-1]]
     with pytest.raises(FormatError, match=f"evidence.{'.'.join(path)} is missing"):
         proof_of(data)
+
+
+CALLER = {"cpus": [0, 1], "cpu_s": 1.0}
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "axis", "found"),
+    [
+        (("streams",), None, "ipex", "found a module that is no MultiStreamModule"),
+        (("streams", "number"), 1, "streams", "found 1 streams on 2 pools of cores"),
+        (("streams", "pools"), [[0, 1]], "streams", "found 2 streams on 1 pools of cores"),
+        (("streams", "pools"), [[0], [0]], "streams", "found pools of 0 and 0"),
+        (("streams", "pools"), [[0], [2]], "streams", "found pools of 0 and 2"),
+        (("streams", "threads"), [], "streams", "found 0 ms of their CPU time per iteration"),
+        (
+            ("streams", "threads"),
+            [{"cpus": [0], "cpu_s": 1.0}],
+            "streams",
+            "asked for threads that compute on the cores 1",
+        ),
+        (("streams", "threads"), [CALLER], "streams", "other threads computed instead, on 0-1"),
+        (("streams", "threads"), [{"cpus": None, "cpu_s": 1.0}], "streams", "instead, on unobserved"),
+        (("graph", "kind"), "eager", "graph", "found eager"),
+        (("graph", "frozen"), False, "graph", "not frozen"),
+        (("ipex", "modules_replaced"), 0, "ipex", "asked for multistream, found 0 modules replaced"),
+        (("openmp", "owner"), "/usr/lib/libgomp.so.1", "openmp", "found /usr/lib/libgomp.so.1"),
+    ],
+)
+def test_streams_that_are_not_as_asked_for_fail(path: tuple[str, ...], value: Any, axis: str, found: str) -> None:
+    mismatches = check(RECORDED["ipex_multistream"], tampered("ipex_multistream", *path, value=value))
+    assert {mismatch.axis for mismatch in mismatches} == {axis}
+    assert found in str(mismatches[0])
+
+
+def test_streams_that_nobody_asked_for_fail() -> None:
+    data = data_of("ipex_channels_last")
+    data["streams"] = data_of("ipex_multistream")["streams"]
+    [mismatch] = check(RECORDED["ipex_channels_last"], proof_of(data))
+    assert str(mismatch).startswith("ipex: asked for on, found a MultiStreamModule")
 
 
 def test_an_iteration_without_the_models_arithmetic_fails() -> None:

@@ -35,7 +35,7 @@ def test_the_values_of_an_axis_are_the_files_that_are_shipped(group: str) -> Non
 
 
 def test_after_a_comma_the_values_that_are_there_are_not_offered_again() -> None:
-    assert offered("runner -m ipex=off,") == ["ipex=off,on"]
+    assert offered("runner -m ipex=off,") == ["ipex=off,multistream", "ipex=off,on"]
 
 
 @pytest.mark.parametrize(

@@ -86,12 +86,27 @@ def test_a_second_sibling_is_used_when_the_caller_has_no_first_one() -> None:
     assert placement.has_second_siblings
 
 
+STREAMS: dict[str, Any] = {"ipex": "multistream", "openmp": "intel", "batch_size": 8}
+
+
+@pytest.mark.parametrize(("streams", "number"), [(None, 4), (3, 3), (2, 2)])
+def test_an_instance_has_a_stream_per_core_unless_fewer_are_asked_for(streams: int | None, number: int) -> None:
+    four = Topology(tuple(Cpu(c, c, 0, 0) for c in range(4)), frozenset(range(4)))
+    assert place(replace(CELL, **STREAMS, streams=streams), four, "numactl").streams == number
+    assert place(replace(CELL, ipex="on", streams=streams), four, "numactl").streams == 1
+
+
 @pytest.mark.parametrize(
     ("change", "sentence"),
     [
         ({"node": 7}, "node=7: this machine has NUMA node 0, 1 only"),
         ({"cores": 3}, "cores=3: node 0 has 2 physical core"),
         ({"threads": 3}, "threads=3: an instance has 2 core"),
+        ({**STREAMS, "cores": 1}, "ipex=multistream: an instance has 1 core"),
+        ({**STREAMS, "instances": 2}, "ipex=multistream: an instance has 1 core"),
+        ({**STREAMS, "streams": 3}, "streams=3 ipex=multistream: an instance has 2 cores"),
+        ({**STREAMS, "threads": 1}, "threads=1 ipex=multistream: streams have a thread on each of the 2 cores"),
+        ({**STREAMS, "batch_size": 1}, "batch_size=1 ipex=multistream: 2 streams share a batch"),
     ],
 )
 def test_what_the_machine_has_not_is_refused_by_name(change: dict[str, Any], sentence: str) -> None:

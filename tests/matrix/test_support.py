@@ -45,6 +45,14 @@ IMPOSSIBLE: list[tuple[dict[str, Any], str]] = [
         "IPEX's backend of torch.compile knows no mode",
     ),
     ({"ipex": "on", "graph": AOT, "memory_format": "channels_last"}, "would leave IPEX out"),
+    ({"ipex": "multistream", "graph": SCRIPT}, "choose openmp=intel"),
+    ({"ipex": "multistream", "openmp": "intel", "graph": COMPILE}, "one thread of Python"),
+    ({"ipex": "multistream", "openmp": "intel", "graph": AOT}, "one thread of Python"),
+    ({"ipex": "multistream", "openmp": "intel", "precision": INT8}, "only once TorchScript"),
+    (
+        {"ipex": "multistream", "openmp": "intel", "scenario": Scenario("torchserve"), "launcher": Launcher("xeon")},
+        "streams split one",
+    ),
     ({"graph": Graph("eager", compile_cache="warm")}, "inductor compiles nothing"),
     (
         {"precision": precision("int8_dynamic"), "graph": AOT, "memory_format": "channels_last"},
@@ -68,6 +76,8 @@ def test_what_can_not_work_is_refused_with_its_reason(change: dict[str, Any], re
         {},
         {"precision": BF16},
         {"ipex": "on", "precision": BF16, "graph": SCRIPT},
+        {"ipex": "multistream", "openmp": "intel"},
+        {"ipex": "multistream", "openmp": "intel", "precision": INT8, "graph": SCRIPT},
         {"ipex": "on", "precision": INT8, "graph": SCRIPT},
         {"precision": INT8, "graph": FREEZING, "memory_format": "channels_last"},
         {"precision": INT8, "graph": AUTOTUNE, "memory_format": "channels_last"},

@@ -155,6 +155,33 @@ def ipex_does_nothing(batch_size: int) -> Any:
     return _tiny(batch_size)
 
 
+def leaves_out_streams(batch_size: int) -> Any:
+    """A MultiStreamModule that is the module which it was to call."""
+    import intel_extension_for_pytorch.cpu.runtime as runtime
+
+    runtime.MultiStreamModule = lambda module, **_: module
+    return _tiny(batch_size)
+
+
+def has_one_stream(batch_size: int) -> Any:
+    """A MultiStreamModule with one stream, which the caller's thread computes."""
+    import intel_extension_for_pytorch.cpu.runtime as runtime
+
+    original = runtime.MultiStreamModule
+    runtime.MultiStreamModule = lambda module, **asked: original(module, **{**asked, "num_streams": 1})
+    return _tiny(batch_size)
+
+
+def crowds_its_streams(batch_size: int) -> Any:
+    """A MultiStreamModule whose streams share the first core."""
+    import intel_extension_for_pytorch.cpu.runtime as runtime
+
+    first = min(os.sched_getaffinity(0))
+    pool = runtime.CPUPool
+    runtime.CPUPool = lambda cores: pool([first] * len(cores))
+    return _tiny(batch_size)
+
+
 def stays_fp32(batch_size: int) -> Any:
     """bf16 that is fp32."""
     from runner.worker import transform

@@ -89,7 +89,7 @@ def properties(site: Site) -> str:
         "enable_envvars_config": "false",
         "disable_token_authorization": "true",
         "enable_model_api": "true",
-        "ipex_enable": str(cell.ipex == "on").lower(),
+        "ipex_enable": str(cell.uses_ipex).lower(),
         "cpu_launcher_enable": "true",
         "cpu_launcher_args": " ".join(site.launcher_args),
     }
