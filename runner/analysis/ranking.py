@@ -258,13 +258,14 @@ def warning(rows: Sequence[Row]) -> str:
     if not contaminated:
         return ""
     why = next(cell.contamination for cell in cells if cell.contaminated_rounds)
-    disturbed = f"{contaminated} of {rounds} {'round was' if rounds == 1 else 'rounds were'} disturbed ({why})"
+    were = f"round{'s' if rounds > 1 else ''} {'was' if contaminated == 1 else 'were'}"
+    disturbed = f"{contaminated} of {rounds} {were} disturbed ({why})"
     compared = [row for row in rows if row.p50_ms is not None and not row.is_baseline]
     doubtful = sum(row.untrusted for row in compared)
     if doubtful == len(compared):
         return f"This comparison {UNTRUSTED}: {disturbed}."
     which = "one cell" if doubtful == 1 else f"{doubtful} of {len(compared)} cells"
-    return f"{disturbed}: the speed-up of {which} {UNTRUSTED}."
+    return f"{disturbed}: what is said of {which} {UNTRUSTED}."
 
 
 def cell_name(row: Row, distinguishing: Sequence[str]) -> str:

@@ -35,6 +35,9 @@ from runner.protocol.resultfile import (
 from runner.protocol.stored import FormatError, write_json
 from runner.protocol.verdicts import OK
 
+# How many calls of the model ran at the same time; without it there was one.
+STREAMS = "onednn/streams"
+
 
 @dataclass
 class Findings:
@@ -107,10 +110,12 @@ def collect(
     near = steps or clean.latencies_s
     if conf.onednn is not None:
         findings.update(guarded("capture.onednn", lambda: _onednn(folder, clean, near, log, kernel, work)))
-        findings.update(_callers(folder, recorded.get("callers"), clean.streams, work))
     unavailable = probe.unavailable(conf)
+    asked = (*conf.names, *(["callers"] if conf.onednn is not None else []))
+    if clean.streams > 1:
+        unavailable["callers"] = "streams run several operators at the same time"
     for name in _READERS:
-        if name not in conf.names or (name == "itt" and conf.itt is not None and conf.itt.vtune):
+        if name not in asked or (name == "itt" and conf.itt is not None and conf.itt.vtune):
             continue
         if name in unavailable:
             findings.tags[f"capture.{name}"] = f"unavailable: {unavailable[name]}"
@@ -149,20 +154,14 @@ def _onednn(
     tags = {"capture.onednn": OK if not log.unparsed else f"{len(log.unparsed)} lines could not be read"}
     if kernel:
         tags["onednn.kernel"] = kernel
-    return Findings({"overhead/onednn_pct": overhead_pct(clean.logged_s, near)}, tags)
+    figures = {"overhead/onednn_pct": overhead_pct(clean.logged_s, near)}
+    if clean.streams > 1:
+        figures[STREAMS] = float(clean.streams)
+    return Findings(figures, tags)
 
 
-def _callers(folder: Path, captured: Captured | None, streams: int, work: Mapping[str, str]) -> Findings:
-    """Which operators called oneDNN; the tag ``onednn.callers`` says why that is not known."""
-    if streams > 1:
-        return Findings({}, {"onednn.callers": "unavailable: streams run several operators at the same time"})
-    failure = "the worker ended before it" if captured is None else captured.failure
-    if failure is not None:
-        return Findings({}, {"onednn.callers": f"failed: {failure}"})
-    return guarded("onednn.callers", lambda: _by_operator(folder, work))
-
-
-def _by_operator(folder: Path, work: Mapping[str, str]) -> Findings:
+def _callers(folder: Path, _captured: Captured, work: Mapping[str, str]) -> Findings:
+    """Which operators called oneDNN: it comes with the capture onednn, and its iterations are others."""
     file, log_file = folder / CALLERS_FILE, folder / CALLERS_LOG
     ranges = stored.typed(list[callers.Range], stored.read_json(file), file)
     # oneDNN names its columns once in a process, in the log before.
@@ -184,7 +183,7 @@ def _by_operator(folder: Path, work: Mapping[str, str]) -> Findings:
     )
     for used in (file, log_file):  # all of it is in the table
         used.unlink()
-    return Findings({"onednn/attributed_pct": callers.attributed_pct(found)}, {"onednn.callers": OK})
+    return Findings({"onednn/attributed_pct": callers.attributed_pct(found)}, {"capture.callers": OK})
 
 
 def _itt(folder: Path, captured: Captured, work: Mapping[str, str]) -> Findings:
@@ -259,9 +258,9 @@ def _profiler(folder: Path, captured: Captured, work: Mapping[str, str]) -> Find
     return Findings(figures, {"capture.profiler": captured.note or OK})
 
 
-def _profiled(file: Path) -> list[inductor.Range]:
+def _profiled(file: Path) -> list[inductor.ProfilerRow]:
     """The profiler's rows without those of the iterations themselves."""
-    rows = stored.typed(list[inductor.Range], stored.read_json(file), file)
+    rows = stored.typed(list[inductor.ProfilerRow], stored.read_json(file), file)
     return [row for row in rows if not row.name.startswith(("step_", "[memory]"))]
 
 
@@ -305,7 +304,7 @@ def _inductor(folder: Path, captured: Captured, work: Mapping[str, str]) -> Find
         "inductor/generated_pct": 100 * sum(k.self_s for k in found if k.kind == "generated") / step_s,
         "inductor/named_pct": inductor.named_pct(found, step_s),
     }
-    return Findings(figures, {"capture.inductor": OK})
+    return Findings(figures, {"capture.inductor": captured.note or OK})
 
 
 def _counters(folder: Path, captured: Captured, _work: Mapping[str, str]) -> Findings:
@@ -348,6 +347,7 @@ def _counters(folder: Path, captured: Captured, _work: Mapping[str, str]) -> Fin
 
 
 _READERS: Mapping[str, Callable[[Path, Captured, Mapping[str, str]], Findings]] = {
+    "callers": _callers,
     "counters": _counters,
     "itt": _itt,
     "profiler": _profiler,

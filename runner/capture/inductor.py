@@ -22,8 +22,8 @@ _MADE_OF = re.compile(r"Original ATen: \[([^\]]{0,5000})\]")
 
 
 @dataclass(frozen=True)
-class Range:
-    """A row of the profiler's table, as the worker leaves it."""
+class ProfilerRow:
+    """A row of the profiler's table, as the worker leaves it: all ranges of one name, over all iterations."""
 
     name: str
     calls: Count
@@ -68,7 +68,7 @@ def operators_of(comments: Mapping[str, Sequence[str]]) -> dict[str, tuple[str, 
     }
 
 
-def kernels(ranges: Sequence[Range], iterations: int, operators: Mapping[str, tuple[str, ...]]) -> list[Kernel]:
+def kernels(ranges: Sequence[ProfilerRow], iterations: int, operators: Mapping[str, tuple[str, ...]]) -> list[Kernel]:
     """The kernels, operators and ranges around them in an iteration, longest first.
 
     Args:
@@ -76,7 +76,7 @@ def kernels(ranges: Sequence[Range], iterations: int, operators: Mapping[str, tu
         iterations: how many iterations they are of.
         operators: what `operators_of` found.
     """
-    by_name: dict[tuple[str, str], list[Range]] = {}
+    by_name: dict[tuple[str, str], list[ProfilerRow]] = {}
     for row in ranges:
         generated = _KERNEL.fullmatch(row.name)
         kind = "generated" if generated else "operator" if _OPERATOR.match(row.name) else "around"

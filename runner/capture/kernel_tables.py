@@ -129,8 +129,13 @@ class Problem:
     """The implementations with their post-ops in brackets, joined by +: ``jit:avx512_core (eltwise_relu)``."""
 
 
-def by_shape(rows: Iterable[Mapping[str, str]]) -> list[Problem]:
-    """The primitives of a `trace` that was read back, by kind and shape, longest first; graphs are left out."""
+def by_shape(rows: Iterable[Mapping[str, str]], streams: int = 1) -> list[Problem]:
+    """The primitives of a `trace` that was read back, by kind and shape, longest first; graphs are left out.
+
+    Args:
+        rows: the trace, column -> text.
+        streams: see `kernels.groups`.
+    """
     groups: dict[tuple[str, str], list[Mapping[str, str]]] = {}
     steps: dict[str, set[str]] = {}
     for row in rows:
@@ -143,7 +148,7 @@ def by_shape(rows: Iterable[Mapping[str, str]]) -> list[Problem]:
         problems.append(
             Problem(
                 f"{kind} {shape}",
-                1e3 * sum(median_over(by_step.values(), len(steps[copy])) for copy, by_step in times.items()),
+                1e3 * sum(median_over(by_step.values(), len(steps[copy])) for copy, by_step in times.items()) / streams,
                 sum(1 / len(steps[row["copy"]]) for row in group),
                 "+".join(sorted({_computed_by(row) for row in group})),
             )

@@ -5,7 +5,7 @@ What is proved of ``ipex=on`` is proved of the module inside the streams by the 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from runner.checks.proof import Mismatch, Proof, shown
 from runner.launch import PlacedCell
@@ -15,6 +15,8 @@ from runner.protocol.evidence import StreamsEvidence
 # The share of an even part of the threads' CPU time that each stream uses at least: parts of a batch differ by one
 # sample at most, and small models leave streams to wait for each other.
 _LEAST = 0.25
+# What the thread that calls the model may use without a comparison: it splits inputs and joins outputs, in Python.
+_CALLER_S = 1e-3
 
 
 def check(placed: PlacedCell, proof: Proof) -> Iterator[Mismatch]:
@@ -50,12 +52,13 @@ def _check_pools(placed: PlacedCell, streams: StreamsEvidence) -> Iterator[Misma
 
 
 def _check_work(streams: StreamsEvidence) -> Iterator[Mismatch]:
-    """The threads that are bound to the cores of each pool have computed, and threads that are not have not."""
+    """The threads that are bound to the cores of each pool have computed, and no others have done more than they."""
     by_pool = [
         sum(thread.cpu_s for thread in streams.threads if thread.cpus and set(thread.cpus) <= set(pool))
         for pool in streams.pools
     ]
-    elsewhere = [thread.cpus for thread in streams.threads if not _is_in_one(thread.cpus, streams.pools)]
+    elsewhere = [thread for thread in streams.threads if not _is_in_one(thread.cpus, streams.pools)]
+    where = f"other threads computed instead, on {_in_words([thread.cpus for thread in elsewhere])}"
     even_s = sum(thread.cpu_s for thread in streams.threads) / len(streams.pools)
     for pool, seconds in zip(streams.pools, by_pool, strict=True):
         if not seconds > _LEAST * even_s:
@@ -63,7 +66,19 @@ def _check_work(streams: StreamsEvidence) -> Iterator[Mismatch]:
                 "streams",
                 f"threads that compute on the cores {format_cpu_list(tuple(pool))}",
                 f"{1e3 * seconds:.3g} ms of their CPU time per iteration",
-                f"other threads computed instead, on {_in_words(elsewhere)}",
+                where if elsewhere else "this stream had next to nothing to do",
+            )
+    pooled_s, others_s = sum(by_pool), sum(thread.cpu_s for thread in elsewhere)
+    for whose, used_s, least_s, cure in (
+        ("threads outside of the pools", others_s, 0.0, where),
+        ("the calling thread", streams.caller_s, _CALLER_S, "the model was called there as well"),
+    ):
+        if used_s > max(pooled_s, least_s):
+            yield Mismatch(
+                "streams",
+                "an iteration whose work is done in the streams",
+                f"{1e3 * used_s:.3g} ms of CPU time in {whose}, {1e3 * pooled_s:.3g} ms in the streams",
+                cure,
             )
 
 
@@ -71,5 +86,5 @@ def _is_in_one(cpus: list[int] | None, pools: list[list[int]]) -> bool:
     return cpus is not None and any(set(cpus) <= set(pool) for pool in pools)
 
 
-def _in_words(groups: list[list[int]] | list[list[int] | None]) -> str:
+def _in_words(groups: Sequence[Sequence[int] | None]) -> str:
     return " and ".join(shown(None) if cpus is None else format_cpu_list(tuple(cpus)) for cpus in groups) or "none"

@@ -18,7 +18,8 @@ from runner.analysis.explanation import Explanation, explain
 from runner.analysis.ranking import Row, rank, unequal_work
 from runner.analysis.verdict import ONE_ROUND
 from runner.analysis.wording import interval_of
-from runner.capture.kernel_tables import by_shape
+from runner.capture.collect import STREAMS
+from runner.capture.kernel_tables import Problem, by_shape
 from runner.capture.tables import read_table, read_trace
 from runner.commands.options import add_allow, add_format, add_mlruns, add_top, allowed, make_parser
 from runner.commands.selection import BASELINE, FASTEST, SweepCell, find, same_keys
@@ -26,6 +27,7 @@ from runner.commands.selection import measured as measured_cells
 from runner.matrix.rules import distinguishing_axes
 from runner.protocol.cell import MAIN_AXES
 from runner.protocol.errors import RunnerError
+from runner.protocol.graph import Graph
 from runner.report import escaping, tables, terminal
 from runner.report.answer import measured
 from runner.results import cells, circumstances
@@ -108,7 +110,8 @@ def _operators(pair: Sequence[SweepCell]) -> tuple[tuple[dict[str, list[object]]
     if len(shares) < len(figures):  # of a version that did not count it
         return (before, after), source, ""
     named = "Operators and kernels with a name take {:.0f} % of A's iteration, {:.0f} % of B's.".format(*shares)
-    if min(shares) < _MOSTLY_NAMED_PCT and "inductor" not in chosen:
+    has_kernels = any(Graph(side.cell.axes.get("graph", "")).is_inductor for side in pair)
+    if min(shares) < _MOSTLY_NAMED_PCT and has_kernels and "inductor" not in chosen:
         named = f"{named} {_NAME_KERNELS}"
     return (before, after), source, named
 
@@ -125,7 +128,8 @@ def _sources(side: SweepCell) -> dict[str, dict[str, list[object]]]:
 
 def _disturbed(pair: Sequence[SweepCell]) -> list[str]:
     """Which captures are not shown because others disturbed them, and how that was seen."""
-    names = {capture: name for capture, (_, name, _) in _SOURCES.items()} | {"onednn": "oneDNN's log"}
+    names = {capture: name for capture, (_, name, _) in _SOURCES.items()}
+    names |= {"onednn": "oneDNN's log", "callers": "what called oneDNN"}
     return [
         f"disturbed, not shown: {name} of {letter} ({why})"
         for capture, name in names.items()
@@ -157,9 +161,11 @@ def _explain(pair: tuple[SweepCell, SweepCell], mlruns: Path) -> Explanation:
     folders = [side.captures / "onednn" for side in pair]
     primitives = read_table(folders[0] / "by_primitive.json"), read_table(folders[1] / "by_primitive.json")
     callers = read_table(folders[0] / "by_operator.json"), read_table(folders[1] / "by_operator.json")
-    problems = by_shape(read_trace(folders[0] / "trace.csv")), by_shape(read_trace(folders[1] / "trace.csv"))
+    problems = _shapes(before), _shapes(after)
     if any(why_not_shown(side.cell, "onednn") for side in pair):
-        primitives, problems, callers = ({}, {}), ([], []), ({}, {})
+        primitives, problems = ({}, {}), ([], [])
+    if any(why_not_shown(side.cell, "callers") for side in pair):
+        callers = {}, {}
     ranked = _ranked(before, after, mlruns)
     explanation = explain(_names(pair), ranked, operators, source, primitives, problems, callers)
     left_open = dict.fromkeys(text for side in pair for text in side.as_baseline.split(", ") if text)
@@ -168,6 +174,11 @@ def _explain(pair: tuple[SweepCell, SweepCell], mlruns: Path) -> Explanation:
     return replace(
         explanation, disturbed=disturbed, as_baseline=as_baseline, named=named, measured=measured(ranked, where)
     )
+
+
+def _shapes(side: SweepCell) -> list[Problem]:
+    """A cell's primitives of oneDNN by shape."""
+    return by_shape(read_trace(side.captures / "onednn" / "trace.csv"), int(side.cell.metrics.get(STREAMS, 1)))
 
 
 def _parser() -> argparse.ArgumentParser:

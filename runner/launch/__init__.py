@@ -218,7 +218,7 @@ def _inductor_cache(cell: Cell, job_file: Path, private: Path) -> Path:
 
     No cell finds what another one compiled.
     """
-    return (job_file.parent.parent if cell.graph.compile_cache == "warm" else private) / "inductor"
+    return (job_file.parent.parent if cell.graph.compile_cache == "warm" else private) / "inductor-cache"
 
 
 def user_site(build: TorchBuild, caller: Mapping[str, str]) -> dict[str, str]:

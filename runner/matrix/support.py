@@ -95,6 +95,10 @@ def _fp32_math(cell: Cell, isa: frozenset[str]) -> str | None:
         return f"{name} precision={cell.precision.name}: it is for what computes in float32; choose precision=fp32"
     if not isa & {"avx512_bf16", "amx_bf16"}:
         return f"{name}: this CPU has neither AVX512-BF16 nor AMX-BF16, so that oneDNN would not use it"
+    if cell.uses_ipex and cell.graph.is_inductor:
+        return f"{name} ipex={cell.ipex} graph={cell.graph.name}: IPEX's setting does not reach its compiled code"
+    if cell.graph.name == "max_autotune":
+        return f"{name} graph=max_autotune: it reads torch's old setting of it, which the new one forbids"
     return None
 
 

@@ -100,7 +100,7 @@ class JobSpec:
 
     @property
     def is_separate(self) -> bool:
-        """Whether this pass is for a program around it, or of code that was generated otherwise: not for evidence."""
+        """Whether nothing is proved in this pass: it runs under another program, or code generated for a capture."""
         is_other_code = self.captures.inductor is not None and self.cell.graph.is_package
         return self.region is not None or self.marked or is_other_code
 

@@ -154,13 +154,15 @@ def _inductor(step: Step, settings: InductorCapture, folder: Path, spec: JobSpec
         _, seconds, window = _profiled(step, settings, into, spec)
     if not kernel_sources.keep(into, KERNELS_FILE):
         raise RuntimeError("inductor left no source in this process: nothing was compiled")
-    return Captured("inductor", seconds, window=window)
+    return Captured("inductor", seconds, window=window, note=kernel_sources.why_unknown())
 
 
-def _callers(step: Step, settings: CallersCapture, folder: Path) -> Captured:
+def _callers(step: Step, settings: CallersCapture, folder: Path, spec: JobSpec) -> Captured:
     """oneDNN's log of a few iterations, and the ranges of the operators in them by PyTorch's profiler."""
+    open_window = measure.OpenWindow(spec.runner_pid, surroundings.cpus_to_watch(spec.instances[0], spec.instances))
     with torch.autograd.profiler.profile(use_kineto=True) as profiler:
         by_copy = look.onednn(step, folder / CALLERS_LOG, Steps(settings.iterations, settings.max_s))
+    window = open_window.close()
     ranges = [
         {
             "name": event.name(),
@@ -172,7 +174,7 @@ def _callers(step: Step, settings: CallersCapture, folder: Path) -> Captured:
         if event.duration_ns() > 0
     ]
     (folder / CALLERS_FILE).write_text(json.dumps(ranges), encoding="utf-8")
-    return Captured("callers", [seconds for of_copy in by_copy.values() for seconds in of_copy])
+    return Captured("callers", [seconds for of_copy in by_copy.values() for seconds in of_copy], window=window)
 
 
 # Seconds that perf has to print its counts and end.
@@ -240,7 +242,7 @@ def _requested(step: Step, spec: JobSpec, folder: Path) -> Iterator[tuple[str, C
     if captures.profiler is not None:
         yield "profiler", partial(_profiler, step, captures.profiler, folder, spec)
     if captures.callers is not None:
-        yield "callers", partial(_callers, step, captures.callers, folder)
+        yield "callers", partial(_callers, step, captures.callers, folder, spec)
     if captures.inductor is not None:
         yield "inductor", partial(_inductor, step, captures.inductor, folder, spec)
 

@@ -7,8 +7,9 @@ import json
 import os
 import shutil
 import sys
+import traceback
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -24,20 +25,26 @@ def note_operators(is_package: bool) -> None:
 
     Args:
         is_package: whether they are called from C++, where nobody can put a range around a call: inductor then puts one
-            into each kernel (``enable_kernel_profile`` of torch/_inductor/config.py, which reads the variable when it
-            is imported). That makes other code of them, and takes several times as long to compile.
+            into each kernel. That makes other code of them, and takes several times as long to compile.
     """
     if is_package:
-        os.environ["TORCHINDUCTOR_CPP_ENABLE_KERNEL_PROFILE"] = "1"
-    from torch._inductor.codegen.cpp import CppScheduling
-    from torch._inductor.utils import get_kernel_metadata
-    from torch._inductor.virtualized import V
+        import torch._inductor.config as inductor
+
+        inductor.cpp.enable_kernel_profile = True
+    try:
+        from torch._inductor.codegen.cpp import CppScheduling
+        from torch._inductor.utils import get_kernel_metadata
+        from torch._inductor.virtualized import V
+    except ImportError:  # as above
+        traceback.print_exc()
+        return
 
     define: Any = CppScheduling.define_kernel
 
     def noting(scheduling: Any, source: str, nodes: Any, *args: Any, **kwargs: Any) -> str:
         name: str = define(scheduling, source, nodes, *args, **kwargs)
-        _computes.setdefault(name, []).append(get_kernel_metadata(nodes, V.graph.wrapper_code)[0])
+        with suppress(Exception):  # of a torch that has it otherwise: the kernel is named all the same
+            _computes.setdefault(name, []).append(get_kernel_metadata(nodes, V.graph.wrapper_code)[0])
         return name
 
     CppScheduling.define_kernel = noting  # type: ignore[assignment, method-assign]
@@ -90,3 +97,10 @@ def keep(folder: Path, names: str) -> int:
         shutil.copyfile(file, folder / f"source-{number}{''.join(file.suffixes)}")
     (folder / names).write_text(json.dumps(_computes, indent=1), encoding="utf-8")
     return len(files)
+
+
+def why_unknown() -> str | None:
+    """Why nobody knows which operators the kernels compute, in one sentence; None if that is known."""
+    if _computes:
+        return None
+    return "which operators its kernels compute is not known: they were compiled in an earlier process of the cell"

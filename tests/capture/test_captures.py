@@ -109,7 +109,8 @@ def test_reorders_are_as_many_as_grep_counts_in_the_raw_log(channels: Ran) -> No
 def test_the_operators_that_called_onednn_are_told(channels: Ran) -> None:
     for (_, ipex), record in cells_by_format(channels).items():
         assert record.captured is not None
-        assert record.captured.captures["onednn.callers"] == "ok"
+        # On a machine that others use it may be marked as unlike the timed iterations.
+        assert record.captured.captures["capture.callers"].split("; ")[0] == "ok"
         assert metrics(record)["onednn/attributed_pct"] > 95
         table = read_table(folder_of(channels, record) / "onednn" / "by_operator.json")
         [convolution] = [i for i, text in enumerate(table["primitives"]) if "convolution " in text]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from runner.capture import inductor
-from runner.capture.inductor import Range
+from runner.capture.inductor import ProfilerRow
 
 # As torch 2.8 says it of a kernel of BERT's, and torch 2.14 of one that stands for several nodes.
 SAID = (
@@ -25,10 +25,10 @@ def test_a_kernel_computes_the_operators_that_inductor_names_of_its_nodes() -> N
 def test_kernels_of_several_graphs_are_one_and_ranges_around_them_name_no_work() -> None:
     found = inductor.kernels(
         [
-            Range("graph_0_cpp_fused_relu_0", 4, 0.004, 0.004),
-            Range("graph_1_cpp_fused_relu_0", 2, 0.001, 0.001),
-            Range("mkldnn::_convolution_pointwise", 2, 0.010, 0.010),
-            Range("Torch-Compiled Region: 0/0", 2, 0.020, 0.005),
+            ProfilerRow("graph_0_cpp_fused_relu_0", 4, 0.004, 0.004),
+            ProfilerRow("graph_1_cpp_fused_relu_0", 2, 0.001, 0.001),
+            ProfilerRow("mkldnn::_convolution_pointwise", 2, 0.010, 0.010),
+            ProfilerRow("Torch-Compiled Region: 0/0", 2, 0.020, 0.005),
         ],
         2,
         {"cpp_fused_relu_0": ("aten.relu",)},

@@ -475,6 +475,13 @@ CALLER = {"cpus": [0, 1], "cpu_s": 1.0}
         ),
         (("streams", "threads"), [CALLER], "streams", "other threads computed instead, on 0-1"),
         (("streams", "threads"), [{"cpus": None, "cpu_s": 1.0}], "streams", "instead, on unobserved"),
+        (
+            ("streams", "threads"),
+            [{"cpus": [0], "cpu_s": 1.0}, {"cpus": [1], "cpu_s": 1.0}, {**CALLER, "cpu_s": 2.1}],
+            "streams",
+            "found 2.1e+03 ms of CPU time in threads outside of the pools, 2e+03 ms in the streams",
+        ),
+        (("streams", "caller_s"), 1.0, "streams", "ms of CPU time in the calling thread, 0.321 ms in the streams"),
         (("graph", "kind"), "eager", "graph", "found eager"),
         (("graph", "frozen"), False, "graph", "not frozen"),
         (("ipex", "modules_replaced"), 0, "ipex", "asked for multistream, found 0 modules replaced"),

@@ -179,7 +179,7 @@ def test_a_comparison_with_a_contaminated_cell_says_so_first(
     said = (
         f"This comparison can't be trusted: {disturbed}."
         if number == 0
-        else f"{disturbed}: the speed-up of one cell can't be trusted."
+        else f"{disturbed}: what is said of one cell can't be trusted."
     )
     assert said in " ".join(show().partition("Ranking")[0].split())
     assert said in show("--format", "md")

@@ -114,7 +114,7 @@ def test_two_cells_of_which_one_is_contaminated_keep_their_interval_and_have_no_
     cells = record_of_medians("ptmalloc", 0.020, 0.0201), contaminated(record_of_medians("tcmalloc", 0.010, 0.0101), 1)
     store(sweep, *cells)
     out = shown(tmp_path, "ptmalloc", "tcmalloc", capsys=capsys)
-    assert out.startswith("This comparison can't be trusted: 1 of 4 rounds were disturbed (other processes took 48 %")
+    assert out.startswith("This comparison can't be trusted: 1 of 4 rounds was disturbed (other processes took 48 %")
     assert "x, can't be trusted)" in next(line for line in out.splitlines() if "95 % interval" in line)
     data: dict[str, Any] = json.loads(shown(tmp_path, "ptmalloc", "tcmalloc", "--format", "json", capsys=capsys))
     assert data["verdict"]["answer"] == "can't be trusted"

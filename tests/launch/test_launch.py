@@ -225,7 +225,7 @@ def test_instances_without_enough_cores_are_excluded_by_name(change: dict[str, A
 
 
 def test_a_warm_cache_of_inductor_is_the_cells_and_a_cold_one_the_jobs() -> None:
-    for cache, folder in (("warm", "/sweep/cells/c/inductor"), ("cold", "/t/inductor")):
+    for cache, folder in (("warm", "/sweep/cells/c/inductor-cache"), ("cold", "/t/inductor-cache")):
         cell = replace(CELL, graph=Graph("compile", compile_cache=cache), memory_format="channels_last")
         placed = launch.place_cell(cell, replace(HERE, compiler="/usr/bin/g++"), {}, build_at("/venv/bin/python"))
         built = launch.command(placed, Path("/sweep/cells/c/round-1/job.json"), Path("/t"), {}, "m")

@@ -130,6 +130,14 @@ def test_what_depends_on_the_cpu_is_decided_by_its_flags() -> None:
     assert "AVX512-BF16" in str(why_not(replace(CELL, fp32_math="bf16"), frozenset({"avx2"})))
 
 
+def test_float32_in_less_is_left_out_where_a_compiler_does_not_take_the_setting() -> None:
+    flags = ZEN4 | {"avx512_bf16"}
+    allowed = replace(CELL, fp32_math="bf16")
+    assert why_not(replace(allowed, graph=COMPILE), flags) is None
+    assert "does not reach its compiled code" in str(why_not(replace(allowed, ipex="on", graph=COMPILE), flags))
+    assert "old setting of it" in str(why_not(replace(allowed, graph=AUTOTUNE), flags))
+
+
 UPSTREAM = TorchBuild(
     python="/up/bin/python", version="3.12.1", prefix="/up", has_headers=True, folder="/up/torch",
     is_in_user_site=False, torch="2.15.0", git=None, parts=(), distributions={"torch": "2.15.0"}, hashes={},

@@ -85,7 +85,7 @@ def test_the_conclusion_follows_and_as_markdown_it_is_bold_below_what_was_measur
 
 def test_disturbed_rounds_come_before_the_conclusion() -> None:
     said = answer(rows_of(contaminated(SLOW, 0), FAST), ("allocator", "ipex"))
-    assert said.warning.startswith("This comparison can't be trusted: 1 of 6 rounds were disturbed")
+    assert said.warning.startswith("This comparison can't be trusted: 1 of 6 rounds was disturbed")
     assert said.markdown.index(said.warning[:20]) < said.markdown.index("Fastest")
 
 

@@ -108,7 +108,7 @@ def test_with_a_contaminated_round_that_is_said_first_and_no_difference_is_real(
     records[which] = contaminated(records[which], 1)
     ranking = ranking_of(*records)
     said = conclude(*records)
-    assert said.warning.startswith("This comparison can't be trusted: 1 of 6 rounds were disturbed (other processes")
+    assert said.warning.startswith("This comparison can't be trusted: 1 of 6 rounds was disturbed (other processes")
     assert "difference is real" not in said.sentence
     assert "Whether that is real can't be told from disturbed rounds" in said.sentence
     text, markdown = written(tmp_path, ranking)
@@ -119,7 +119,7 @@ def test_with_a_contaminated_round_that_is_said_first_and_no_difference_is_real(
 
 def test_a_contaminated_round_of_another_cell_is_said_and_leaves_the_fastest_its_difference() -> None:
     said = conclude(BASE, FAST, contaminated(noisy_record("jemalloc", 15.0, 15.1, 14.9), 0))
-    assert said.warning.endswith(": the speed-up of one cell can't be trusted.")
+    assert said.warning.endswith(": what is said of one cell can't be trusted.")
     assert "The difference is real" in said.sentence
 
 
