@@ -115,7 +115,7 @@ def test_the_operators_that_called_onednn_are_told(channels: Ran) -> None:
         table = read_table(folder_of(channels, record) / "onednn" / "by_operator.json")
         [convolution] = [i for i, text in enumerate(table["primitives"]) if "convolution " in text]
         name = "torch_ipex::convolution_forward" if ipex == "on" else "aten::mkldnn_convolution"
-        assert table["operator"][convolution] == name
+        assert table["operator"][convolution].startswith(name)
 
 
 def test_activations_are_reordered_channels_first_and_not_channels_last(channels: Ran) -> None:
