@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from runner.capture.onednn import Log
 from runner.capture.primitives import Primitive
-from runner.capture.steps import median_over
+from runner.capture.steps import seconds_per_iteration
 
 
 @dataclass(frozen=True)
@@ -49,30 +49,27 @@ def by_operator(log: Log, ranges: Iterable[Range]) -> list[Caller]:
         log: the log of iterations that were profiled meanwhile.
         ranges: the profiler's ranges of all threads.
     """
-    # Operator -> (copy, iteration) -> seconds; -> number of calls; -> primitive -> seconds
-    seconds: dict[str, dict[tuple[str, int], float]] = {}
-    calls: dict[str, int] = {}
-    kinds: dict[str, dict[str, float]] = {}
-    iterations: dict[str, set[int]] = {}
+    of_operators: dict[str, list[Primitive]] = {}
+    steps: dict[str, set[int]] = {}
     for primitive, name in _called(log.primitives, ranges):
-        iterations.setdefault(primitive.copy, set()).add(primitive.step)
-        of_step, key = seconds.setdefault(name, {}), (primitive.copy, primitive.step)
-        of_step[key] = of_step.get(key, 0.0) + primitive.seconds
-        calls[name] = calls.get(name, 0) + 1
-        kind = f"{primitive.kind} {primitive.implementation}"
-        of_kind = kinds.setdefault(name, {})
-        of_kind[kind] = of_kind.get(kind, 0.0) + primitive.seconds
-    most = max(map(len, iterations.values()), default=1)
-    callers = [
-        Caller(
-            name,
-            _per_iteration(of_step, iterations),
-            calls[name] / most,
-            tuple(sorted(kinds[name], key=lambda kind: -kinds[name][kind])),
-        )
-        for name, of_step in seconds.items()
-    ]
+        of_operators.setdefault(name, []).append(primitive)
+        steps.setdefault(primitive.copy, set()).add(primitive.step)
+    iterations = {copy: len(numbers) for copy, numbers in steps.items()}
+    callers = [_caller(name, primitives, iterations) for name, primitives in of_operators.items()]
     return sorted(callers, key=lambda caller: -caller.seconds)
+
+
+def _caller(name: str, primitives: Sequence[Primitive], iterations: Mapping[str, int]) -> Caller:
+    of_kinds: dict[str, float] = {}
+    for p in primitives:
+        kind = f"{p.kind} {p.implementation}"
+        of_kinds[kind] = of_kinds.get(kind, 0.0) + p.seconds
+    return Caller(
+        name,
+        seconds_per_iteration(((p.copy, p.step, p.seconds) for p in primitives), iterations),
+        len(primitives) / max(iterations.values()),
+        tuple(sorted(of_kinds, key=lambda kind: -of_kinds[kind])),
+    )
 
 
 def attributed_pct(callers: Sequence[Caller]) -> float:
@@ -80,14 +77,6 @@ def attributed_pct(callers: Sequence[Caller]) -> float:
     total = sum(caller.seconds for caller in callers)
     named = sum(caller.seconds for caller in callers if caller.name != UNKNOWN)
     return 100 * named / total if total else 100.0
-
-
-def _per_iteration(of_step: Mapping[tuple[str, int], float], iterations: Mapping[str, set[int]]) -> float:
-    total = 0.0
-    for copy, steps in iterations.items():
-        figures = [figure for (of_copy, _), figure in of_step.items() if of_copy == copy]
-        total += median_over(figures, len(steps)) if figures else 0.0
-    return total
 
 
 def _called(primitives: Iterable[Primitive], ranges: Iterable[Range]) -> Iterator[tuple[Primitive, str]]:

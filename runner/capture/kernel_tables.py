@@ -15,7 +15,7 @@ from typing import Any
 from runner.capture.kernels import Group, groups
 from runner.capture.onednn import Log
 from runner.capture.primitives import Primitive, isa_family
-from runner.capture.steps import median_over
+from runner.capture.steps import seconds_per_iteration
 
 
 def by_primitive(log: Log, step_s: Mapping[str, Sequence[float]], streams: int = 1) -> dict[str, list[Any]]:
@@ -143,13 +143,14 @@ def by_shape(rows: Iterable[Mapping[str, str]], streams: int = 1) -> list[Proble
         if row["operation"] == "exec":
             groups.setdefault((row["primitive"], row["problem"]), []).append(row)
     problems = []
+    iterations = {copy: len(names) for copy, names in steps.items()}
     for (kind, shape), group in groups.items():
-        times = _by_step((row["copy"], row["step"], float(row["seconds"])) for row in group)
+        times = ((row["copy"], row["step"], float(row["seconds"])) for row in group)
         problems.append(
             Problem(
                 f"{kind} {shape}",
-                1e3 * sum(median_over(by_step.values(), len(steps[copy])) for copy, by_step in times.items()) / streams,
-                sum(1 / len(steps[row["copy"]]) for row in group),
+                1e3 * seconds_per_iteration(times, iterations) / streams,
+                sum(1 / iterations[row["copy"]] for row in group),
                 "+".join(sorted({_computed_by(row) for row in group})),
             )
         )
@@ -163,12 +164,3 @@ def _computed_by(row: Mapping[str, str]) -> str:
 
 def _date(timestamp_s: float | None) -> str:
     return "" if timestamp_s is None else f"{timestamp_s:.6f}"
-
-
-def _by_step(times: Iterable[tuple[str, str, float]]) -> dict[str, dict[str, float]]:
-    """Copy of oneDNN -> iteration -> sum of its seconds, from triples of (copy, iteration, seconds)."""
-    sums: dict[str, dict[str, float]] = {}
-    for copy, step, seconds in times:
-        by_step = sums.setdefault(copy, {})
-        by_step[step] = by_step.get(step, 0.0) + seconds
-    return sums

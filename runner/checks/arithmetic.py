@@ -53,7 +53,9 @@ def _seen_calls(proof: Proof) -> float | None:
     operators = proof.evidence.operators
     if operators is None or _has_generated_code(proof) or proof.evidence.graph.kind != GraphKind.EAGER:
         return None
-    return max(float(sum(operator.count for operator in operators.compute)), _logged_calls(proof)) / proof.calls
+    return (
+        max(float(sum(operator.count for operator in operators.compute)), _logged_calls(proof)) / proof.evidence.calls
+    )
 
 
 def _logged_calls(proof: Proof) -> float:

@@ -100,7 +100,7 @@ def _check_layers(placed: PlacedCell, proof: Proof) -> Iterator[Mismatch]:
             yield Mismatch("precision", f"kernels that read the weights of {name}", actual, cure)
     elif name == "int8_dynamic":
         calls = sum(operator.count for operator in _compute_operators(proof) if operator.dtype == "int8")
-        if calls < _CALLS * number * proof.calls:
+        if calls < _CALLS * number * proof.evidence.calls:
             actual = f"{calls} calls of int8 kernels" if proof.evidence.operators else UNOBSERVED
             cure = "the graph computes them in floating point: see operators in evidence.json"
             yield Mismatch("precision", f"{number} quantized layers that int8 kernels compute", actual, cure)
@@ -122,7 +122,7 @@ def _quantized(placed: PlacedCell, proof: Proof) -> int:
 def _reads_integers(placed: PlacedCell, proof: Proof) -> bool:
     """Whether kernels read weights of integers as they are, in at least half of the layers that have them."""
     calls = sum(op.count for op in _compute_operators(proof) if _READS_INTEGERS.search(op.name))
-    return calls >= _CALLS * max(1, _quantized(placed, proof)) * proof.calls
+    return calls >= _CALLS * max(1, _quantized(placed, proof)) * proof.evidence.calls
 
 
 def notes(placed: PlacedCell, proof: Proof) -> Iterator[str]:

@@ -25,12 +25,6 @@ class Proof:
     round: int = 0
     """The number of the round in which it ran."""
 
-    @property
-    def calls(self) -> int:
-        """The calls of the model in an iteration: one per stream, or one."""
-        streams = self.evidence.streams
-        return 1 if streams is None else max(streams.number, 1)
-
 
 @dataclass(frozen=True)
 class Mismatch:

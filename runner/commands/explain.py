@@ -92,12 +92,10 @@ def _operators(pair: Sequence[SweepCell]) -> tuple[tuple[dict[str, list[object]]
     has the same operators as inductor's kernel profile, which is one of its own.
     """
     of_cells = [_sources(side) for side in pair]
-    like_inductors = [
-        [name for name in reversed(_SOURCES) if name in found and name != "itt"][:1] for found in of_cells
-    ]
+    by_profiler = [next((name for name in ("inductor", "profiler") if name in found), "") for found in of_cells]
     common = [capture for capture in _SOURCES if all(capture in found for found in of_cells)]
-    if all(like_inductors) and any("inductor" in names for names in like_inductors):
-        chosen = [names[0] for names in like_inductors]
+    if all(by_profiler) and "inductor" in by_profiler:
+        chosen = by_profiler
     elif common:
         chosen = [common[-1]] * 2
     else:

@@ -182,13 +182,15 @@ def _timed_latencies(config: Config) -> list[float]:
 
 def _failures(config: Config, reason: str) -> dict[str, str]:
     """The tags of the captures that a worker takes itself, where it took none."""
-    return {f"capture.{name}": f"failed: {reason}" for name in _of_worker(config).names if name != "toplev"}
+    return {_tag(name): f"failed: {reason}" for name in _of_worker(config).names if name != "toplev"}
+
+
+def _tag(name: str) -> str:
+    """The tag that says what became of a capture."""
+    return "tma" if name == "toplev" else f"capture.{name}"
 
 
 def _failed(config: Config, reason: str) -> CaptureOutcome:
     """The outcome where nothing was captured."""
-    tags = _failures(config, reason)
-    for name, tag in {"toplev": "tma", "inductor": "capture.inductor"}.items():
-        if name in config.capture.names:
-            tags[tag] = f"failed: {reason}"
+    tags = {_tag(name): f"failed: {reason}" for name in config.capture.names}
     return CaptureOutcome(config.sweep.cell_id, captures=tags)

@@ -117,7 +117,7 @@ def _ipex(cell: Cell, isa: frozenset[str]) -> str | None:
         return f"{name} {_of(cell)}: torch.compile can't trace what IPEX's recipes make"
     if graph == "max_autotune":
         return "ipex=on graph=max_autotune: IPEX's backend of torch.compile knows no mode, and would choose no kernel"
-    if graph == "aot":
+    if cell.graph.is_package:
         return "ipex=on graph=aot: AOTInductor compiles without IPEX's backend, and would leave IPEX out"
     return None
 
@@ -149,7 +149,7 @@ def _graph(cell: Cell, isa: frozenset[str]) -> str | None:
             f"precision=int8 graph={cell.graph.name}: inductor has int8 kernels only for frozen weights, and would "
             "compute in fp32; choose compile_freezing"
         )
-    if cell.precision.is_quantized and cell.graph.name == "aot":
+    if cell.precision.is_quantized and cell.graph.is_package:
         return f"{_of(cell)}: the profiler does not see a package's products, so that no integers could be proved"
     return None
 

@@ -352,6 +352,11 @@ class Evidence:
     serving: ServingEvidence | None
     """What a worker behind a server counted; None if the worker called the model itself."""
 
+    @property
+    def calls(self) -> int:
+        """The calls of the model in an iteration: one per stream, or one."""
+        return 1 if self.streams is None else max(self.streams.number, 1)
+
 
 @dataclass(frozen=True)
 class Quality:

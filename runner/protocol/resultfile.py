@@ -126,8 +126,7 @@ class WorkerResult:
     @property
     def streams(self) -> int:
         """The calls of the model that run at the same time in an iteration: see Cell.streams."""
-        streams = self.evidence.streams if self.evidence else None
-        return 1 if streams is None else max(streams.number, 1)
+        return self.evidence.calls if self.evidence else 1
 
     @property
     def logged_s(self) -> list[float]:

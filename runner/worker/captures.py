@@ -70,10 +70,14 @@ def marked(step: Step) -> Step:
     return ranged
 
 
+def _open_window(spec: JobSpec) -> measure.OpenWindow:
+    """A window on the cores of the first instance, which takes the captures."""
+    return measure.OpenWindow(spec.runner_pid, surroundings.cpus_to_watch(spec.instances[0], spec.instances))
+
+
 def _watched(iterate: Callable[[int], object], settings: Iterations, spec: JobSpec) -> tuple[list[float], Window]:
     """The latency of each iteration of a capture in seconds, and what went on meanwhile on the cores of the job."""
-    # Captures are taken in the first instance.
-    open_window = measure.OpenWindow(spec.runner_pid, surroundings.cpus_to_watch(spec.instances[0], spec.instances))
+    open_window = _open_window(spec)
     seconds = measure.time_iterations(iterate, settings.iterations, settings.max_s)
     return seconds, open_window.close()
 
@@ -159,7 +163,7 @@ def _inductor(step: Step, settings: InductorCapture, folder: Path, spec: JobSpec
 
 def _callers(step: Step, settings: CallersCapture, folder: Path, spec: JobSpec) -> Captured:
     """oneDNN's log of a few iterations, and the ranges of the operators in them by PyTorch's profiler."""
-    open_window = measure.OpenWindow(spec.runner_pid, surroundings.cpus_to_watch(spec.instances[0], spec.instances))
+    open_window = _open_window(spec)
     with torch.autograd.profiler.profile(use_kineto=True) as profiler:
         by_copy = look.onednn(step, folder / CALLERS_LOG, Steps(settings.iterations, settings.max_s))
     window = open_window.close()

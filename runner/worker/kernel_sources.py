@@ -35,7 +35,7 @@ def note_operators(is_package: bool) -> None:
         from torch._inductor.codegen.cpp import CppScheduling
         from torch._inductor.utils import get_kernel_metadata
         from torch._inductor.virtualized import V
-    except ImportError:  # as above
+    except ImportError:  # of a torch that has them elsewhere: kernels are named all the same
         traceback.print_exc()
         return
 
@@ -43,7 +43,7 @@ def note_operators(is_package: bool) -> None:
 
     def noting(scheduling: Any, source: str, nodes: Any, *args: Any, **kwargs: Any) -> str:
         name: str = define(scheduling, source, nodes, *args, **kwargs)
-        with suppress(Exception):  # of a torch that has it otherwise: the kernel is named all the same
+        with suppress(Exception):  # as above
             _computes.setdefault(name, []).append(get_kernel_metadata(nodes, V.graph.wrapper_code)[0])
         return name
 
