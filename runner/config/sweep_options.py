@@ -57,7 +57,7 @@ class SweepOptions:
         "the last time counts, marked. A sweep stops it while it does not help, and where it takes too long.",
         2,
         least=0,
-        unit="further measurements of what was contaminated",
+        unit="further measurements of what was disturbed",
     )
     retries: int = of_sweep(
         "Further attempts at a job that failed.", 0, least=0, unit="further attempts at a failed job"

@@ -155,7 +155,7 @@ def _undisturbed(cell: Cell, config: Config, folder: Path, unfinished: Outcome) 
         if outcome.status != Status.FINISHED or not outcome.contamination:
             break
         why = "; ".join(outcome.contamination)
-        listener.say(f"contaminated ({why}), run again {again} of {config.reruns}")
+        listener.say(f"disturbed ({why}), run again {again} of {config.reruns}")
         _set_aside(folder)
         spent_s += outcome.cost_s["job"]
         outcome = _attempt(cell, config, folder, unfinished)
