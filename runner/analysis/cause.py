@@ -260,7 +260,8 @@ def _part_changes(before: CellRow, after: CellRow) -> list[Change]:
     merged = (_PRIMITIVES[0].name, _OUTSIDE.name) if moved else ()
     if moved:
         # From another library, or to it: neither part alone is a cause.
-        words = f"arithmetic moved {moved} oneDNN"
+        kernel = (after if moved == "into" else before).captures.get("onednn.kernel")
+        words = f"arithmetic moved {moved} oneDNN" + (f"'s {kernel}" if kernel else "")
         sums = [sum((side[name] for name in merged), 0.0) for side in (old, new)]
         parts.append(Change(_MOVED_PART, words, sums[0], sums[1]))
     for part in PARTS:
@@ -275,14 +276,19 @@ def _moved_arithmetic(before: CellRow, after: CellRow) -> str | None:
 
     It is not enough that oneDNN did more than half of one iteration and less than half of the other, because a share of
     49 % and one of 53 % are the same work: the number of primitives must have changed as well, or the share by far.
+    Where one cell has none of oneDNN's primitives, it is enough that they took a good share of the other.
     """
-    if (before.isa == UNOBSERVED) == (after.isa == UNOBSERVED):
-        return None
-    into = before.isa == UNOBSERVED
-    fewer, more = (before, after) if into else (after, before)
+    fewer, more = sorted((before, after), key=_share)
     least, most = _primitives(fewer), _primitives(more)
     has_more = least is not None and most is not None and most - least >= 1 and most >= _OTHER * least
-    return ("into" if into else "out of") if has_more or _share(more) - _share(fewer) >= _MOVED else None
+    by_far = _share(more) - _share(fewer) >= _MOVED
+    if least == 0 and has_more:
+        has_moved = by_far
+    else:
+        has_moved = (fewer.isa == UNOBSERVED) != (more.isa == UNOBSERVED) and (has_more or by_far)
+    if not has_moved:
+        return None
+    return "into" if more is after else "out of"
 
 
 def _primitives(cell: CellRow) -> float | None:

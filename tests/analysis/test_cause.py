@@ -70,6 +70,16 @@ def test_reorders_that_came_are_no_arithmetic_that_moved_and_a_product_that_came
     assert cause.main_cause(more_products, before) == "arithmetic moved out of oneDNN (+1 of +1 ms)"
 
 
+def test_arithmetic_that_left_onednn_altogether_has_moved_whatever_share_it_had_and_its_kernel_is_named() -> None:
+    # An upgrade whose oneDNN had no such kernel: what it had done took 48 % of the iteration before.
+    before = cell(1.63, "unobserved", compute=0.78, reorder=0.01, other=0, primitives=2, reorders=1)
+    before = replace(before, captures={"onednn.kernel": "brg_conv_fwd:avx10_1_512_amx"})
+    after = cell(37.2, "unobserved", compute=0, reorder=0, other=0, primitives=0, reorders=0)
+    moved = "arithmetic moved {} oneDNN's brg_conv_fwd:avx10_1_512_amx"
+    assert cause.main_cause(before, after) == f"{moved.format('out of')} (+35.6 of +35.6 ms)"
+    assert cause.main_cause(after, before) == f"{moved.format('into')} (-35.6 of -35.6 ms)"
+
+
 def test_without_a_count_that_differs_the_part_is_named_alone() -> None:
     before, after = cell(20, compute=10, reorder=0, other=0), cell(12, compute=3, reorder=0, other=0)
     assert cause.main_cause(before, after) == "time in convolution / matmul (-7 of -8 ms)"
