@@ -33,7 +33,7 @@ sys.modules["runner"] = importlib.util.module_from_spec(_SPEC)  # type: ignore[a
 from runner.protocol.announcements import MEASURE_AGAIN  # noqa: E402 - the path comes first
 from runner.protocol.jobfile import JobSpec, read_spec  # noqa: E402
 from runner.protocol.resultfile import ResultFile, WorkerResult, onednn_log, result_file  # noqa: E402
-from runner.worker import watch  # noqa: E402
+from runner.worker import imports, watch  # noqa: E402
 from runner.worker.phases import Phases  # noqa: E402
 
 # The other instances keep up the load for the first one's captures for at most this long.
@@ -46,7 +46,7 @@ def run(spec: JobSpec, folder: Path, instance: int, keep: Callable[[WorkerResult
     The caller reports exceptions.
     """
     phases = Phases(spec.private)
-    with phases("import"):
+    with phases("import"), imports.without_collections():
         import torch
 
         from runner.worker import (

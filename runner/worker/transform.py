@@ -5,6 +5,7 @@ A new axis that changes the model adds one function here and one check in ``runn
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -13,7 +14,7 @@ import torch
 from torch import nn
 
 from runner.protocol.jobfile import JobSpec
-from runner.worker import autocast, graphs, quantize, streams
+from runner.worker import autocast, graphs, imports, quantize, streams
 from runner.worker.call import Call
 
 # The dtype to which weights and inputs are cast; with other precisions they stay in float32.
@@ -145,6 +146,9 @@ def transform(
         cpus: the cores of this instance.
     """
     cell = spec.cell
+    if cell.uses_ipex:
+        with imports.without_collections():
+            importlib.import_module("intel_extension_for_pytorch")
     number = cell.streams_on(len(cpus))
     subject = Subject(module.eval(), inputs(spec, call), module)
     # Each stream calls the model with its part of the batch, for which kernels and graphs are chosen.
