@@ -260,10 +260,8 @@ def _part_changes(before: CellRow, after: CellRow) -> list[Change]:
     merged = (_PRIMITIVES[0].name, _OUTSIDE.name) if moved else ()
     if moved:
         # From another library, or to it: neither part alone is a cause.
-        kernel = (after if moved == "into" else before).captures.get("onednn.kernel")
-        words = f"arithmetic moved {moved} oneDNN" + (f"'s {kernel}" if kernel else "")
         sums = [sum((side[name] for name in merged), 0.0) for side in (old, new)]
-        parts.append(Change(_MOVED_PART, words, sums[0], sums[1]))
+        parts.append(Change(_MOVED_PART, moved, sums[0], sums[1]))
     for part in PARTS:
         if part.name not in merged:
             reason = part.say(before, after, new[part.name] - old[part.name])
@@ -272,7 +270,7 @@ def _part_changes(before: CellRow, after: CellRow) -> list[Change]:
 
 
 def _moved_arithmetic(before: CellRow, after: CellRow) -> str | None:
-    """``into`` or ``out of`` where arithmetic moved between oneDNN and other libraries; None where it did not.
+    """That arithmetic moved into oneDNN or out of it, in words, with oneDNN's kernel; None where it did not.
 
     It is not enough that oneDNN did more than half of one iteration and less than half of the other, because a share of
     49 % and one of 53 % are the same work: the number of primitives must have changed as well, or the share by far.
@@ -282,13 +280,12 @@ def _moved_arithmetic(before: CellRow, after: CellRow) -> str | None:
     least, most = _primitives(fewer), _primitives(more)
     has_more = least is not None and most is not None and most - least >= 1 and most >= _OTHER * least
     by_far = _share(more) - _share(fewer) >= _MOVED
-    if least == 0 and has_more:
-        has_moved = by_far
-    else:
-        has_moved = (fewer.isa == UNOBSERVED) != (more.isa == UNOBSERVED) and (has_more or by_far)
-    if not has_moved:
+    has_another_main = (fewer.isa == UNOBSERVED) != (more.isa == UNOBSERVED) and (has_more or by_far)
+    is_all_of_it = least == 0 and has_more and by_far
+    if not (has_another_main or is_all_of_it):
         return None
-    return "into" if more is after else "out of"
+    kernel = more.captures.get("onednn.kernel")
+    return f"arithmetic moved {'into' if more is after else 'out of'} oneDNN" + (f"'s {kernel}" if kernel else "")
 
 
 def _primitives(cell: CellRow) -> float | None:

@@ -115,7 +115,8 @@ def test_each_experiment_runs_on_a_tiny_workload(run_cli: Runner, file: Path) ->
                 "baseline={}",
             ]
             # The cell that a race includes is its baseline, of the runner's own build.
-            small += [] if file.stem.startswith("race_") else ["hydra.sweeper.include=[]"]
+            if not file.stem.startswith("race_"):
+                small += ["hydra.sweeper.include=[]"]
     ran = run_cli("-m", f"+experiment={file.stem}", *small)
     assert ran.status == 0, ran.out + ran.err
     assert all(record.evidence == "ok" for record in ran.cells().values())

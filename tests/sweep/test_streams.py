@@ -55,6 +55,8 @@ def test_each_stream_computed_on_a_core_of_its_own(streams: Ran) -> None:
 def test_operators_of_other_threads_are_unavailable_to_itt_and_in_the_profilers_table(run_cli: Runner) -> None:
     cells = ("model=tiny", "ipex=multistream", "graph=eager,torchscript", "batch_size=5")
     captured = run_cli("-m", *cells, *QUICK, "capture=[itt,profiler]")
+    assert captured.status == 0, captured.out + captured.err
+    assert len(in_streams(captured)) == 2
     for record in in_streams(captured):
         folder = captured.sweep / f"cells/{record.cell_id}/captures"
         tags = json.loads((folder / "outcome.json").read_text())["captures"]
