@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import multiprocessing
 import os
 import re
@@ -22,9 +21,6 @@ from runner.protocol.cell import Allocator, Cell, Graph, Launcher, Model, Precis
 from runner.results.outcome import CellRecord, read_cell
 
 ROOT = Path(__file__).resolve().parents[1]
-
-# Torch, MLflow and thousands of tests are objects that stay, and that the collector would look through again and again.
-gc.set_threshold(100_000, 20, 100)
 
 
 @dataclass(frozen=True)

@@ -80,7 +80,7 @@ REFUSED = [
     (["+launcher.fast=1"], "launcher.fast: there is no such option"),
     (["rounds=1,3"], "a sweep takes one value of rounds"),
     (["reruns=0,2"], "a sweep takes one value of reruns"),
-    (["reruns=-1"], "reruns=-1: it must be at least 0 (further measurements of what was contaminated)"),
+    (["reruns=-1"], "reruns=-1: it must be at least 0 (further measurements of what was disturbed)"),
     (["+experiment=not_yaml,a_list"], "a sweep takes one value of experiment"),
     (["hydra.sweeper.max_batch_size=2"], "max_batch_size"),
     (
