@@ -61,13 +61,14 @@ def test_nothing_is_left_running_even_in_a_session_of_its_own(tmp_path: Path) ->
 
 
 def test_the_runner_sleeps_while_a_job_runs(tmp_path: Path) -> None:
-    before = time.process_time()
-    short = run(tmp_path, "import time; time.sleep(0.1)")
-    for_short = time.process_time() - before
-    long = run(tmp_path, "import time; time.sleep(1.1)")
-    for_long = time.process_time() - before - for_short
-    # Popen.wait(timeout) alone would wake twenty times more; a progress bar's thread costs far more.
-    assert for_long - for_short < 0.01 * (long.wall_s - short.wall_s)
+    def own_share(seconds: float) -> float:
+        before = time.process_time()
+        ended = run(tmp_path, f"import time; time.sleep({seconds})")
+        return (time.process_time() - before) / ended.wall_s
+
+    # Popen.wait(timeout) alone would wake twenty times more; a progress bar's thread costs far more. The least of
+    # three: what else this test process did meanwhile (its collector, xdist's threads) is no work of the runner's.
+    assert min(own_share(2.0) for _ in range(3)) < 0.01
 
 
 def test_a_job_ends_with_a_process_that_it_needs(tmp_path: Path) -> None:
