@@ -79,6 +79,7 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
 def invoke(
     arguments: Sequence[str], prefix: Sequence[str] = (), env: Mapping[str, str] | None = None, cwd: Path = ROOT
 ) -> Ran:
+    """``PREFIX python -m runner ARGUMENTS`` in a process of its own: where the start itself is what is tested."""
     done = subprocess.run(
         [*prefix, sys.executable, "-m", "runner", *arguments],
         cwd=cwd,
@@ -91,19 +92,28 @@ def invoke(
     return Ran(done.returncode, done.stdout, done.stderr)
 
 
-# Forks of it have imported already what takes every command line a second: Hydra, and MLflow where that is asked.
+# Forks of it have imported already what takes every command line seconds: Hydra, MLflow, matplotlib.
 _FORKS = multiprocessing.get_context("forkserver")
-_FORKS.set_forkserver_preload(["hydra.main", "mlflow.tracking", "runner.job.run", "runner.sweep.run", "tests.conftest"])
+_FORKS.set_forkserver_preload(
+    [
+        "hydra.main", "matplotlib.pyplot", "mlflow.artifacts", "mlflow.store.tracking.sqlalchemy_store",
+        "runner.commands.sweep", "runner.plugins.hydra_plugins.runner_matrix", "runner.job.run", "runner.sweep.run",
+        "tests.conftest",
+    ]
+)  # fmt: skip
 
 
 def ask(*arguments: str, env: Mapping[str, str] | None = None, cwd: Path = ROOT) -> Ran:
-    """``python -m runner ARGUMENTS`` that is answered or refused and starts no job: quicker than `invoke`."""
+    """``python -m runner ARGUMENTS`` in a fork that need not import it: seconds quicker than `invoke`."""
     with tempfile.TemporaryDirectory() as folder:
         out, err = Path(folder) / "out", Path(folder) / "err"
         process = _FORKS.Process(target=_answer, args=(arguments, {**os.environ, **(env or {})}, cwd, out, err))
         process.start()
-        process.join(120)
-        assert process.exitcode is not None, f"no answer to {arguments}"
+        process.join(600)
+        if process.exitcode is None:
+            process.terminate()
+            process.join()
+            pytest.fail(f"no answer to {arguments} in 600 s: {out.read_text()}{err.read_text()}")
         return Ran(process.exitcode, out.read_text(), err.read_text())
 
 
@@ -111,10 +121,13 @@ def _answer(arguments: Sequence[str], env: Mapping[str, str], cwd: Path, out: Pa
     from runner.__main__ import main
 
     for stream, file in enumerate((out, err), start=1):
-        os.dup2(os.open(file, os.O_WRONLY | os.O_CREAT), stream)
+        os.dup2(os.open(file, os.O_WRONLY | os.O_CREAT | os.O_APPEND), stream)
+    # What MLflow's import is told by the runner, and only sets where it is not set.
+    told = {name: value for name, value in os.environ.items() if name.startswith("MLFLOW_") or name == "DO_NOT_TRACK"}
     os.environ.clear()
-    os.environ.update(env)
+    os.environ.update(told | {**env})
     os.chdir(cwd)
+    sys.path[:0] = filter(None, env.get("PYTHONPATH", "").split(os.pathsep))
     sys.argv = ["runner", *arguments]
     sys.exit(main())
 
@@ -148,14 +161,17 @@ def mlruns(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def run_cli(mlruns: Path) -> Runner:
-    """Run ``python -m runner ARGUMENTS`` on the tiny model, in a process of its own."""
+    """Run ``python -m runner ARGUMENTS``, with results in `mlruns`."""
 
     def run(*arguments: str, prefix: Sequence[str] = (), env: Mapping[str, str] | None = None, cwd: Path = ROOT) -> Ran:
         # A machine that is not quiet must not change how many jobs a test counts.
         once = [] if any(word.startswith("reruns=") for word in arguments) else ["reruns=0"]
         # Faulty models are let through to the job, whose own checks are what most tests look at.
         once += [] if any(word.startswith("try_models=") for word in arguments) else ["try_models=false"]
-        return invoke([*arguments, *once, f"mlruns={mlruns}"], prefix, env, cwd)
+        words = [*arguments, *once, f"mlruns={mlruns}"]
+        # An environment that the loader itself reads is not that of a fork.
+        is_loaded = bool(prefix) or "LD_PRELOAD" in (env or {})
+        return invoke(words, prefix, env, cwd) if is_loaded else ask(*words, env=env, cwd=cwd)
 
     return run
 

@@ -25,7 +25,7 @@ from runner.results import ledger
 from runner.results.outcome import OUTCOME_FILE, RESULT_FILE, ended_rounds
 from runner.tracking import recorder
 from runner.tracking.store import Store
-from tests.conftest import MODELS, ROOT, Ran, ask, invoke, records_of
+from tests.conftest import MODELS, ROOT, Ran, ask, records_of
 
 SMALL = (
     "model=tiny", "batch_size=2", "warmup=2", "iterations=20", "capture=[]", "reruns=0", "try_models=false",
@@ -87,7 +87,7 @@ def sweep(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Folder of a finished sweep: two cells of two rounds, one of them FAILED."""
     mlruns = tmp_path_factory.mktemp("faults")
     targets = "model._target_=runner.worker.models.tiny,misbehaving.raises"
-    ran = invoke(["-m", *SMALL, targets, "rounds=2", f"mlruns={mlruns}"], env=MODELS)
+    ran = ask("-m", *SMALL, targets, "rounds=2", f"mlruns={mlruns}", env=MODELS)
     assert ran.status == 1, ran.out + ran.err
     return ran.sweep
 
@@ -226,7 +226,7 @@ def test_a_disk_that_fills_up_stops_the_sweep_and_loses_nothing(small_disk: Path
     assert ended_rounds(sweep, cell.cell_id) == [0]  # the second counts as not run
     first = (sweep / "cells" / cell.cell_id / "round-0" / RESULT_FILE).read_bytes()
     filler.write_bytes(b"")  # room again; the model fills it once
-    again = invoke(["resume", sweep.name, "--mlruns", str(small_disk / "mlruns")], env=env)
+    again = ask("resume", sweep.name, "--mlruns", str(small_disk / "mlruns"), env=env)
     assert again.status == 0, again.out + again.err
     assert "1 job had ended before" in again.out
     assert (sweep / "cells" / cell.cell_id / "round-0" / RESULT_FILE).read_bytes() == first
@@ -263,7 +263,7 @@ def test_a_worker_that_the_kernel_ended_for_want_of_memory_is_told_from_one_that
     small_memory: Path, tmp_path: Path
 ) -> None:
     models = "model._target_=misbehaving.devours,misbehaving.killed", f"+model.kwargs.group={small_memory}"
-    ran = invoke(["-m", *SMALL[:-1], *models, "rounds=1", f"mlruns={tmp_path}"], env=MODELS)
+    ran = ask("-m", *SMALL[:-1], *models, "rounds=1", f"mlruns={tmp_path}", env=MODELS)
     assert ran.status == 1
     failures = {
         ledger.read_cell(ran.sweep, file.parent.parent.name).settings["model._target_"]: json.loads(file.read_text())
@@ -312,7 +312,7 @@ def test_a_broken_launcher_fails_its_cell_with_its_last_words(tmp_path: Path) ->
     # A folder with the package itself would be left out, as one of another torch build.
     (tmp_path / "intel_extension_for_pytorch.py").write_text("raise ImportError('half an installation')\n")
     words = [*SMALL[:-1], "launcher=ipexrun", "launcher.plain=true", "rounds=1", f"mlruns={tmp_path}"]
-    ran = invoke(words, env={"PYTHONPATH": str(tmp_path)})
+    ran = ask(*words, env={"PYTHONPATH": str(tmp_path)})
     assert ran.status == 1
     [record] = records_of(ran)
     assert record.failure == "the worker left no result: exit status 1, last line: ImportError: half an installation"
@@ -323,12 +323,12 @@ def test_a_broken_launcher_fails_its_cell_with_its_last_words(tmp_path: Path) ->
 
 @pytest.mark.slow
 def test_a_finished_job_whose_result_is_torn_is_run_again(tmp_path: Path) -> None:
-    ran = invoke([*SMALL, "rounds=2", f"mlruns={tmp_path}"])
+    ran = ask(*SMALL, "rounds=2", f"mlruns={tmp_path}")
     assert ran.status == 0, ran.out + ran.err
     torn, whole = sorted(ran.sweep.glob(f"cells/*/round-*/{RESULT_FILE}"))
     torn.write_bytes(torn.read_bytes()[:100])
     kept = whole.read_bytes()
-    again = invoke(["resume", ran.sweep.name, "--mlruns", str(tmp_path)])
+    again = ask("resume", ran.sweep.name, "--mlruns", str(tmp_path))
     assert again.status == 0, again.out + again.err
     assert "1 job had ended before" in again.out
     assert whole.read_bytes() == kept
@@ -342,7 +342,7 @@ def test_a_clock_that_jumps_changes_no_figure(tmp_path: Path) -> None:
         "_true, _calls = time.time, itertools.count()\n"
         "time.time = lambda: _true() + 86400 * (-1) ** next(_calls)\n"
     )
-    ran = invoke([*SMALL, "rounds=2", f"mlruns={tmp_path / 'mlruns'}"], env={"PYTHONPATH": str(tmp_path)})
+    ran = ask(*SMALL, "rounds=2", f"mlruns={tmp_path / 'mlruns'}", env={"PYTHONPATH": str(tmp_path)})
     assert ran.status == 0, ran.out + ran.err
     [cell] = [found for name, found in recorded(Store(tmp_path / "mlruns")).items() if name != "sweep"]
     costs = {name: value for name, value in cell[3].items() if name.startswith("cost/")}
@@ -365,7 +365,7 @@ def test_a_clock_that_is_set_back_during_a_pass_costs_that_pass(tmp_path: Path) 
         "time.monotonic = _monotonic\n"
     )
     words = [*SMALL, "rounds=2", "retries=1", f"mlruns={tmp_path / 'mlruns'}"]
-    ran = invoke(words, env={"PYTHONPATH": str(tmp_path)})
+    ran = ask(*words, env={"PYTHONPATH": str(tmp_path)})
     reason = r"FAILED \(cost_s\.job is -86[34]\d\d\.\d+, which is out of range: a clock was set.*tried again 1 of 1"
     assert re.search(reason, ran.out), ran.out + ran.err
     assert "[2/2]" in ran.out

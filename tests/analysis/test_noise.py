@@ -30,7 +30,7 @@ from runner.results.outcome import CellRecord, Outcome
 from runner.stats import floor_at
 from runner.tracking.store import Store
 from tests.builders import axes, compared_cell, noisy_record, ranked, store_compared
-from tests.conftest import Runner, invoke
+from tests.conftest import Runner, ask
 from tests.report.test_html import BASE, SHOWN
 
 ROUNDS = noise.USUAL_ROUNDS
@@ -352,4 +352,4 @@ def test_the_experiment_aa_leaves_the_floor_that_compare_goes_by(run_cli: Runner
     assert {run.data.params["twin"] for run in runs if run.data.tags["kind"] == "cell"} == set("abcd")
     assert "A/A: " in ran.out
     sentence = f"% can't be seen on this host (A/A of tiny, {left.when.date()}, sweep {ran.sweep.name}, 2 rounds)"
-    assert sentence in invoke(["compare", ran.sweep.name, "--mlruns", str(mlruns)]).out
+    assert sentence in ask("compare", ran.sweep.name, "--mlruns", str(mlruns)).out

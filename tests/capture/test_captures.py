@@ -21,7 +21,7 @@ from runner.protocol.jobfile import read_spec
 from runner.protocol.resultfile import read_captures
 from runner.results.metrics import cell_metrics
 from runner.results.outcome import CellRecord, captures_folder, captures_job, job_folder
-from tests.conftest import MODELS, ROOT, TINY, Ran, Runner, invoke, records_of
+from tests.conftest import MODELS, ROOT, TINY, Ran, Runner, ask, records_of
 from tests.sweep.test_sweep import runs_of
 
 pytestmark = pytest.mark.slow
@@ -329,7 +329,7 @@ def test_captures_end_with_their_budget_and_a_resumed_sweep_takes_the_others(run
     assert "capture_budget_min=0.001: the next job would end after it; captures of 1 cell left out" in ran.out
     taken = {record.axes["launcher"]: record.captured is not None for record in records_of(ran)}
     assert taken == {"none": True, "xeon": False}  # the baseline's come first
-    again = invoke(["resume", ran.sweep.name, "--mlruns", str(mlruns)])
+    again = ask("resume", ran.sweep.name, "--mlruns", str(mlruns))
     assert again.status == 0, again.out + again.err
     assert all(record.captured is not None for record in records_of(ran))
     tags = [run.data.tags.get("capture.onednn", "") for run in runs_of(mlruns, ran.sweep)[2]]
@@ -377,7 +377,7 @@ def test_kernels_that_torch_compile_generated_are_named_with_what_they_compute(r
     assert any("aten.relu" in made_of[name] for name in generated)
     source = (folder / "source-0.py").read_text()
     assert all(f"{name} = " in source for name in generated)
-    explained = invoke(["explain", "graph=eager", "graph=compile", "--sweep", ran.sweep.name, f"--mlruns={mlruns}"])
+    explained = ask("explain", "graph=eager", "graph=compile", "--sweep", ran.sweep.name, f"--mlruns={mlruns}")
     assert explained.status == 0, explained.err
     if "disturbed, not shown" not in explained.out:
         text = " ".join(explained.out.split())

@@ -26,7 +26,7 @@ from runner.report.data import as_data
 from runner.report.notes import ONE_ROUND
 from runner.results.cells import CellRow, Cells, Origin
 from tests.builders import compared_cell, store_compared
-from tests.conftest import CELL, invoke
+from tests.conftest import CELL, ask
 
 HERE = Origin("", "here", {"governor": "performance"}, {"torch": "2.8.0", "intel-extension-for-pytorch": "2.8.0"})
 LEVELS = {
@@ -392,10 +392,10 @@ def test_without_a_sweep_the_next_step_is_named(tmp_path: Path) -> None:
 
 def test_the_command_is_one_of_the_runners_and_a_refusal_is_one_line_with_status_2(tmp_path: Path) -> None:
     put(tmp_path, "a", matrix())
-    said = invoke(["compare", "--mlruns", str(tmp_path)])
+    said = ask("compare", "--mlruns", str(tmp_path))
     assert (said.status, said.err) == (0, "")
     assert "What each axis does" in said.out
-    refused = invoke(["compare", "nope", "--mlruns", str(tmp_path)])
+    refused = ask("compare", "nope", "--mlruns", str(tmp_path))
     assert (refused.status, refused.out) == (2, "")
     assert refused.err.startswith("runner: nope: there is no such sweep in ")
     assert refused.err.count("\n") == 1

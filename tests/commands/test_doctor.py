@@ -8,11 +8,11 @@ from runner.capture import probe
 from runner.commands import doctor
 from runner.machine import execute
 from runner.machine.capabilities import this_machine
-from tests.conftest import Runner, invoke
+from tests.conftest import Runner, ask
 
 
 def test_doctor_says_what_runs_here_and_its_json_says_the_same() -> None:
-    shown, data = invoke(["doctor"]), invoke(["doctor", "--json"])
+    shown, data = ask("doctor"), ask("doctor", "--json")
     assert shown.status == data.status
     found = json.loads(data.out)
     assert found["host"]["host_id"] in shown.out

@@ -14,7 +14,7 @@ import pytest
 from runner.fleet import fleetfile
 from runner.machine.processes import Process
 from runner.results import ledger
-from tests.conftest import ROOT, invoke
+from tests.conftest import ROOT, ask
 
 pytestmark = pytest.mark.slow
 
@@ -22,13 +22,13 @@ SMALL = ("model=tiny", "batch_size=2", "warmup=2", "iterations=20", "capture=[]"
 
 
 def test_a_fleet_of_this_machine_runs_to_its_end_and_names_its_host(tmp_path: Path) -> None:
-    ran = invoke(["fleet", "-m", "fleet=local", "ipex=off,on", *SMALL, "rounds=2", f"mlruns={tmp_path}"])
+    ran = ask("fleet", "-m", "fleet=local", "ipex=off,on", *SMALL, "rounds=2", f"mlruns={tmp_path}")
     assert ran.status == 0, ran.out + ran.err
     [sweep] = (tmp_path / "sweeps").iterdir()
     assert {cell.axes["host"] for cell in ledger.read_cells(sweep)} == {"here"}
     assert "here: ended, 4 of 4 jobs" in ran.out
     assert "Ranking" in ran.out
-    again = invoke(["fleet", "resume", f"--mlruns={tmp_path}"])
+    again = ask("fleet", "resume", f"--mlruns={tmp_path}")
     assert again.status == 2
     assert "no sweep of it stopped before its end" in again.err
 
@@ -47,13 +47,13 @@ def test_a_fleet_goes_on_when_its_watcher_leaves_and_its_sweep_where_it_was_canc
     assert "The sweeps go on." in said
     fleet = fleetfile.find(None, tmp_path)
     assert Process.of(fleet.sweeps[0].job).is_alive
-    stopped = invoke(["fleet", "cancel", fleet.fleet_id, f"--mlruns={tmp_path}"])
+    stopped = ask("fleet", "cancel", fleet.fleet_id, f"--mlruns={tmp_path}")
     assert "1 sweep told to stop" in stopped.out
     while Process.of(fleet.sweeps[0].job).is_alive:
         time.sleep(0.1)
-    status = invoke(["fleet", "status", f"--mlruns={tmp_path}"])
+    status = ask("fleet", "status", f"--mlruns={tmp_path}")
     assert "stopped" in status.out
-    resumed = invoke(["fleet", "resume", f"--mlruns={tmp_path}"])
+    resumed = ask("fleet", "resume", f"--mlruns={tmp_path}")
     assert resumed.status == 0, resumed.out + resumed.err
     [sweep] = (tmp_path / "sweeps").iterdir()
     outcomes = [json.loads(file.read_text()) for file in sweep.glob("cells/*/round-*/outcome.json")]
@@ -63,7 +63,7 @@ def test_a_fleet_goes_on_when_its_watcher_leaves_and_its_sweep_where_it_was_canc
 
 
 def test_a_slip_in_a_sweeps_words_is_told_before_anything_is_submitted(tmp_path: Path) -> None:
-    ran = invoke(["fleet", "-m", "fleet=local", "ipex=maybe", f"mlruns={tmp_path}"])
+    ran = ask("fleet", "-m", "fleet=local", "ipex=maybe", f"mlruns={tmp_path}")
     assert ran.status == 2
     assert "ipex" in ran.err
     assert not list(tmp_path.glob("fleets/*"))

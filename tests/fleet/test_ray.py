@@ -18,7 +18,7 @@ import pytest
 
 from runner.fleet import fleetfile
 from runner.results.cells import read
-from tests.conftest import invoke
+from tests.conftest import ask
 from tests.fleet import WORDS
 
 RAY = shutil.which("ray", path=f"{os.environ.get('RUNNER_RAY', '')}:{os.environ['PATH']}")
@@ -89,7 +89,7 @@ def test_a_sweep_that_was_killed_is_submitted_again_and_complete(address: str, t
     said, _ = watcher.communicate(timeout=120)
     assert watcher.returncode == 1, said
     assert "icelake stopped before its end" in said
-    resumed = invoke(["fleet", "resume", f"--mlruns={mlruns}"], env=env)
+    resumed = ask("fleet", "resume", f"--mlruns={mlruns}", env=env)
     assert resumed.status == 0, resumed.out + resumed.err
     rows = read([sweep]).rows
     assert {len(row.medians_s) for row in rows} == {2}

@@ -22,7 +22,7 @@ from runner.fleet import fleetfile
 from runner.fleet.fleetfile import Fleet
 from runner.results import ledger, planfile
 from runner.results.cells import read
-from tests.conftest import ROOT, Ran, invoke
+from tests.conftest import ROOT, Ran, ask
 from tests.fleet import WORDS
 
 PROGRAMS = ("slurmctld", "slurmd", "sbatch", "squeue", "scancel", "munged", "unshare")
@@ -66,7 +66,7 @@ def fleet_of(cluster: Path) -> Callable[..., Ran]:
             "  icelake: {sbatch: [--constraint=icelake], usd_per_hour: 1.7}\n"
             "  genoa: {sbatch: [--constraint=genoa], usd_per_hour: 2.4}\n"
         )
-        return invoke(["fleet", *words], env=environment(cluster))
+        return ask("fleet", *words, env=environment(cluster))
 
     return run
 
@@ -188,7 +188,7 @@ def test_the_wrong_host_does_not_go_on_with_a_sweep(cluster: Path) -> None:
     mlruns = cluster / "shared"
     [sweep] = mlruns.glob("sweeps/*-genoa")
     before = {file: file.read_bytes() for file in sweep.rglob("*.json")}
-    refused = invoke(["resume", sweep.name, f"--mlruns={mlruns}"])
+    refused = ask("resume", sweep.name, f"--mlruns={mlruns}")
     assert refused.status == 2
     assert "host fakenb measured it" in refused.err
     assert {file: file.read_bytes() for file in sweep.rglob("*.json")} == before

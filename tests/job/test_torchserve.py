@@ -21,7 +21,7 @@ import pytest
 from runner.config.override_text import text_of
 from runner.job.serving.load import H2LOAD_REQUESTS, percentile
 from runner.results.outcome import captures_job, job_folder
-from tests.conftest import MODELS, ROOT, Ran, Runner, invoke, records_of
+from tests.conftest import MODELS, ROOT, Ran, Runner, ask, records_of
 
 pytestmark = pytest.mark.slow
 
@@ -208,7 +208,7 @@ def test_a_port_that_is_taken_fails_the_cell(run_cli: Runner) -> None:
 def test_without_java_the_cell_fails_before_it_is_launched(mlruns: Path, tmp_path: Path) -> None:
     for name in ("taskset", "git", "ab", "h2load"):
         (tmp_path / name).symlink_to(f"/usr/bin/{name}")
-    ran = invoke([*SHORT, "reruns=0", f"mlruns={mlruns}"], env={"PATH": str(tmp_path)})
+    ran = ask(*SHORT, "reruns=0", f"mlruns={mlruns}", env={"PATH": str(tmp_path)})
     assert "java 17 is not installed; install it with: apt-get install default-jre-headless" in failed(ran)
     assert not list(ran.sweep.glob("cells/*/round-*/launch.json"))
 

@@ -29,7 +29,7 @@ from runner.sweep import identity, model_identity, resume
 from runner.sweep.planning import PlannedCell
 from runner.tracking.store import Store
 from tests.config.test_config import config
-from tests.conftest import CELL, MODELS, ROOT, alive, ask, invoke, records_of
+from tests.conftest import CELL, MODELS, ROOT, alive, ask, records_of
 
 
 def config_of(cell: Cell) -> Config:
@@ -265,11 +265,11 @@ def test_a_killed_sweep_leaves_nothing_running_and_goes_on_with_nothing_lost_dou
     measured = first.with_name("result.json").read_bytes()
 
     # Another sweep finds and names it; what it left RUNNING is closed.
-    other = invoke([*SMALL, "rounds=1", "launcher=none", f"mlruns={tmp_path}"])
+    other = ask(*SMALL, "rounds=1", "launcher=none", f"mlruns={tmp_path}")
     assert f"sweep {sweep.name} was killed; to go on with it: python -m runner resume {sweep.name}" in other.out
     assert open_runs(tmp_path) == []
 
-    ran = invoke(["resume", sweep.name, "--mlruns", str(tmp_path)])
+    ran = ask("resume", sweep.name, "--mlruns", str(tmp_path))
     assert ran.status == 0, ran.out + ran.err
     assert "1 job had ended before" in ran.out
     assert first.with_name("result.json").read_bytes() == measured
@@ -283,11 +283,11 @@ def test_a_killed_sweep_leaves_nothing_running_and_goes_on_with_nothing_lost_dou
             kept = {item.path for item in client.list_artifacts(run.info.run_id, "logs")}
             assert kept == {"logs/round-0", "logs/round-1"}
 
-    again = invoke(["resume", sweep.name, "--mlruns", str(tmp_path)])
+    again = ask("resume", sweep.name, "--mlruns", str(tmp_path))
     assert again.status == 0, again.out + again.err
     assert "4 jobs had ended before" in again.out
 
-    changed = invoke(["resume", sweep.name, "--mlruns", str(tmp_path)], env={"LD_LIBRARY_PATH": "/nowhere"})
+    changed = ask("resume", sweep.name, "--mlruns", str(tmp_path), env={"LD_LIBRARY_PATH": "/nowhere"})
     assert changed.status == 0, changed.out + changed.err
     assert "measuring again: launcher=none (LD_LIBRARY_PATH - -> /nowhere; the earlier result " in changed.out
     assert "had ended before" not in changed.out
@@ -296,7 +296,7 @@ def test_a_killed_sweep_leaves_nothing_running_and_goes_on_with_nothing_lost_dou
 @pytest.mark.slow
 def test_a_failed_job_is_tried_again_as_often_as_asked_and_every_attempt_is_kept(tmp_path: Path) -> None:
     once = ["model._target_=misbehaving.fails_once", f"+model.kwargs.mark={tmp_path / 'mark'}"]
-    ran = invoke([*SMALL, *once, "rounds=1", "retries=1", "launcher=none", f"mlruns={tmp_path}"], env=MODELS)
+    ran = ask(*SMALL, *once, "rounds=1", "retries=1", "launcher=none", f"mlruns={tmp_path}", env=MODELS)
     assert ran.status == 0, ran.out + ran.err
     assert "FAILED (the worker failed: " in ran.out
     assert "tried again 1 of 1" in ran.out
@@ -328,7 +328,7 @@ def test_an_interrupted_sweep_says_how_to_go_on_and_resume_true_does(tmp_path: P
     client = MlflowClient(tracking_uri=Store(tmp_path).uri)
     [cell] = client.search_runs(["1"], f"tags.sweep_id = '{sweep.name}' and tags.kind = 'cell'")
     assert (cell.info.status, cell.data.metrics["latency/processes"]) == ("KILLED", 1)
-    ran = invoke([*words, "resume=true"])
+    ran = ask(*words, "resume=true")
     assert ran.status == 0, ran.out + ran.err
     assert ran.sweep == sweep
     assert "1 job had ended before" in ran.out

@@ -12,7 +12,7 @@ from benchmarks.servers import Server, free_port
 from runner.protocol.errors import RunnerError
 from runner.results.cells import read
 from runner.tracking import archives
-from tests.conftest import ask, invoke
+from tests.conftest import ask
 from tests.test_faults import SMALL
 
 
@@ -22,7 +22,7 @@ def test_a_sweep_comes_home_whole_and_goes_on(tmp_path: Path) -> None:
     try:
         there, here = tmp_path / "there", tmp_path / "here"
         words = ["-m", *SMALL, "ipex=off,on", "rounds=2", f"mlruns={there}", f"tracking_uri={server.uri}"]
-        ran = invoke(words)
+        ran = ask(*words)
         assert ran.status == 0, ran.out + ran.err
         pulled = ask("pull", ran.sweep.name[:15], f"--mlruns={here}", "--tracking-uri", server.uri)
         assert pulled.status == 0, pulled.out + pulled.err
@@ -38,7 +38,7 @@ def test_a_sweep_comes_home_whole_and_goes_on(tmp_path: Path) -> None:
         assert len(read([sweep]).rows) == 2
         compared = ask("compare", f"--mlruns={here}")
         assert compared.status == 0, compared.err
-        resumed = invoke(["resume", sweep.name, f"--mlruns={here}", "rounds=3"])
+        resumed = ask("resume", sweep.name, f"--mlruns={here}", "rounds=3")
         assert resumed.status == 0, resumed.out + resumed.err
         assert len(list(sweep.glob("cells/*/round-*/outcome.json"))) == 6
         missing = ask("pull", "nobody", f"--mlruns={here}", "--tracking-uri", server.uri)

@@ -11,7 +11,7 @@ import requests
 from mlflow.tracking import MlflowClient
 
 from benchmarks.servers import ADMIN, PASSWORD, Server, free_port, has_postgres, postgres
-from tests.conftest import ask, invoke
+from tests.conftest import ask
 from tests.test_faults import SMALL
 
 pytestmark = [
@@ -59,7 +59,7 @@ def test_a_team_records_reads_and_is_kept_from_what_is_not_its_own(
     assert "MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD" in stranger.err
     assert not (tmp_path / "none" / "sweeps").exists()
 
-    ran = invoke(["-m", *SMALL, "ipex=off,on", "rounds=2", f"mlruns={tmp_path / 'own'}", there], env=ADMIN)
+    ran = ask("-m", *SMALL, "ipex=off,on", "rounds=2", f"mlruns={tmp_path / 'own'}", there, env=ADMIN)
     assert ran.status == 0, ran.out + ran.err
     assert PASSWORD not in ran.out + ran.err
     kept = [file for file in ran.sweep.rglob("*") if file.is_file()]
