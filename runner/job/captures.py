@@ -67,7 +67,7 @@ def take_captures(config: Config, resolved_yaml: str) -> CaptureOutcome:
             outcome = _failed(config, f"the runner failed: {type(error).__name__}: {error}")
         write_json(folder / OUTCOME_FILE, outcome)
         record = recorder.recorder_for(Path(config.mlruns), config.tracking_uri)
-        record.attempt(lambda store: store.log_captures(sweep, cell_id))
+        record.later(lambda store: store.log_captures(sweep, cell_id))
     return outcome
 
 

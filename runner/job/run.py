@@ -69,7 +69,7 @@ def _run(config: Config, resolved_yaml: str) -> Outcome:
 
     cell_id, number = config.sweep.cell_id, config.sweep.round
     record = recorder.recorder_for(Path(config.mlruns), config.tracking_uri)
-    record.attempt(lambda store: store.start_cell(sweep, cell_id))
+    record.later(lambda store: store.start_cell(sweep, cell_id))
     interrupted: BaseException | None = None
     unfinished = Outcome(cell_id, number, cell.axes, Status.FAILED, settings=cell.settings)
     try:
@@ -96,7 +96,7 @@ def _run(config: Config, resolved_yaml: str) -> Outcome:
             outcome = replace(unfinished, failure=f"the runner failed: {type(error).__name__}: {error}")
     outcome = replace(outcome, attempts=1 + len(attempt_folders(folder)))
     write_json(folder / OUTCOME_FILE, outcome)
-    record.attempt(lambda store: store.log_job(sweep, cell_id, number))
+    record.later(lambda store: store.log_job(sweep, cell_id, number))
     if interrupted is not None:
         raise interrupted
     return outcome

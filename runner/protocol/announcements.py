@@ -8,8 +8,9 @@ from __future__ import annotations
 
 PHASES, HEARD = "phases", "phases-heard"
 
-# A worker waits for an answer for at most this many seconds: a runner that is stopped must not keep it from measuring.
-ANSWER_S = 1.0
+# A worker waits for an answer for at most this many seconds: a runner that is stopped must not keep it from measuring,
+# and one that records what earlier jobs left may take a moment.
+ANSWER_S = 5.0
 
 # The phases that nobody may disturb: the timed loop, and the same again where others disturbed it.
 MEASURE, MEASURE_AGAIN = "measure", "measure_again"

@@ -18,6 +18,7 @@ from runner.protocol.errors import StorageError
 from runner.protocol.stored import FormatError
 from runner.protocol.verdicts import Status
 from runner.report import look, screen, terminal
+from runner.report.progress import Progress
 from runner.results.command_lines import resume_line
 from runner.results.metrics import cell_metrics
 from runner.results.outcome import CaptureOutcome, CellRecord, Outcome, read_captured, read_cell, read_job
@@ -38,6 +39,25 @@ def read_records(plan: SweepPlan) -> list[CellRecord]:
     """The records of the cells that have had a job."""
     records = [read_cell(plan.request.directory, planned.cell_id) for planned in plan.cells]
     return [record for record in records if record is not None]
+
+
+class _Recording:
+    """A listener that also records, when a job has begun: while it imports its torch, and before it measures.
+
+    The worker waits with its timed loop until what it announced before was heard.
+    """
+
+    def __init__(self, progress: Progress, record: Recorder) -> None:
+        self._progress, self._record = progress, record
+
+    def phase(self, name: str) -> None:
+        """Show the phase, then record what is due."""
+        self._progress.phase(name)
+        self._record.settle()
+
+    def say(self, text: str) -> None:
+        """Show the text."""
+        self._progress.say(text)
 
 
 class JobLoop:
@@ -170,10 +190,10 @@ class JobLoop:
             self._has_said_why |= bool(why)
 
     def _launched(self, overrides: Sequence[str]) -> Outcome | CaptureOutcome:
-        """Launch a job and wait for it, while the progress hears what it says of itself."""
+        """Launch a job and wait for it, while the progress hears what it says of itself, MLflow what is due."""
         if stop_signals.is_asked():
             raise KeyboardInterrupt
-        with listener.heard_by(self._progress):
+        with listener.heard_by(_Recording(self._progress, self._record)):
             number, self._launches = self._launches, self._launches + 1
             return self._launch(overrides, number)
 
@@ -263,7 +283,7 @@ class JobLoop:
         self._end_cell(cell_id)
 
     def _end_cell(self, cell_id: str, is_complete: bool = True) -> None:
-        self._record.attempt(lambda store: store.end_cell(self._plan.request.directory, cell_id, is_complete))
+        self._record.later(lambda store: store.end_cell(self._plan.request.directory, cell_id, is_complete))
 
     def _undecided_cells(self) -> list[PlannedCell]:
         """The cells that rounds=auto or race gives more rounds."""

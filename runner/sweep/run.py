@@ -137,7 +137,7 @@ def _check_folder(request: SweepRequest, settings: Config) -> None:
 
 
 def _recorder(settings: Config) -> Recorder:
-    """What records the sweep; MLflow is imported and reached."""
+    """What records the sweep, after a look at where it would record."""
     record = recorder.recorder_for(Path(settings.mlruns), settings.tracking_uri)
     record.store.prepare()
     return record
@@ -190,7 +190,7 @@ class _Sweep:
             self._share_models()
             self._write_cells()
         try:
-            self.record.attempt(lambda store: store.open_sweep(folder))
+            self.record.later(lambda store: store.open_sweep(folder))
             floors = noise.floors_of(self.record.store.root, host_id)
             is_interrupted = JobLoop(self.plan, self.record, self.console, self.launch, floors, self.expect).run()
             return self._report(is_interrupted, host_id, git[0] or "")
@@ -219,6 +219,13 @@ class _Sweep:
         """End what killed sweeps left: processes, and MLflow runs that would be RUNNING for ever."""
         for line in processes.end_orphans():
             self.console.print(f"  [yellow]ended[/yellow] {escape(line)}")
+        # A sweep that MLflow lacks is recorded before anything is measured. MLflow's own list can wait.
+        if self.record.unrecorded_sweeps() - {self.folder}:
+            self._finish_earlier(host_id)
+        else:
+            self.record.later(lambda _: self._finish_earlier(host_id))
+
+    def _finish_earlier(self, host_id: str) -> None:
         for line in self.record.finish_earlier_sweeps(self.folder, host_id):
             self.console.print(f"  [yellow]note[/yellow] {escape(line)}")
 

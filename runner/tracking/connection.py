@@ -107,7 +107,9 @@ class Connection:
             return client
 
     def prepare(self) -> None:
-        """Create the folder and reach MLflow; this is done before anything is launched.
+        """Create the folder, and reach the server or create the database; this is done before anything is launched.
+
+        A database that exists is looked at without MLflow, whose import and first connection take two seconds.
 
         Raises:
             RunnerError: ``mlruns`` can't be written.
@@ -120,6 +122,7 @@ class Connection:
                     # MLflow itself would try for minutes, whatever is wrong.
                     with closing(sqlite3.connect(file, timeout=_LOCK_TIMEOUT_S)) as database:
                         database.execute("begin immediate").connection.rollback()
+                    return
                 except sqlite3.Error as error:
                     raise UnavailableError(
                         f"mlruns={self.root}: mlflow.db can't be used ({error}); end the program that holds it, or "

@@ -1,4 +1,5 @@
-"""Recording that costs no measurement: when MLflow can't be reached, is locked or is full, the sweep goes on.
+"""Recording that costs no measurement: it waits until a job imports its torch, and when MLflow can't be reached, is
+locked or is full, the sweep goes on.
 
 What could not be recorded is in the sweep's folder. ``catch_up()`` records it: at the end of the sweep, at the start
 of the next one, or by ``python -m runner import DIR``.
@@ -45,9 +46,23 @@ class Recorder:
         self._break_s = _FIRST_BREAK_S
         self._ask_again_at = 0.0
         self._has_missed = False
+        self._later: list[Callable[[Store], object]] = []
+
+    def later(self, action: Callable[[Store], object]) -> None:
+        """Do something with the store when there is time for it: at the next `settle`, or before the next `attempt`."""
+        self._later.append(action)
+
+    def settle(self) -> None:
+        """Do what was left for later, in order, each as `attempt` does it."""
+        while self._later:
+            self._attempt(self._later.pop(0))
 
     def attempt(self, action: Callable[[Store], Answer]) -> Answer | None:
         """Do something with the store; None when MLflow can't be used now, of which the user is told once."""
+        self.settle()
+        return self._attempt(action)
+
+    def _attempt(self, action: Callable[[Store], Answer]) -> Answer | None:
         if time.monotonic() < self._ask_again_at:
             self._has_missed = True
             return None
@@ -87,6 +102,7 @@ class Recorder:
         Raises:
             UnavailableError: MLflow can't be used now.
         """
+        self.settle()
         if self._has_missed or _has_unlogged_jobs(sweep):
             return self.catch_up(sweep)
         return self._close(sweep)
@@ -96,6 +112,10 @@ class Recorder:
         links = self.insist(lambda store: store.save_views(sweep))
         ledger.mark_recorded(sweep)
         return links
+
+    def unrecorded_sweeps(self) -> set[Path]:
+        """The folders of sweeps here that MLflow does not have whole: of those that run, too."""
+        return {path.parent for path in (self.store.root / "sweeps").glob(f"*/{ledger.OPEN_FILE}")}
 
     def finish_earlier_sweeps(self, own: Path, host_id: str) -> Iterator[str]:
         """Record what earlier sweeps of this host could not record, and end the runs of those that were killed.
@@ -107,8 +127,7 @@ class Recorder:
             One line for the user per sweep.
         """
         running = self.attempt(lambda store: store.running_sweeps(host_id)) or {}
-        unrecorded = {path.parent for path in (self.store.root / "sweeps").glob(f"*/{ledger.OPEN_FILE}")}
-        for sweep in sorted(unrecorded | set(running)):
+        for sweep in sorted(self.unrecorded_sweeps() | set(running)):
             try:
                 entry = ledger.read_sweep(sweep)
             except RunnerError:
