@@ -25,7 +25,7 @@ from runner.results import ledger
 from runner.results.outcome import OUTCOME_FILE, RESULT_FILE, ended_rounds
 from runner.tracking import recorder
 from runner.tracking.store import Store
-from tests.conftest import MODELS, ROOT, Ran, ask, records_of
+from tests.conftest import MODELS, ROOT, Ran, ask, invoke, records_of
 
 SMALL = (
     "model=tiny", "batch_size=2", "warmup=2", "iterations=20", "capture=[]", "reruns=0", "try_models=false",
@@ -342,7 +342,7 @@ def test_a_clock_that_jumps_changes_no_figure(tmp_path: Path) -> None:
         "_true, _calls = time.time, itertools.count()\n"
         "time.time = lambda: _true() + 86400 * (-1) ** next(_calls)\n"
     )
-    ran = ask(*SMALL, "rounds=2", f"mlruns={tmp_path / 'mlruns'}", env={"PYTHONPATH": str(tmp_path)})
+    ran = invoke([*SMALL, "rounds=2", f"mlruns={tmp_path / 'mlruns'}"], env={"PYTHONPATH": str(tmp_path)})
     assert ran.status == 0, ran.out + ran.err
     [cell] = [found for name, found in recorded(Store(tmp_path / "mlruns")).items() if name != "sweep"]
     costs = {name: value for name, value in cell[3].items() if name.startswith("cost/")}
@@ -365,7 +365,7 @@ def test_a_clock_that_is_set_back_during_a_pass_costs_that_pass(tmp_path: Path) 
         "time.monotonic = _monotonic\n"
     )
     words = [*SMALL, "rounds=2", "retries=1", f"mlruns={tmp_path / 'mlruns'}"]
-    ran = ask(*words, env={"PYTHONPATH": str(tmp_path)})
+    ran = invoke(words, env={"PYTHONPATH": str(tmp_path)})
     reason = r"FAILED \(cost_s\.job is -86[34]\d\d\.\d+, which is out of range: a clock was set.*tried again 1 of 1"
     assert re.search(reason, ran.out), ran.out + ran.err
     assert "[2/2]" in ran.out
