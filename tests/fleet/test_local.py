@@ -22,7 +22,7 @@ SMALL = ("model=tiny", "batch_size=2", "warmup=2", "iterations=20", "capture=[]"
 
 
 def test_a_fleet_of_this_machine_runs_to_its_end_and_names_its_host(tmp_path: Path) -> None:
-    ran = ask("fleet", "-m", "fleet=local", "ipex=off,on", *SMALL, "rounds=2", f"mlruns={tmp_path}")
+    ran = ask("fleet", "-m", "fleet=local", "allocator=ptmalloc,jemalloc", *SMALL, "rounds=2", f"mlruns={tmp_path}")
     assert ran.status == 0, ran.out + ran.err
     [sweep] = (tmp_path / "sweeps").iterdir()
     assert {cell.axes["host"] for cell in ledger.read_cells(sweep)} == {"here"}
@@ -34,7 +34,7 @@ def test_a_fleet_of_this_machine_runs_to_its_end_and_names_its_host(tmp_path: Pa
 
 
 def test_a_fleet_goes_on_when_its_watcher_leaves_and_its_sweep_where_it_was_cancelled(tmp_path: Path) -> None:
-    words = ["fleet", "-m", "fleet=local", "ipex=off,on", *SMALL, "rounds=6", f"mlruns={tmp_path}"]
+    words = ["fleet", "-m", "fleet=local", "allocator=ptmalloc,jemalloc", *SMALL, "rounds=4", f"mlruns={tmp_path}"]
     # Also where the tests run in the background, and ignore Ctrl-C.
     line = ["env", "--default-signal=INT", sys.executable, "-m", "runner", *words]
     watcher = subprocess.Popen(line, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
@@ -57,8 +57,8 @@ def test_a_fleet_goes_on_when_its_watcher_leaves_and_its_sweep_where_it_was_canc
     assert resumed.status == 0, resumed.out + resumed.err
     [sweep] = (tmp_path / "sweeps").iterdir()
     outcomes = [json.loads(file.read_text()) for file in sweep.glob("cells/*/round-*/outcome.json")]
-    assert sorted((one["axes"]["ipex"], one["round"]) for one in outcomes if one["status"] == "FINISHED") == [
-        (ipex, number) for ipex in ("off", "on") for number in range(6)
+    assert sorted((one["axes"]["allocator"], one["round"]) for one in outcomes if one["status"] == "FINISHED") == [
+        (allocator, number) for allocator in ("jemalloc", "ptmalloc") for number in range(4)
     ]
 
 

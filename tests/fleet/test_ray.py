@@ -19,7 +19,7 @@ import pytest
 from runner.fleet import fleetfile
 from runner.results.cells import read
 from tests.conftest import ask
-from tests.fleet import WORDS
+from tests.fleet import ROUNDS, WORDS
 
 RAY = shutil.which("ray", path=f"{os.environ.get('RUNNER_RAY', '')}:{os.environ['PATH']}")
 
@@ -92,5 +92,5 @@ def test_a_sweep_that_was_killed_is_submitted_again_and_complete(address: str, t
     resumed = ask("fleet", "resume", f"--mlruns={mlruns}", env=env)
     assert resumed.status == 0, resumed.out + resumed.err
     rows = read([sweep]).rows
-    assert {len(row.medians_s) for row in rows} == {2}
+    assert {len(row.medians_s) for row in rows} == {ROUNDS}
     assert fleetfile.find(None, mlruns).sweeps[0].submissions == 2

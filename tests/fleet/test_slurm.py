@@ -23,7 +23,7 @@ from runner.fleet.fleetfile import Fleet
 from runner.results import ledger, planfile
 from runner.results.cells import read
 from tests.conftest import ROOT, Ran, ask
-from tests.fleet import WORDS
+from tests.fleet import ROUNDS, WORDS
 
 PROGRAMS = ("slurmctld", "slurmd", "sbatch", "squeue", "scancel", "munged", "unshare")
 MISSING = [name for name in PROGRAMS if shutil.which(name, path=f"{os.environ['PATH']}:/usr/sbin") is None]
@@ -137,7 +137,7 @@ def check_records(of_hosts: dict[str, Path]) -> None:
         rows = read([sweep]).rows
         assert rows
         assert {row.axes["host"] for row in rows} == {host}
-        assert {len(row.medians_s) for row in rows} == {2}
+        assert {len(row.medians_s) for row in rows} == {ROUNDS}
         assert all(row.evidence == "ok" for row in rows)
         identity = [json.loads(file.read_text())["identity"] for file in sweep.glob("cells/*/cell.json")]
         assert all((OTHER_CPU in json.dumps(one)) == (host == "genoa") for one in identity)
@@ -185,7 +185,7 @@ def test_what_slurm_does_to_a_node_costs_no_round(cluster: Path) -> None:
     go_on()
     assert watcher.wait(timeout=300) == 0, (cluster / "taken.log").read_text()
     rows = read([mlruns / "sweeps" / placed.sweep_id]).rows
-    assert {len(row.medians_s) for row in rows} == {2}
+    assert {len(row.medians_s) for row in rows} == {ROUNDS}
     assert all(row.evidence == "ok" for row in rows)
     assert fleetfile.find(None, mlruns).sweeps[0].submissions == 1
 

@@ -1,0 +1,29 @@
+"""What the process that measures peaks tries, and what it leaves out."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+import pytest
+
+from runner.protocol.peaks import DTYPES, PeakJob
+from runner.worker import peak
+
+
+def test_a_slow_kernel_gets_no_larger_products_and_a_fast_one_gets_all(monkeypatch: pytest.MonkeyPatch) -> None:
+    tried: list[tuple[str, int]] = []
+
+    def products(dtype: str, size: int) -> Iterator[tuple[str, Callable[[], object]]]:
+        yield "loops", lambda: tried.append(("loops", size))
+        yield "kernel", lambda: tried.append(("kernel", size))
+
+    def seconds(call: Callable[[], object], _: float) -> float:
+        call()
+        return 3.0 if tried[-1][0] == "loops" else 0.2
+
+    monkeypatch.setattr(peak, "_products", products)
+    monkeypatch.setattr(peak, "_seconds", seconds)
+    best = peak._gemm(PeakJob(0, [0], False), [])
+    of_one_dtype = [("loops", 1024), ("kernel", 1024), ("kernel", 2048), ("kernel", 4096)]
+    assert tried == of_one_dtype * len(DTYPES)
+    assert {figure.by for figure in best.values()} == {"kernel 4096"}
