@@ -41,6 +41,8 @@ _TRIES = 7
 # A kernel that needs longer for a product is none of this CPU's (torch falls back to plain loops for dtypes that it has
 # no instructions for), and would need minutes for the next size, of eight times as many operations.
 _SLOW_S = 0.5
+# Products are tried in so many passes over all: the clock of a shared machine changes from one second to the next.
+_PASSES = 3
 # Products smaller than this don't fill the cores, larger ones take seconds each.
 _SIZES, _QUICK_SIZES = (1024, 2048, 4096), (512, 1024)
 # Memory that all threads work on together: this many times what the caches hold, within these bounds.
@@ -109,10 +111,10 @@ def _memory(machine: _Machine, job: PeakJob) -> dict[str, Best]:
 
 
 def _seconds(call: Callable[[], object], seconds: float) -> float:
-    """The shortest of the calls that begin within so many seconds, at least five."""
+    """The shortest of the calls that begin within so many seconds, at least three."""
     call()
     shortest, calls, end = float("inf"), 0, time.perf_counter() + seconds
-    while time.perf_counter() < end or calls < 5:
+    while time.perf_counter() < end or calls < 3:
         start = time.perf_counter()
         call()
         shortest = min(shortest, time.perf_counter() - start)
@@ -142,24 +144,23 @@ def _products(dtype: str, size: int) -> Iterator[tuple[str, Callable[[], object]
 
 
 def _gemm(job: PeakJob, notes: list[str]) -> dict[str, Best]:
-    sizes, seconds = (_QUICK_SIZES, 0.1) if job.is_quick else (_SIZES, 1.0)
-    best = {}
-    for dtype in DTYPES:
-        rates, slow = [], set[str]()
+    sizes, seconds, passes = (_QUICK_SIZES, 0.1, 1) if job.is_quick else (_SIZES, 0.5, _PASSES)
+    rates: dict[str, list[tuple[str, float]]] = {dtype: [] for dtype in DTYPES}
+    left_out = set[tuple[str, str]]()
+    for dtype in DTYPES * passes:
         for size in sizes:
             try:
                 for name, multiply in _products(dtype, size):
-                    if name not in slow:
+                    if (dtype, name) not in left_out:
                         took_s = _seconds(multiply, seconds)
-                        rates.append((f"{name} {size}", 2.0 * size**3 / took_s))
-                        slow |= {name} if took_s > _SLOW_S else set()
+                        rates[dtype].append((f"{name} {size}", 2.0 * size**3 / took_s))
+                        left_out |= {(dtype, name)} if took_s > _SLOW_S and size < sizes[-1] else set()
             except (RuntimeError, AttributeError, TypeError) as error:  # another version of torch has it not, or not so
-                notes.append(f"{dtype}: {type(error).__name__}: {' '.join(str(error).split())[:200]}")
+                why = f"{dtype}: {type(error).__name__}: {' '.join(str(error).split())[:200]}"
+                notes.extend([why] if why not in notes else [])
                 break
-        figure = best_of(iter(rates))
-        if figure:
-            best[dtype] = figure
-    return best
+    best = {dtype: best_of(iter(of_dtype)) for dtype, of_dtype in rates.items()}
+    return {dtype: figure for dtype, figure in best.items() if figure}
 
 
 def _matrix_vector(job: PeakJob) -> Best | None:
