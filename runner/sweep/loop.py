@@ -51,9 +51,15 @@ class _Recording:
         self._progress, self._record = progress, record
 
     def phase(self, name: str) -> None:
-        """Show the phase, then record what is due."""
+        """Show the phase, then record what is due.
+
+        Raises:
+            KeyboardInterrupt: the sweep was asked to stop, also where MLflow made an error of its own of that.
+        """
         self._progress.phase(name)
         self._record.settle()
+        if stop_signals.is_asked():
+            raise KeyboardInterrupt
 
     def say(self, text: str) -> None:
         """Show the text."""

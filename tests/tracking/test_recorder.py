@@ -9,6 +9,9 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
 
+import pytest
+
+from runner.machine import stop_signals
 from runner.sweep.loop import _Recording
 from runner.tracking.connection import UnavailableError
 from runner.tracking.recorder import Recorder
@@ -31,7 +34,7 @@ def test_what_is_left_for_later_is_done_in_order_before_the_next_thing() -> None
     assert done == ["sweep", "cell", "job"]
 
 
-def test_what_fails_later_leaves_mlflow_alone_as_what_fails_now_does(capsys: Any) -> None:
+def test_what_fails_later_leaves_mlflow_alone_as_what_fails_now_does(capsys: pytest.CaptureFixture[str]) -> None:
     def fails(store: Store) -> None:
         raise UnavailableError("mlruns=/x: MLflow can't be used (locked)")
 
@@ -54,6 +57,18 @@ def test_a_job_that_begins_is_shown_and_then_what_is_due_is_recorded() -> None:
         listener.phase(phase)
     listener.say("disturbed")
     assert done == ["import", "the job before", "measure", "disturbed"]
+
+
+def test_a_stop_that_mlflow_made_an_error_of_stops_the_job_that_begins(monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupted(store: Store) -> None:
+        monkeypatch.setattr(stop_signals, "is_asked", lambda: True)
+        raise UnavailableError("mlruns=/x: MLflow can't be used (signal 2)")
+
+    record = recorder()
+    progress: Any = SimpleNamespace(phase=lambda name: None)
+    record.later(interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        _Recording(progress, record).phase("import")
 
 
 def test_a_database_that_exists_is_looked_at_without_importing_mlflow(tmp_path: Path) -> None:
