@@ -38,8 +38,8 @@ from runner.worker import caches, measure, surroundings, watch  # noqa: E402
 # The package's build puts the C library here, where it had a compiler.
 _LIBRARY = "_machine_peak*.so"
 _TRIES = 7
-# A kernel that needs longer for a product is none of this CPU's (torch falls back to plain loops for dtypes that it has
-# no instructions for), and would need minutes for the next size, of eight times as many operations.
+# A kernel that needs longer for a product gets none of eight times as many operations. If it does for the smallest, it
+# is no peak: torch has plain loops for dtypes that a CPU has no instructions for.
 _SLOW_S = 0.5
 # Products are tried in so many passes over all: the clock of a shared machine changes from one second to the next.
 _PASSES = 3
@@ -146,15 +146,21 @@ def _products(dtype: str, size: int) -> Iterator[tuple[str, Callable[[], object]
 def _gemm(job: PeakJob, notes: list[str]) -> dict[str, Best]:
     sizes, seconds, passes = (_QUICK_SIZES, 0.1, 1) if job.is_quick else (_SIZES, 0.5, _PASSES)
     rates: dict[str, list[tuple[str, float]]] = {dtype: [] for dtype in DTYPES}
-    left_out = set[tuple[str, str]]()
+    slow = set[tuple[str, str]]()
     for dtype in DTYPES * passes:
         for size in sizes:
             try:
                 for name, multiply in _products(dtype, size):
-                    if (dtype, name) not in left_out:
-                        took_s = _seconds(multiply, seconds)
-                        rates[dtype].append((f"{name} {size}", 2.0 * size**3 / took_s))
-                        left_out |= {(dtype, name)} if took_s > _SLOW_S and size < sizes[-1] else set()
+                    if (dtype, name) in slow:
+                        continue
+                    took_s = _seconds(multiply, seconds)
+                    rate = 2.0 * size**3 / took_s
+                    if took_s > _SLOW_S and size < sizes[-1]:
+                        slow.add((dtype, name))
+                    if took_s > _SLOW_S and size == sizes[0]:
+                        notes.append(f"{dtype}: torch's {name} has plain loops on this CPU ({1e-9 * rate:.2g} GOP/s)")
+                    else:
+                        rates[dtype].append((f"{name} {size}", rate))
             except (RuntimeError, AttributeError, TypeError) as error:  # another version of torch has it not, or not so
                 why = f"{dtype}: {type(error).__name__}: {' '.join(str(error).split())[:200]}"
                 notes.extend([why] if why not in notes else [])

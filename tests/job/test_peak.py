@@ -22,7 +22,9 @@ from tests.builders import PEAKS
 def test_a_short_measurement_has_every_figure_of_this_machine() -> None:
     placement = place_cores(this_machine(), cores=1)
     measured = peak.measure(bundled(), placement, is_quick=True)
-    assert set(measured.gemm) == set(DTYPES)
+    without = {dtype for dtype in DTYPES if any(f"{dtype}: torch's" in note for note in measured.notes)}
+    assert "fp32" in measured.gemm
+    assert set(measured.gemm) | without == set(DTYPES)
     assert {"fp32", "int8"} <= set(measured.registers)
     assert set(measured.memory) == {"read", "copy", "matrix x vector"}
     assert tuple(measured.cores) == placement.cores
