@@ -28,7 +28,7 @@ test: system $(READY)
 	.venv/bin/ruff check .
 	.venv/bin/ruff format --check .
 	.venv/bin/mypy
-	$(PY) -m pytest -q -n 3 --no-loadscope-reorder $(PYTEST_ARGS)
+	$(PY) -m pytest -q -n 2 --no-loadscope-reorder $(PYTEST_ARGS)
 
 ui: $(READY)
 	$(PY) -m runner ui

@@ -51,7 +51,7 @@ def records_of(ran: Ran) -> list[CellRecord]:
 
 Runner = Callable[..., Ran]
 
-# Of pytest-xdist (pytest -n 3): its workers' sweeps don't wait for each other, and bear each other as they would bear
+# Of pytest-xdist (pytest -n 2): its workers' sweeps don't wait for each other, and bear each other as they would bear
 # anybody's. Only its first one has the lock that real sweeps of this host wait for.
 if (_WORKER := os.environ.get("PYTEST_XDIST_WORKER", "gw0")) != "gw0":
     os.environ["RUNNER_LOCK"] = f"{os.environ.get('RUNNER_LOCK', lock.DEFAULT)}.{_WORKER}"

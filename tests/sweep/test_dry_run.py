@@ -43,7 +43,8 @@ def test_every_cell_is_listed_with_the_baseline_and_what_is_excluded_has_its_rea
 
 def test_what_depends_on_a_model_that_nobody_has_tried_is_left_open(tmp_path: Path) -> None:
     """BERT has no images: a dry run before its first sweep can't know that its memory format means nothing."""
-    ran = ask("-m", "model=bert_base_uncased", "graph=eager,compile", "--dry-run", cwd=tmp_path)
+    words = ("-m", "model=bert_base_uncased", "graph=eager,compile", "--dry-run")
+    ran = ask(*words, cwd=tmp_path, env={"XDG_CACHE_HOME": str(tmp_path)})
     assert ran.out.startswith("2 cells x ")
     assert "not tried on this host: bert_base_uncased; the sweep tries them, and may then leave cells out" in ran.out
 
