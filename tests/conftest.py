@@ -125,7 +125,7 @@ def _answer(arguments: Sequence[str], env: Mapping[str, str], cwd: Path, out: Pa
     # What MLflow's import is told by the runner, and only sets where it is not set.
     told = {name: value for name, value in os.environ.items() if name.startswith("MLFLOW_") or name == "DO_NOT_TRACK"}
     os.environ.clear()
-    os.environ.update(told | {**env})
+    os.environ.update({**told, **env})
     os.chdir(cwd)
     sys.path[:0] = filter(None, env.get("PYTHONPATH", "").split(os.pathsep))
     sys.argv = ["runner", *arguments]

@@ -270,7 +270,9 @@ def _part_changes(before: CellRow, after: CellRow) -> list[Change]:
 
 
 def _moved_arithmetic(before: CellRow, after: CellRow) -> str | None:
-    """That arithmetic moved into oneDNN or out of it, in words, with oneDNN's kernel; None where it did not.
+    """Say in words that arithmetic moved into oneDNN or out of it, with the name of oneDNN's kernel where it is known.
+
+    Returns None where no arithmetic moved.
 
     It is not enough that oneDNN did more than half of one iteration and less than half of the other, because a share of
     49 % and one of 53 % are the same work: the number of primitives must have changed as well, or the share by far.

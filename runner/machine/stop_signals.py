@@ -42,6 +42,16 @@ def is_asked() -> bool:
     return _Requests.count > 0
 
 
+def check() -> None:
+    """Stop here if this process has been asked to.
+
+    Raises:
+        KeyboardInterrupt: it has been.
+    """
+    if is_asked():
+        raise KeyboardInterrupt
+
+
 def caused(error: BaseException) -> bool:
     """Whether an error comes of a request to stop.
 

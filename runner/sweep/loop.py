@@ -58,8 +58,7 @@ class _Recording:
         """
         self._progress.phase(name)
         self._record.settle()
-        if stop_signals.is_asked():
-            raise KeyboardInterrupt
+        stop_signals.check()
 
     def say(self, text: str) -> None:
         """Show the text."""
@@ -197,8 +196,7 @@ class JobLoop:
 
     def _launched(self, overrides: Sequence[str]) -> Outcome | CaptureOutcome:
         """Launch a job and wait for it, while the progress hears what it says of itself, MLflow what is due."""
-        if stop_signals.is_asked():
-            raise KeyboardInterrupt
+        stop_signals.check()
         with listener.heard_by(_Recording(self._progress, self._record)):
             number, self._launches = self._launches, self._launches + 1
             return self._launch(overrides, number)
