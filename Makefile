@@ -22,13 +22,14 @@ sweep: setup
 
 setup: system $(READY)
 
-# A browser, for the pages of MLflow that sweeps save; Slurm and PostgreSQL, for what is past one machine.
+# A browser, for the pages of MLflow that sweeps save; Slurm and PostgreSQL, for what is past one machine. Real jobs on a
+# shared machine may be held up: a test that fails is run twice more, and the summary names it.
 test: DEBIAN += chromium slurmctld slurmd slurm-client munge slurm-wlm-basic-plugins postgresql
 test: system $(READY)
 	.venv/bin/ruff check .
 	.venv/bin/ruff format --check .
 	.venv/bin/mypy
-	$(PY) -m pytest -q -n 2 --no-loadscope-reorder $(PYTEST_ARGS)
+	$(PY) -m pytest -q -n 2 --no-loadscope-reorder --reruns 2 --reruns-delay 5 -rfER $(PYTEST_ARGS)
 
 ui: $(READY)
 	$(PY) -m runner ui

@@ -6,7 +6,6 @@ import json
 import shutil
 import sys
 from pathlib import Path
-from statistics import median
 from typing import Any
 
 import pytest
@@ -146,5 +145,6 @@ def test_cold_caches_are_overwritten_before_each_iteration_and_named_by_the_resu
     assert (warm.labels["cache"], cold.labels["cache"]) == ("warm", "cold")
     assert warm.notes == ()
     assert cold.notes[0].startswith("cache=cold: before each timed iteration")
-    # A model of 16 x 16 pixels fits into any cache: what it takes longer is what the memory took.
-    assert median(cold.rounds[0]) > 1.5 * median(warm.rounds[0])
+    # A model of 16 x 16 pixels fits into any cache: what it takes longer is what the memory took. The least of each,
+    # because what others do on the machine makes any of them longer and none shorter.
+    assert min(cold.rounds[0]) > 1.3 * min(warm.rounds[0])
