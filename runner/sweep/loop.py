@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from itertools import groupby
+from itertools import zip_longest
+from typing import Protocol
 
 from rich.console import Console
 
@@ -29,8 +30,6 @@ from runner.sweep.planning import PlannedCell, SweepPlan
 from runner.sweep.rounds import Budget, budget_of, least_rounds, stages, undecided
 from runner.tracking.recorder import Recorder
 
-# (overrides of a job, its number) -> its outcome.
-Launch = Callable[[Sequence[str], int], Outcome | CaptureOutcome]
 # (round, cell)
 Job = tuple[int, PlannedCell]
 
@@ -41,23 +40,34 @@ def read_records(plan: SweepPlan) -> list[CellRecord]:
     return [record for record in records if record is not None]
 
 
-class _Recording:
-    """A listener that also records, when a job has begun: while it imports its torch, and before it measures.
+class Launcher(Protocol):
+    """What makes a job of overrides."""
+
+    def launch(self, overrides: Sequence[str], number: int) -> Outcome | CaptureOutcome:
+        """Launch the job with this number of the sweep, and return when it has ended."""
+
+    def prepare(self, overrides: Sequence[str]) -> None:
+        """Do what the launch of this job can begin with, while another one runs."""
+
+
+class _Meanwhile:
+    """A listener that does what is due when a job has begun: while it imports its torch, and before it measures.
 
     The worker waits with its timed loop until what it announced before was heard.
     """
 
-    def __init__(self, progress: Progress, record: Recorder) -> None:
-        self._progress, self._record = progress, record
+    def __init__(self, progress: Progress, record: Recorder, prepare_next: Callable[[], None]) -> None:
+        self._progress, self._record, self._prepare_next = progress, record, prepare_next
 
     def phase(self, name: str) -> None:
-        """Show the phase, then record what is due.
+        """Show the phase, record what is due, and prepare the next job.
 
         Raises:
             KeyboardInterrupt: the sweep was asked to stop, also where MLflow made an error of its own of that.
         """
         self._progress.phase(name)
         self._record.settle()
+        self._prepare_next()
         stop_signals.check()
 
     def say(self, text: str) -> None:
@@ -72,7 +82,7 @@ class JobLoop:
         plan: the sweep.
         record: what records the cells' ends in MLflow.
         console: where progress is printed.
-        launch: what launches jobs; it returns when they have ended.
+        launcher: what launches jobs.
         floors: rounds -> the relative difference that equal cells show on this host.
         expect: told after each job how many seconds the others will take.
     """
@@ -82,12 +92,12 @@ class JobLoop:
         plan: SweepPlan,
         record: Recorder,
         console: Console,
-        launch: Launch,
+        launcher: Launcher,
         floors: Mapping[int, float],
         expect: Expect,
     ) -> None:
         settings = plan.settings
-        self._plan, self._record, self._console, self._launch = plan, record, console, launch
+        self._plan, self._record, self._console, self._launcher = plan, record, console, launcher
         self._expect = expect
         self._floors = {} if "twin" in plan.distinguishing else floors
         self._progress = screen.progress(
@@ -158,20 +168,20 @@ class JobLoop:
         Returns False if the sweep's budget is used up.
         """
         self._progress.add([(number, planned.cell_id) for number, planned in stage])
-        for number, jobs in groupby(stage, key=lambda job: job[0]):
-            for _, planned in jobs:
-                if self._budget and not self._budget.allows(planned.cell_id):
-                    self._progress.out_of_budget("budget_min", self._plan.settings.budget_min)
-                    return False
-                self._run_job(number, planned)
-            self._look(number + 1)
+        for (number, planned), following in zip_longest(stage, stage[1:]):
+            if self._budget and not self._budget.allows(planned.cell_id):
+                self._progress.out_of_budget("budget_min", self._plan.settings.budget_min)
+                return False
+            self._run_job(number, planned, following)
+            if following is None or following[0] != number:
+                self._look(number + 1)
         return True
 
-    def _run_job(self, number: int, planned: PlannedCell) -> None:
+    def _run_job(self, number: int, planned: PlannedCell, following: Job | None) -> None:
         """Launch a job, print how it ended, and end its cell if nothing more will come of it."""
         settings = self._plan.settings
         self._progress.begin(number, planned.cell_id, planned.cell.labels, _measuring(planned.cell))
-        outcome = self._launched(self._overrides(number, planned))
+        outcome = self._launched(self._overrides(number, planned), self._overrides(*following) if following else None)
         self._records.pop(planned.cell_id, None)
         if isinstance(outcome, CaptureOutcome):
             return
@@ -194,12 +204,18 @@ class JobLoop:
                 self._progress.say(why)
             self._has_said_why |= bool(why)
 
-    def _launched(self, overrides: Sequence[str]) -> Outcome | CaptureOutcome:
-        """Launch a job and wait for it, while the progress hears what it says of itself, MLflow what is due."""
+    def _launched(self, overrides: Sequence[str], following: Sequence[str] | None) -> Outcome | CaptureOutcome:
+        """Launch a job and wait for it, while the progress hears what it says of itself, MLflow what is due, and the
+        job that will probably follow is prepared."""
         stop_signals.check()
-        with listener.heard_by(_Recording(self._progress, self._record)):
+
+        def prepare_next() -> None:
+            if following is not None:
+                self._launcher.prepare(following)
+
+        with listener.heard_by(_Meanwhile(self._progress, self._record, prepare_next)):
             number, self._launches = self._launches, self._launches + 1
-            return self._launch(overrides, number)
+            return self._launcher.launch(overrides, number)
 
     def _look(self, rounds: int) -> None:
         """Show the ranking, once every cell has had this many rounds and more are to come, or captures."""
@@ -240,12 +256,13 @@ class JobLoop:
             return
         budget = Budget(settings.capture_budget_min)
         self._progress.add_captures([planned.cell_id for planned in waiting], settings.capture_budget_min)
-        for planned in waiting:
+        jobs = [[*self._overrides(0, planned), "sweep.captures=true"] for planned in waiting]
+        for planned, job, following in zip_longest(waiting, jobs, jobs[1:]):
             if not budget.allows(planned.cell_id):
                 self._progress.out_of_budget("capture_budget_min", settings.capture_budget_min)
                 return
             self._progress.begin(0, planned.cell_id, planned.cell.labels, "two iterations")
-            outcome = self._launched([*self._overrides(0, planned), "sweep.captures=true"])
+            outcome = self._launched(job, following)
             budget.record(outcome.cell_id, self._progress.end(outcome, {}))
             self._expect(self._progress.left_s)
             self._close_cell(outcome.cell_id)

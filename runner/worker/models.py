@@ -12,6 +12,8 @@ from typing import Any
 import torch
 from torch import nn
 
+from runner.worker.imports import import_transformers
+
 Inputs = tuple[torch.Tensor, ...]
 
 
@@ -82,12 +84,11 @@ def bert(
         weights: a folder with config.json and the weights, as save_pretrained() writes it.
         config: fields of transformers.BertConfig, like num_hidden_layers.
     """
-    from transformers import BertConfig, BertModel
-
+    transformers = import_transformers()
     if weights is None:
-        module = BertModel(BertConfig(**config))
+        module = transformers.BertModel(transformers.BertConfig(**config))
     else:
-        module = BertModel.from_pretrained(weights, local_files_only=True, **config)
+        module = transformers.BertModel.from_pretrained(weights, local_files_only=True, **config)
     shape = (batch_size, sequence_length)
     _seed_of_inputs()
     return module, {
@@ -105,12 +106,11 @@ def vit(batch_size: int, weights: str | None = None, **config: Any) -> tuple[nn.
         weights: a folder with config.json and the weights, as save_pretrained() writes it.
         config: fields of transformers.ViTConfig, like num_hidden_layers; num_labels is 1000 by default.
     """
-    from transformers import ViTConfig, ViTForImageClassification
-
+    transformers = import_transformers()
     if weights is None:
-        module = ViTForImageClassification(ViTConfig(**{"num_labels": 1000, **config}))
+        module = transformers.ViTForImageClassification(transformers.ViTConfig(**{"num_labels": 1000, **config}))
     else:
-        module = ViTForImageClassification.from_pretrained(weights, local_files_only=True, **config)
+        module = transformers.ViTForImageClassification.from_pretrained(weights, local_files_only=True, **config)
     size = module.config.image_size
     _seed_of_inputs()
     return module, {"pixel_values": images(batch_size, 3, size, size)}

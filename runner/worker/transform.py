@@ -5,7 +5,6 @@ A new axis that changes the model adds one function here and one check in ``runn
 
 from __future__ import annotations
 
-import importlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -147,8 +146,7 @@ def transform(
     """
     cell = spec.cell
     if cell.uses_ipex:
-        with imports.without_collections():
-            importlib.import_module("intel_extension_for_pytorch")
+        imports.import_ipex()
     number = cell.streams_on(len(cpus))
     subject = Subject(module.eval(), inputs(spec, call), module)
     # Each stream calls the model with its part of the batch, for which kernels and graphs are chosen.

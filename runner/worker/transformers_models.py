@@ -17,6 +17,7 @@ import torch
 from torch import nn
 
 from runner.protocol import kernel
+from runner.worker.imports import import_transformers
 from runner.worker.models import images, random_batch_norm
 
 # Tokens per sequence where nothing else is asked for, and where the model takes as many.
@@ -154,13 +155,12 @@ def note(architecture: str = "", folder: str = "", **overrides: Any) -> str | No
 
 def _config(architecture: str, folder: str, overrides: Mapping[str, Any]) -> Any:
     """The configuration, with the fields that the user gave; no cache of keys and values, whose use is generation."""
-    from transformers import CONFIG_MAPPING, AutoConfig
-
+    transformers = import_transformers()
     if folder:
-        config = AutoConfig.from_pretrained(folder, local_files_only=True, **overrides)
+        config = transformers.AutoConfig.from_pretrained(folder, local_files_only=True, **overrides)
     else:
-        model_type, shape = _SHAPES.get(architecture) or (_type_of(architecture, list(CONFIG_MAPPING)), {})
-        config = CONFIG_MAPPING[model_type](**{**shape, **overrides})
+        model_type, shape = _SHAPES.get(architecture) or (_type_of(architecture, list(transformers.CONFIG_MAPPING)), {})
+        config = transformers.CONFIG_MAPPING[model_type](**{**shape, **overrides})
     if hasattr(config, "use_cache"):
         config.use_cache = False
     return config
@@ -186,8 +186,7 @@ def _type_of(architecture: str, types: list[str]) -> str:
 
 def _class_of(config: Any) -> Any:
     """The class of the model: the one that its weights are of, or else the first task that has one."""
-    import transformers
-
+    transformers = import_transformers()
     named = next((getattr(transformers, name, None) for name in config.architectures or ()), None)
     if named is not None:
         return named

@@ -1,4 +1,4 @@
-"""When MLflow is told: what is left for later is done while a job begins, in order, and before anything else."""
+"""When MLflow is told: what is left for later is done in order, and before anything else."""
 
 from __future__ import annotations
 
@@ -11,8 +11,6 @@ from typing import Any, cast
 
 import pytest
 
-from runner.machine import stop_signals
-from runner.sweep.loop import _Recording
 from runner.tracking.connection import UnavailableError
 from runner.tracking.recorder import Recorder
 from runner.tracking.store import Store
@@ -45,30 +43,6 @@ def test_what_fails_later_leaves_mlflow_alone_as_what_fails_now_does(capsys: pyt
     record.settle()
     assert done == []
     assert capsys.readouterr().out.count("the sweep goes on") == 1
-
-
-def test_a_job_that_begins_is_shown_and_then_what_is_due_is_recorded() -> None:
-    done: list[str] = []
-    record = recorder()
-    progress: Any = SimpleNamespace(phase=done.append, say=done.append)
-    listener = _Recording(progress, record)
-    record.later(lambda _: done.append("the job before"))
-    for phase in ("import", "measure"):
-        listener.phase(phase)
-    listener.say("disturbed")
-    assert done == ["import", "the job before", "measure", "disturbed"]
-
-
-def test_a_stop_that_mlflow_made_an_error_of_stops_the_job_that_begins(monkeypatch: pytest.MonkeyPatch) -> None:
-    def interrupted(store: Store) -> None:
-        monkeypatch.setattr(stop_signals, "is_asked", lambda: True)
-        raise UnavailableError("mlruns=/x: MLflow can't be used (signal 2)")
-
-    record = recorder()
-    progress: Any = SimpleNamespace(phase=lambda name: None)
-    record.later(interrupted)
-    with pytest.raises(KeyboardInterrupt):
-        _Recording(progress, record).phase("import")
 
 
 def test_a_database_that_exists_is_looked_at_without_importing_mlflow(tmp_path: Path) -> None:

@@ -1,8 +1,12 @@
-"""Imports without the garbage collector, which leave it as it was."""
+"""Imports without the garbage collector, which leave it as it was, and without what is installed for the runner."""
 
 from __future__ import annotations
 
 import gc
+import subprocess
+import sys
+
+import pytest
 
 from runner.worker.imports import without_collections
 
@@ -26,3 +30,16 @@ def test_a_collector_that_was_off_stays_off() -> None:
         assert not gc.isenabled()
     finally:
         gc.enable()
+
+
+@pytest.mark.parametrize(("first", "has_it"), [("import runner", False), ("import transformers", True)])
+def test_transformers_has_scikit_learn_only_where_the_model_imported_it_before(first: str, has_it: bool) -> None:
+    script = (
+        f"{first}\n"
+        "from runner.worker import imports\n"
+        "has_it = imports.import_transformers().utils.is_sklearn_available()\n"
+        "import sklearn\n"  # a model's own import finds it in any case
+        "print(has_it)"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert done.stdout == f"{has_it}\n"

@@ -15,6 +15,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from hydra.core.config_loader import ConfigLoader
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override, OverrideType
 from hydra.core.plugins import Plugins
@@ -42,6 +43,34 @@ _SUBDIR = "hydra/${hydra.job.num}"
 _LAUNCHER = "hydra._internal.core_plugins.basic_launcher.BasicLauncher"
 
 
+class _ComposedAhead:
+    """Hydra's loader of configurations, which keeps one that was composed before Hydra's launcher asks for it.
+
+    Composing takes a third of a second, in which the job before can import its torch.
+    """
+
+    def __init__(self, loader: ConfigLoader) -> None:
+        self._loader = loader
+        self._words: list[str] = []
+        self._composed: DictConfig | None = None
+
+    def compose(self, config: DictConfig, overrides: list[str]) -> None:
+        """Compose the configuration that is probably asked for next; once, however often this is called.
+
+        An error is left to the launch of the job that it belongs to.
+        """
+        if overrides != self._words:
+            self._words, self._composed = overrides, None
+            with contextlib.suppress(Exception):
+                self._composed = self._loader.load_sweep_config(config, overrides)
+
+    def load_sweep_config(self, config: DictConfig, overrides: list[str]) -> DictConfig:
+        """The composed configuration of a job, as Hydra's loader would return it."""
+        is_this, composed = overrides == self._words, self._composed
+        self._words, self._composed = [], None  # a job changes its configuration: it is nobody else's
+        return composed if is_this and composed is not None else self._loader.load_sweep_config(config, overrides)
+
+
 class MatrixSweeper(Sweeper):  # type: ignore[misc]  # Hydra's plugins are untyped
     """Expands the matrix and hands it to runner.sweep.run."""
 
@@ -54,6 +83,7 @@ class MatrixSweeper(Sweeper):  # type: ignore[misc]  # Hydra's plugins are untyp
         self.params, self.exclude, self.include = params, exclude, include
 
     config: DictConfig
+    jobs: _ComposedAhead
     task: Any
     """What Hydra runs for each job; the exit status of the sweep is left on it."""
     launcher: Launcher
@@ -62,6 +92,7 @@ class MatrixSweeper(Sweeper):  # type: ignore[misc]  # Hydra's plugins are untyp
     def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
         """Called by Hydra before sweep()."""
         self.hydra_context, self.config, self.task = hydra_context, config, task_function
+        self.jobs = _ComposedAhead(hydra_context.config_loader)
         if config.hydra.launcher._target_ != _LAUNCHER:
             raise RunnerError(
                 f"hydra/launcher={config.hydra.runtime.choices['hydra/launcher']}: the jobs of a sweep run on the host "
@@ -69,7 +100,9 @@ class MatrixSweeper(Sweeper):  # type: ignore[misc]  # Hydra's plugins are untyp
                 "would be filed under the wrong machine; leave it out, and start one sweep per machine"
             )
         self.launcher = Plugins.instance().instantiate_launcher(
-            hydra_context=hydra_context, task_function=task_function, config=config
+            hydra_context=HydraContext(config_loader=self.jobs, callbacks=hydra_context.callbacks),
+            task_function=task_function,
+            config=config,
         )
 
     def sweep(self, arguments: list[str]) -> int:
@@ -96,7 +129,7 @@ class MatrixSweeper(Sweeper):  # type: ignore[misc]  # Hydra's plugins are untyp
             notes=self._notes(),
             shard=sweep_options.parse_shard(str(self.config.shard)) if self.config.shard else (1, 1),
         )
-        self.task.exit_status = run.run_sweep(request, self._composer(request), self._launch)
+        self.task.exit_status = run.run_sweep(request, self._composer(request), self)
         return int(self.task.exit_status)
 
     def _notes(self) -> list[str]:
@@ -189,8 +222,13 @@ class MatrixSweeper(Sweeper):  # type: ignore[misc]  # Hydra's plugins are untyp
         composed = without_hydra(self.hydra_context.config_loader.load_sweep_config(self.config, words))
         return combining.Composed(schema.written(composed), schema.resolved(composed))
 
-    def _launch(self, job: Sequence[str], number: int) -> Outcome | CaptureOutcome:
-        returned: Sequence[JobReturn] = self.launcher.launch([list(job)], initial_job_idx=number)
+    def prepare(self, overrides: Sequence[str]) -> None:
+        """Compose a job before it is launched, see `sweep.loop.Launcher`."""
+        self.jobs.compose(self.config, list(overrides))
+
+    def launch(self, overrides: Sequence[str], number: int) -> Outcome | CaptureOutcome:
+        """Let Hydra run a job, see `sweep.loop.Launcher`."""
+        returned: Sequence[JobReturn] = self.launcher.launch([list(overrides)], initial_job_idx=number)
         # A job that raised is a fault of the runner itself or of its disk, which main() explains: the line that Hydra
         # prints before it raises would stand above the explanation.
         with contextlib.redirect_stderr(io.StringIO()):
