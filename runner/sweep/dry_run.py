@@ -26,7 +26,7 @@ from runner.sweep.announcement import announce
 from runner.sweep.planning import PlannedCell, SweepPlan
 from runner.sweep.rounds import LOOKS
 
-# Of the cells that run and of those that don't, so many are listed; plan.json of the sweep will have all of them.
+# So many cells are listed; plan.json of the sweep will have all of them.
 _MOST_LISTED = 200
 
 
@@ -45,11 +45,9 @@ def show(plan: SweepPlan, console: Console) -> None:
     for number, planned in enumerate(plan.matrix.runnable[:_MOST_LISTED], 1):
         mark = "  (baseline)" if planned is plan.baseline else ""
         console.print(f"{number:4}  {terminal.label(planned.cell.labels, plan.distinguishing)}{mark}", markup=False)
-    for labels, reason in plan.matrix.excluded[:_MOST_LISTED]:
-        console.print(f"   -  {terminal.label(labels, plan.distinguishing)}: {reason}", markup=False)
-    left_out = sum(max(0, len(some) - _MOST_LISTED) for some in (plan.matrix.runnable, plan.matrix.excluded))
-    if left_out:
-        console.print(f"      and {terminal.plural(left_out, 'further combination')}, which are not listed")
+    left_out = len(plan.matrix.runnable) - _MOST_LISTED
+    if left_out > 0:
+        console.print(f"      and {terminal.plural(left_out, 'further cell')}, which are not listed")
     known = costs.past_costs(Path(plan.settings.mlruns), str(fingerprint["host_id"]))
     console.print(f"time  {_time(plan, known)}", markup=False)
     console.print(
