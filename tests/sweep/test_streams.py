@@ -1,4 +1,4 @@
-"""IPEX's streams beside IPEX and PyTorch alone, through the real launcher."""
+"""IPEX's streams through the real launcher."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ import os
 
 import pytest
 
-from runner.results.outcome import CellRecord
 from tests.conftest import MODELS, Ran, Runner, records_of
 
 CORES = sorted(os.sched_getaffinity(0))
@@ -22,24 +21,20 @@ QUICK = ("cores=2", "openmp=intel", "iterations=20", "rounds=1", "reruns=0", "ta
 
 @pytest.fixture(scope="module")
 def streams(run_cli: Runner) -> Ran:
-    """Two models in eager and TorchScript, each without IPEX, with IPEX, and in streams."""
-    axes = ("model=tiny,conv_relu", "ipex=off,on,multistream", "graph=eager,torchscript", "batch_size=5")
+    """Two models in streams, in eager and TorchScript."""
+    axes = ("model=tiny,conv_relu", "ipex=multistream", "graph=eager,torchscript", "batch_size=5")
     return run_cli("-m", *axes, *QUICK, "capture=[]")
-
-
-def in_streams(streams: Ran) -> list[CellRecord]:
-    return [record for record in records_of(streams) if record.axes["ipex"] == "multistream"]
 
 
 def test_every_cell_runs_as_asked_and_is_right(streams: Ran) -> None:
     records = records_of(streams)
     assert streams.status == 0, streams.out + streams.err
-    assert len(records) == 12
+    assert len(records) == 4
     assert {(record.failure, record.quality) for record in records} == {(None, "ok")}
 
 
 def test_each_stream_computed_on_a_core_of_its_own(streams: Ran) -> None:
-    for record in in_streams(streams):
+    for record in records_of(streams):
         evidence = json.loads((streams.sweep / f"cells/{record.cell_id}/round-0/evidence.json").read_text())
         pools = evidence["streams"]["pools"]
         assert len(pools) == evidence["streams"]["number"] == 2
@@ -56,8 +51,8 @@ def test_operators_of_other_threads_are_unavailable_to_itt_and_in_the_profilers_
     cells = ("model=tiny", "ipex=multistream", "graph=eager,torchscript", "batch_size=5")
     captured = run_cli("-m", *cells, *QUICK, "capture=[itt,profiler]")
     assert captured.status == 0, captured.out + captured.err
-    assert len(in_streams(captured)) == 2
-    for record in in_streams(captured):
+    assert len(records_of(captured)) == 2
+    for record in records_of(captured):
         folder = captured.sweep / f"cells/{record.cell_id}/captures"
         tags = json.loads((folder / "outcome.json").read_text())["captures"]
         assert tags["capture.itt"].startswith("unavailable: torch marks the operators of the thread that calls")
