@@ -40,8 +40,8 @@ def read_records(plan: SweepPlan) -> list[CellRecord]:
     return [record for record in records if record is not None]
 
 
-class Launcher(Protocol):
-    """What makes a job of overrides."""
+class Jobs(Protocol):
+    """What makes jobs of their overrides."""
 
     def launch(self, overrides: Sequence[str], number: int) -> Outcome | CaptureOutcome:
         """Launch the job with this number of the sweep, and return when it has ended."""
@@ -82,7 +82,7 @@ class JobLoop:
         plan: the sweep.
         record: what records the cells' ends in MLflow.
         console: where progress is printed.
-        launcher: what launches jobs.
+        jobs: what launches them.
         floors: rounds -> the relative difference that equal cells show on this host.
         expect: told after each job how many seconds the others will take.
     """
@@ -92,12 +92,12 @@ class JobLoop:
         plan: SweepPlan,
         record: Recorder,
         console: Console,
-        launcher: Launcher,
+        jobs: Jobs,
         floors: Mapping[int, float],
         expect: Expect,
     ) -> None:
         settings = plan.settings
-        self._plan, self._record, self._console, self._launcher = plan, record, console, launcher
+        self._plan, self._record, self._console, self._jobs = plan, record, console, jobs
         self._expect = expect
         self._floors = {} if "twin" in plan.distinguishing else floors
         self._progress = screen.progress(
@@ -211,11 +211,11 @@ class JobLoop:
 
         def prepare_next() -> None:
             if following is not None:
-                self._launcher.prepare(following)
+                self._jobs.prepare(following)
 
         with listener.heard_by(_Meanwhile(self._progress, self._record, prepare_next)):
             number, self._launches = self._launches, self._launches + 1
-            return self._launcher.launch(overrides, number)
+            return self._jobs.launch(overrides, number)
 
     def _look(self, rounds: int) -> None:
         """Show the ranking, once every cell has had this many rounds and more are to come, or captures."""
@@ -256,8 +256,8 @@ class JobLoop:
             return
         budget = Budget(settings.capture_budget_min)
         self._progress.add_captures([planned.cell_id for planned in waiting], settings.capture_budget_min)
-        jobs = [[*self._overrides(0, planned), "sweep.captures=true"] for planned in waiting]
-        for planned, job, following in zip_longest(waiting, jobs, jobs[1:]):
+        each = [[*self._overrides(0, planned), "sweep.captures=true"] for planned in waiting]
+        for planned, job, following in zip_longest(waiting, each, each[1:]):
             if not budget.allows(planned.cell_id):
                 self._progress.out_of_budget("capture_budget_min", settings.capture_budget_min)
                 return

@@ -39,7 +39,7 @@ from runner.results.peaks import HostPeaks
 from runner.results.planfile import HOST_FILE
 from runner.sweep import dry_run, resume
 from runner.sweep.announcement import announce, write_plan
-from runner.sweep.loop import JobLoop, Launcher, read_records
+from runner.sweep.loop import JobLoop, Jobs, read_records
 from runner.sweep.planning import Compose, PlannedCell, SweepPlan, SweepRequest, plan_sweep
 from runner.tracking import pulling, recorder
 from runner.tracking.connection import UnavailableError
@@ -51,7 +51,7 @@ ALL_RAN, SOME_FAILED, INTERRUPTED = 0, 1, 130
 _MOST_NAMED = 10
 
 
-def run_sweep(request: SweepRequest, compose: Compose, launcher: Launcher) -> int:
+def run_sweep(request: SweepRequest, compose: Compose, jobs: Jobs) -> int:
     """Run the whole sweep; returns the exit status.
 
     Raises:
@@ -59,13 +59,13 @@ def run_sweep(request: SweepRequest, compose: Compose, launcher: Launcher) -> in
     """
     console = terminal.make_console()
     with tempfile.TemporaryDirectory(prefix="runner-trial-") as folder, contextlib.ExitStack() as held:
-        return _run_sweep(request, compose, launcher, console, Trials(Path(folder)), held)
+        return _run_sweep(request, compose, jobs, console, Trials(Path(folder)), held)
 
 
 def _run_sweep(
     request: SweepRequest,
     compose: Compose,
-    launcher: Launcher,
+    jobs: Jobs,
     console: Console,
     trials: Trials,
     held: contextlib.ExitStack,
@@ -111,7 +111,7 @@ def _run_sweep(
     announce(plan, fingerprint["cpu_model"], fingerprint["cpus_allowed"], console)
     stop_signals.listen(f"stopped at once. To go on: {resume_line(request.directory)}")
     record, expect = early[0] if early else reach(settings)
-    return _Sweep(plan, expectations, record, console, launcher, fingerprint, trials, expect).run()
+    return _Sweep(plan, expectations, record, console, jobs, fingerprint, trials, expect).run()
 
 
 def _fetch(request: SweepRequest, settings: Config) -> None:
@@ -151,7 +151,7 @@ class _Sweep:
     expectations: Sequence[expected.Expectation]
     record: Recorder
     console: Console
-    launcher: Launcher
+    jobs: Jobs
     fingerprint: Mapping[str, Any]
     """The facts of this host."""
     trials: Trials
@@ -192,7 +192,7 @@ class _Sweep:
         try:
             self.record.later(lambda store: store.open_sweep(folder))
             floors = noise.floors_of(self.record.store.root, host_id)
-            is_interrupted = JobLoop(self.plan, self.record, self.console, self.launcher, floors, self.expect).run()
+            is_interrupted = JobLoop(self.plan, self.record, self.console, self.jobs, floors, self.expect).run()
             return self._report(is_interrupted, host_id, git[0] or "")
         except BaseException as error:  # no run stays open, whatever ended the sweep
             is_stopped = stop_signals.caused(error) or isinstance(error, StorageError)

@@ -83,7 +83,7 @@ class MatrixSweeper(Sweeper):  # type: ignore[misc]  # Hydra's plugins are untyp
         self.params, self.exclude, self.include = params, exclude, include
 
     config: DictConfig
-    jobs: _ComposedAhead
+    ahead: _ComposedAhead
     task: Any
     """What Hydra runs for each job; the exit status of the sweep is left on it."""
     launcher: Launcher
@@ -92,7 +92,7 @@ class MatrixSweeper(Sweeper):  # type: ignore[misc]  # Hydra's plugins are untyp
     def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
         """Called by Hydra before sweep()."""
         self.hydra_context, self.config, self.task = hydra_context, config, task_function
-        self.jobs = _ComposedAhead(hydra_context.config_loader)
+        self.ahead = _ComposedAhead(hydra_context.config_loader)
         if config.hydra.launcher._target_ != _LAUNCHER:
             raise RunnerError(
                 f"hydra/launcher={config.hydra.runtime.choices['hydra/launcher']}: the jobs of a sweep run on the host "
@@ -100,7 +100,7 @@ class MatrixSweeper(Sweeper):  # type: ignore[misc]  # Hydra's plugins are untyp
                 "would be filed under the wrong machine; leave it out, and start one sweep per machine"
             )
         self.launcher = Plugins.instance().instantiate_launcher(
-            hydra_context=HydraContext(config_loader=self.jobs, callbacks=hydra_context.callbacks),
+            hydra_context=HydraContext(config_loader=self.ahead, callbacks=hydra_context.callbacks),
             task_function=task_function,
             config=config,
         )
@@ -223,11 +223,11 @@ class MatrixSweeper(Sweeper):  # type: ignore[misc]  # Hydra's plugins are untyp
         return combining.Composed(schema.written(composed), schema.resolved(composed))
 
     def prepare(self, overrides: Sequence[str]) -> None:
-        """Compose a job before it is launched, see `sweep.loop.Launcher`."""
-        self.jobs.compose(self.config, list(overrides))
+        """Compose a job before it is launched, see `sweep.loop.Jobs`."""
+        self.ahead.compose(self.config, list(overrides))
 
     def launch(self, overrides: Sequence[str], number: int) -> Outcome | CaptureOutcome:
-        """Let Hydra run a job, see `sweep.loop.Launcher`."""
+        """Let Hydra run a job, see `sweep.loop.Jobs`."""
         returned: Sequence[JobReturn] = self.launcher.launch([list(overrides)], initial_job_idx=number)
         # A job that raised is a fault of the runner itself or of its disk, which main() explains: the line that Hydra
         # prints before it raises would stand above the explanation.
