@@ -16,7 +16,7 @@ from runner.analysis.comparability import SETTINGS, differences
 from runner.analysis.effects import largest_first
 from runner.analysis.hosts import Host, HostComparison
 from runner.analysis.noise import Noise
-from runner.analysis.ranking import Labels, Row, rank, warning
+from runner.analysis.ranking import Labels, Row, baseline_among, rank, warning
 from runner.matrix.rules import distinguishing_axes, matches
 from runner.protocol.cell import ABSENT, AXES, BUNDLED, WORK
 from runner.protocol.errors import RunnerError
@@ -213,25 +213,16 @@ def _baselines(
     if not wanted:
         own = next((labels[index] for index, row in enumerate(rows) if row.is_baseline), {})
         like_own = {key: (own[key],) for key in keys if key in own and key not in separating}
-        return [_own_baseline(rows, labels, members, like_own if own else None) for members in right]
+        places = [
+            baseline_among([rows[i] for i in members], [labels[i] for i in members], like_own if own else None)
+            for members in right
+        ]
+        return [None if place is None else members[place] for members, place in zip(right, places, strict=True)]
     rule = {axis: values for axis, values in wanted.items() if len(groups) == 1 or axis not in separating}
     baselines = [next((index for index in members if matches(rule, labels[index])), None) for members in right]
     if all(index is None for index in baselines):
         raise RunnerError(_refusal(rows, labels, keys, wanted))
     return baselines
-
-
-def _own_baseline(
-    rows: Sequence[CellRow],
-    labels: Sequence[Labels],
-    right: Sequence[int],
-    like_own: Mapping[str, Sequence[str]] | None,
-) -> int | None:
-    """A sweep's own baseline, else a cell like the first sweep's, else the slowest right cell; None without one."""
-    choices = [index for index in right if rows[index].is_baseline]
-    choices += [index for index in right if like_own is not None and matches(like_own, labels[index])]
-    choices += sorted(right, key=lambda index: -(rows[index].p50_ms or 0.0))
-    return choices[0] if choices else None
 
 
 def _refusal(

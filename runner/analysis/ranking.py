@@ -5,8 +5,9 @@ A sweep's end, `compare`, the report and MLflow all show these rows.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import TypeVar
 
 from runner import stats
 from runner.analysis import pareto_front, roofline, same_model
@@ -27,6 +28,7 @@ UNTRUSTED = "can't be trusted"
 # The text of an answer where only a difference of more than twice would have shown.
 TOO_FEW = "undecided (too few rounds)"
 Labels = Mapping[str, str]
+T = TypeVar("T")
 
 
 def _in_words(verdict: stats.Verdict | None, untrusted: bool) -> str:
@@ -51,6 +53,7 @@ class Row:
     labels: Labels
     """The cell's axes and settings; in a comparison also its sweep, and what hosts and versions differ in."""
     is_baseline: bool = False
+    """Whether the cells that do the same work are set against it."""
     speedup: float | None = None
     """Baseline's p50 over this cell's; None when either was not measured or is wrong, or an iteration is other work."""
     verdict: stats.Verdict | None = None
@@ -119,8 +122,13 @@ class Ranking:
 
     @property
     def baseline(self) -> Row | None:
-        """The row of the baseline; None if the baseline has had no job."""
+        """The row of the sweep's baseline; None if it has had no job."""
         return next((row for row in self.rows if row.is_baseline), None)
+
+    def baseline_of(self, row: Row) -> Row | None:
+        """The row that this one is set against: the baseline of the cells that do the same work."""
+        same = (other for other in self.rows if other.is_baseline)
+        return next((other for other in same if not unequal_work(other.labels, row.labels)), None)
 
 
 def rank_sweep(
@@ -135,6 +143,9 @@ def rank_sweep(
 ) -> Ranking:
     """The ranking of a sweep's own cells; see `rank`.
 
+    Cells that do other work than the baseline (another model, another batch size) are ranked after its own, work by
+    work, against a baseline of their own: the cell that is like the sweep's in all else, see `baseline_among`.
+
     Args:
         baseline_id: cell_id of one of them, or empty.
         sweep: the name of its folder.
@@ -144,8 +155,51 @@ def rank_sweep(
     cells = [cell_row(record, sweep, record.cell_id == baseline_id) for record in records]
     cells = [roofline.with_peaks(cell, peaks) for cell in cells] if peaks else cells
     baseline = next((cell for cell in cells if cell.is_baseline), None)
-    rows = rank(cells, baseline, level, floors, prices={sweep: usd_per_hour})
+    groups = grouped(cells, lambda cell: cell.labels)
+    groups.sort(key=lambda members: not any(cell.is_baseline for cell in members))
+    rows: list[Row] = []
+    for number, members in enumerate(groups):
+        own = baseline if number == 0 or baseline is None else _baseline_like(baseline, members, distinguishing)
+        rows += rank(members, own, level, floors, prices={sweep: usd_per_hour})
     return Ranking(rows, distinguishing, {record.cell_id: record for record in records})
+
+
+def _baseline_like(baseline: CellRow, cells: Sequence[CellRow], distinguishing: Sequence[str]) -> CellRow | None:
+    """The baseline of cells that do other work than the sweep's."""
+    like_own = {key: (baseline.labels.get(key, ""),) for key in distinguishing if key not in WORK}
+    place = baseline_among(cells, [cell.labels for cell in cells], like_own)
+    return None if place is None else cells[place]
+
+
+def grouped(items: Sequence[T], labels_of: Callable[[T], Labels]) -> list[list[T]]:
+    """The items by the work that they do, in the order of their first ones."""
+    groups: dict[tuple[str | None, ...], list[T]] = {}
+    for item in items:
+        labels = labels_of(item)
+        groups.setdefault(tuple(labels.get(key) for key in WORK), []).append(item)
+    return list(groups.values())
+
+
+def by_work(rows: Sequence[Row]) -> list[list[Row]]:
+    """The rows by the work that they do, in the order of their first ones."""
+    return grouped(rows, lambda row: row.labels)
+
+
+def baseline_among(
+    cells: Sequence[CellRow], labels: Sequence[Labels], like_own: Mapping[str, Sequence[str]] | None
+) -> int | None:
+    """The place of the baseline of cells that do the same work: a sweep's own baseline, else a cell like the first
+    sweep's, else the slowest; each with a right output. None without such a cell.
+
+    Args:
+        labels: the labels of each cell.
+        like_own: axis -> the values that the baseline of the first sweep has; None where there is none.
+    """
+    right = [place for place, cell in enumerate(cells) if cell.is_right]
+    choices = [place for place in right if cells[place].is_baseline]
+    choices += [place for place in right if like_own is not None and matches(like_own, labels[place])]
+    choices += sorted(right, key=lambda place: -(cells[place].p50_ms or 0.0))
+    return choices[0] if choices else None
 
 
 def rank(

@@ -8,8 +8,9 @@ from dataclasses import dataclass, replace
 from runner import stats
 from runner.analysis import cause
 from runner.analysis.certainty import is_too_few, is_too_wide
-from runner.analysis.ranking import Row, fitted, warning
+from runner.analysis.ranking import Row, by_work, fitted, warning
 from runner.analysis.wording import aloud, interval_of, ms, ratio
+from runner.protocol.cell import WORK
 
 # The certainty of a difference that has no interval.
 ONE_ROUND = "one round can't tell whether that is real; rounds=5 can"
@@ -29,8 +30,33 @@ class Conclusion:
 
 
 def verdict(rows: Sequence[Row], distinguishing: Sequence[str]) -> Conclusion:
-    """The verdict on ranked rows: fastest first, then wrong outputs, then failures."""
-    return replace(_conclude(rows, distinguishing), warning=warning(rows))
+    """The verdict on ranked rows: fastest first, then wrong outputs, then failures.
+
+    Of cells that do different work, like those of two models, each work has a verdict of its own.
+    """
+    failures, works = _failures(rows), by_work(rows)
+    if len(works) < 2:
+        concluded = _conclude(rows, distinguishing)
+    else:
+        models = {each[0].labels.get("model") for each in works}
+        naming = ["model"] if len(models) == len(works) else [key for key in distinguishing if key in WORK]
+        concluded, *others = (_of_one_work(each, distinguishing, naming) for each in works)
+        further = [text for other in others for text in (other.sentence, *other.remarks)]
+        concluded = replace(concluded, remarks=(*concluded.remarks, *further))
+    return replace(concluded, remarks=(*concluded.remarks, *failures), warning=warning(rows))
+
+
+def _of_one_work(rows: Sequence[Row], distinguishing: Sequence[str], naming: Sequence[str]) -> Conclusion:
+    """What the cells of one work showed, which ``naming`` names first if anything else distinguishes cells."""
+    others = [key for key in distinguishing if key not in WORK]
+    if not others:
+        return _conclude(rows, distinguishing)
+    concluded = _conclude(rows, others)
+    said = concluded.sentence
+    # A sentence may begin with the name of a cell, which stays as it is.
+    if not said.startswith(tuple(aloud(row, others) for row in rows)):
+        said = f"{said[0].lower()}{said[1:]}"
+    return replace(concluded, sentence=f"For {aloud(rows[0], naming)}, {said}")
 
 
 def of_cell(row: Row, base: Row | None, distinguishing: Sequence[str]) -> str:
@@ -47,7 +73,7 @@ def of_cell(row: Row, base: Row | None, distinguishing: Sequence[str]) -> str:
     if row.is_baseline:
         return f"{ms(row)}. It is the baseline that the others are set against.{limit}"
     if base is None or row.speedup is None:
-        other = "It does other work than the baseline, or there is no baseline: no speed-up can be given."
+        other = "There is no right time of a baseline that did the same work: no speed-up can be given."
         return f"{ms(row)}. {other}{limit}"
     text = f"{ms(row)}, {ratio(row.speedup)} the baseline ({aloud(base, distinguishing)}, {ms(base)})"
     interval = row.verdict.interval if row.verdict else None
@@ -62,17 +88,15 @@ def _conclude(rows: Sequence[Row], distinguishing: Sequence[str]) -> Conclusion:
     failed = [row for row in rows if row.cell.failure]
     if not measured:
         return Conclusion(_nothing(rows, failed))
-    failures = _failures(rows)
     right = [row for row in measured if row.is_right]
     if not right:
-        return Conclusion(_all_wrong(measured[0], distinguishing), failures)
+        return Conclusion(_all_wrong(measured[0], distinguishing))
     rated = [row for row in right if row.speedup is not None]
     fastest = (rated or right)[0]
     remarks = (
         *_limit(fastest),
         *_quicker_but_wrong(measured, fastest, distinguishing),
-        *_other_work(right, rated),
-        *failures,
+        *_other_model(right, rated),
     )
     if not rated:
         return Conclusion(_without_baseline(rows, fastest, distinguishing), remarks)
@@ -118,16 +142,13 @@ def _quicker_but_wrong(measured: Sequence[Row], fastest: Row, distinguishing: Se
     ]
 
 
-def _other_work(right: Sequence[Row], rated: Sequence[Row]) -> list[str]:
-    """A sentence on the right cells that have no speed-up, where others have one."""
+def _other_model(right: Sequence[Row], rated: Sequence[Row]) -> list[str]:
+    """A sentence on the right cells that have no speed-up, where others of the same work have one."""
     number = len(right) - len(rated)
     if not rated or not number:
         return []
-    cells = "1 cell does" if number == 1 else f"{number} cells do"
-    return [
-        f"{cells} other work than the baseline: no speed-up can be given here. python -m runner compare ranks cells of "
-        "equal work by themselves."
-    ]
+    cells = "1 cell ran" if number == 1 else f"{number} cells ran"
+    return [f"{cells} another model than the baseline: no speed-up can be given."]
 
 
 def _without_baseline(rows: Sequence[Row], fastest: Row, distinguishing: Sequence[str]) -> str:

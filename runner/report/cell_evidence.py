@@ -89,7 +89,7 @@ def _of(row: Row, anchor: str, ranking: Ranking, sweep: Path, commands: Mapping[
         cell_id,
         anchor,
         aloud(row, ranking.distinguishing) or row.labels["model"],
-        of_cell(row, ranking.baseline, ranking.distinguishing),
+        of_cell(row, ranking.baseline_of(row), ranking.distinguishing),
         commands.get(cell_id, ""),
         f"cells/{cell_id}",
         _rounds(row),

@@ -246,7 +246,7 @@ COLUMNS = (
     ),
     Column(
         "speed-up",
-        "The baseline's median latency over this cell's; cells of other work than the baseline's have none.",
+        "The baseline's median latency over this cell's. Each work, like that of another model, has a baseline.",
         _speedup,
         source=Metric.SPEEDUP,
         interval=lambda row: "" if row.verdict is None or row.verdict.interval is None else _speedup_interval(row),

@@ -135,7 +135,6 @@ def _result(ranking: Ranking, origin: Origin, directory: Path) -> dict[str, Any]
     commands = {cell.cell_id: cell.command for cell in planfile.read_plan(directory).cells}
     evidence = cell_evidence.collect(ranking, directory, commands)
     evidence_of = {cell.cell_id: cell for cell in evidence}
-    base = ranking.baseline
     return {
         "answer": answer(rows, distinguishing, origin.circumstances),
         "distinguishing": distinguishing,
@@ -144,7 +143,7 @@ def _result(ranking: Ranking, origin: Origin, directory: Path) -> dict[str, Any]
         "drawn": style.in_words(rows),
         "ranking": [_line(row, shown, widest, distinguishing, evidence_of.get(row.cell.cell_id)) for row in rows],
         "evidence": evidence,
-        "causes": _causes(rows, base, distinguishing) if base else [],
+        "causes": _causes(ranking),
         "any_interval": any(row.verdict and row.verdict.interval for row in rows),
         "unsplit": [cell_name(row, distinguishing) for row in rows if row.p50_ms is not None and not split(row.cell)],
         "published": [line.partition(" | ")[::2] for line in origin.published],
@@ -208,10 +207,11 @@ def _widest(rows: Sequence[Row]) -> float:
     return max(longest, min(highest, _FURTHEST * longest))
 
 
-def _causes(rows: Sequence[Row], base: Row, distinguishing: Sequence[str]) -> list[tuple[str, str]]:
+def _causes(ranking: Ranking) -> list[tuple[str, str]]:
     """(cell, its main cause as a sentence) of the first cells that have one."""
-    explained = [row for row in rows if row.main_cause not in ("-", "not seen")]
-    sentences = [(aloud(row, distinguishing), cause.sentence(base.cell, row.cell)) for row in explained[:_CAUSES]]
+    explained = [row for row in ranking.rows if row.main_cause not in ("-", "not seen")][:_CAUSES]
+    based = [(row, base) for row in explained if (base := ranking.baseline_of(row)) is not None]
+    sentences = [(aloud(row, ranking.distinguishing), cause.sentence(base.cell, row.cell)) for row, base in based]
     return [(name, sentence) for name, sentence in sentences if sentence]
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from runner import stats
-from runner.analysis.ranking import Row, cell_name
+from runner.analysis.ranking import Row, by_work, cell_name
 from runner.analysis.wording import ratio
 from runner.report.terminal import plural
 
@@ -37,11 +37,13 @@ def heading(rows: Sequence[Row], done: int, rounds: int | str, floor: float | No
 
 
 def changes(before: Sequence[Row], rows: Sequence[Row], distinguishing: Sequence[str]) -> list[str]:
-    """What a further round changed: the fastest cell, and the verdict on each cell; empty if it changed neither."""
-    lines = []
-    fastest, earlier = (next((row for row in ranked if row.is_right), None) for ranked in (rows, before))
-    if fastest is not None and (earlier is None or earlier.cell.cell_id != fastest.cell.cell_id):
-        lines.append(f"fastest now: {cell_name(fastest, distinguishing)}, {fastest.p50_ms:.4g} ms")
+    """What a further round changed: the fastest cell of each work, and the verdicts; empty if it changed neither."""
+    earlier = {row.cell.cell_id for row in _fastest(before)}
+    lines = [
+        f"fastest now: {cell_name(row, distinguishing)}, {row.p50_ms:.4g} ms"
+        for row in _fastest(rows)
+        if row.cell.cell_id not in earlier
+    ]
     known = {row.cell.cell_id: row for row in before}
     changed = []
     for row in rows:
@@ -50,6 +52,11 @@ def changes(before: Sequence[Row], rows: Sequence[Row], distinguishing: Sequence
             changed.append(f"{cell_name(row, distinguishing)}: {_verdict(old)} -> {_verdict(row)}{_ratio(row)}")
     more = len(changed) - _NAMED
     return [*lines, *changed[:_NAMED], *([plural(more, "more verdict") + " changed"] if more > 0 else [])]
+
+
+def _fastest(rows: Sequence[Row]) -> list[Row]:
+    """The fastest right row of each work."""
+    return [right[0] for each in by_work(rows) if (right := [row for row in each if row.is_right])]
 
 
 def _verdict(row: Row) -> str:

@@ -18,11 +18,11 @@ from pathlib import Path
 import numpy as np
 
 from runner import stats
-from runner.analysis.ranking import Ranking, fitted, most_rounds
+from runner.analysis.ranking import Ranking, Row, by_work, fitted, most_rounds
 from runner.protocol.stored import write_json
 from runner.results.cells import LEVEL, CellRow
 from runner.results.metric_names import Metric
-from runner.results.outcome import DROPPED_FILE, Dropped
+from runner.results.outcome import DROPPED_FILE, CellRecord, Dropped
 from runner.stats.decision import detectable
 
 # The share of the cells that have a second round, and the share of those of one round that have the next.
@@ -104,9 +104,22 @@ def go_on(ranking: Ranking, sweep: Path, smallest_pct: float, where: Mapping[str
 
 
 def next_round(ranking: Ranking, smallest_pct: float, where: Mapping[str, float]) -> tuple[dict[str, str], set[str]]:
-    """The cells that are dropped now, cell_id -> why; and the ids of those that have the next round."""
-    rated = [row for row in ranking.rows if row.speedup is not None]
-    standing = {row.cell.cell_id for row in rated if ranking.records[row.cell.cell_id].dropped is None}
+    """The cells that are dropped now, cell_id -> why; and the ids of those that have the next round.
+
+    Cells that do other work, like those of another model, race by themselves.
+    """
+    dropped, going = dict[str, str](), set[str]()
+    for rows in by_work(ranking.rows):
+        out, on = _next_round_of_one_work(rows, ranking.records, smallest_pct, where)
+        dropped, going = {**dropped, **out}, going | on
+    return dropped, going
+
+
+def _next_round_of_one_work(
+    rows: Sequence[Row], records: Mapping[str, CellRecord], smallest_pct: float, where: Mapping[str, float]
+) -> tuple[dict[str, str], set[str]]:
+    rated = [row for row in rows if row.speedup is not None]
+    standing = {row.cell.cell_id for row in rated if records[row.cell.cell_id].dropped is None}
     past = {row.cell.cell_id: why for row in rated if row.cell.cell_id in standing and (why := beyond(row.cell, where))}
     racing = [place for place, row in enumerate(rated) if row.cell.cell_id in standing - set(past)]
     if not racing:

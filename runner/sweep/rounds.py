@@ -15,7 +15,7 @@ from itertools import pairwise
 from typing import TypeVar
 
 from runner import stats
-from runner.analysis.ranking import Row, fitted
+from runner.analysis.ranking import Row, by_work, fitted
 from runner.config.sweep_options import AUTO, RACE
 from runner.matrix.rules import rounds_in_order
 from runner.results.cells import LEVEL
@@ -35,7 +35,8 @@ def level_of(rounds: int | str) -> float:
 
 
 def undecided(rows: Sequence[Row], smallest_pct: float) -> set[str]:
-    """The ids of cells that more rounds could distinguish from the baseline or the fastest, with the ids of those two.
+    """The ids of cells that more rounds could distinguish from the baseline or the fastest of the same work, with the
+    ids of those two.
 
     Rows whose output is wrong or that were not measured are left out.
 
@@ -43,6 +44,10 @@ def undecided(rows: Sequence[Row], smallest_pct: float) -> set[str]:
         rows: ranked, the fastest first.
         smallest_pct: the least difference worth more rounds, in percent.
     """
+    return {cell_id for each in by_work(rows) for cell_id in _undecided_of_one_work(each, smallest_pct)}
+
+
+def _undecided_of_one_work(rows: Sequence[Row], smallest_pct: float) -> set[str]:
     rated = [row for row in rows if row.speedup is not None]
     if len(rated) < 2:
         return set()

@@ -278,7 +278,10 @@ class _Sweep:
         origin = html.Origin(self.command, commit, tuple(published), floor.lines, tuple(builds), where)
         title = f"{self.plan.request.experiment}, sweep {self.plan.request.sweep_id}"
         changes = sweep_end.leave(ranking, folder, title, origin)
-        ends = {row.cell.cell_id: descriptions.cell_end(row, ranking.baseline, distinguishing, where) for row in rows}
+        ends = {
+            row.cell.cell_id: descriptions.cell_end(row, ranking.baseline_of(row), distinguishing, where)
+            for row in ranking.rows
+        }
         said = answer.answer(rows, distinguishing, where).markdown
         has_failed = any(record.failure for record in records) or len(records) < len(self.plan.cells)
         figures = {

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
+import pytest
+
 from runner.analysis.comparison import FIGURES, compare
 from runner.analysis.ranking import TOO_FEW, Ranking, Row, cell_name, rank
 from runner.report import data, notes, sweep_end
@@ -56,6 +58,42 @@ def test_the_end_of_a_sweep_and_compare_say_the_same_below_their_tables(tmp_path
         assert [note for note in at_the_end if note.startswith(beginning)]
     assert any("would most likely have shown" in note for note in at_the_end)
     assert any(note.startswith("1 disturbed measurement made again") for note in at_the_end)
+
+
+def test_each_work_of_a_sweep_is_ranked_against_the_cell_that_is_like_the_baseline() -> None:
+    large = [
+        noisy_record("tcmalloc", 50.0, 50.5, 49.5, model="large"),
+        noisy_record("ptmalloc", 100.0, 101.0, 99.0, model="large"),
+        noisy_record("slowest", 200.0, 201.0, 199.0, model="large"),
+    ]
+    ranking = ranked([*large, *RECORDS], BASE.cell_id, ("model", *KEYS))
+    assert [row.labels["model"] for row in ranking.rows] == ["tiny"] * len(RECORDS) + ["large"] * 3
+    first, second, third = ranking.rows[-3:]
+    assert [row.labels["allocator"] for row in (first, second, third)] == ["tcmalloc", "ptmalloc", "slowest"]
+    assert (first.answer, second.is_baseline, third.answer) == ("faster", True, "slower")
+    assert first.speedup == pytest.approx(2, rel=0.02)
+    assert first.on_front
+    assert ranking.baseline_of(first) is second
+    assert ranking.baseline is ranking.baseline_of(ranking.rows[0]) is not second
+
+
+def test_where_no_cell_of_a_work_is_like_the_baseline_its_slowest_right_one_is() -> None:
+    failed = noisy_record("ptmalloc", failure="killed", model="large")
+    wrong = noisy_record("jemalloc", 300.0, 301.0, 299.0, model="large", quality="rel_l2 0.5")
+    others = [noisy_record(name, ms, 1.01 * ms, model="large") for name, ms in (("tcmalloc", 50.0), ("mimalloc", 90.0))]
+    ranking = ranked([BASE, failed, wrong, *others], BASE.cell_id, ("model", *KEYS))
+    [own] = [row for row in ranking.rows if row.is_baseline and row.labels["model"] == "large"]
+    assert own.labels["allocator"] == "mimalloc"
+
+
+def test_the_end_of_a_sweep_and_compare_rank_each_work_alike(tmp_path: Path) -> None:
+    large = [
+        noisy_record(name, ms, 1.02 * ms, 0.99 * ms, model="large") for name, ms in (("ptmalloc", 9.0), ("x", 5.0))
+    ]
+    ranking = ranked([*RECORDS, *large], BASE.cell_id, ("model", *KEYS))
+    groups = compare(stored(ranking, tmp_path / "s"), {}).groups
+    compared = [(row.cell.cell_id, row.speedup, row.answer) for group in groups for row in group.rows]
+    assert compared == [(row.cell.cell_id, row.speedup, row.answer) for row in ranking.rows]
 
 
 def test_cells_of_other_work_come_after_the_baselines_without_a_speed_up_and_are_not_on_the_front() -> None:

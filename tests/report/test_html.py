@@ -164,10 +164,26 @@ def test_without_a_right_time_of_the_baseline_there_is_no_speed_up() -> None:
     assert "There is no right time of the baseline (ptmalloc without IPEX)" in said
 
 
-def test_one_cell_alone_and_cells_of_other_work_are_told_apart_from_a_comparison() -> None:
+def test_one_cell_alone_is_told_apart_from_a_comparison() -> None:
     assert "no other cell was measured" in conclude(BASE).sentence
-    other = conclude(BASE, noisy_record("tcmalloc", 1.0, model="large"))
-    assert "1 cell does other work" in " ".join(other.remarks)
+
+
+def test_each_work_has_a_verdict_of_its_own() -> None:
+    large = [noisy_record("ptmalloc", 200.0, 202.0, 199.0, model="large")]
+    large += [noisy_record("tcmalloc", 50.0, 50.5, 49.5, model="large"), noisy_record("x", failure="no", model="large")]
+    records = [BASE, FAST, *large]
+    said = verdict(ranked(records, BASE.cell_id, ("model", *SHOWN)).rows, ("model", *SHOWN))
+    assert said.sentence.startswith("For tiny, fastest: tcmalloc without IPEX, 10.01 ms, 2.00x the baseline (ptmalloc")
+    [other, failures] = said.remarks
+    assert re.match(
+        r"For large, fastest: tcmalloc without IPEX, \S+ ms, \S+x the baseline \(ptmalloc without IPEX, 200", other
+    )
+    assert "The difference is real" in other
+    assert failures == "1 of 5 cells failed."
+    models = [noisy_record("ptmalloc", 1.0, model=name) for name in ("tiny", "large")]
+    alone = verdict(ranked(models, models[0].cell_id, ("model",)).rows, ("model",))
+    assert alone.sentence.startswith("tiny took 1.001 ms; no other cell")
+    assert alone.remarks[0].startswith("large took 1.001 ms; no other cell")
 
 
 def test_the_next_cell_is_named_and_whether_it_is_told_apart_from_the_fastest() -> None:

@@ -36,6 +36,20 @@ def test_the_fastest_eighth_has_a_second_round_and_the_baseline_with_it() -> Non
     assert going == {f"cell{number}" for number in range(56, 64)} | {"cell0"}
 
 
+def test_cells_of_each_work_race_by_themselves() -> None:
+    """Of two batch sizes, no cell of the one is dropped because the other takes less time."""
+    of_size = {"1": [(0.1, 0.1001), (0.05, 0.0501)], "8": [(1.0, 1.001), (0.5, 0.501), (0.502, 0.5)]}
+    records = [
+        record(f"{size}-{place}", *([median] for median in rounds), batch_size=size, allocator=f"a{place}")
+        for size, cells in of_size.items()
+        for place, rounds in enumerate(cells)
+    ]
+    dropped, going = next_round(ranked(records, "1-0", ("allocator", "batch_size")), 0.01, {})
+    assert set(dropped) == {"1-0", "8-0"}
+    assert dropped["8-0"].endswith("% slower than the fastest of 3")
+    assert going == {"8-0", "8-1", "8-2"}
+
+
 def test_each_further_round_goes_to_half_as_many_until_one_is_left() -> None:
     rng = np.random.default_rng(0)
     logs = np.zeros((40, 3))

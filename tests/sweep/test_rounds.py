@@ -44,6 +44,17 @@ def test_a_cell_like_the_fastest_gets_more_rounds_and_the_fastest_with_it() -> N
     assert found == {"fast", "near"}
 
 
+def test_each_work_gets_more_rounds_by_itself() -> None:
+    of_work = {"1": {"base": CLEAR, "fast": HALF}, "8": {"base": CLEAR, "noisy": NOISY, "fast": HALF}}
+    records = [
+        record(f"{name}-{size}", *([median] for median in medians), batch_size=size, allocator=name)
+        for size, cells in of_work.items()
+        for name, medians in cells.items()
+    ]
+    rows = ranked(records, "base-1", ("allocator", "batch_size"), level=level_of(AUTO)).rows
+    assert undecided(rows, 2) == {"base-8", "noisy-8"}
+
+
 def test_cells_as_good_as_equal_are_left_alone_when_a_difference_worth_finding_would_have_shown() -> None:
     alike = [1.0002, 0.9995, 1.0003]
     assert undecided(rows_of({"base": CLEAR, "alike": alike}), 2) == set()
