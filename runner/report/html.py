@@ -159,6 +159,7 @@ def _effects(rows: Sequence[Row], distinguishing: Sequence[str]) -> dict[str, An
         "widest": 1.1 * max((effect.mean.ratio for effect in of_axes), default=1.0),
         "grid": effects.grid(rows, of_axes),
         "shade": _shade,
+        "between": interval_text,
     }
 
 
