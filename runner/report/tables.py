@@ -10,10 +10,11 @@ from rich.markup import escape
 from rich.table import Table
 
 from runner import stats
+from runner.analysis.certainty import is_too_wide
 from runner.analysis.comparison import Comparison, Group
 from runner.analysis.ranking import Row
 from runner.report import escaping, notes
-from runner.report.columns import Column, Mark, Place, columns
+from runner.report.columns import TOO_WIDE, Column, Mark, Place, columns
 from runner.report.data import TOGETHER, answer
 from runner.report.terminal import label
 from runner.stats.effects import Mean
@@ -145,6 +146,8 @@ def _mean(mean: Mean, *words: str) -> tuple[str, str, str, str]:
 
 
 def _interval(interval: stats.Interval | None) -> str:
+    if interval is not None and is_too_wide(interval.low, interval.high):
+        return TOO_WIDE
     return "-" if interval is None else f"{_ratio(interval.low)} to {_ratio(interval.high)}"
 
 
