@@ -147,4 +147,4 @@ def test_cold_caches_are_overwritten_before_each_iteration_and_named_by_the_resu
     assert cold.notes[0].startswith("cache=cold: before each timed iteration")
     # A model of 16 x 16 pixels fits into any cache: what it takes longer is what the memory took. The least of each,
     # because what others do on the machine makes any of them longer and none shorter.
-    assert min(cold.rounds[0]) > 1.3 * min(warm.rounds[0])
+    assert min(cold.rounds[0]) > 1.5 * min(warm.rounds[0])
