@@ -209,15 +209,11 @@ def _baselines(
     Raises:
         RunnerError: no group has a cell as wanted.
     """
-    right = [[index for index in members if rows[index].is_right] for members in groups]
     if not wanted:
         own = next((labels[index] for index, row in enumerate(rows) if row.is_baseline), {})
         like_own = {key: (own[key],) for key in keys if key in own and key not in separating}
-        places = [
-            baseline_among([rows[i] for i in members], [labels[i] for i in members], like_own if own else None)
-            for members in right
-        ]
-        return [None if place is None else members[place] for members, place in zip(right, places, strict=True)]
+        return [baseline_among(members, rows, labels, like_own if own else None) for members in groups]
+    right = [[index for index in members if rows[index].is_right] for members in groups]
     rule = {axis: values for axis, values in wanted.items() if len(groups) == 1 or axis not in separating}
     baselines = [next((index for index in members if matches(rule, labels[index])), None) for members in right]
     if all(index is None for index in baselines):

@@ -5,7 +5,7 @@ A sweep's end, `compare`, the report and MLflow all show these rows.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TypeVar
 
@@ -28,7 +28,6 @@ UNTRUSTED = "can't be trusted"
 # The text of an answer where only a difference of more than twice would have shown.
 TOO_FEW = "undecided (too few rounds)"
 Labels = Mapping[str, str]
-T = TypeVar("T")
 
 
 def _in_words(verdict: stats.Verdict | None, untrusted: bool) -> str:
@@ -110,6 +109,9 @@ class Row:
         return self.p50_ms is not None and not self.is_right
 
 
+T = TypeVar("T", CellRow, Row)
+
+
 @dataclass(frozen=True)
 class Ranking:
     """The ranked cells of one sweep, with the records for what draws single iterations."""
@@ -155,7 +157,7 @@ def rank_sweep(
     cells = [cell_row(record, sweep, record.cell_id == baseline_id) for record in records]
     cells = [roofline.with_peaks(cell, peaks) for cell in cells] if peaks else cells
     baseline = next((cell for cell in cells if cell.is_baseline), None)
-    groups = grouped(cells, lambda cell: cell.labels)
+    groups = by_work(cells)
     groups.sort(key=lambda members: not any(cell.is_baseline for cell in members))
     rows: list[Row] = []
     for number, members in enumerate(groups):
@@ -167,35 +169,33 @@ def rank_sweep(
 def _baseline_like(baseline: CellRow, cells: Sequence[CellRow], distinguishing: Sequence[str]) -> CellRow | None:
     """The baseline of cells that do other work than the sweep's."""
     like_own = {key: (baseline.labels.get(key, ""),) for key in distinguishing if key not in WORK}
-    place = baseline_among(cells, [cell.labels for cell in cells], like_own)
+    place = baseline_among(range(len(cells)), cells, [cell.labels for cell in cells], like_own)
     return None if place is None else cells[place]
 
 
-def grouped(items: Sequence[T], labels_of: Callable[[T], Labels]) -> list[list[T]]:
-    """The items by the work that they do, in the order of their first ones."""
+def by_work(cells: Sequence[T]) -> list[list[T]]:
+    """The cells, or their rows, by the work that they do; the groups are in the order of their first ones."""
     groups: dict[tuple[str | None, ...], list[T]] = {}
-    for item in items:
-        labels = labels_of(item)
-        groups.setdefault(tuple(labels.get(key) for key in WORK), []).append(item)
+    for cell in cells:
+        groups.setdefault(tuple(cell.labels.get(key) for key in WORK), []).append(cell)
     return list(groups.values())
 
 
-def by_work(rows: Sequence[Row]) -> list[list[Row]]:
-    """The rows by the work that they do, in the order of their first ones."""
-    return grouped(rows, lambda row: row.labels)
-
-
 def baseline_among(
-    cells: Sequence[CellRow], labels: Sequence[Labels], like_own: Mapping[str, Sequence[str]] | None
+    places: Iterable[int],
+    cells: Sequence[CellRow],
+    labels: Sequence[Labels],
+    like_own: Mapping[str, Sequence[str]] | None,
 ) -> int | None:
     """The place of the baseline of cells that do the same work: a sweep's own baseline, else a cell like the first
     sweep's, else the slowest; each with a right output. None without such a cell.
 
     Args:
+        places: which of the cells do that work.
         labels: the labels of each cell.
         like_own: axis -> the values that the baseline of the first sweep has; None where there is none.
     """
-    right = [place for place, cell in enumerate(cells) if cell.is_right]
+    right = [place for place in places if cells[place].is_right]
     choices = [place for place in right if cells[place].is_baseline]
     choices += [place for place in right if like_own is not None and matches(like_own, labels[place])]
     choices += sorted(right, key=lambda place: -(cells[place].p50_ms or 0.0))

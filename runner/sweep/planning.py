@@ -259,7 +259,7 @@ def expand_matrix(request: SweepRequest, compose: Compose, say: Say = _silent) -
         matching_rule = next((rule for rule in excludes if matches(rule, cell.axes)), None)
         if matching_rule is not None and not is_included:
             matrix.used_rules.append(matching_rule)
-            matrix.excluded.append((cell.labels, f"by the rule {rule_in_words(matching_rule)}"))
+            matrix.excluded.append((cell.labels, f"excluded by the rule {rule_in_words(matching_rule)}"))
             continue
         cell_keys.add(cell.key)
         _sort_in(matrix, PlannedCell(config, overrides), say)

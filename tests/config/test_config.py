@@ -141,7 +141,7 @@ def test_cfg_job_shows_the_configuration_and_runs_nothing(tmp_path: Path) -> Non
     assert list(tmp_path.iterdir()) == []
 
 
-RULED_OUT = "by the rule ipex=on"
+RULED_OUT = "excluded by the rule ipex=on"
 
 
 @pytest.mark.parametrize(

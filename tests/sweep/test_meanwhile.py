@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib
 import sys
-from contextlib import nullcontext
 from types import SimpleNamespace
 from typing import Any
 
@@ -13,13 +12,8 @@ import pytest
 from runner.machine import installation, stop_signals
 from runner.sweep.loop import _Meanwhile
 from runner.tracking.connection import UnavailableError
-from runner.tracking.recorder import Recorder
 from runner.tracking.store import Store
-
-
-def recorder() -> Recorder:
-    store: Any = SimpleNamespace(translated_errors=nullcontext)
-    return Recorder(store, ())
+from tests.tracking.test_recorder import recorder
 
 
 class Loader:

@@ -37,7 +37,7 @@ def test_the_fastest_eighth_has_a_second_round_and_the_baseline_with_it() -> Non
 
 
 def test_cells_of_each_work_race_by_themselves() -> None:
-    """Of two batch sizes, no cell of the one is dropped because the other takes less time."""
+    """A cell of one batch size is not dropped because the cells of another batch size take less time."""
     of_size = {"1": [(0.1, 0.1001), (0.05, 0.0501)], "8": [(1.0, 1.001), (0.5, 0.501), (0.502, 0.5)]}
     records = [
         record(f"{size}-{place}", *([median] for median in rounds), batch_size=size, allocator=f"a{place}")

@@ -257,7 +257,7 @@ def test_a_missing_library_fails_its_cell_before_launch_and_the_others_run(ruled
 
 
 def test_rules_and_impossible_cells_are_excluded_with_their_reason_and_included_cells_come_last(ruled: Ran) -> None:
-    assert "by the rule allocator=ptmalloc_tuned" in ruled.out
+    assert "excluded by the rule allocator=ptmalloc_tuned" in ruled.out
     assert "cores=4096: node 0 has" in ruled.out
     assert [cell["axes"]["allocator"] for cell in read(ruled.sweep / "plan.json")["cells"]] == ["ptmalloc", "jemalloc"]
     assert set(ruled.cells()) == {("tcmalloc", "off"), ("ptmalloc", "off"), ("jemalloc", "off")}
